@@ -1,0 +1,16 @@
+"""Settings shared by all tests: one thread per worker, drawing without a screen, reproducible property tests."""
+
+import os
+
+import hypothesis
+import torch
+
+# Sums keep one order on every machine, and parallel workers do not fight for cores.
+torch.set_num_threads(1)
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Fixed examples: a failure seen once is seen by everyone. No deadline: the first call may compile.
+hypothesis.settings.register_profile(
+    "reproducible", derandomize=True, deadline=None, database=None, print_blob=False
+)
+hypothesis.settings.load_profile("reproducible")
