@@ -1,4 +1,4 @@
-"""Settings shared by all tests: one thread per worker, drawing without a screen, reproducible property tests."""
+"""Settings of all tests: one thread per worker, no screen, reproducible property tests."""
 
 import os
 
