@@ -1,0 +1,202 @@
+"""What a visitor relies on: layout, commands, README, a light import, pinned versions."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOP_LEVEL = {
+    *("pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", "README.md", ".gitignore", ".ci"),
+    *("sdewm", "analysis", "tests", "figures", "paper_checks"),
+}
+TARGETS = {"verify", "test", "lint", "bench", "clean"}
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # What `make test` was called with must not reach the make that is under test.
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        words,
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Contents of the fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Commands of the bash blocks, as words, without prompts, comments and settings in front."""
+    found = []
+    for block in blocks(text, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words.pop(0)
+            if words:
+                found.append(words)
+    return found
+
+
+def problem(words: list[str]) -> str | None:
+    """Why a command of the README would not work, or None. Commands of an unknown kind do not."""
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        if unknown := set(targets) - TARGETS:
+            return f"make has no target {min(unknown)}"
+        result = run("make", "-n", *words[1:])  # also refuses unknown variables
+        return None if result.returncode == 0 else result.stderr
+    if Path(words[0]).name == "python":
+        length = 3 if words[1] == "-m" else 2
+        if words[1:4] == ["-m", "pip", "install"] or words[1:3] == ["-m", "pytest"]:
+            return None
+        result = run(sys.executable, *words[1:length], "--help", PYTHONPATH=str(ROOT))
+        return None if result.returncode == 0 else result.stderr
+    return f"no test knows the command {words[0]}"
+
+
+def test_top_level_is_exactly_the_agreed_list():
+    listed = run("git", "ls-files")
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert {line.split("/")[0] for line in listed.stdout.splitlines()} == TOP_LEVEL
+
+
+def test_make_has_exactly_the_documented_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)[0].split())
+    assert phony - {"venv"} == TARGETS
+    documented = makefile.split("PYTHON ?=")[0]
+    assert all(re.search(rf"^# {target} ", documented, flags=re.MULTILINE) for target in TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["verify"], ".venv/bin/python -m paper_checks"),
+        (
+            ["verify", "PATHS=1000", "DEVICE=cuda", "ONLY=a b"],
+            ".venv/bin/python -m paper_checks --paths 1000 --device cuda --only a b",
+        ),
+        (["bench"], ".venv/bin/python analysis/table_bench.py"),
+        (["bench", "ONLY=a b"], ".venv/bin/python analysis/table_bench.py --only a b"),
+    ],
+)
+def test_make_passes_its_variables_on(arguments, command):
+    assert run("make", "-n", *arguments).stdout.splitlines()[-1] == command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["test", "PYTHON=python-that-does-not-exist"], "PYTHON=python-that-does-not-exist does"),
+        (["verify", "PATH=3"], "unknown variable PATH;"),
+    ],
+)
+def test_make_stops_with_one_clear_sentence(arguments, sentence):
+    result = run("make", *arguments)
+    assert result.returncode != 0
+    assert len([line for line in result.stderr.splitlines() if sentence in line]) == 1
+
+
+def test_ci_runs_every_lasting_target():
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert set(re.findall(r"^make (\w+)", ci, flags=re.MULTILINE)) >= {"verify", "test", "lint"}
+
+
+def test_readme_names_the_two_commands_of_a_newcomer():
+    assert ["make", "verify"] in commands(README)
+    assert ["make", "test"] in commands(README)
+
+
+@pytest.mark.parametrize("words", commands(README), ids=" ".join)
+def test_readme_command_works(words):
+    assert problem(words) is None
+
+
+@pytest.mark.parametrize(
+    "line", ["make verfy", "make verify PATH=3", "python analysis/fig_none.py", "sdewm-train x"]
+)
+def test_readme_check_notices_a_command_that_does_not_work(line):
+    assert problem(shlex.split(line)) is not None
+
+
+def test_readme_examples_print_what_is_shown():
+    pattern = r"^```python\n((?:(?!```).*\n)*)```\n+```text\n((?:(?!```).*\n)*)```$"
+    examples = re.findall(pattern, README, flags=re.MULTILINE)
+    assert len(examples) == len(blocks(README, "python")), "each example is followed by its output"
+    for code, shown in examples:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+        assert printed.getvalue() == shown
+
+
+def test_readme_names_files_that_exist():
+    for target in re.findall(r"\]\((?!#|\w+:)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+    parent = ""
+    for indent, name in re.findall(r"^( *)([a-z_]+/)  ", README, flags=re.MULTILINE):
+        parent, path = (parent, parent + name) if indent else (name, name)
+        assert (ROOT / path).is_dir(), path
+
+
+# torch itself may import any of these; what counts is what sdewm adds.
+IMPORT = """
+import json, sys, time
+import torch
+before = set(sys.modules)
+start = time.perf_counter()
+import sdewm
+seconds = time.perf_counter() - start
+print(json.dumps([seconds, sorted({name.split(".")[0] for name in set(sys.modules) - before})]))
+"""
+HEAVY = {"torchsde", "scipy", "matplotlib", "sympy", "pandas"}
+SCREEN_OR_SIMULATOR = {"OpenGL", "glfw", "pygame", "mujoco", "dm_control", "gym", "gymnasium"}
+
+
+def test_import_is_light():
+    seconds = []
+    for _ in range(5):  # the best of several: other work on the machine only adds
+        result = run(sys.executable, "-c", IMPORT, PYTHONPATH=str(ROOT))
+        assert result.returncode == 0, result.stderr
+        took, modules = json.loads(result.stdout)
+        assert not (HEAVY | SCREEN_OR_SIMULATOR).intersection(modules)
+        seconds.append(took)
+        if took < 0.1:
+            break
+    assert min(seconds) < 0.3
+
+
+def test_version_has_its_entry_on_top_of_the_changelog():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)", changelog, flags=re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == project["version"]
+
+
+def test_every_direct_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lines = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin) for pin in pins)
+    assert {re.match(r"[a-z-]+", name)[0] for name in wanted} <= {p.split("==")[0] for p in pins}
