@@ -1,0 +1,14 @@
+"""sdewm: world models as stochastic differential equations, their error expansions, bounds and checks.
+
+The public surface of the theory half:
+
+    Perturbation   an error drift and an error diffusion added to a system
+    expand         the small-noise expansion of the expected loss, term by term
+"""
+
+from sdewm.base.stats import Estimate as Estimate
+from sdewm.theory.expansion import expand as expand
+from sdewm.theory.perturbation import Perturbation as Perturbation
+from sdewm.theory.verdict import Verdict as Verdict
+
+__version__ = "0.1.0"

@@ -1,0 +1,90 @@
+"""Argument checks. An error names the argument, what was given and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+import torch
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`, else raise ValueError naming the nearest one.
+
+    >>> check_choice("driver", "smae", ("same", "independent"))
+    Traceback (most recent call last):
+    ...
+    ValueError: driver='smae' is not allowed; did you mean 'same'? Allowed: 'same', 'independent'.
+    """
+    options = list(allowed)
+    if isinstance(value, str) and value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listing = ", ".join(repr(option) for option in options)
+    raise ValueError(f"{name}={value!r} is not allowed; {hint}Allowed: {listing}.")
+
+
+def check_count(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return `value` as int if it is a whole number in [minimum, maximum], else raise ValueError."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, float) and value.is_integer():
+        value, whole = int(value), True
+    upper = "" if maximum is None else f" and at most {maximum}"
+    if not whole or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
+        raise ValueError(f"{name}={value!r}: expected a whole number of at least {minimum}{upper}.")
+    return int(value)  # type: ignore[call-overload]
+
+
+def check_finite_number(name: str, value: object) -> float:
+    """Return `value` as float if it is a finite real number, else raise ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r}: expected a finite number.")
+    return float(value)
+
+
+def check_interval(t0: object, t1: object) -> tuple[float, float]:
+    """Return (t0, t1) as floats if t0 < t1, else raise ValueError."""
+    start, end = check_finite_number("t0", t0), check_finite_number("t1", t1)
+    if not start < end:
+        raise ValueError(f"t1={end!r}: expected a time after t0={start!r}.")
+    return start, end
+
+
+def check_float_dtype(name: str, dtype: object) -> torch.dtype:
+    """Return `dtype` if it is float32 or float64, else raise ValueError."""
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name}={dtype!r}: expected torch.float64 or torch.float32.")
+    return dtype  # type: ignore[return-value]
+
+
+def check_device(device: object) -> torch.device:
+    """Return a usable device (default: the CPU), else raise ValueError saying what is there."""
+    try:
+        chosen = torch.device("cpu" if device is None else device)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r}: expected 'cpu' or 'cuda[:index]'.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(device)!r}: this torch sees no CUDA device; use device='cpu'.")
+    return chosen
+
+
+def check_output(name: str, value: object, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Return `value` if it is a tensor of `shape` with the dtype and device of `like`.
+
+    Raises:
+        ValueError: naming `name`, what it returned and what was expected.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name} returned {type(value).__name__}; expected a tensor {shape}.")
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} returned shape {tuple(value.shape)}; expected {shape}.")
+    if value.dtype != like.dtype:
+        raise ValueError(
+            f"{name} returned {value.dtype} for a state of {like.dtype}; dtypes are not mixed: "
+            f"convert the model (for a torch.nn.Module: module.to({like.dtype})) or pass dtype={value.dtype}."
+        )
+    if value.device != like.device:
+        raise ValueError(f"{name} returned a tensor on {value.device} for a state on {like.device}.")
+    return value

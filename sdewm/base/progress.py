@@ -1,0 +1,61 @@
+"""Progress of long work on the terminal, with the time that remains."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as a short text.
+
+    >>> format_seconds(7.25), format_seconds(200), format_seconds(8000)
+    ('7 s', '3 min 20 s', '2 h 13 min')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Progress:
+    """One line on stderr: share done, elapsed and remaining time. Silent if the work ends within two seconds.
+
+    On a terminal the line is rewritten in place twice a second; elsewhere a new line is written every 30 seconds.
+
+    Args:
+        label: what is being done.
+        total: number of units.
+        done: units already done in an earlier run, not counted in the rate.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self.label, self.total, self.already = label, total, done
+        self.start = self.shown = time.monotonic()
+        self.live = sys.stderr.isatty()
+        self.open = False
+
+    def update(self, done: int) -> None:
+        """Say that `done` units are finished."""
+        now = time.monotonic()
+        if now - self.start < 2.0 or now - self.shown < (0.5 if self.live else 30.0):
+            return
+        self.shown = now
+        fresh = max(done - self.already, 1)
+        remaining = (now - self.start) * (self.total - done) / fresh
+        text = (
+            f"{self.label}: {100 * done / self.total:.0f} % of {self.total}, "
+            f"{format_seconds(now - self.start)} passed, {format_seconds(remaining)} to go"
+        )
+        sys.stderr.write(f"\r\x1b[2K{text}" if self.live else f"{text}\n")
+        sys.stderr.flush()
+        self.open = self.live
+
+    def close(self) -> None:
+        """End the line."""
+        if self.open:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self.open = False

@@ -1,0 +1,98 @@
+"""Estimates with standard errors from batch means of streamed sums."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error (0 where the number is exact up to rounding).
+
+    >>> str(Estimate(1.25, 0.01)), Estimate(1.25, 0.01).deviation_from(1.20)
+    ('1.25 ± 0.01', 5.0)
+    """
+
+    value: float
+    standard_error: float
+
+    def deviation_from(self, reference: float) -> float:
+        """|value − reference| in standard errors (0 if equal, inf if exact and different)."""
+        gap = abs(self.value - reference)
+        if gap == 0.0:
+            return 0.0
+        return round(gap / self.standard_error, 12) if self.standard_error > 0 else math.inf
+
+    def __str__(self) -> str:
+        if self.standard_error == 0:
+            return f"{self.value:.10g}"
+        return f"{self.value:.6g} ± {self.standard_error:.2g}"
+
+
+class BatchSums:
+    """Sums of Q path quantities over K batches of consecutive paths.
+
+    Batch k holds the pairs of paths (2j, 2j + 1) with ⌊jK/J⌋ = k, J the number of pairs, so that the batches do not
+    depend on how the work was cut and antithetic partners stay together. With batch sums s_k and sizes n_k the mean
+    is m = Σ s_k / n and its standard error √(K/(K−1) · Σ (s_k − n_k m)²) / n, n = Σ n_k.
+
+    Args:
+        paths: number of paths in all.
+        quantities: Q.
+        batches: K, lowered to the number of pairs where there are fewer.
+
+    >>> sums = BatchSums(paths=4, quantities=1)
+    >>> sums.add(0, torch.tensor([[1.0], [1.0], [2.0], [2.0]], dtype=torch.float64))
+    >>> sums.estimate(torch.ones(1, dtype=torch.float64))
+    Estimate(value=1.5, standard_error=0.5)
+    """
+
+    def __init__(self, paths: int, quantities: int, batches: int = 256) -> None:
+        pairs = (paths + 1) // 2
+        self.paths = paths
+        self.batches = min(batches, pairs)
+        starts = -((-np.arange(self.batches + 1) * pairs) // self.batches) * 2
+        self.edges = np.minimum(starts, paths)  # (K + 1,) batch k holds paths edges[k] … edges[k+1] − 1
+        self.sums = np.zeros((self.batches, quantities))  # (K, Q)
+
+    def add(self, first: int, values: torch.Tensor) -> None:
+        """Add the quantities (B, Q) of paths first … first + B − 1 in path order."""
+        rows = values.detach().to("cpu", torch.float64).numpy()
+        last = first + len(rows)
+        batch = int(np.searchsorted(self.edges, first, side="right")) - 1
+        while batch < self.batches and self.edges[batch] < last:
+            low, high = max(first, self.edges[batch]), min(last, self.edges[batch + 1])
+            self.sums[batch] += rows[low - first : high - first].sum(axis=0)
+            batch += 1
+
+    def means(self) -> np.ndarray:
+        """The means (Q,) over all paths."""
+        return self.sums.sum(axis=0) / self.paths
+
+    def batch_deviations(self) -> np.ndarray:
+        """(s_k − n_k m)/n, shape (K, Q): what each batch adds to the error of the mean."""
+        sizes = np.diff(self.edges)[:, None]
+        return (self.sums - sizes * self.means()) / self.paths
+
+    def replicates(self) -> np.ndarray:
+        """One value of the means per batch, shape (K, Q), for the bootstrap: their average is `means()`."""
+        return self.means() + self.batches * self.batch_deviations()
+
+    def estimate(self, weights: torch.Tensor | np.ndarray, exact: bool = False) -> Estimate:
+        """The mean of the linear combination Σ_q weights_q · quantity_q with its standard error.
+
+        `exact` says that the paths enumerate the whole law: the standard error is then 0. With a single batch and no
+        enumeration the standard error is unknown: nan.
+        """
+        weights = np.asarray(weights, dtype=float)
+        value = float(self.means() @ weights)
+        if exact:
+            return Estimate(value, 0.0)
+        if self.batches < 2:
+            return Estimate(value, math.nan)
+        spread = self.batch_deviations() @ weights
+        return Estimate(value, math.sqrt(self.batches / (self.batches - 1) * float(spread @ spread)))

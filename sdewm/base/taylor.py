@@ -1,0 +1,197 @@
+"""Second-order Taylor propagation: values, first and mixed second directional derivatives in one pass.
+
+The definition is nested `torch.func.jvp`. Evaluated as such it repeats the value and the first derivatives many times
+and multiplies by zero tangents. `fuse` therefore records the nested jvp once as a graph of plain tensor operations,
+removes what is zero or computed twice, and runs that; the result is the same function. The graph holds no transform,
+so that it may also be compiled, which a nested jvp may not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch.func import functionalize, jvp
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def second_order(
+    function: Callable[..., Tensors],
+    point: Tensors,
+    directions: Sequence[Tensors],
+    seconds: dict[tuple[int, int], Tensors],
+) -> tuple[Tensors, list[Tensors], dict[tuple[int, int], Tensors]]:
+    """Value, first derivatives and second derivatives of a composition with `function`.
+
+    If p(s) is a surface in the domain with p(0) = `point`, ∂_a p(0) = directions[a] = y_a and
+    ∂_a∂_b p(0) = seconds[a, b] = w_ab, the chain rule gives for F(p(s)) at s = 0
+
+        F(p),   ∂_a = DF[y_a],   ∂_a∂_b = DF[w_ab] + D²F[y_a, y_b].
+
+    Nested jvp; no Jacobian or Hessian is formed.
+
+    Args:
+        function: takes the tensors of `point`, returns a tuple of tensors.
+        point: the tensors p.
+        directions: y_a, each a tuple like `point`.
+        seconds: w_ab for the index pairs (a, b) wanted, each a tuple like `point`.
+
+    Returns:
+        (F(p), [∂_a], {(a, b): ∂_a∂_b}).
+
+    >>> x, y, w = torch.tensor(2.0), torch.tensor(3.0), torch.tensor(5.0)
+    >>> second_order(lambda x: (x**3,), (x,), [(y,)], {(0, 0): (w,)})
+    ((tensor(8.),), [(tensor(36.),)], {(0, 0): (tensor(168.),)})
+    """
+    _load_forward_rules()
+    value: Tensors | None = None
+    firsts: list[Tensors] = []
+    for direction in directions:
+        value, first = jvp(function, point, direction)
+        firsts.append(first)
+    assert value is not None
+    mixed: dict[tuple[int, int], Tensors] = {}
+    size = len(point)
+    for (a, b), second in seconds.items():
+
+        def first_along(*both: torch.Tensor) -> Tensors:
+            return jvp(function, both[:size], both[size:])[1]
+
+        mixed[a, b] = jvp(first_along, point + directions[a], directions[b] + second)[1]
+    return value, firsts, mixed
+
+
+@cache
+def _load_forward_rules() -> None:
+    """Let torch load its forward-mode rules; some versions warn of their own use of torch.jit while doing so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+
+
+def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Tensors]:
+    """Record `function` at the shapes of `example` as a simplified graph of plain tensor operations.
+
+    The graph computes the same numbers (products with an exact zero and repeated operations are dropped). It is valid
+    for arguments of the same shapes and dtypes, and only if `function` takes no branch that depends on values.
+
+    Raises:
+        Exception: whatever torch raises for a function that cannot be recorded (branches on values, `float(t)`, …);
+            the caller then uses `function` itself.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with torch.no_grad():
+        graph_module = make_fx(functionalize(function))(*example)
+    simplify(graph_module.graph)
+    graph_module.recompile()
+    return graph_module
+
+
+_KEEPS_ZERO = {
+    "expand", "view", "reshape", "_unsafe_view", "t", "transpose", "permute", "squeeze", "unsqueeze", "slice",
+    "select", "clone", "_to_copy", "neg", "alias", "detach", "sum", "mean", "diagonal",
+}  # fmt: skip
+_KEEPS_ONE = {"expand", "view", "clone", "_to_copy", "unsqueeze", "alias", "detach"}
+_ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul", "dot", "mv"}
+_ZERO_IF_FIRST = {"div", "tanh_backward", "sigmoid_backward", "threshold_backward"}
+_RANDOM = {"rand", "randn", "rand_like", "randn_like", "bernoulli", "normal", "native_dropout"}
+
+
+def simplify(graph: torch.fx.Graph) -> None:
+    """Drop aliases, sums and products with exact zeros, and repeated operations from an ATen graph, in place.
+
+    Raises:
+        ValueError: the graph changes a tensor in place or draws random numbers, so that the rules do not apply.
+    """
+    zero: set[torch.fx.Node] = set()
+    one: set[torch.fx.Node] = set()
+    seen: dict[object, torch.fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            if node.op == "get_attr":
+                _merge(node, ("get_attr", node.target), seen)
+            continue
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            raise ValueError(f"the graph changes a tensor in place: {node.target}")
+        name = _operation_name(node)
+        if name in _RANDOM:
+            raise ValueError(f"the graph draws random numbers: {node.target}")
+        replacement = _identity_of(node, name, zero, one)
+        if replacement is not None:
+            node.replace_all_uses_with(replacement)
+            continue
+        if _is_zero(node, name, zero):
+            zero.add(node)
+        if name == "ones" or (name in _KEEPS_ONE and node.args[0] in one):
+            one.add(node)
+        _merge(node, (node.target, _key(node.args), _key(node.kwargs)), seen)
+    graph.eliminate_dead_code()
+
+
+def _operation_name(node: torch.fx.Node) -> str:
+    target = node.target
+    return target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else str(target)
+
+
+def _same_kind(node: torch.fx.Node, other: object) -> bool:
+    """Whether both values are known to have one shape and dtype."""
+    if not isinstance(other, torch.fx.Node):
+        return False
+    mine, theirs = node.meta.get("tensor_meta"), other.meta.get("tensor_meta")
+    if mine is None or theirs is None:
+        mine, theirs = node.meta.get("val"), other.meta.get("val")
+    if not hasattr(mine, "shape") or not hasattr(theirs, "shape"):
+        return False
+    return mine.shape == theirs.shape and mine.dtype == theirs.dtype  # type: ignore[union-attr]
+
+
+def _identity_of(
+    node: torch.fx.Node, name: str, zero: set[torch.fx.Node], one: set[torch.fx.Node]
+) -> torch.fx.Node | None:
+    """The earlier node whose value this one repeats, if there is one."""
+    first = node.args[0] if node.args else None
+    if name in ("alias", "detach", "clone", "_to_copy", "expand", "view") and _same_kind(node, first):
+        return first  # type: ignore[return-value]
+    if name in ("add", "sub", "mul") and len(node.args) == 2 and not node.kwargs:
+        left, right = node.args
+        if name == "mul":
+            if right in one and _same_kind(node, left):
+                return left  # type: ignore[return-value]
+            return right if left in one and _same_kind(node, right) else None  # type: ignore[return-value]
+        if right in zero and _same_kind(node, left):
+            return left  # type: ignore[return-value]
+        if name == "add" and left in zero and _same_kind(node, right):
+            return right  # type: ignore[return-value]
+    return None
+
+
+def _is_zero(node: torch.fx.Node, name: str, zero: set[torch.fx.Node]) -> bool:
+    tensors = [argument for argument in node.args if isinstance(argument, torch.fx.Node)]
+    if name in ("zeros", "zeros_like", "new_zeros", "_efficientzerotensor"):
+        return True
+    if not tensors:
+        return False
+    if name in _KEEPS_ZERO or name in _ZERO_IF_FIRST:
+        return tensors[0] in zero
+    if name in _ZERO_IF_ANY:
+        return any(tensor in zero for tensor in tensors) or (len(node.args) > 1 and node.args[1] == 0)
+    return name in ("add", "sub") and len(tensors) == len(node.args) and all(tensor in zero for tensor in tensors)
+
+
+def _merge(node: torch.fx.Node, key: object, seen: dict[object, torch.fx.Node]) -> None:
+    earlier = seen.setdefault(key, node)
+    if earlier is not node:
+        node.replace_all_uses_with(earlier)
+
+
+def _key(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return tuple(_key(item) for item in value)
+    if isinstance(value, dict):
+        return tuple(sorted((name, _key(item)) for name, item in value.items()))
+    return (type(value), value)

@@ -1,0 +1,1 @@
+"""Floor 1: systems, their noise, and their paths through torchsde."""

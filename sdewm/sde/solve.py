@@ -1,0 +1,213 @@
+"""Paths of a system on a fixed grid. This file alone calls torchsde.
+
+torchsde adds up its time steps in floating point and fills output times off its steps by linear interpolation. Both
+are avoided by handing it the equation in units of the step, dX = Δ f ds + √Δ g dW̃, s = 0 … N: step ends are whole
+numbers, and every output time is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.sde.noise import GaussianNoise, GridNoise
+from sdewm.sde.system import System, check_system, diffusion_product
+
+METHODS = ("euler", "milstein", "srk")
+
+
+def solve_path(
+    system: System,
+    x0: torch.Tensor,
+    noise: GridNoise,
+    *,
+    times: Sequence[float] | None = None,
+    first: int = 0,
+    method: str = "euler",
+) -> torch.Tensor:
+    """Solve dx = f dt + g dB along the Brownian paths of `noise` with torchsde's fixed-step solver.
+
+    Args:
+        system: D components, M drivers, in the Itô reading. It may define `f_and_g_prod(t, y, v)` in place of f and g
+            (method "euler" only).
+        x0: initial states `(B, D)`; row i follows path `first + i` of `noise`.
+        noise: the grid and the increments.
+        times: output times, strictly increasing points of the grid after t0 or equal to it; default: t1 only.
+        first: index of the first path.
+        method: "euler" (Euler–Maruyama: x + Δ f + g ΔB), "milstein" or "srk" (not for general noise; "srk" draws the
+            space-time area from a GaussianNoise).
+
+    Returns:
+        States `(B, T, D)` at the T output times.
+
+    Raises:
+        ValueError: bad system, shapes or dtypes, output times off the grid, unknown method.
+        FloatingPointError: the path leaves the finite numbers; names the time, path, coefficient and component.
+
+    >>> class Decay:
+    ...     noise_type, sde_type = "diagonal", "ito"
+    ...     def f(self, t, y): return -y
+    ...     def g(self, t, y): return 0 * y
+    >>> noise = GaussianNoise(drivers=1, steps=2, t1=1.0)
+    >>> solve_path(Decay(), torch.ones(1, 1, dtype=torch.float64), noise, times=[0.5, 1.0])
+    tensor([[[0.5000],
+             [0.2500]]], dtype=torch.float64)
+    """
+    check_choice("method", method, METHODS)
+    check_count("first", first, minimum=0)
+    if not isinstance(x0, torch.Tensor) or x0.dim() != 2 or not x0.is_floating_point():
+        raise ValueError(f"x0={_describe(x0)}: expected a floating point tensor (B, D).")
+    indices = grid_indices(noise, times)
+    grid = torch.linspace(0, noise.steps, noise.steps + 1, dtype=torch.float64) * noise.step_size + noise.t0
+    grid = grid.to(x0.dtype).to(x0.device)
+    whole = hasattr(system, "f_and_g_prod")
+    if not whole:
+        drivers = check_system(system, grid[0], x0)
+        if drivers != noise.drivers:
+            raise ValueError(f"noise has {noise.drivers} drivers, system.g has {drivers}.")
+    elif method != "euler":
+        raise ValueError(f"method={method!r}: a system given by f_and_g_prod is solved by 'euler' only.")
+    ends = _integrate(system, x0, noise, [0, *(n for n in indices if n > 0)], first, method, grid)
+    if not bool(torch.isfinite(ends[-1]).all()):
+        _refuse_explosion(system, x0, noise, first, grid)
+    return torch.stack([ends[0] if n == 0 else ends[1 + i - (indices[0] == 0)] for i, n in enumerate(indices)], dim=1)
+
+
+def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
+    """The step index of each output time; default: the last one.
+
+    Raises:
+        ValueError: a time that is not a point of the grid (linear interpolation would falsify the variance), or times
+            that do not increase.
+    """
+    if times is None:
+        return [noise.steps]
+    indices = []
+    for time in times:
+        position = (float(time) - noise.t0) / noise.step_size
+        index = round(position)
+        if abs(position - index) > 1e-9 * noise.steps or not 0 <= index <= noise.steps:
+            raise ValueError(
+                f"times contains {float(time)!r}, which is not on the grid {noise.t0!r} + n·{noise.step_size!r}, "
+                f"n = 0 … {noise.steps}; choose steps so that every output time is a grid point."
+            )
+        indices.append(index)
+    if not indices or any(late <= early for early, late in zip(indices, indices[1:], strict=False)):
+        raise ValueError(f"times={list(times)!r}: expected at least one time, strictly increasing.")
+    return indices
+
+
+def _integrate(
+    system: System,
+    x0: torch.Tensor,
+    noise: GridNoise,
+    indices: list[int],
+    first: int,
+    method: str,
+    grid: torch.Tensor,
+) -> list[torch.Tensor]:
+    from torchsde import sdeint
+
+    brownian = _Brownian(noise, first, x0, area=method == "srk", unit=method != "euler")
+    equation = (_EulerStep if method == "euler" else _StepUnits)(system, grid, noise.step_size)
+    steps = torch.tensor(indices, dtype=torch.float64)
+    devices = [x0.device] if x0.device.type == "cuda" else []
+    # torchsde draws from torch's global generator while checking shapes; the caller's stream is left alone.
+    with torch.random.fork_rng(devices=devices):
+        out = sdeint(equation, x0, steps, bm=brownian, method=method, dt=1.0)  # (T, B, D)
+    return list(out)  # type: ignore[arg-type]
+
+
+class _StepUnits:
+    """The system with time measured in steps: Δ f and √Δ g."""
+
+    def __init__(self, system: System, grid: torch.Tensor, step_size: float) -> None:
+        self.system, self.grid, self.step_size = system, grid, step_size
+        self.noise_type, self.sde_type = system.noise_type, system.sde_type
+
+    def time(self, step: torch.Tensor) -> torch.Tensor:
+        position = float(step)
+        if position.is_integer():
+            return self.grid[int(position)]
+        return self.grid[0] + position * self.step_size
+
+    def f(self, step: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.system.f(self.time(step), y) * self.step_size
+
+    def g(self, step: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.system.g(self.time(step), y) * math.sqrt(self.step_size)
+
+
+class _EulerStep:
+    """The system with time measured in steps and increments in their own units: Δ f and g ΔB, for Euler–Maruyama."""
+
+    noise_type, sde_type = "general", "ito"
+
+    def __init__(self, system: System, grid: torch.Tensor, step_size: float) -> None:
+        self.system, self.grid, self.step_size = system, grid, step_size
+        self.whole = getattr(system, "f_and_g_prod", None)
+
+    def f_and_g_prod(self, step: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        t = self.grid[int(step)]
+        if self.whole is not None:
+            drift, noise = self.whole(t, y, v)
+        else:
+            drift, noise = self.system.f(t, y), diffusion_product(self.system.g(t, y), v)
+        return drift * self.step_size, noise
+
+
+class _Brownian:
+    """The increments of a GridNoise in the form in which torchsde asks for them, step by step from the start."""
+
+    def __init__(self, noise: GridNoise, first: int, x0: torch.Tensor, area: bool, unit: bool) -> None:
+        self.shape = (x0.shape[0], noise.drivers)
+        self.dtype, self.device = x0.dtype, x0.device
+        self.levy_area_approximation = "space-time" if area else "none"
+        self.scale = 1.0 / math.sqrt(noise.step_size) if unit else None
+        self.area_scale = noise.step_size**-1.5
+        paths = (first, first + x0.shape[0], x0.dtype, x0.device)
+        self.stream: Iterator
+        if area:
+            if not isinstance(noise, GaussianNoise):
+                raise ValueError(f"noise={type(noise).__name__}: method='srk' needs a GaussianNoise.")
+            self.stream = noise.stream_with_area(*paths)
+        else:
+            self.stream = noise.stream(*paths)
+        self.next_step = 0
+
+    def __call__(self, ta: torch.Tensor, tb: torch.Tensor, return_U: bool = False, return_A: bool = False):
+        assert int(ta) == self.next_step and int(tb) == self.next_step + 1 and not return_A
+        self.next_step += 1
+        drawn = next(self.stream)
+        if self.levy_area_approximation == "space-time":
+            increment, area = drawn
+            assert self.scale is not None
+            increment, area = increment * self.scale, area * self.area_scale
+            return (increment, area) if return_U else increment
+        return drawn if self.scale is None else drawn * self.scale
+
+
+def _refuse_explosion(system: System, x0: torch.Tensor, noise: GridNoise, first: int, grid: torch.Tensor) -> None:
+    """Walk the path again by Euler steps and raise at the first value that is not finite."""
+    step = _EulerStep(system, grid, noise.step_size)
+    y = x0
+    for n, increment in enumerate(noise.stream(first, first + len(x0), x0.dtype, x0.device)):
+        drift, diffusion = step.f_and_g_prod(torch.tensor(n), y, increment)
+        for name, value in (("drift", drift), ("diffusion", diffusion), ("state", y + drift + diffusion)):
+            bad = (~torch.isfinite(value)).nonzero()
+            if len(bad):
+                path, component = bad[0].tolist()
+                raise FloatingPointError(
+                    f"system: the {name} is {float(value[path, component])} at t = {float(grid[n]):.6g}, path "
+                    f"{first + path}, component {component} (state there: {y[path].tolist()}); the trajectory leaves "
+                    f"the finite numbers: take more steps than {noise.steps}, a shorter t1, or bounded coefficients."
+                )
+        y = y + drift + diffusion
+    raise FloatingPointError("system: the solution is not finite although its Euler path is; take more steps.")
+
+
+def _describe(value: object) -> str:
+    return f"tensor {tuple(value.shape)} of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -1,0 +1,1 @@
+"""Floor 2: perturbations, variations, expansions and verdicts."""

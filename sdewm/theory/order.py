@@ -1,0 +1,103 @@
+"""The order of the remainder in the size of the error (acceptance rule c)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdewm.base.stats import Estimate
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+
+_RESAMPLES = 2000
+_RELATIVE_ERROR = 0.10  # a remainder measured worse than this decides no slope
+_ROUNDING_FACTOR = 1e3  # a remainder below this many rounding errors of the loss decides no slope
+_BAND = 0.3
+
+
+@dataclass(frozen=True)
+class RemainderOrder:
+    """Slope of log|remainder| against log ε over the smallest sizes.
+
+    Attributes:
+        slope: least-squares slope over the three smallest sizes; nan if it was not measured.
+        interval: enumeration: range of the slopes between neighbouring ones of these sizes; Monte Carlo: 95 %
+            bootstrap interval over batches of paths.
+        expected: the order claimed (3; in the even case 4).
+        verdict: on "the remainder is O(ε^expected)": holds if the interval lies above expected − 0.3, fails if below.
+    """
+
+    slope: float
+    interval: tuple[float, float]
+    expected: int
+    verdict: Verdict
+
+
+def remainder_order(
+    epsilons: Sequence[float],
+    remainders: Sequence[Estimate],
+    replicates: np.ndarray | None,
+    *,
+    expected: int,
+    scale: float,
+    rounding: float,
+) -> RemainderOrder:
+    """Order of the remainder, decided only where rounding and sampling errors allow it.
+
+    Args:
+        epsilons: decreasing sizes.
+        remainders: the remainder at each.
+        replicates: batch means `(K, E)` of the remainders, or None if the remainders are exact.
+        expected: the order claimed.
+        scale: size of the loss, |c0| + |c1| + |c2|.
+        rounding: unit of the floating point type.
+
+    >>> exact = [Estimate(2 * e**3, 0.0) for e in (0.2, 0.1, 0.05)]
+    >>> result = remainder_order((0.2, 0.1, 0.05), exact, None, expected=3, scale=1.0, rounding=2e-16)
+    >>> round(result.slope, 6), result.verdict.outcome
+    (3.0, 'holds')
+    """
+    floor = _ROUNDING_FACTOR * rounding * scale
+    nothing = (math.nan, math.nan)
+    values = np.array([remainder.value for remainder in remainders])
+    if np.all(np.abs(values) <= floor) and epsilons[0] ** expected * scale > 1e6 * floor:
+        reason = f"the remainder is zero to rounding (below {floor:.1g}) up to ε = {epsilons[0]:g}"
+        return RemainderOrder(math.nan, nothing, expected, Verdict(HOLDS, reason))
+    tail = slice(-3, None)
+    if np.any(np.abs(values[tail]) <= floor):
+        reason = f"a remainder is below {_ROUNDING_FACTOR:g} rounding errors of the loss ({floor:.1g}); take larger ε"
+        return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
+    logs = np.log(np.asarray(epsilons, dtype=float)[tail])
+    if replicates is None:
+        pairwise = np.diff(np.log(np.abs(values[tail]))) / np.diff(logs)
+        interval = (float(pairwise.min()), float(pairwise.max()))
+    else:
+        relative = max(r.standard_error / abs(r.value) for r in remainders[tail])
+        if not relative < _RELATIVE_ERROR:
+            reason = f"a remainder has relative standard error {relative:.2g} (allowed {_RELATIVE_ERROR}); take more paths"
+            return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
+        interval = _bootstrap_interval(logs, replicates[:, tail])
+    slope = float(_slope(logs, np.log(np.abs(values[tail]))))
+    text = f"slope {slope:.3f} in [{interval[0]:.3f}, {interval[1]:.3f}], claimed order {expected}"
+    if interval[0] >= expected - _BAND:
+        verdict = Verdict(HOLDS, text)
+    elif interval[1] < expected - _BAND:
+        verdict = Verdict(FAILS, text)
+    else:
+        verdict = Verdict(UNDECIDED, text)
+    return RemainderOrder(slope, interval, expected, verdict)
+
+
+def _slope(logs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    centred = logs - logs.mean()
+    return values @ centred / (centred @ centred)
+
+
+def _bootstrap_interval(logs: np.ndarray, replicates: np.ndarray) -> tuple[float, float]:
+    generator = np.random.default_rng(0)
+    picks = generator.integers(len(replicates), size=(_RESAMPLES, len(replicates)))
+    means = replicates[picks].mean(axis=1)  # (resamples, E)
+    low, high = np.quantile(_slope(logs, np.log(np.abs(means))), (0.025, 0.975))
+    return float(low), float(high)

@@ -1,0 +1,112 @@
+"""The latent representation error: an extra drift and an extra diffusion of size epsilon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from sdewm.base.checks import check_choice, check_output
+from sdewm.sde.system import System, check_system, diffusion_product
+
+Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+DRIVERS = ("same", "independent")
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """σ and σ̄ in dx = (f + ε σ) dt + (g + ε σ̄) dB (MATHEMATICS.md, section 1).
+
+    Attributes:
+        drift: σ(t, y) -> `(B, D)`, or None for zero drift.
+        diffusion: σ̄(t, y), or None. With driver "same" it has the shape of the system's g; with driver "independent"
+            it is `(B, D, M′)` for M′ Brownian motions of its own, or `(B, D)` for D own ones, one per component.
+        driver: "same": σ̄ rides on the drivers of g; "independent": on drivers of its own.
+
+    Raises:
+        ValueError: unknown driver, neither drift nor diffusion, or one that is not callable.
+
+    >>> Perturbation(drift=lambda t, y: torch.ones_like(y)).driver
+    'same'
+    """
+
+    drift: Coefficient | None = None
+    diffusion: Coefficient | None = None
+    driver: str = "same"
+
+    def __post_init__(self) -> None:
+        check_choice("driver", self.driver, DRIVERS)
+        if self.drift is None and self.diffusion is None:
+            raise ValueError("Perturbation(drift=None, diffusion=None): expected at least one of them.")
+        for name in ("drift", "diffusion"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a function (t, y) or None.")
+
+    @property
+    def is_even(self) -> bool:
+        """Whether E L is even in ε by the sign flip of the error's own drivers (S5): zero drift, independent."""
+        return self.drift is None and self.driver == "independent"
+
+
+def count_drivers(system: System, error: Perturbation, t: torch.Tensor, y: torch.Tensor) -> tuple[int, int]:
+    """Check system and error against each other at one state and return (M, M′).
+
+    M′, the number of the error's own drivers, is 0 for driver "same" and for a drift error alone.
+
+    Raises:
+        ValueError: a coefficient of wrong shape, dtype or device; names it, what it returned and what was expected.
+    """
+    drivers = check_system(system, t, y)
+    batch, size = y.shape
+    if error.drift is not None:
+        check_output("error.drift", error.drift(t, y), (batch, size), like=y)
+    if error.diffusion is None:
+        return drivers, 0
+    value = error.diffusion(t, y)
+    if error.driver == "same":
+        expected = (batch, size) if system.noise_type == "diagonal" else (batch, size, drivers)
+        check_output("error.diffusion (driver 'same': the shape of system.g)", value, expected, like=y)
+        return drivers, 0
+    own = value.shape[2] if isinstance(value, torch.Tensor) and value.dim() == 3 else None
+    expected = (batch, size) if own is None else (batch, size, own)
+    check_output("error.diffusion (driver 'independent': (B, D) or (B, D, M'))", value, expected, like=y)
+    return drivers, size if own is None else own
+
+
+class PerturbedSystem:
+    """The system with its error at given sizes, as a step that solve_path accepts.
+
+    drift f + ε_d σ, noise g ΔB + ε_n σ̄ ΔB (same driver) or g ΔB + ε_n σ̄ ΔB′, where the increments are (ΔB, ΔB′).
+
+    Args:
+        system: M drivers.
+        error: the perturbation.
+        drivers: M.
+        drift_size: ε_d, a number or a tensor `(B, 1)`.
+        diffusion_size: ε_n, likewise.
+    """
+
+    noise_type, sde_type = "general", "ito"
+
+    def __init__(
+        self,
+        system: System,
+        error: Perturbation,
+        drivers: int,
+        drift_size: float | torch.Tensor,
+        diffusion_size: float | torch.Tensor,
+    ) -> None:
+        self.system, self.error, self.drivers = system, error, drivers
+        self.drift_size, self.diffusion_size = drift_size, diffusion_size
+
+    def f_and_g_prod(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Drift `(B, D)` and noise increment `(B, D)` for the increments v `(B, M + M′)`."""
+        drift = self.system.f(t, y)
+        noise = diffusion_product(self.system.g(t, y), v[:, : self.drivers])
+        if self.error.drift is not None:
+            drift = drift + self.drift_size * self.error.drift(t, y)
+        if self.error.diffusion is not None:
+            own = v if self.error.driver == "same" else v[:, self.drivers :]
+            noise = noise + self.diffusion_size * diffusion_product(self.error.diffusion(t, y), own)
+        return drift, noise

@@ -1,0 +1,99 @@
+"""First and second variation of a path in the size of its error, as one system solved along with the path (S1, S5b).
+
+The Euler–Maruyama step of the variation equations is the derivative of the Euler–Maruyama step of the system, so that
+the recursions of S5b are exact for the scheme: no Itô correction is added and no fundamental matrix is inverted.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sdewm.base.taylor import fuse, second_order
+from sdewm.sde.system import System
+from sdewm.theory.perturbation import PerturbedSystem, Perturbation
+
+ETA, XI = "eta", "xi"
+
+
+class VariationSystem:
+    """The system for (x, y_a, w_ab): a path with its first and second derivatives in the error sizes.
+
+    With ε_n the size of σ̄ (direction eta) and ε_d that of σ (direction xi), at ε = 0
+
+        y_a = ∂x/∂ε_a,   w_ab = ∂²x/∂ε_a∂ε_b,   y_a(0) = w_ab(0) = 0.
+
+    The y and w of S1 for equal sizes are y_eta + y_xi and w_eta_eta + 2 w_eta_xi + w_xi_xi.
+    Only the directions that the error has are carried.
+
+    Args:
+        system: D components, M drivers.
+        error: the perturbation.
+        drivers: M.
+        fused: evaluate by the recorded graph (`base.taylor.fuse`) where the coefficients can be recorded; False: by
+            nested jvp, the slow definition.
+    """
+
+    noise_type, sde_type = "general", "ito"
+
+    def __init__(self, system: System, error: Perturbation, drivers: int, fused: bool = True) -> None:
+        self.system, self.error, self.drivers, self.fused = system, error, drivers, fused
+        present = ((ETA, error.diffusion), (XI, error.drift))
+        self.directions = [name for name, part in present if part is not None]
+        count = len(self.directions)
+        self.pairs = [(a, b) for a in range(count) for b in range(a, count)]
+        self.width = 1 + count + len(self.pairs)  # state sizes D in the stacked state
+        self._recorded: dict[tuple, object] = {}
+
+    def initial(self, x0: torch.Tensor) -> torch.Tensor:
+        """The stacked initial state `(B, D·width)`: x0 and zeros."""
+        return torch.cat((x0, x0.new_zeros(x0.shape[0], x0.shape[1] * (self.width - 1))), dim=1)
+
+    def split(
+        self, state: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[tuple[str, str], torch.Tensor]]:
+        """x, {direction: y} and {(direction, direction): w}, each `(B, D)`, from the stacked state."""
+        parts = state.chunk(self.width, dim=1)
+        count = len(self.directions)
+        firsts = dict(zip(self.directions, parts[1 : 1 + count], strict=True))
+        names = [(self.directions[a], self.directions[b]) for a, b in self.pairs]
+        return parts[0], firsts, dict(zip(names, parts[1 + count :], strict=True))
+
+    def f_and_g_prod(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stacked drift and stacked noise increment `(B, D·width)`."""
+        if not self.fused:
+            return self._definition(t, y, v)
+        key = (y.shape, y.dtype, y.device)
+        if key not in self._recorded:
+            self._recorded[key] = self._record(t, y, v)
+        with torch.no_grad():
+            return self._recorded[key](t, y, v)  # type: ignore[operator]
+
+    def _definition(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = state.chunk(self.width, dim=1)
+        x, count = parts[0], len(self.directions)
+        zero, one = torch.zeros((), dtype=x.dtype, device=x.device), torch.ones((), dtype=x.dtype, device=x.device)
+
+        def coefficients(x: torch.Tensor, drift_size: torch.Tensor, diffusion_size: torch.Tensor):
+            perturbed = PerturbedSystem(self.system, self.error, self.drivers, drift_size, diffusion_size)
+            return perturbed.f_and_g_prod(t, x, v)
+
+        directions = [
+            (first, one if name == XI else zero, one if name == ETA else zero)
+            for name, first in zip(self.directions, parts[1 : 1 + count], strict=True)
+        ]
+        seconds = {pair: (w, zero, zero) for pair, w in zip(self.pairs, parts[1 + count :], strict=True)}
+        value, firsts, mixed = second_order(coefficients, (x, zero, zero), directions, seconds)
+        rows = [value, *firsts, *(mixed[pair] for pair in self.pairs)]
+        return torch.cat([row[0] for row in rows], dim=1), torch.cat([row[1] for row in rows], dim=1)
+
+    def _record(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor):
+        """The fused step, or the definition where it cannot be recorded or does not give the same numbers."""
+        try:
+            fused = fuse(self._definition, (t, state, v))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
+            return self._definition
+        probe = state + torch.linspace(0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device)
+        expected, got = self._definition(t, probe, v), fused(t, probe, v)
+        tolerance = 1e-4 if state.dtype == torch.float32 else 1e-10
+        same = all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(expected, got, strict=True))
+        return fused if same else self._definition

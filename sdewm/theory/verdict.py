@@ -1,0 +1,61 @@
+"""Verdicts on checkable statements: holds, fails or undecided, with the reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from sdewm.base.stats import Estimate
+
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome "holds", "fails" or "undecided", and the reason with the numbers it rests on."""
+
+    outcome: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.reason}"
+
+
+def family_threshold(comparisons: int, false_alarm: float = 1e-3) -> float:
+    """z = N⁻¹(1 − α/2m): the threshold in standard errors for m two-sided comparisons with family-wise rate α.
+
+    >>> round(family_threshold(50), 3)
+    4.265
+    """
+    return NormalDist().inv_cdf(1 - false_alarm / (2 * comparisons))
+
+
+def agree(name: str, estimate: Estimate, reference: float, threshold: float = 5.0, bias: float = 0.0) -> Verdict:
+    """Whether |estimate − reference| ≤ threshold · standard error + bias (acceptance rule b), or ≤ bias if exact.
+
+    An estimate whose threshold is more than half of |reference| away could not tell the reference from zero: for a
+    nonzero reference that is undecided, never holds.
+
+    >>> agree("P", Estimate(0.54, 0.001), 0.5399).outcome, agree("P", Estimate(0.54, 0.001), 1.0798).outcome
+    ('holds', 'fails')
+    """
+    margin = threshold * estimate.standard_error + bias
+    gap = abs(estimate.value - reference)
+    reason = f"{name} = {estimate}, reference {reference:.10g}, |difference| {gap:.2g}, allowed {margin:.2g}"
+    if not math.isfinite(gap) or not math.isfinite(margin):
+        return Verdict(UNDECIDED, f"{reason}: not finite")
+    if gap > margin:
+        return Verdict(FAILS, reason)
+    if reference != 0.0 and margin > 0.5 * abs(reference):
+        return Verdict(UNDECIDED, f"{reason}: too wide to tell it from zero; take more paths")
+    return Verdict(HOLDS, reason)
+
+
+def all_of(verdicts: list[Verdict]) -> Verdict:
+    """The conjunction: fails if one fails, else undecided if one is, else holds; the reason is the decisive one's."""
+    for outcome in (FAILS, UNDECIDED):
+        for verdict in verdicts:
+            if verdict.outcome == outcome:
+                return verdict
+    return Verdict(HOLDS, "; ".join(verdict.reason for verdict in verdicts))
