@@ -29,7 +29,9 @@ TABLE = {
     "jacobian_penalty": Folder(1, "base"),
     "data": Folder(1, "base", "wrappers envs replay rollout"),
     "plots": Folder(1, "base", "style bound_plots training_plots tables"),
-    "theory": Folder(2, "base sde", "perturbation variation expansion constants bounds verdict"),
+    "theory": Folder(
+        2, "base sde", "perturbation variation verdict order expansion constants bounds"
+    ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"
     ),
@@ -94,7 +96,7 @@ def sdewm_violations(where: tuple[str, ...], names: set[str]) -> Iterator[str]:
                 )
         elif len(where) > 1:
             if len(parts) < 3 or parts[2] not in order:
-                yield f"imports {name}: name the file, a file never imports its own folder's front"
+                yield f"imports {name}: name a file of the table, not its own folder's front"
             elif order.index(parts[2]) > order.index(where[1]):
                 yield f"imports {name}: {parts[2]} comes after {where[1]} in {where[0]}"
 
