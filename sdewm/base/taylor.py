@@ -84,8 +84,11 @@ def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Te
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    def plain(*arguments: torch.Tensor) -> Tensors:
+        return function(*arguments)
+
     with torch.no_grad():
-        graph_module = make_fx(functionalize(function))(*example)
+        graph_module = make_fx(functionalize(plain))(*example)
     simplify(graph_module.graph)
     graph_module.recompile()
     return graph_module
@@ -157,6 +160,8 @@ def _identity_of(
     first = node.args[0] if node.args else None
     if name in ("alias", "detach", "clone", "_to_copy", "expand", "view") and _same_kind(node, first):
         return first  # type: ignore[return-value]
+    if name == "copy" and _same_kind(node, node.args[1]):
+        return node.args[1]  # type: ignore[return-value]
     if name in ("add", "sub", "mul") and len(node.args) == 2 and not node.kwargs:
         left, right = node.args
         if name == "mul":
@@ -172,7 +177,7 @@ def _identity_of(
 
 def _is_zero(node: torch.fx.Node, name: str, zero: set[torch.fx.Node]) -> bool:
     tensors = [argument for argument in node.args if isinstance(argument, torch.fx.Node)]
-    if name in ("zeros", "zeros_like", "new_zeros", "_efficientzerotensor"):
+    if name in ("zeros", "zeros_like", "new_zeros", "_efficientzerotensor", "_new_zeros_with_same_feature_meta"):
         return True
     if not tensors:
         return False

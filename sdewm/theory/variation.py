@@ -6,9 +6,12 @@ the recursions of S5b are exact for the scheme: no Itô correction is added and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
-from sdewm.base.taylor import fuse, second_order
+from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import System
 from sdewm.theory.perturbation import PerturbedSystem, Perturbation
 
@@ -29,8 +32,9 @@ class VariationSystem:
         system: D components, M drivers.
         error: the perturbation.
         drivers: M.
-        fused: evaluate by the recorded graph (`base.taylor.fuse`) where the coefficients can be recorded; False: by
-            nested jvp, the slow definition.
+        fused: evaluate by a recorded graph (`base.taylor.fuse`), at each new batch size, where the coefficients can
+            be recorded; False: by nested jvp, the slow definition. Recording takes seconds and pays from some hundred
+            evaluations.
     """
 
     noise_type, sde_type = "general", "ito"
@@ -42,7 +46,7 @@ class VariationSystem:
         count = len(self.directions)
         self.pairs = [(a, b) for a in range(count) for b in range(a, count)]
         self.width = 1 + count + len(self.pairs)  # state sizes D in the stacked state
-        self._recorded: dict[tuple, object] = {}
+        self._recorded: dict[tuple, Callable[..., Tensors]] = {}
 
     def initial(self, x0: torch.Tensor) -> torch.Tensor:
         """The stacked initial state `(B, D·width)`: x0 and zeros."""
@@ -60,36 +64,51 @@ class VariationSystem:
 
     def f_and_g_prod(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Stacked drift and stacked noise increment `(B, D·width)`."""
-        if not self.fused:
-            return self._definition(t, y, v)
         key = (y.shape, y.dtype, y.device)
-        if key not in self._recorded:
+        if self.fused and key not in self._recorded:
             self._recorded[key] = self._record(t, y, v)
+        step = self._recorded[key] if self.fused else self._definition
         with torch.no_grad():
-            return self._recorded[key](t, y, v)  # type: ignore[operator]
+            drift, noise = step(t, y, v)
+        return drift, noise
 
-    def _definition(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _coefficients(
+        self,
+        t: torch.Tensor,
+        v: torch.Tensor,
+        x: torch.Tensor,
+        drift_size: torch.Tensor,
+        diffusion_size: torch.Tensor,
+    ) -> Tensors:
+        perturbed = PerturbedSystem(self.system, self.error, self.drivers, drift_size, diffusion_size)
+        return perturbed.f_and_g_prod(t, x, v)
+
+    def _definition(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> Tensors:
+        return self._propagate(self._coefficients, t, state, v)
+
+    def _propagate(
+        self, coefficients: Callable[..., Tensors], t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
+    ) -> Tensors:
+        """One step of S5b for drift and noise apart, by second-order propagation through `coefficients`."""
         parts = state.chunk(self.width, dim=1)
         x, count = parts[0], len(self.directions)
         zero, one = torch.zeros((), dtype=x.dtype, device=x.device), torch.ones((), dtype=x.dtype, device=x.device)
-
-        def coefficients(x: torch.Tensor, drift_size: torch.Tensor, diffusion_size: torch.Tensor):
-            perturbed = PerturbedSystem(self.system, self.error, self.drivers, drift_size, diffusion_size)
-            return perturbed.f_and_g_prod(t, x, v)
-
         directions = [
             (first, one if name == XI else zero, one if name == ETA else zero)
             for name, first in zip(self.directions, parts[1 : 1 + count], strict=True)
         ]
         seconds = {pair: (w, zero, zero) for pair, w in zip(self.pairs, parts[1 + count :], strict=True)}
-        value, firsts, mixed = second_order(coefficients, (x, zero, zero), directions, seconds)
+        value, firsts, mixed = second_order(partial(coefficients, t, v), (x, zero, zero), directions, seconds)
         rows = [value, *firsts, *(mixed[pair] for pair in self.pairs)]
         return torch.cat([row[0] for row in rows], dim=1), torch.cat([row[1] for row in rows], dim=1)
 
-    def _record(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor):
+    def _record(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> Callable[..., Tensors]:
         """The fused step, or the definition where it cannot be recorded or does not give the same numbers."""
+        x = state[:, : state.shape[1] // self.width]
         try:
-            fused = fuse(self._definition, (t, state, v))
+            # The coefficients alone first: differentiating their simplified graph records far fewer operations.
+            coefficients = fuse(self._coefficients, (t, v, x, t.clone(), t.clone()))
+            fused = fuse(partial(self._propagate, coefficients), (t, state, v))
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
             return self._definition
         probe = state + torch.linspace(0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device)
