@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import sdewm
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOP_LEVEL = {
@@ -190,7 +192,7 @@ def test_version_has_its_entry_on_top_of_the_changelog():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## (\S+)", changelog, flags=re.MULTILINE)
     assert newest is not None
-    assert newest[1] == project["version"]
+    assert newest[1] == project["version"] == sdewm.__version__
 
 
 def test_every_direct_dependency_is_pinned():
