@@ -103,16 +103,8 @@ class VariationSystem:
         return torch.cat([row[0] for row in rows], dim=1), torch.cat([row[1] for row in rows], dim=1)
 
     def _record(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> Callable[..., Tensors]:
-        """The fused step, or the definition where it cannot be recorded or does not give the same numbers."""
+        """The fused step. The coefficients come first: differentiating their graph records far fewer operations."""
+        state = state + torch.linspace(0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device)
         x = state[:, : state.shape[1] // self.width]
-        try:
-            # The coefficients alone first: differentiating their simplified graph records far fewer operations.
-            coefficients = fuse(self._coefficients, (t, v, x, t.clone(), t.clone()))
-            fused = fuse(partial(self._propagate, coefficients), (t, state, v))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
-            return self._definition
-        probe = state + torch.linspace(0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device)
-        expected, got = self._definition(t, probe, v), fused(t, probe, v)
-        tolerance = 1e-4 if state.dtype == torch.float32 else 1e-10
-        same = all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(expected, got, strict=True))
-        return fused if same else self._definition
+        coefficients = fuse(self._coefficients, (t, v, x, t.clone(), t.clone()))
+        return fuse(partial(self._propagate, coefficients), (t, state, v))
