@@ -1,0 +1,209 @@
+"""Rows on disk with the facts needed to repeat them: command, commit, seed, settings and versions.
+
+A table is a CSV file whose first lines, `# key: value`, hold the manifest. A row log is a JSON-lines
+file whose first line holds the manifest and to which every row is flushed as it is finished, so
+that an interruption loses none.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+Value = str | int | float | bool | None
+Row = Mapping[str, Value]
+
+PACKAGES = ("torch", "torchsde", "numpy", "scipy", "matplotlib")
+ROOT = Path(__file__).resolve().parents[2]
+# What the numbers depend on.
+CODE = ("sdewm", "analysis", "paper_checks/*.py", "paper_checks/claims.toml")
+
+
+def manifest(*, seed: int, **settings: Value) -> dict[str, Value]:
+    """The facts of this run: command, commit, seed, further settings, versions.
+
+    >>> facts = manifest(seed=3, paths=100)
+    >>> facts["seed"], facts["paths"], sorted(facts)[:3]
+    (3, 100, ['command', 'commit', 'matplotlib'])
+    """
+    facts: dict[str, Value] = {"command": command_line(), "commit": code_commit(), "seed": seed}
+    facts.update(settings)
+    facts["python"] = platform.python_version()
+    facts.update({name: _version(name) for name in PACKAGES})
+    return facts
+
+
+def command_line() -> str:
+    """The command that started this process, with the program relative to the working directory."""
+    program = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("-")
+    if program.name == "__main__.py":
+        words = ["python", "-m", program.parent.name]
+    elif program.is_absolute() and not program.is_relative_to(Path.cwd()):
+        words = ["python", program.name]
+    else:
+        words = ["python", os.path.relpath(program)]
+    return shlex.join([*words, *sys.argv[1:]])
+
+
+def code_commit() -> str:
+    """The last commit that changed the code, with "+changes" if the code differs from it now.
+
+    "unknown" where git or the history is missing.
+    """
+    last = _git("log", "-1", "--format=%h", "--", *CODE)
+    if not last:
+        return "unknown"
+    return last + ("+changes" if _git("status", "--porcelain", "--", *CODE) else "")
+
+
+def code_digest() -> str:
+    """A digest of the source files on which results depend; equal digests mean equal code."""
+    digest = hashlib.sha256()
+    for pattern in ("sdewm/**/*.py", "paper_checks/*.py", "paper_checks/claims.toml"):
+        for path in sorted(ROOT.glob(pattern)):
+            name = path.relative_to(ROOT).as_posix()
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> None:
+    """Write rows with equal keys as CSV under the manifest; floats keep every digit.
+
+    Raises:
+        ValueError: no rows, or rows with different keys.
+    """
+    if not rows:
+        raise ValueError("rows=[]: expected at least one row.")
+    names = list(rows[0])
+    for row in rows:
+        if list(row) != names:
+            raise ValueError(f"rows have different keys: {names} and {list(row)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for key, value in facts.items():
+            file.write(f"# {key}: {value}\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_to_text(row[name]) for name in names] for row in rows)
+
+
+def read_table(path: Path) -> tuple[list[dict[str, Value]], dict[str, str]]:
+    """Rows and manifest of a table; cells that read as numbers become numbers, empty ones None."""
+    facts: dict[str, str] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = file.readlines()
+    while lines and lines[0].startswith("# "):
+        key, _, value = lines.pop(0)[2:].rstrip("\n").partition(": ")
+        facts[key] = value
+    rows = [{name: _from_text(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
+    return rows, facts
+
+
+class RowLog:
+    """An append-only JSON-lines file: the manifest, then one flushed line per row.
+
+    Args:
+        path: the file; its folder is made.
+        facts: the manifest.
+        rows: rows kept from an earlier run; whatever else the file holds is replaced.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Value], rows: Iterable[Row] = ()) -> None:
+        """Write the manifest and the kept rows."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(path.name + ".part")
+        lines = [dump_json(line) + "\n" for line in ({"manifest": dict(facts)}, *rows)]
+        aside.write_text("".join(lines), encoding="utf-8")
+        os.replace(aside, path)  # never a moment without the rows kept
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, row: Row) -> None:
+        """Write one row and flush it to disk."""
+        self._file.write(dump_json(row) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Value]], dict[str, Value]]:
+    """Rows and manifest of a row log, without a last line cut off by a crash; no file: no rows."""
+    if not path.exists():
+        return [], {}
+    values = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    facts = values[0].get("manifest", {}) if values else {}
+    return values[1:], facts
+
+
+def write_json(path: Path, rows: Iterable[Row], facts: Mapping[str, Value]) -> None:
+    """Write {"manifest": …, "rows": […]}."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = dump_json({"manifest": dict(facts), "rows": list(rows)}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def dump_json(value: object, indent: int | None = None) -> str:
+    """Strict JSON: numbers that are not finite become null.
+
+    >>> dump_json({"slope": math.nan, "name": "ε"})
+    '{"slope": null, "name": "ε"}'
+    """
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _to_text(value: Value) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def _from_text(cell: str) -> Value:
+    if cell == "":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _git(*words: str) -> str:
+    if not (ROOT / ".git").exists():
+        return ""
+    try:
+        command = ("git", "-C", str(ROOT), *words)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
