@@ -24,13 +24,15 @@ class Folder:
 
 
 TABLE = {
-    "base": Folder(0, "", "checks seeding autodiff taylor stats progress records"),
-    "sde": Folder(1, "base", "system world_model_sde examples noise solve monte_carlo"),
+    "base": Folder(0, "", "checks taylor compiling stats progress records"),
+    "sde": Folder(1, "base", "system world_model_sde examples noise solve compiled monte_carlo"),
     "jacobian_penalty": Folder(1, "base"),
     "data": Folder(1, "base", "wrappers envs replay rollout"),
     "plots": Folder(1, "base", "style bound_plots training_plots tables"),
     "theory": Folder(
-        2, "base sde", "perturbation variation verdict order expansion constants bounds"
+        2,
+        "base sde",
+        "perturbation variation terms sampling verdict order expansion value_function constants bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"

@@ -1,1 +1,4 @@
-"""Floor 0: checks, automatic differentiation, statistics, progress and records. Knows no SDE and no agent."""
+"""Floor 0: checks, automatic differentiation, statistics, progress and records.
+
+Knows no SDE and no agent.
+"""

@@ -27,7 +27,7 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def check_count(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
-    """Return `value` as int if it is a whole number in [minimum, maximum], else raise ValueError."""
+    """Return `value` as int if it is a whole number in range, else raise ValueError."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(value, float) and value.is_integer():
         value, whole = int(value), True
@@ -66,11 +66,15 @@ def check_device(device: object) -> torch.device:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r}: expected 'cpu' or 'cuda[:index]'.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={str(device)!r}: this torch sees no CUDA device; use device='cpu'.")
+        raise ValueError(
+            f"device={str(device)!r}: this torch sees no CUDA device; use device='cpu'."
+        )
     return chosen
 
 
-def check_output(name: str, value: object, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+def check_output(
+    name: str, value: object, shape: tuple[int, ...], like: torch.Tensor
+) -> torch.Tensor:
     """Return `value` if it is a tensor of `shape` with the dtype and device of `like`.
 
     Raises:
@@ -83,8 +87,11 @@ def check_output(name: str, value: object, shape: tuple[int, ...], like: torch.T
     if value.dtype != like.dtype:
         raise ValueError(
             f"{name} returned {value.dtype} for a state of {like.dtype}; dtypes are not mixed: "
-            f"convert the model (for a torch.nn.Module: module.to({like.dtype})) or pass dtype={value.dtype}."
+            f"convert the model (for a torch.nn.Module: module.to({like.dtype})) "
+            f"or pass dtype={value.dtype}."
         )
     if value.device != like.device:
-        raise ValueError(f"{name} returned a tensor on {value.device} for a state on {like.device}.")
+        raise ValueError(
+            f"{name} returned a tensor on {value.device} for a state on {like.device}."
+        )
     return value

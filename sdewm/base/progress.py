@@ -21,9 +21,12 @@ def format_seconds(seconds: float) -> str:
 
 
 class Progress:
-    """One line on stderr: share done, elapsed and remaining time. Silent if the work ends within two seconds.
+    """One line on stderr: share done, elapsed and remaining time.
 
-    On a terminal the line is rewritten in place twice a second; elsewhere a new line is written every 30 seconds.
+    Silent if the work ends within two seconds.
+
+    On a terminal the line is rewritten in place twice a second; elsewhere a new line is written
+    every 30 seconds.
 
     Args:
         label: what is being done.

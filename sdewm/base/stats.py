@@ -36,9 +36,10 @@ class Estimate:
 class BatchSums:
     """Sums of Q path quantities over K batches of consecutive paths.
 
-    Batch k holds the pairs of paths (2j, 2j + 1) with ⌊jK/J⌋ = k, J the number of pairs, so that the batches do not
-    depend on how the work was cut and antithetic partners stay together. With batch sums s_k and sizes n_k the mean
-    is m = Σ s_k / n and its standard error √(K/(K−1) · Σ (s_k − n_k m)²) / n, n = Σ n_k.
+    Batch k holds the pairs of paths (2j, 2j + 1) with ⌊jK/J⌋ = k, J the number of pairs, so that
+    the batches do not depend on how the work was cut and antithetic partners stay together. With
+    batch sums s_k and sizes n_k the mean is m = Σ s_k / n and its standard error √(K/(K−1) · Σ (s_k
+    − n_k m)²) / n, n = Σ n_k.
 
     Args:
         paths: number of paths in all.
@@ -56,8 +57,15 @@ class BatchSums:
         self.paths = paths
         self.batches = min(batches, pairs)
         starts = -((-np.arange(self.batches + 1) * pairs) // self.batches) * 2
-        self.edges = np.minimum(starts, paths)  # (K + 1,) batch k holds paths edges[k] … edges[k+1] − 1
+        self.edges = np.minimum(
+            starts, paths
+        )  # (K + 1,) batch k holds paths edges[k] … edges[k+1] − 1
         self.sums = np.zeros((self.batches, quantities))  # (K, Q)
+
+    @property
+    def quantities(self) -> int:
+        """Q."""
+        return self.sums.shape[1]
 
     def add(self, first: int, values: torch.Tensor) -> None:
         """Add the quantities (B, Q) of paths first … first + B − 1 in path order."""
@@ -79,14 +87,17 @@ class BatchSums:
         return (self.sums - sizes * self.means()) / self.paths
 
     def replicates(self) -> np.ndarray:
-        """One value of the means per batch, shape (K, Q), for the bootstrap: their average is `means()`."""
+        """One value of the means per batch, shape (K, Q), for the bootstrap.
+
+        Their average is `means()`.
+        """
         return self.means() + self.batches * self.batch_deviations()
 
     def estimate(self, weights: torch.Tensor | np.ndarray, exact: bool = False) -> Estimate:
         """The mean of the linear combination Σ_q weights_q · quantity_q with its standard error.
 
-        `exact` says that the paths enumerate the whole law: the standard error is then 0. With a single batch and no
-        enumeration the standard error is unknown: nan.
+        `exact` says that the paths enumerate the whole law: the standard error is then 0. With a
+        single batch and no enumeration the standard error is unknown: nan.
         """
         weights = np.asarray(weights, dtype=float)
         value = float(self.means() @ weights)
@@ -95,4 +106,6 @@ class BatchSums:
         if self.batches < 2:
             return Estimate(value, math.nan)
         spread = self.batch_deviations() @ weights
-        return Estimate(value, math.sqrt(self.batches / (self.batches - 1) * float(spread @ spread)))
+        return Estimate(
+            value, math.sqrt(self.batches / (self.batches - 1) * float(spread @ spread))
+        )

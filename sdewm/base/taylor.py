@@ -1,9 +1,12 @@
-"""Second-order Taylor propagation: values, first and mixed second directional derivatives in one pass.
+"""Second-order Taylor propagation.
 
-The definition is nested `torch.func.jvp`. Evaluated as such it repeats the value and the first derivatives many times
-and multiplies by zero tangents. `fuse` therefore records the nested jvp once as a graph of plain tensor operations,
-removes what is zero or computed twice, and runs that; the result is the same function. The graph holds no transform,
-so that it may also be compiled, which a nested jvp may not.
+Values, first and mixed second directional derivatives in one pass.
+
+The definition is nested `torch.func.jvp`. Evaluated as such it repeats the value and the first
+derivatives many times and multiplies by zero tangents. `fuse` therefore records the nested jvp once
+as a graph of plain tensor operations, removes what is zero or computed twice, and runs that; the
+result is the same function. The graph holds no transform, so that it may also be compiled, which a
+nested jvp may not.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ def second_order(
     value: Tensors | None = None
     firsts: list[Tensors] = []
     for direction in directions:
-        value, first = jvp(function, point, direction)
+        value, first, *_ = jvp(function, point, direction)
         firsts.append(first)
     assert value is not None
     mixed: dict[tuple[int, int], Tensors] = {}
@@ -66,40 +69,37 @@ def second_order(
 
 @cache
 def _load_forward_rules() -> None:
-    """Let torch load its forward-mode rules; some versions warn of their own use of torch.jit while doing so."""
+    """Let torch load its forward-mode rules.
+
+    Some versions warn of their own use of torch.jit while doing so.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
 def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Tensors]:
-    """Record `function` at the shapes of `example` as a simplified graph of plain tensor operations.
+    """Record `function` at the shapes of `example` as a simplified graph of tensor operations.
 
-    The graph computes the same numbers (products with an exact zero and repeated operations are dropped). It is valid
-    for arguments of the same shapes and dtypes.
+    The graph computes the same numbers (products with an exact zero and repeated operations are
+    dropped). It is valid for arguments of the same shapes and dtypes.
 
     Returns:
-        The graph; or `function` itself where it cannot be recorded (branches on values, `float(t)`, in-place changes
-        of its arguments, random numbers) or the graph does not give the same numbers at `example`.
+        The graph; or `function` itself where it cannot be recorded (branches on values, `float(t)`,
+        in-place changes of its arguments, random numbers) or the graph does not give the same
+        numbers at `example`.
 
-    >>> from functools import partial
-    >>> step = lambda x, y: second_order(lambda x: (torch.tanh(x),), (x,), [(y,)], {(0, 0): (y,)})[2][0, 0]
+    >>> tanh = lambda x: (torch.tanh(x),)
+    >>> step = lambda x, y: second_order(tanh, (x,), [(y,)], {(0, 0): (y,)})[2][0, 0]
     >>> example = (torch.tensor([0.3]), torch.tensor([0.7]))
     >>> fused = fuse(step, example)
     >>> bool(fused(*example)[0] == step(*example)[0]), len(fused.graph.nodes) < 12
     (True, True)
     """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    def plain(*arguments: torch.Tensor) -> Tensors:
-        return function(*arguments)
-
     with torch.no_grad():
         expected = function(*example)
         try:
-            graph_module = make_fx(functionalize(plain))(*example)
-            simplify(graph_module.graph)
-            graph_module.recompile()
+            graph_module = record(function, example)
             got = graph_module(*example)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
             return function
@@ -108,14 +108,31 @@ def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Te
     return function
 
 
+def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.GraphModule:
+    """The simplified graph of `function` at the shapes of `example`.
+
+    Raises what torch raises if the function cannot be recorded.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def plain(*arguments: torch.Tensor) -> Tensors:
+        return function(*arguments)
+
+    with torch.no_grad():
+        graph_module = make_fx(functionalize(plain))(*example)
+    simplify(graph_module.graph)
+    graph_module.recompile()
+    return graph_module
+
+
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     tolerance = 1e-4 if a.dtype == torch.float32 else 1e-10
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+    return bool(torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
 _KEEPS_ZERO = {
-    "expand", "view", "reshape", "_unsafe_view", "t", "transpose", "permute", "squeeze", "unsqueeze", "slice",
-    "select", "clone", "_to_copy", "neg", "alias", "detach", "sum", "mean", "diagonal",
+    "alias", "clone", "detach", "diagonal", "expand", "mean", "neg", "permute", "reshape", "select",
+    "slice", "squeeze", "sum", "t", "_to_copy", "transpose", "_unsafe_view", "unsqueeze", "view",
 }  # fmt: skip
 _KEEPS_ONE = {"expand", "view", "clone", "_to_copy", "unsqueeze", "alias", "detach"}
 _ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul", "dot", "mv"}
@@ -124,10 +141,11 @@ _RANDOM = {"rand", "randn", "rand_like", "randn_like", "bernoulli", "normal", "n
 
 
 def simplify(graph: torch.fx.Graph) -> None:
-    """Drop aliases, sums and products with exact zeros, and repeated operations from an ATen graph, in place.
+    """Drop aliases, sums and products with exact zeros, and repetitions from an ATen graph.
 
     Raises:
-        ValueError: the graph changes a tensor in place or draws random numbers, so that the rules do not apply.
+        ValueError: the graph changes a tensor in place or draws random numbers, so that the rules
+            do not apply.
     """
     zero: set[torch.fx.Node] = set()
     one: set[torch.fx.Node] = set()
@@ -157,7 +175,9 @@ def simplify(graph: torch.fx.Graph) -> None:
 
 def _operation_name(node: torch.fx.Node) -> str:
     target = node.target
-    return target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else str(target)
+    return (
+        target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else str(target)
+    )
 
 
 def _same_kind(node: torch.fx.Node, other: object) -> bool:
@@ -177,7 +197,9 @@ def _identity_of(
 ) -> torch.fx.Node | None:
     """The earlier node whose value this one repeats, if there is one."""
     first = node.args[0] if node.args else None
-    if name in ("alias", "detach", "clone", "_to_copy", "expand", "view") and _same_kind(node, first):
+    if name in ("alias", "detach", "clone", "_to_copy", "expand", "view") and _same_kind(
+        node, first
+    ):
         return first  # type: ignore[return-value]
     if name == "copy" and _same_kind(node, node.args[1]):
         return node.args[1]  # type: ignore[return-value]
@@ -196,15 +218,27 @@ def _identity_of(
 
 def _is_zero(node: torch.fx.Node, name: str, zero: set[torch.fx.Node]) -> bool:
     tensors = [argument for argument in node.args if isinstance(argument, torch.fx.Node)]
-    if name in ("zeros", "zeros_like", "new_zeros", "_efficientzerotensor", "_new_zeros_with_same_feature_meta"):
+    if name in (
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "_efficientzerotensor",
+        "_new_zeros_with_same_feature_meta",
+    ):
         return True
     if not tensors:
         return False
     if name in _KEEPS_ZERO or name in _ZERO_IF_FIRST:
         return tensors[0] in zero
     if name in _ZERO_IF_ANY:
-        return any(tensor in zero for tensor in tensors) or (len(node.args) > 1 and node.args[1] == 0)
-    return name in ("add", "sub") and len(tensors) == len(node.args) and all(tensor in zero for tensor in tensors)
+        return any(tensor in zero for tensor in tensors) or (
+            len(node.args) > 1 and node.args[1] == 0
+        )
+    return (
+        name in ("add", "sub")
+        and len(tensors) == len(node.args)
+        and all(tensor in zero for tensor in tensors)
+    )
 
 
 def _merge(node: torch.fx.Node, key: object, seen: dict[object, torch.fx.Node]) -> None:

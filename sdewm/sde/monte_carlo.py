@@ -1,9 +1,13 @@
-"""Monte Carlo in bounded memory: fixed tiles of paths, streamed sums, progress, interruption and resumption."""
+"""Monte Carlo in bounded memory.
+
+Fixed tiles of paths, streamed sums, progress, interruption and resumption.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,8 +39,8 @@ def accumulate(
 ) -> BatchSums:
     """Sum Q quantities over `paths` paths.
 
-    The arithmetic always runs on the tiles [j·tile, (j+1)·tile), in order, so that the sums are the same bit for bit
-    whatever `chunk` is and however often the work was interrupted.
+    The arithmetic always runs on the tiles [j·tile, (j+1)·tile), in order, so that the sums are the
+    same bit for bit whatever `chunk` is and however often the work was interrupted.
 
     Args:
         evaluate: (first, last) -> quantities `(last − first, Q)` of paths first … last − 1.
@@ -45,12 +49,11 @@ def accumulate(
         label: what is computed, for the progress line.
         tile: paths evaluated at once.
         chunk: paths between two looks at the clock (progress, saving); default: one tile.
-        checkpoint: file to which the sums are saved every 20 s and on interruption, and from which a later call with
-            the same `key` goes on; removed at the end.
+        checkpoint: folder in which the sums are kept every 20 s and on interruption, and from which
+            a later call with the same `key` goes on; the file is removed at the end.
         key: identifies the computation in the checkpoint.
 
     Raises:
-        ValueError: the checkpoint belongs to another computation.
         KeyboardInterrupt: passed on after saving, with a text that says how to go on.
 
     >>> double = lambda first, last: 2.0 * torch.arange(first, last, dtype=torch.float64)[:, None]
@@ -60,10 +63,14 @@ def accumulate(
     check_count("paths", paths)
     tiles_per_chunk = 1 if chunk is None else -(-check_count("chunk", chunk) // tile)
     sums = BatchSums(paths, quantities)
-    store = None if checkpoint is None else Path(checkpoint)
+    name = f"{zlib.crc32(key.encode()):08x}.npz"
+    store = None if checkpoint is None else Path(checkpoint) / name
     first = _load(store, sums, key) if store is not None else 0
     progress = Progress(label, paths, first)
-    kept = (first, sums.sums.copy())  # the last whole chunk: an interruption may fall inside an addition
+    kept = (
+        first,
+        sums.sums.copy(),
+    )  # the last whole chunk: an interruption may fall inside an addition
     saved = time.monotonic()
     try:
         while first < paths:
@@ -82,7 +89,8 @@ def accumulate(
             raise
         _save(store, kept, key)
         raise KeyboardInterrupt(
-            f"{label}: stopped after {kept[0]} of {paths} paths, kept in {store}; run the same command again to go on"
+            f"{label}: stopped after {kept[0]} of {paths} paths, kept in {store}; "
+            "run the same command again to go on"
         ) from interrupt
     finally:
         progress.close()
@@ -103,9 +111,6 @@ def _load(store: Path, sums: BatchSums, key: str) -> int:
         return 0
     with np.load(store, allow_pickle=False) as data:
         if str(data["key"]) != key or data["sums"].shape != sums.sums.shape:
-            raise ValueError(
-                f"checkpoint={str(store)!r} belongs to another computation ({data['key']}; this one: {key}); "
-                "remove the file or name another."
-            )
+            return 0  # another computation with the same checksum: begin anew
         sums.sums[:] = data["sums"]
         return int(data["first"])

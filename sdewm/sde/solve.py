@@ -1,8 +1,8 @@
 """Paths of a system on a fixed grid. This file alone calls torchsde.
 
-torchsde adds up its time steps in floating point and fills output times off its steps by linear interpolation. Both
-are avoided by handing it the equation in units of the step, dX = Δ f ds + √Δ g dW̃, s = 0 … N: step ends are whole
-numbers, and every output time is one.
+torchsde adds up its time steps in floating point and fills output times off its steps by linear
+interpolation. Both are avoided by handing it the equation in units of the step, dX = Δ f ds + √Δ g
+dW̃, s = 0 … N: step ends are whole numbers, and every output time is one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.sde.noise import GaussianNoise, GridNoise
-from sdewm.sde.system import System, check_system, diffusion_product
+from sdewm.sde.system import StepSystem, System, check_system, diffusion_product
 
 METHODS = ("euler", "milstein", "srk")
 
 
 def solve_path(
-    system: System,
+    system: System | StepSystem,
     x0: torch.Tensor,
     noise: GridNoise,
     *,
@@ -31,21 +31,23 @@ def solve_path(
     """Solve dx = f dt + g dB along the Brownian paths of `noise` with torchsde's fixed-step solver.
 
     Args:
-        system: D components, M drivers, in the Itô reading. It may define `f_and_g_prod(t, y, v)` in place of f and g
-            (method "euler" only).
+        system: D components, M drivers, in the Itô reading. It may define `f_and_g_prod(t, y, v)`
+            in place of f and g (method "euler" only).
         x0: initial states `(B, D)`; row i follows path `first + i` of `noise`.
         noise: the grid and the increments.
-        times: output times, strictly increasing points of the grid after t0 or equal to it; default: t1 only.
+        times: output times, strictly increasing points of the grid after t0 or equal to it;
+            default: t1 only.
         first: index of the first path.
-        method: "euler" (Euler–Maruyama: x + Δ f + g ΔB), "milstein" or "srk" (not for general noise; "srk" draws the
-            space-time area from a GaussianNoise).
+        method: "euler" (Euler–Maruyama: x + Δ f + g ΔB), "milstein" or "srk" (not for general
+            noise; "srk" draws the space-time area from a GaussianNoise).
 
     Returns:
         States `(B, T, D)` at the T output times.
 
     Raises:
         ValueError: bad system, shapes or dtypes, output times off the grid, unknown method.
-        FloatingPointError: the path leaves the finite numbers; names the time, path, coefficient and component.
+        FloatingPointError: the path leaves the finite numbers; names the time, path, coefficient
+            and component.
 
     >>> class Decay:
     ...     noise_type, sde_type = "diagonal", "ito"
@@ -61,27 +63,37 @@ def solve_path(
     if not isinstance(x0, torch.Tensor) or x0.dim() != 2 or not x0.is_floating_point():
         raise ValueError(f"x0={_describe(x0)}: expected a floating point tensor (B, D).")
     indices = grid_indices(noise, times)
-    grid = torch.linspace(0, noise.steps, noise.steps + 1, dtype=torch.float64) * noise.step_size + noise.t0
-    grid = grid.to(x0.dtype).to(x0.device)
-    whole = hasattr(system, "f_and_g_prod")
-    if not whole:
+    grid = noise.grid(x0.dtype, x0.device)
+    if isinstance(system, System):
         drivers = check_system(system, grid[0], x0)
         if drivers != noise.drivers:
             raise ValueError(f"noise has {noise.drivers} drivers, system.g has {drivers}.")
     elif method != "euler":
-        raise ValueError(f"method={method!r}: a system given by f_and_g_prod is solved by 'euler' only.")
-    ends = _integrate(system, x0, noise, [0, *(n for n in indices if n > 0)], first, method, grid)
+        raise ValueError(
+            f"method={method!r}: a system given by f_and_g_prod is solved by 'euler' only."
+        )
+    if method == "euler":
+        equation = _EulerStep(system, grid, noise.step_size)
+    else:
+        assert isinstance(system, System)
+        equation = _StepUnits(system, grid, noise.step_size)
+    brownian = _Brownian(noise, first, x0, method)
+    indices_solved = [0, *(n for n in indices if n > 0)]
+    ends = _integrate(equation, x0, indices_solved, brownian, method)
     if not bool(torch.isfinite(ends[-1]).all()):
         _refuse_explosion(system, x0, noise, first, grid)
-    return torch.stack([ends[0] if n == 0 else ends[1 + i - (indices[0] == 0)] for i, n in enumerate(indices)], dim=1)
+    return torch.stack(
+        [ends[0] if n == 0 else ends[1 + i - (indices[0] == 0)] for i, n in enumerate(indices)],
+        dim=1,
+    )
 
 
 def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
     """The step index of each output time; default: the last one.
 
     Raises:
-        ValueError: a time that is not a point of the grid (linear interpolation would falsify the variance), or times
-            that do not increase.
+        ValueError: a time that is not a point of the grid (linear interpolation would falsify the
+            variance), or times that do not increase.
     """
     if times is None:
         return [noise.steps]
@@ -91,8 +103,9 @@ def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
         index = round(position)
         if abs(position - index) > 1e-9 * noise.steps or not 0 <= index <= noise.steps:
             raise ValueError(
-                f"times contains {float(time)!r}, which is not on the grid {noise.t0!r} + n·{noise.step_size!r}, "
-                f"n = 0 … {noise.steps}; choose steps so that every output time is a grid point."
+                f"times contains {float(time)!r}, which is not on the grid {noise.t0!r} + "
+                f"n·{noise.step_size!r}, n = 0 … {noise.steps}; choose steps so that every "
+                "output time is a grid point."
             )
         indices.append(index)
     if not indices or any(late <= early for early, late in zip(indices, indices[1:], strict=False)):
@@ -101,24 +114,20 @@ def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
 
 
 def _integrate(
-    system: System,
+    equation: _EulerStep | _StepUnits,
     x0: torch.Tensor,
-    noise: GridNoise,
     indices: list[int],
-    first: int,
+    brownian: _Brownian,
     method: str,
-    grid: torch.Tensor,
 ) -> list[torch.Tensor]:
     from torchsde import sdeint
 
-    brownian = _Brownian(noise, first, x0, area=method == "srk", unit=method != "euler")
-    equation = (_EulerStep if method == "euler" else _StepUnits)(system, grid, noise.step_size)
     steps = torch.tensor(indices, dtype=torch.float64)
     devices = [x0.device] if x0.device.type == "cuda" else []
-    # torchsde draws from torch's global generator while checking shapes; the caller's stream is left alone.
+    # torchsde draws from torch's global generator while it checks shapes; that is undone here.
     with torch.random.fork_rng(devices=devices):
-        out = sdeint(equation, x0, steps, bm=brownian, method=method, dt=1.0)  # (T, B, D)
-    return list(out)  # type: ignore[arg-type]
+        out = sdeint(equation, x0, steps, bm=brownian, method=method, dt=1.0)  # type: ignore[arg-type]
+    return list(out)  # (T, B, D)
 
 
 class _StepUnits:
@@ -142,27 +151,39 @@ class _StepUnits:
 
 
 class _EulerStep:
-    """The system with time measured in steps and increments in their own units: Δ f and g ΔB, for Euler–Maruyama."""
+    """The system with time in steps and increments in their own units, for Euler–Maruyama.
+
+    Its drift is Δ f and its noise g ΔB.
+    """
 
     noise_type, sde_type = "general", "ito"
 
-    def __init__(self, system: System, grid: torch.Tensor, step_size: float) -> None:
-        self.system, self.grid, self.step_size = system, grid, step_size
-        self.whole = getattr(system, "f_and_g_prod", None)
+    def __init__(self, system: System | StepSystem, grid: torch.Tensor, step_size: float) -> None:
+        self.times, self.step_size = grid.unbind(), step_size
+        self.step = _step_of(system) if isinstance(system, System) else system.f_and_g_prod
 
-    def f_and_g_prod(self, step: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        t = self.grid[int(step)]
-        if self.whole is not None:
-            drift, noise = self.whole(t, y, v)
-        else:
-            drift, noise = self.system.f(t, y), diffusion_product(self.system.g(t, y), v)
+    def f_and_g_prod(
+        self, step: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        t = self.times[int(step)]
+        drift, noise = self.step(t, y, v)
         return drift * self.step_size, noise
 
 
-class _Brownian:
-    """The increments of a GridNoise in the form in which torchsde asks for them, step by step from the start."""
+def _step_of(system: System):
+    def step(
+        t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return system.f(t, y), diffusion_product(system.g(t, y), v)
 
-    def __init__(self, noise: GridNoise, first: int, x0: torch.Tensor, area: bool, unit: bool) -> None:
+    return step
+
+
+class _Brownian:
+    """The increments of a GridNoise as torchsde asks for them, step by step from the start."""
+
+    def __init__(self, noise: GridNoise, first: int, x0: torch.Tensor, method: str) -> None:
+        area, unit = method == "srk", method != "euler"
         self.shape = (x0.shape[0], noise.drivers)
         self.dtype, self.device = x0.dtype, x0.device
         self.levy_area_approximation = "space-time" if area else "none"
@@ -172,14 +193,18 @@ class _Brownian:
         self.stream: Iterator
         if area:
             if not isinstance(noise, GaussianNoise):
-                raise ValueError(f"noise={type(noise).__name__}: method='srk' needs a GaussianNoise.")
+                raise ValueError(
+                    f"noise={type(noise).__name__}: method='srk' needs a GaussianNoise."
+                )
             self.stream = noise.stream_with_area(*paths)
         else:
             self.stream = noise.stream(*paths)
         self.next_step = 0
 
-    def __call__(self, ta: torch.Tensor, tb: torch.Tensor, return_U: bool = False, return_A: bool = False):
-        assert int(ta) == self.next_step and int(tb) == self.next_step + 1 and not return_A
+    def __call__(
+        self, ta: torch.Tensor, tb: torch.Tensor, return_U: bool = False, return_A: bool = False
+    ):
+        assert int(ta) == self.next_step and not return_A
         self.next_step += 1
         drawn = next(self.stream)
         if self.levy_area_approximation == "space-time":
@@ -190,24 +215,38 @@ class _Brownian:
         return drawn if self.scale is None else drawn * self.scale
 
 
-def _refuse_explosion(system: System, x0: torch.Tensor, noise: GridNoise, first: int, grid: torch.Tensor) -> None:
+def _refuse_explosion(
+    system: System | StepSystem, x0: torch.Tensor, noise: GridNoise, first: int, grid: torch.Tensor
+) -> None:
     """Walk the path again by Euler steps and raise at the first value that is not finite."""
     step = _EulerStep(system, grid, noise.step_size)
     y = x0
     for n, increment in enumerate(noise.stream(first, first + len(x0), x0.dtype, x0.device)):
         drift, diffusion = step.f_and_g_prod(torch.tensor(n), y, increment)
-        for name, value in (("drift", drift), ("diffusion", diffusion), ("state", y + drift + diffusion)):
+        for name, value in (
+            ("drift", drift),
+            ("diffusion", diffusion),
+            ("state", y + drift + diffusion),
+        ):
             bad = (~torch.isfinite(value)).nonzero()
             if len(bad):
                 path, component = bad[0].tolist()
                 raise FloatingPointError(
-                    f"system: the {name} is {float(value[path, component])} at t = {float(grid[n]):.6g}, path "
-                    f"{first + path}, component {component} (state there: {y[path].tolist()}); the trajectory leaves "
-                    f"the finite numbers: take more steps than {noise.steps}, a shorter t1, or bounded coefficients."
+                    f"system: the {name} is {float(value[path, component])} at "
+                    f"t = {float(grid[n]):.6g}, path {first + path}, component {component} "
+                    f"(state there: {y[path].tolist()}); the trajectory leaves the finite "
+                    f"numbers: take more steps than {noise.steps}, a shorter t1, or bounded "
+                    "coefficients."
                 )
         y = y + drift + diffusion
-    raise FloatingPointError("system: the solution is not finite although its Euler path is; take more steps.")
+    raise FloatingPointError(
+        "system: the solution is not finite although its Euler path is; take more steps."
+    )
 
 
 def _describe(value: object) -> str:
-    return f"tensor {tuple(value.shape)} of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+    return (
+        f"tensor {tuple(value.shape)} of {value.dtype}"
+        if isinstance(value, torch.Tensor)
+        else type(value).__name__
+    )

@@ -23,10 +23,11 @@ class RemainderOrder:
 
     Attributes:
         slope: least-squares slope over the three smallest sizes; nan if it was not measured.
-        interval: enumeration: range of the slopes between neighbouring ones of these sizes; Monte Carlo: 95 %
-            bootstrap interval over batches of paths.
+        interval: enumeration: range of the slopes between neighbouring ones of these sizes; Monte
+            Carlo: 95 % bootstrap interval over batches of paths.
         expected: the order claimed (3; in the even case 4).
-        verdict: on "the remainder is O(ε^expected)": holds if the interval lies above expected − 0.3, fails if below.
+        verdict: on "the remainder is O(ε^expected)": holds if the interval lies above expected −
+            0.3, fails if below.
     """
 
     slope: float
@@ -55,7 +56,9 @@ def remainder_order(
         rounding: unit of the floating point type.
 
     >>> exact = [Estimate(2 * e**3, 0.0) for e in (0.2, 0.1, 0.05)]
-    >>> result = remainder_order((0.2, 0.1, 0.05), exact, None, expected=3, scale=1.0, rounding=2e-16)
+    >>> result = remainder_order(
+    ...     (0.2, 0.1, 0.05), exact, None, expected=3, scale=1.0, rounding=2e-16
+    ... )
     >>> round(result.slope, 6), result.verdict.outcome
     (3.0, 'holds')
     """
@@ -67,7 +70,10 @@ def remainder_order(
         return RemainderOrder(math.nan, nothing, expected, Verdict(HOLDS, reason))
     tail = slice(-3, None)
     if np.any(np.abs(values[tail]) <= floor):
-        reason = f"a remainder is below {_ROUNDING_FACTOR:g} rounding errors of the loss ({floor:.1g}); take larger ε"
+        reason = (
+            f"a remainder is below {_ROUNDING_FACTOR:g} rounding errors of the loss ({floor:.1g}); "
+            "take larger ε"
+        )
         return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
     logs = np.log(np.asarray(epsilons, dtype=float)[tail])
     if replicates is None:
@@ -76,7 +82,10 @@ def remainder_order(
     else:
         relative = max(r.standard_error / abs(r.value) for r in remainders[tail])
         if not relative < _RELATIVE_ERROR:
-            reason = f"a remainder has relative standard error {relative:.2g} (allowed {_RELATIVE_ERROR}); take more paths"
+            reason = (
+                f"a remainder has relative standard error {relative:.2g} "
+                f"(allowed {_RELATIVE_ERROR}); take more paths"
+            )
             return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
         interval = _bootstrap_interval(logs, replicates[:, tail])
     slope = float(_slope(logs, np.log(np.abs(values[tail]))))

@@ -20,8 +20,9 @@ class Perturbation:
 
     Attributes:
         drift: σ(t, y) -> `(B, D)`, or None for zero drift.
-        diffusion: σ̄(t, y), or None. With driver "same" it has the shape of the system's g; with driver "independent"
-            it is `(B, D, M′)` for M′ Brownian motions of its own, or `(B, D)` for D own ones, one per component.
+        diffusion: σ̄(t, y), or None. With driver "same" it has the shape of the system's g; with
+            driver "independent" it is `(B, D, M′)` for M′ Brownian motions of its own, or `(B, D)`
+            for D own ones, one per component.
         driver: "same": σ̄ rides on the drivers of g; "independent": on drivers of its own.
 
     Raises:
@@ -38,24 +39,34 @@ class Perturbation:
     def __post_init__(self) -> None:
         check_choice("driver", self.driver, DRIVERS)
         if self.drift is None and self.diffusion is None:
-            raise ValueError("Perturbation(drift=None, diffusion=None): expected at least one of them.")
+            raise ValueError(
+                "Perturbation(drift=None, diffusion=None): expected at least one of them."
+            )
         for name in ("drift", "diffusion"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a function (t, y) or None.")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: expected a function (t, y) or None."
+                )
 
     @property
     def is_even(self) -> bool:
-        """Whether E L is even in ε by the sign flip of the error's own drivers (S5): zero drift, independent."""
+        """Whether E L is even in ε by the sign flip of the error's own drivers (S5).
+
+        So it is for zero drift and an independent driver.
+        """
         return self.drift is None and self.driver == "independent"
 
 
-def count_drivers(system: System, error: Perturbation, t: torch.Tensor, y: torch.Tensor) -> tuple[int, int]:
+def count_drivers(
+    system: System, error: Perturbation, t: torch.Tensor, y: torch.Tensor
+) -> tuple[int, int]:
     """Check system and error against each other at one state and return (M, M′).
 
     M′, the number of the error's own drivers, is 0 for driver "same" and for a drift error alone.
 
     Raises:
-        ValueError: a coefficient of wrong shape, dtype or device; names it, what it returned and what was expected.
+        ValueError: a coefficient of wrong shape, dtype or device; names it, what it returned and
+            what was expected.
     """
     drivers = check_system(system, t, y)
     batch, size = y.shape
@@ -66,18 +77,23 @@ def count_drivers(system: System, error: Perturbation, t: torch.Tensor, y: torch
     value = error.diffusion(t, y)
     if error.driver == "same":
         expected = (batch, size) if system.noise_type == "diagonal" else (batch, size, drivers)
-        check_output("error.diffusion (driver 'same': the shape of system.g)", value, expected, like=y)
+        check_output(
+            "error.diffusion (driver 'same': the shape of system.g)", value, expected, like=y
+        )
         return drivers, 0
     own = value.shape[2] if isinstance(value, torch.Tensor) and value.dim() == 3 else None
     expected = (batch, size) if own is None else (batch, size, own)
-    check_output("error.diffusion (driver 'independent': (B, D) or (B, D, M'))", value, expected, like=y)
+    check_output(
+        "error.diffusion (driver 'independent': (B, D) or (B, D, M'))", value, expected, like=y
+    )
     return drivers, size if own is None else own
 
 
 class PerturbedSystem:
     """The system with its error at given sizes, as a step that solve_path accepts.
 
-    drift f + ε_d σ, noise g ΔB + ε_n σ̄ ΔB (same driver) or g ΔB + ε_n σ̄ ΔB′, where the increments are (ΔB, ΔB′).
+    drift f + ε_d σ, noise g ΔB + ε_n σ̄ ΔB (same driver) or g ΔB + ε_n σ̄ ΔB′, where the increments
+    are (ΔB, ΔB′).
 
     Args:
         system: M drivers.
@@ -100,7 +116,9 @@ class PerturbedSystem:
         self.system, self.error, self.drivers = system, error, drivers
         self.drift_size, self.diffusion_size = drift_size, diffusion_size
 
-    def f_and_g_prod(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def f_and_g_prod(
+        self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Drift `(B, D)` and noise increment `(B, D)` for the increments v `(B, M + M′)`."""
         drift = self.system.f(t, y)
         noise = diffusion_product(self.system.g(t, y), v[:, : self.drivers])

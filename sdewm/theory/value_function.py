@@ -1,14 +1,17 @@
-"""The terms once more, from the derivatives of the value function (S5, S5a): an independent check of the recursions.
+"""The terms once more, from the derivatives of the value function (S5, S5a).
 
-With u_n(x) = E[L(x_N) | x_n = x] for the unperturbed scheme and normal increments, integration by parts in the
-increment of step n gives, exactly at the level of the scheme,
+They check the recursions independently.
 
-    P       = Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), g_k(x_n)]      (same driver; 0 for an independent one)
-    P_drift = Σ_n Δ E Du_{n+1}(x_{n+1})[σ(x_n)]
-    c2      = ½ Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), σ̄_k(x_n)]    (zero drift, independent driver).
+With u_n(x) = E[L(x_N) | x_n = x] for the unperturbed scheme and normal increments, integration by
+parts in the increment of step n gives, exactly at the level of the scheme,
 
-Du and D²u are the derivatives of the path in its state at step n + 1, carried to the end. Nothing here differentiates
-in ε.
+    P       = Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), g_k(x_n)]      (same driver; 0 for an
+    independent one) P_drift = Σ_n Δ E Du_{n+1}(x_{n+1})[σ(x_n)]
+    c2      = ½ Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), σ̄_k(x_n)]    (zero drift, independent
+    driver).
+
+Du and D²u are the derivatives of the path in its state at step n + 1, carried to the end. Nothing
+here differentiates in ε.
 """
 
 from __future__ import annotations
@@ -40,10 +43,11 @@ def value_function_terms(
     seed: int = 0,
     t0: float = 0.0,
 ) -> dict[str, Estimate]:
-    """P, P_drift and, for a pure diffusion error with drivers of its own, c2, by the value-function form.
+    """P, P_drift and, for a diffusion error with its own drivers alone, c2, by the value function.
 
-    Path i starts its derivatives at step i mod N with driver ⌊i/N⌋ mod K, K the number of drivers that carry σ̄, so
-    that every (step, driver) is met equally often; `paths` is rounded up to a multiple of N·K.
+    Path i starts its derivatives at step i mod N with driver ⌊i/N⌋ mod K, K the number of drivers
+    that carry σ̄, so that every (step, driver) is met equally often; `paths` is rounded up to a
+    multiple of N·K.
 
     Args:
         system: see `expand`.
@@ -51,7 +55,8 @@ def value_function_terms(
         loss: L(y) -> `(B,)`.
         x0: initial state `(D,)`; the computation runs in its dtype.
         t1: end time.
-        steps: number N of Euler–Maruyama steps; increments are normal (for ±√Δ these identities do not hold).
+        steps: number N of Euler–Maruyama steps; increments are normal (for ±√Δ these identities do
+            not hold).
         paths: number of paths.
         seed: root seed.
         t0: start time.
@@ -72,13 +77,15 @@ def value_function_terms(
     paths = -(-paths // (steps * carriers)) * steps * carriers
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     tile = min(tile_size(x0.device), paths)
-    grid = torch.linspace(0, steps, steps + 1, dtype=torch.float64) * noise.step_size + start
+    grid = noise.grid(x0.dtype)
     injected = _Injected(system, error)
 
     def evaluate(first: int, last: int) -> torch.Tensor:
         index = torch.arange(first, first + tile)
-        injected.start = grid.to(x0.dtype)[index % steps][:, None]
-        injected.carrier = torch.nn.functional.one_hot(index // steps % carriers, carriers).to(x0.dtype)
+        injected.start = grid[index % steps][:, None]
+        injected.carrier = torch.nn.functional.one_hot(index // steps % carriers, carriers).to(
+            x0.dtype
+        )
         stacked = torch.cat((x0.expand(tile, -1), x0.new_zeros(tile, 5 * len(x0))), dim=1)
         x, a, b, c, ab, aa = solve_path(injected, stacked, noise, first=first)[:, 0].chunk(6, dim=1)
         zero = torch.zeros_like(x)
@@ -102,11 +109,11 @@ def value_function_terms(
 
 
 class _Injected:
-    """(x, a, b, c, ab, aa): a path with derivatives in its own state that start from σ̄_k, g_k and σ at a given step.
+    """A path with derivatives in its own state that start at a given step: (x, a, b, c, ab, aa).
 
-    Until a path's step `start` its derivatives are zero; in that step they become a = σ̄_k(x_n), b = g_k(x_n) and
-    c = σ(x_n), taken at the new state x_{n+1}; from then on they follow the linearised flow, ab and aa the second
-    variation driven by (a, b) and (a, a).
+    Until a path's step `start` its derivatives are zero; in that step they become a = σ̄_k(x_n), b
+    = g_k(x_n) and c = σ(x_n), taken at the new state x_{n+1}; from then on they follow the
+    linearised flow, ab and aa the second variation driven by (a, b) and (a, a).
     """
 
     noise_type, sde_type = "general", "ito"
@@ -116,14 +123,19 @@ class _Injected:
         self.start = self.carrier = torch.empty(0)
         self._step: Callable[..., Tensors] | None = None
 
-    def f_and_g_prod(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> Tensors:
+    def f_and_g_prod(
+        self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         now = (t == self.start).to(y.dtype)  # (B, 1)
         with torch.no_grad():
             if self._step is None:
                 probe = y + torch.linspace(0.1, 1.0, y.shape[1], dtype=y.dtype)
                 coefficients = fuse(self._coefficients, (t, v, probe.chunk(6, dim=1)[0]))
-                self._step = fuse(partial(self._propagate, coefficients), (t, probe, v, now, self.carrier))
-            return self._step(t, y, v, now, self.carrier)
+                self._step = fuse(
+                    partial(self._propagate, coefficients), (t, probe, v, now, self.carrier)
+                )
+            drift, noise = self._step(t, y, v, now, self.carrier)
+        return drift, noise
 
     def _coefficients(self, t: torch.Tensor, v: torch.Tensor, x: torch.Tensor) -> Tensors:
         return self.system.f(t, x), diffusion_product(self.system.g(t, x), v)

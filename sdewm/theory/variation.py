@@ -1,7 +1,10 @@
-"""First and second variation of a path in the size of its error, as one system solved along with the path (S1, S5b).
+"""First and second variation of a path in the size of its error (S1, S5b).
 
-The Euler–Maruyama step of the variation equations is the derivative of the Euler–Maruyama step of the system, so that
-the recursions of S5b are exact for the scheme: no Itô correction is added and no fundamental matrix is inverted.
+They form one system that is solved along with the path.
+
+The Euler–Maruyama step of the variation equations is the derivative of the Euler–Maruyama step of
+the system, so that the recursions of S5b are exact for the scheme: no Itô correction is added and
+no fundamental matrix is inverted.
 """
 
 from __future__ import annotations
@@ -13,13 +16,13 @@ import torch
 
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import System
-from sdewm.theory.perturbation import PerturbedSystem, Perturbation
+from sdewm.theory.perturbation import Perturbation, PerturbedSystem
 
 ETA, XI = "eta", "xi"
 
 
 class VariationSystem:
-    """The system for (x, y_a, w_ab): a path with its first and second derivatives in the error sizes.
+    """The system for a path with its first and second derivatives in the error sizes.
 
     With ε_n the size of σ̄ (direction eta) and ε_d that of σ (direction xi), at ε = 0
 
@@ -32,14 +35,16 @@ class VariationSystem:
         system: D components, M drivers.
         error: the perturbation.
         drivers: M.
-        fused: evaluate by a recorded graph (`base.taylor.fuse`), at each new batch size, where the coefficients can
-            be recorded; False: by nested jvp, the slow definition. Recording takes seconds and pays from some hundred
-            evaluations.
+        fused: evaluate by a recorded graph (`base.taylor.fuse`), at each new batch size, where the
+            coefficients can be recorded; False: by nested jvp, the slow definition. Recording takes
+            seconds and pays from some hundred evaluations.
     """
 
     noise_type, sde_type = "general", "ito"
 
-    def __init__(self, system: System, error: Perturbation, drivers: int, fused: bool = True) -> None:
+    def __init__(
+        self, system: System, error: Perturbation, drivers: int, fused: bool = True
+    ) -> None:
         self.system, self.error, self.drivers, self.fused = system, error, drivers, fused
         present = ((ETA, error.diffusion), (XI, error.drift))
         self.directions = [name for name, part in present if part is not None]
@@ -55,14 +60,16 @@ class VariationSystem:
     def split(
         self, state: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[tuple[str, str], torch.Tensor]]:
-        """x, {direction: y} and {(direction, direction): w}, each `(B, D)`, from the stacked state."""
+        """x, {direction: y} and {(direction, direction): w} of the stacked state, each `(B, D)`."""
         parts = state.chunk(self.width, dim=1)
         count = len(self.directions)
         firsts = dict(zip(self.directions, parts[1 : 1 + count], strict=True))
         names = [(self.directions[a], self.directions[b]) for a, b in self.pairs]
         return parts[0], firsts, dict(zip(names, parts[1 + count :], strict=True))
 
-    def f_and_g_prod(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def f_and_g_prod(
+        self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stacked drift and stacked noise increment `(B, D·width)`."""
         key = (y.shape, y.dtype, y.device)
         if self.fused and key not in self._recorded:
@@ -80,31 +87,50 @@ class VariationSystem:
         drift_size: torch.Tensor,
         diffusion_size: torch.Tensor,
     ) -> Tensors:
-        perturbed = PerturbedSystem(self.system, self.error, self.drivers, drift_size, diffusion_size)
+        perturbed = PerturbedSystem(
+            self.system, self.error, self.drivers, drift_size, diffusion_size
+        )
         return perturbed.f_and_g_prod(t, x, v)
 
     def _definition(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> Tensors:
         return self._propagate(self._coefficients, t, state, v)
 
     def _propagate(
-        self, coefficients: Callable[..., Tensors], t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
+        self,
+        coefficients: Callable[..., Tensors],
+        t: torch.Tensor,
+        state: torch.Tensor,
+        v: torch.Tensor,
     ) -> Tensors:
-        """One step of S5b for drift and noise apart, by second-order propagation through `coefficients`."""
+        """One step of S5b, drift and noise apart, by propagation through `coefficients`."""
         parts = state.chunk(self.width, dim=1)
         x, count = parts[0], len(self.directions)
-        zero, one = torch.zeros((), dtype=x.dtype, device=x.device), torch.ones((), dtype=x.dtype, device=x.device)
+        zero, one = (
+            torch.zeros((), dtype=x.dtype, device=x.device),
+            torch.ones((), dtype=x.dtype, device=x.device),
+        )
         directions = [
             (first, one if name == XI else zero, one if name == ETA else zero)
             for name, first in zip(self.directions, parts[1 : 1 + count], strict=True)
         ]
-        seconds = {pair: (w, zero, zero) for pair, w in zip(self.pairs, parts[1 + count :], strict=True)}
-        value, firsts, mixed = second_order(partial(coefficients, t, v), (x, zero, zero), directions, seconds)
+        seconds = {
+            pair: (w, zero, zero) for pair, w in zip(self.pairs, parts[1 + count :], strict=True)
+        }
+        value, firsts, mixed = second_order(
+            partial(coefficients, t, v), (x, zero, zero), directions, seconds
+        )
         rows = [value, *firsts, *(mixed[pair] for pair in self.pairs)]
-        return torch.cat([row[0] for row in rows], dim=1), torch.cat([row[1] for row in rows], dim=1)
+        return torch.cat([row[0] for row in rows], dim=1), torch.cat(
+            [row[1] for row in rows], dim=1
+        )
 
-    def _record(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> Callable[..., Tensors]:
-        """The fused step. The coefficients come first: differentiating their graph records far fewer operations."""
-        state = state + torch.linspace(0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device)
+    def _record(
+        self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
+    ) -> Callable[..., Tensors]:
+        """The fused step, recorded from recorded coefficients: far fewer operations that way."""
+        state = state + torch.linspace(
+            0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device
+        )
         x = state[:, : state.shape[1] // self.width]
         coefficients = fuse(self._coefficients, (t, v, x, t.clone(), t.clone()))
         return fuse(partial(self._propagate, coefficients), (t, state, v))

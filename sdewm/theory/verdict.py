@@ -23,7 +23,9 @@ class Verdict:
 
 
 def family_threshold(comparisons: int, false_alarm: float = 1e-3) -> float:
-    """z = N⁻¹(1 − α/2m): the threshold in standard errors for m two-sided comparisons with family-wise rate α.
+    """Threshold in standard errors for m two-sided comparisons with family-wise false alarm α.
+
+    It is z = N⁻¹(1 − α/2m).
 
     >>> round(family_threshold(50), 3)
     4.265
@@ -31,18 +33,23 @@ def family_threshold(comparisons: int, false_alarm: float = 1e-3) -> float:
     return NormalDist().inv_cdf(1 - false_alarm / (2 * comparisons))
 
 
-def agree(name: str, estimate: Estimate, reference: float, threshold: float = 5.0, bias: float = 0.0) -> Verdict:
-    """Whether |estimate − reference| ≤ threshold · standard error + bias (acceptance rule b), or ≤ bias if exact.
+def agree(
+    name: str, estimate: Estimate, reference: float, threshold: float = 5.0, bias: float = 0.0
+) -> Verdict:
+    """Whether |estimate − reference| ≤ threshold · standard error + bias (acceptance rule b).
 
-    An estimate whose threshold is more than half of |reference| away could not tell the reference from zero: for a
-    nonzero reference that is undecided, never holds.
+    An estimate whose threshold is more than half of |reference| away could not tell the reference
+    from zero: for a nonzero reference that is undecided, never holds.
 
-    >>> agree("P", Estimate(0.54, 0.001), 0.5399).outcome, agree("P", Estimate(0.54, 0.001), 1.0798).outcome
-    ('holds', 'fails')
+    >>> [agree("P", Estimate(0.54, 0.001), reference).outcome for reference in (0.5399, 1.0798)]
+    ['holds', 'fails']
     """
     margin = threshold * estimate.standard_error + bias
     gap = abs(estimate.value - reference)
-    reason = f"{name} = {estimate}, reference {reference:.10g}, |difference| {gap:.2g}, allowed {margin:.2g}"
+    reason = (
+        f"{name} = {estimate}, reference {reference:.10g}, |difference| {gap:.2g}, "
+        f"allowed {margin:.2g}"
+    )
     if not math.isfinite(gap) or not math.isfinite(margin):
         return Verdict(UNDECIDED, f"{reason}: not finite")
     if gap > margin:
@@ -53,7 +60,10 @@ def agree(name: str, estimate: Estimate, reference: float, threshold: float = 5.
 
 
 def all_of(verdicts: list[Verdict]) -> Verdict:
-    """The conjunction: fails if one fails, else undecided if one is, else holds; the reason is the decisive one's."""
+    """The conjunction: fails if one fails, else undecided if one is, else holds.
+
+    The reason is the decisive one's.
+    """
     for outcome in (FAILS, UNDECIDED):
         for verdict in verdicts:
             if verdict.outcome == outcome:

@@ -1,0 +1,56 @@
+"""Compilation as an option that never takes the program down."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sdewm.base.taylor import record
+
+
+class Compiled:
+    """A function of tensors.
+
+    Compiled by torch's compiler once per combination of shapes, dtypes and devices.
+
+    The graph is recorded first (`base.taylor.record`) and compiled as it stands. Where that fails
+    (no compiler on the machine; a function that cannot be recorded) the function itself runs. The
+    compiled function gives the same numbers to rounding.
+
+    Attributes:
+        active: whether the last call ran compiled code; None before the first.
+
+    >>> twice = Compiled(lambda x: 2 * x)
+    >>> twice(torch.ones(2)), twice.active in (True, False)
+    (tensor([2., 2.]), True)
+    """
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        self.function = function
+        self.active: bool | None = None
+        self._versions: dict[tuple, Callable[..., torch.Tensor]] = {}
+
+    def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
+        """The value of the function."""
+        key = tuple((a.shape, a.dtype, a.device) for a in arguments)
+        if key not in self._versions:
+            self._versions[key] = self._compile(arguments)
+        version = self._versions[key]
+        self.active = version is not self.function
+        return version(*arguments)
+
+    def _compile(self, arguments: tuple[torch.Tensor, ...]) -> Callable[..., torch.Tensor]:
+        try:
+            graph_module = record(lambda *inputs: (self.function(*inputs),), arguments)
+            with warnings.catch_warnings():  # torch's compiler warns of its own use of torch.jit
+                warnings.simplefilter("ignore", DeprecationWarning)
+                from torch._inductor import compile as compile_graph
+
+                compiled: Any = compile_graph(graph_module, list(arguments))
+                compiled(*arguments)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
+            return self.function
+        return lambda *inputs: compiled(*inputs)[0]
