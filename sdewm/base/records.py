@@ -1,8 +1,8 @@
-"""Rows on disk with the facts needed to repeat them: command, commit, seed, settings and versions.
+"""Rows on disk with the facts needed to repeat them: command, commit, seed, settings, versions.
 
-A table is a CSV file whose first lines, `# key: value`, hold the manifest. A row log is a JSON-lines
-file whose first line holds the manifest and to which every row is flushed as it is finished, so
-that an interruption loses none.
+A table is a CSV file whose first lines, `# key: value`, hold the manifest. A row log is a file of
+JSON lines whose first line holds the manifest and to which every row is flushed as it is finished,
+so that an interruption loses none.
 """
 
 from __future__ import annotations

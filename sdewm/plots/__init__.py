@@ -1,0 +1,1 @@
+"""Floor 1: drawing. Rows in, axes out; nothing is computed here."""

@@ -1,0 +1,118 @@
+"""Statements that fail as recalled: R >= 0 for convex losses, a dropped term, C2 losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sdewm
+from sdewm.plots.expansion_plots import counterexamples
+from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.sde import examples
+from sdewm.theory.expansion import Expansion
+
+DEFAULTS = {"system": "OrnsteinUhlenbeck", "paths": 100_000, "steps": 16}
+SIZES = [0.1, 0.2, 0.3, 0.4, 0.5]
+BOTH = [-0.6, -0.45, -0.3, -0.15, 0.15, 0.3, 0.45, 0.6]
+Curve = Callable[[float], float]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the four cases, draw."""
+    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
+    rows: list[dict[str, Any]] = []
+    for panel, case in (
+        ("sign", examples.CurvatureCounterexample()),
+        ("cascade", examples.QuadraticCascade()),
+    ):
+        result = _expand(options, case, drift=False)
+        terms = {name: term.value for name, term in result.terms.items()}
+        rows += _change(panel, result, SIZES, first_order=True)
+        half, c2 = 0.5 * terms["S"], terms["c2"]
+        rows += _curve(panel, "second_order", [0.0, *SIZES], lambda e, c2=c2: c2 * e**2)
+        rows += _curve(panel, "half_S", [0.0, *SIZES], lambda e, half=half: half * e**2)
+    result = _expand(options, options.case, drift=True)
+    c2, lost = result.terms["c2"].value, 0.5 * result.terms["S_drift"].value
+    rows += _change("dropped", result, BOTH, first_order=False)
+    dense = [size / 20 for size in range(-12, 13)]
+    rows += _curve("dropped", "c2", dense, lambda e: c2 * e**2)
+    rows += _curve("dropped", "without_half_S_drift", dense, lambda e: (c2 - lost) * e**2)
+    rows += _regularity(options)
+    titles = {
+        "sign": r"convex $L=x_2$: $dx_1=\varepsilon dB,\ dx_2=-x_1^2dt$",
+        "cascade": r"convex $L=h^2$, curved drift (cascade)",
+        "dropped": f"dropped term: {options.system}",
+        "regularity": r"$L=|x|^{5/2}$ is only $C^2$: $dx=\varepsilon dB$",
+    }
+    write_figure(counterexamples(rows, titles), rows, options, "fig_counterexamples")
+
+
+def _expand(options: Any, case: Any, drift: bool) -> Expansion:
+    diffusion = getattr(case, "independent_error_diffusion", case.error_diffusion)
+    error = sdewm.Perturbation(
+        drift=case.error_drift if drift else None, diffusion=diffusion, driver="independent"
+    )
+    return sdewm.expand(
+        case,
+        error,
+        case.loss,
+        case.x0,
+        t1=case.t1,
+        steps=options.steps,
+        paths=options.paths,
+        seed=options.seed,
+        device=options.device,
+    )
+
+
+def _change(
+    panel: str, result: Expansion, sizes: list[float], first_order: bool
+) -> list[dict[str, Any]]:
+    """R(ε), or R(ε) − ε c1: on coupled paths the sum of the terms and the remainder.
+
+    The standard errors are added, an upper bound.
+    """
+    c1, c2 = result.terms["c1"], result.terms["c2"]
+    rows = []
+    for row in result.measure(sizes):
+        assert isinstance(row.epsilon, float)
+        size = row.epsilon
+        value = size**2 * c2.value + row.remainder.value
+        error = size**2 * c2.standard_error + row.remainder.standard_error
+        if first_order:
+            value += size * c1.value
+            error += abs(size) * c1.standard_error
+        rows.append(_row(panel, "measured", size, value, error))
+    return rows
+
+
+def _regularity(options: Any) -> list[dict[str, Any]]:
+    case = examples.RegularityCounterexample()
+    sizes = [0.025, 0.05, 0.1, 0.2, 0.4]
+    rows = [
+        _row("regularity", "measured", row.epsilon, row.measured.value, row.measured.standard_error)
+        for row in _expand(options, case, drift=False).measure(sizes)
+    ]
+    rows += _curve("regularity", "exact", sizes, case.exact_loss)
+    last = case.exact_loss(sizes[-1]) / sizes[-1] ** 3
+    return rows + _curve("regularity", "cubic", sizes, lambda e: last * e**3)
+
+
+def _curve(panel: str, series: str, sizes: list[float], curve: Curve) -> list[dict[str, Any]]:
+    if series not in ("exact", "cubic", "c2", "without_half_S_drift"):
+        sizes = [sizes[-1] * k / 20 for k in range(21)]
+    return [_row(panel, series, size, curve(size), 0.0) for size in sizes]
+
+
+def _row(panel: str, series: str, size: Any, value: float, error: float) -> dict[str, Any]:
+    return {
+        "panel": panel,
+        "series": series,
+        "epsilon": size,
+        "value": value,
+        "standard_error": error,
+    }
+
+
+if __name__ == "__main__":
+    main()

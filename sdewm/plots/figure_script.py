@@ -1,0 +1,113 @@
+"""What all figure scripts share: options, the system drawn, and the files written."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sdewm.base.checks import check_choice, check_count, check_device
+from sdewm.base.records import ROOT, Row, manifest, write_table
+from sdewm.plots.style import save_figure
+
+CASE = ("f", "g", "x0", "t1", "loss", "error_diffusion")  # attributes of a system with its case
+
+
+def read_options(
+    description: str,
+    ready: ModuleType,
+    defaults: Mapping[str, Any],
+    arguments: Sequence[str] | None = None,
+) -> argparse.Namespace:
+    """The options of a figure script; `options.case` is the system, made without arguments.
+
+    Args:
+        description: what the figure shows.
+        ready: module whose `__all__` names the ready systems.
+        defaults: values of system, driver, paths and steps where the user gives none; an option
+            whose default is None is not offered.
+        arguments: the command line; None: that of the process.
+
+    Raises:
+        SystemExit: with code 2 and one sentence, for an option that cannot be used.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    texts: dict[str, tuple[Callable[[str], Any], str]] = {
+        "system": (str, "ready system, or MODULE:CLASS with the attributes x0, t1, loss, ..."),
+        "driver": (str, "driver of the error: same or independent"),
+        "paths": (_whole, "sample paths"),
+        "steps": (_whole, "steps of the scheme"),
+    }
+    for name, (kind, text) in texts.items():
+        if defaults.get(name) is not None:
+            parser.add_argument(f"--{name}", type=kind, default=defaults[name], help=text)
+    parser.add_argument("--seed", type=_whole, default=0, help="root seed")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda[:index]")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    for action in parser._actions:
+        if action.dest == "out":
+            action.help, action.default = "folder of the files (figures/)", argparse.SUPPRESS
+    options = parser.parse_args(arguments)
+    options.out = getattr(options, "out", ROOT / "figures")
+    try:
+        for name, minimum in (("paths", 2), ("steps", 1), ("seed", 0)):
+            if hasattr(options, name):
+                setattr(options, name, check_count(f"--{name}", getattr(options, name), minimum))
+        if hasattr(options, "driver"):
+            check_choice("--driver", options.driver, ("same", "independent"))
+        options.device = str(check_device(options.device))
+        if hasattr(options, "system"):
+            options.case = load_case(options.system, ready)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def load_case(name: str, ready: ModuleType) -> Any:
+    """The system called `name`: one of `ready.__all__`, or MODULE:CLASS found from here.
+
+    Raises:
+        ValueError: unknown name, module or class, or a class that lacks what a case needs.
+    """
+    if ":" not in name:
+        return getattr(ready, check_choice("--system", name, ready.__all__))()
+    module_name, _, class_name = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--system={name!r}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    if class_name not in vars(module):
+        raise ValueError(f"--system={name!r}: {module_name} has no class {class_name!r}.")
+    case = getattr(module, class_name)()
+    missing = [attribute for attribute in CASE if getattr(case, attribute, None) is None]
+    if missing:
+        raise ValueError(f"--system={name!r} lacks {', '.join(missing)}; expected {CASE}.")
+    return case
+
+
+def write_figure(
+    figure: Figure, rows: Sequence[Row], options: argparse.Namespace, stem: str
+) -> None:
+    """Write <stem>.png, <stem>.pdf and data/<stem>.csv (the numbers drawn) and name them."""
+    names = ("system", "driver", "paths", "steps", "device")
+    settings = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    table = options.out / "data" / f"{stem}.csv"
+    write_table(table, rows, manifest(seed=options.seed, **settings))
+    for path in (*save_figure(figure, options.out, stem), table):
+        print(path)
+
+
+def _whole(text: str) -> int | float:
+    """A whole number, also written as 1e6."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
