@@ -24,11 +24,11 @@ class Folder:
 
 
 TABLE = {
-    "base": Folder(0, "", "checks taylor compiling stats progress records"),
+    "base": Folder(0, "", "checks taylor differences compiling stats progress records"),
     "sde": Folder(1, "base", "system world_model_sde examples noise solve compiled monte_carlo"),
     "jacobian_penalty": Folder(1, "base"),
     "data": Folder(1, "base", "wrappers envs replay rollout"),
-    "plots": Folder(1, "base", "style bound_plots training_plots tables"),
+    "plots": Folder(1, "base", "style figure_script expansion_plots tables"),
     "theory": Folder(
         2,
         "base sde",

@@ -81,6 +81,9 @@ def _load_forward_rules() -> None:
 def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Tensors]:
     """Record `function` at the shapes of `example` as a simplified graph of tensor operations.
 
+    It is also what second derivatives should be taken of: normalisations are written out in it,
+    whose own rules torch does not differentiate correctly a second time.
+
     The graph computes the same numbers (products with an exact zero and repeated operations are
     dropped). It is valid for arguments of the same shapes and dtypes.
 
@@ -119,10 +122,21 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
         return function(*arguments)
 
     with torch.no_grad():
-        graph_module = make_fx(functionalize(plain))(*example)
+        graph_module = make_fx(functionalize(plain), _decompositions())(*example)
     simplify(graph_module.graph)
     graph_module.recompile()
     return graph_module
+
+
+@cache
+def _decompositions() -> dict:
+    """Normalisations in elementary operations: torch's own second derivative of them is wrong."""
+    from torch._decomp import get_decompositions
+
+    aten = torch.ops.aten
+    return get_decompositions(
+        [aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm]
+    )
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:

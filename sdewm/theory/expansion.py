@@ -169,10 +169,10 @@ def expand(
     ...     noise_type, sde_type = "diagonal", "ito"
     ...     def f(self, t, y): return -0.8 * y
     ...     def g(self, t, y): return torch.full_like(y, 0.5)
-    >>> error = Perturbation(
-    ...     drift=lambda t, y: torch.full_like(y, 0.4), diffusion=lambda t, y: torch.full_like(y, 0.6)
-    ... )
-    >>> result = expand(Walk(), error, lambda y: y[:, 0] ** 2, torch.tensor([1.2]), t1=1.5, steps=8,
+    >>> sigma, sigma_bar = (lambda t, y, c=c: torch.full_like(y, c) for c in (0.4, 0.6))
+    >>> error = Perturbation(drift=sigma, diffusion=sigma_bar)
+    >>> x0 = torch.tensor([1.2], dtype=torch.float64)
+    >>> result = expand(Walk(), error, lambda y: y[:, 0] ** 2, x0, t1=1.5, steps=8,
     ...                 increments="enumerate")
     >>> {name: round(result.terms[name].value, 6) for name in ("P", "S_drift", "c2")}
     {'P': 0.375304, 'S_drift': 0.264635, 'c2': 0.3575}

@@ -6,14 +6,16 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
 
 from sdewm.base.checks import check_output
+from sdewm.base.differences import check_derivatives
 from sdewm.base.stats import BatchSums, Estimate
+from sdewm.base.taylor import Tensors, fuse
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
@@ -67,6 +69,7 @@ class ExpansionProblem:
     paths: int
     chunk: int | None
     checkpoint: str | os.PathLike[str] | None
+    _losses: list[Callable[..., Tensors]] = field(default_factory=list)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -177,7 +180,16 @@ class ExpansionProblem:
             raise  # the path is finite, its variations are not
         x, firsts, seconds = self.variation.split(end)
         losses = self.check_losses(x)
-        return path_quantities(self.loss, losses, x, firsts, seconds)[: last - first]
+        recorded = self._recorded_loss(x)
+        return path_quantities(recorded, losses, x, firsts, seconds)[: last - first]
+
+    def _recorded_loss(self, x: torch.Tensor) -> Callable[[torch.Tensor], Tensors]:
+        """The loss as a tuple, recorded and with its derivatives checked at the first end states."""
+        if not self._losses:
+            recorded = fuse(lambda y: (self.loss(y),), (x,))
+            check_derivatives("loss", recorded, (x,))
+            self._losses.append(recorded)
+        return self._losses[0]
 
     def _curve(self, first: int, last: int, sizes: list[tuple[float, float]]) -> torch.Tensor:
         """QUANTITIES, L(x^ε) per size and the path-wise remainder per size: `(B, 9 + 2E)`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sdewm.base.taylor import second_order
+from sdewm.base.taylor import Tensors, second_order
 from sdewm.theory.variation import ETA, XI
 
 # What is averaged over paths; Q_drift is split because its parts scale differently in the two error
@@ -65,7 +65,7 @@ def prediction_weights(drift_size: float, diffusion_size: float) -> np.ndarray:
 
 
 def path_quantities(
-    loss: Callable[[torch.Tensor], torch.Tensor],
+    loss: Callable[[torch.Tensor], Tensors],
     losses: torch.Tensor,
     x: torch.Tensor,
     firsts: dict[str, torch.Tensor],
@@ -74,7 +74,7 @@ def path_quantities(
     """QUANTITIES `(B, 9)` in float64 of paths that end in x `(B, D)` with loss `losses` `(B,)`.
 
     Args:
-        loss: L.
+        loss: L as a tuple of one tensor `(B,)`.
         losses: L(x).
         x: end states.
         firsts: y by direction; a missing one is zero.
@@ -85,7 +85,7 @@ def path_quantities(
     directions += [seconds.get((names[a], names[b]), zero) for a, b in pairs]
     with torch.no_grad():
         _, slopes, curvatures = second_order(
-            lambda y: (loss(y),),
+            loss,
             (x,),
             [(d,) for d in directions],
             {pair: (zero,) for pair in pairs},

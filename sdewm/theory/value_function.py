@@ -91,7 +91,7 @@ def value_function_terms(
         zero = torch.zeros_like(x)
         with torch.no_grad():
             _, (slope_c, slope_ab, slope_aa, _, _), curvature = second_order(
-                lambda y: (loss(y),),
+                fuse(lambda y: (loss(y),), (x,)),
                 (x,),
                 [(c,), (ab,), (aa,), (a,), (b,)],
                 {(3, 4): (zero,), (3, 3): (zero,)},

@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 
+from sdewm.base.differences import check_derivatives
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import System
 from sdewm.theory.perturbation import Perturbation, PerturbedSystem
@@ -35,9 +36,12 @@ class VariationSystem:
         system: D components, M drivers.
         error: the perturbation.
         drivers: M.
-        fused: evaluate by a recorded graph (`base.taylor.fuse`), at each new batch size, where the
-            coefficients can be recorded; False: by nested jvp, the slow definition. Recording takes
-            seconds and pays from some hundred evaluations.
+        fused: evaluate the step by a recorded graph (`base.taylor.fuse`) where it can be recorded;
+            False: by nested jvp, the slow definition. Recording takes seconds at each new batch
+            size and pays from some hundred evaluations.
+
+    Raises:
+        ValueError: at the first step, if automatic derivatives of the coefficients are wrong.
     """
 
     noise_type, sde_type = "general", "ito"
@@ -51,7 +55,7 @@ class VariationSystem:
         count = len(self.directions)
         self.pairs = [(a, b) for a in range(count) for b in range(a, count)]
         self.width = 1 + count + len(self.pairs)  # state sizes D in the stacked state
-        self._recorded: dict[tuple, Callable[..., Tensors]] = {}
+        self._steps: dict[tuple, Callable[..., Tensors]] = {}
 
     def initial(self, x0: torch.Tensor) -> torch.Tensor:
         """The stacked initial state `(B, D·width)`: x0 and zeros."""
@@ -72,11 +76,10 @@ class VariationSystem:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stacked drift and stacked noise increment `(B, D·width)`."""
         key = (y.shape, y.dtype, y.device)
-        if self.fused and key not in self._recorded:
-            self._recorded[key] = self._record(t, y, v)
-        step = self._recorded[key] if self.fused else self._definition
         with torch.no_grad():
-            drift, noise = step(t, y, v)
+            if key not in self._steps:
+                self._steps[key] = self._prepare(t, y, v)
+            drift, noise = self._steps[key](t, y, v)
         return drift, noise
 
     def _coefficients(
@@ -91,9 +94,6 @@ class VariationSystem:
             self.system, self.error, self.drivers, drift_size, diffusion_size
         )
         return perturbed.f_and_g_prod(t, x, v)
-
-    def _definition(self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor) -> Tensors:
-        return self._propagate(self._coefficients, t, state, v)
 
     def _propagate(
         self,
@@ -124,13 +124,17 @@ class VariationSystem:
             [row[1] for row in rows], dim=1
         )
 
-    def _record(
+    def _prepare(
         self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
     ) -> Callable[..., Tensors]:
-        """The fused step, recorded from recorded coefficients: far fewer operations that way."""
-        state = state + torch.linspace(
-            0.1, 1.0, state.shape[1], dtype=state.dtype, device=state.device
-        )
+        """The step for one batch size: through recorded coefficients, and itself recorded."""
+        offset = torch.linspace(0.01, 0.1, state.shape[1], dtype=state.dtype, device=state.device)
+        state = state + offset  # away from the zero variations at the start
         x = state[:, : state.shape[1] // self.width]
-        coefficients = fuse(self._coefficients, (t, v, x, t.clone(), t.clone()))
-        return fuse(partial(self._propagate, coefficients), (t, state, v))
+        zero = t.new_zeros(())
+        coefficients = fuse(self._coefficients, (t, v, x, zero, zero.clone()))
+        if not self._steps:
+            name = "the coefficients (system.f, system.g, error.drift, error.diffusion)"
+            check_derivatives(name, partial(coefficients, t, v), (x, zero, zero))
+        step = partial(self._propagate, coefficients)
+        return fuse(step, (t, state, v)) if self.fused else step

@@ -1,0 +1,44 @@
+"""Argument checks name the argument, what was given and what is allowed."""
+
+import math
+
+import pytest
+import torch
+
+from sdewm.base import checks
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: checks.check_count("steps", 0), ["steps=0", "at least 1"]),
+        (lambda: checks.check_count("paths", -3), ["paths=-3"]),
+        (lambda: checks.check_count("paths", 1.5), ["paths=1.5", "whole number"]),
+        (lambda: checks.check_count("paths", True), ["paths=True"]),
+        (lambda: checks.check_count("paths", "10"), ["paths='10'"]),
+        (lambda: checks.check_count("n", 9, maximum=8), ["n=9", "at most 8"]),
+        (lambda: checks.check_interval(1.0, 1.0), ["t1=1.0", "t0=1.0"]),
+        (lambda: checks.check_interval(0.0, math.nan), ["t1=nan", "finite"]),
+        (lambda: checks.check_float_dtype("dtype", torch.float16), ["torch.float16", "float64"]),
+        (lambda: checks.check_device("tpu9"), ["tpu9", "cpu"]),
+        (
+            lambda: checks.check_choice("increments", "gausian", ("gaussian",)),
+            ["did you mean 'gaussian'"],
+        ),
+    ],
+)
+def test_the_message_says_what_was_given_and_what_is_allowed(call, words):
+    with pytest.raises(ValueError) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_whole_float_counts():
+    assert checks.check_count("paths", 1e5) == 100_000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_gpu_is_said():
+    with pytest.raises(ValueError, match="sees no CUDA device"):
+        checks.check_device("cuda")

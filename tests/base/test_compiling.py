@@ -1,0 +1,34 @@
+"""Compilation never changes numbers beyond rounding, and never takes the program down."""
+
+import torch
+
+from sdewm.base.compiling import Compiled
+
+
+def test_compiled_numbers_agree_to_rounding_at_several_shapes():
+    def function(x, y):
+        return torch.tanh(x) * y + torch.sqrt(x * x + 1)
+
+    compiled = Compiled(function)
+    for size in (3, 1000):
+        x, y = torch.linspace(-2, 2, 2 * size, dtype=torch.float64).view(2, size)
+        torch.testing.assert_close(compiled(x, y), function(x, y), rtol=1e-14, atol=1e-15)
+    assert compiled.active is not None
+
+
+def test_a_function_that_cannot_be_recorded_runs_as_it_is():
+    compiled = Compiled(lambda x: x if x.sum() > 0 else -x)
+    assert torch.equal(compiled(-torch.ones(2)), torch.ones(2))
+    assert torch.equal(compiled(torch.ones(2)), torch.ones(2))
+    assert compiled.active is False
+
+
+def test_without_a_compiler_the_function_itself_runs(monkeypatch):
+    import torch._inductor
+
+    def broken(*arguments, **options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch._inductor, "compile", broken)
+    compiled = Compiled(lambda x: 3 * x)
+    assert torch.equal(compiled(torch.ones(2)), 3 * torch.ones(2)) and compiled.active is False
