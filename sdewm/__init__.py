@@ -1,4 +1,4 @@
-"""sdewm: world models as stochastic differential equations, their error expansions, bounds and checks.
+"""World models as stochastic differential equations: error expansions, bounds and checks.
 
 The public surface of the theory half:
 

@@ -35,6 +35,7 @@ class Compiled:
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
         """The value of the function."""
+        arguments = tuple(a.contiguous() for a in arguments)  # compiled for one memory layout
         key = tuple((a.shape, a.dtype, a.device) for a in arguments)
         if key not in self._versions:
             self._versions[key] = self._compile(arguments)

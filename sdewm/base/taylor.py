@@ -141,7 +141,7 @@ def _decompositions() -> dict:
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     tolerance = 1e-4 if a.dtype == torch.float32 else 1e-10
-    return bool(torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True) is True
 
 
 _KEEPS_ZERO = {

@@ -30,6 +30,8 @@ def solve_path(
 ) -> torch.Tensor:
     """Solve dx = f dt + g dB along the Brownian paths of `noise` with torchsde's fixed-step solver.
 
+    Gradients flow in the caller's grad mode; without need of them call it under torch.no_grad().
+
     Args:
         system: D components, M drivers, in the Itô reading. It may define `f_and_g_prod(t, y, v)`
             in place of f and g (method "euler" only).
@@ -64,7 +66,7 @@ def solve_path(
         raise ValueError(f"x0={_describe(x0)}: expected a floating point tensor (B, D).")
     indices = grid_indices(noise, times)
     grid = noise.grid(x0.dtype, x0.device)
-    if isinstance(system, System):
+    if not isinstance(system, StepSystem) or isinstance(system, System):
         drivers = check_system(system, grid[0], x0)
         if drivers != noise.drivers:
             raise ValueError(f"noise has {noise.drivers} drivers, system.g has {drivers}.")
@@ -72,10 +74,9 @@ def solve_path(
         raise ValueError(
             f"method={method!r}: a system given by f_and_g_prod is solved by 'euler' only."
         )
-    if method == "euler":
+    if method == "euler" or not isinstance(system, System):
         equation = _EulerStep(system, grid, noise.step_size)
     else:
-        assert isinstance(system, System)
         equation = _StepUnits(system, grid, noise.step_size)
     brownian = _Brownian(noise, first, x0, method)
     indices_solved = [0, *(n for n in indices if n > 0)]

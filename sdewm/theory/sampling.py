@@ -184,7 +184,7 @@ class ExpansionProblem:
         return path_quantities(recorded, losses, x, firsts, seconds)[: last - first]
 
     def _recorded_loss(self, x: torch.Tensor) -> Callable[[torch.Tensor], Tensors]:
-        """The loss as a tuple, recorded and with its derivatives checked at the first end states."""
+        """The loss as a tuple, recorded; its derivatives are checked at the first end states."""
         if not self._losses:
             recorded = fuse(lambda y: (self.loss(y),), (x,))
             check_derivatives("loss", recorded, (x,))

@@ -1,0 +1,66 @@
+"""The compiled path gives the numbers of torchsde to rounding."""
+
+import pytest
+import torch
+
+from sdewm.sde.compiled import CompiledEuler
+from sdewm.sde.examples import EnumerationWorldModel, OrnsteinUhlenbeck, PearsonDiffusion
+from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
+from sdewm.sde.solve import solve_path
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("law", [GaussianNoise, TwoPointNoise])
+@pytest.mark.parametrize(
+    "system", [OrnsteinUhlenbeck(), PearsonDiffusion()], ids=lambda s: s.noise_type
+)
+def test_it_gives_the_numbers_of_torchsde_to_rounding(system, law, dtype):
+    start = system.x0.to(dtype).expand(1500, -1)
+    plain, fast = (law(drivers=1, steps=20, t1=1.0, seed=9, compiled=c) for c in (False, True))
+    solver = CompiledEuler(system)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-4
+    for first in (0, 700):
+        expected = solve_path(system, start, plain, first=first)[:, 0]
+        torch.testing.assert_close(
+            solver.solve(start, fast, first=first), expected, rtol=tolerance, atol=tolerance
+        )
+    coarse = solve_path(system, start, plain.coarsen(4))[:, 0]
+    torch.testing.assert_close(
+        solver.solve(start, fast.coarsen(4)), coarse, rtol=tolerance, atol=tolerance
+    )
+
+
+def test_general_noise_and_enumeration_too():
+    system = EnumerationWorldModel()
+    noise = EnumeratedNoise(drivers=3, steps=3, t1=1.2)
+    start = system.x0.expand(512, -1)
+    expected = solve_path(system, start, noise)[:, 0]
+    torch.testing.assert_close(
+        CompiledEuler(system).solve(start, noise), expected, rtol=1e-13, atol=1e-14
+    )
+
+
+def test_a_drift_that_branches_on_time_runs_uncompiled():
+    class Branching(OrnsteinUhlenbeck):
+        def f(self, t, y):
+            return -y if float(t) < 0.5 else y
+
+    system, noise = Branching(), GaussianNoise(drivers=1, steps=10, t1=1.0)
+    start = system.x0.expand(64, -1)
+    expected = solve_path(system, start, noise)[:, 0]
+    torch.testing.assert_close(
+        CompiledEuler(system).solve(start, noise), expected, rtol=1e-13, atol=1e-14
+    )
+
+
+def test_wrong_drivers_and_explosions_are_refused():
+    solver = CompiledEuler(OrnsteinUhlenbeck())
+    with pytest.raises(ValueError, match="noise has 2 drivers"):
+        solver.solve(
+            torch.ones(2, 1, dtype=torch.float64), GaussianNoise(drivers=2, steps=2, t1=1.0)
+        )
+    with pytest.raises(FloatingPointError, match="not finite"):
+        solver.solve(
+            torch.full((2, 1), 1e308, dtype=torch.float64) * 10,
+            GaussianNoise(drivers=1, steps=2, t1=1.0),
+        )

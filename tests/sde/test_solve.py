@@ -1,0 +1,259 @@
+"""The solver: exact steps, output on the grid, orders as torchsde declares them, refusals."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torchsde import sdeint
+from torchsde._core.methods import select
+
+from sdewm.sde.examples import (
+    ClosedLoop,
+    EnumerationWorldModel,
+    GeometricBrownianMotion,
+    OrnsteinUhlenbeck,
+    PearsonDiffusion,
+    TanhWorldModel,
+)
+from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
+from sdewm.sde.solve import solve_path
+from sdewm.sde.system import check_system
+from tests.reference import euler_path
+
+
+class Free:
+    """A system from two functions."""
+
+    def __init__(self, f, g, noise_type="diagonal", sde_type="ito"):
+        self.f, self.g, self.noise_type, self.sde_type = f, g, noise_type, sde_type
+
+
+MOTION = Free(lambda t, y: 0 * y, lambda t, y: torch.ones_like(y))
+SYSTEMS = [
+    OrnsteinUhlenbeck(),
+    PearsonDiffusion(),
+    GeometricBrownianMotion(),
+    ClosedLoop(),
+    EnumerationWorldModel(),
+    TanhWorldModel(state_size=3, width=8, drivers=2, seed=0),
+]
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: f"{type(s).__name__}-{s.noise_type}")
+@pytest.mark.parametrize("law", [GaussianNoise, TwoPointNoise])
+def test_the_path_is_that_of_the_scheme(system, law):
+    x0 = system.x0.expand(5, -1)
+    drivers = check_system(system, torch.zeros((), dtype=torch.float64), x0)
+    noise = law(drivers=drivers, steps=6, t1=1.2, seed=3)
+    times = [0.0, 0.4, 1.2]
+    path = solve_path(system, x0, noise, times=times, first=1022)
+    expected = euler_path(system, x0, noise, first=1022)[[0, 2, 6]]
+    torch.testing.assert_close(path, expected.transpose(0, 1), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [10, 100, 1000])
+def test_the_number_of_steps_is_the_one_asked_for(dtype, steps):
+    """torchsde's own time loop takes 11 steps of 0.1, and 1001 of 0.001 in float32."""
+    seen = []
+    system = Free(lambda t, y: seen.append(float(t)) or 0 * y, lambda t, y: 0 * y)
+    solve_path(
+        system, torch.zeros(1, 1, dtype=dtype), GaussianNoise(drivers=1, steps=steps, t1=1.0)
+    )
+    assert sorted(set(seen)) == pytest.approx([n / steps for n in range(steps)], abs=1e-6)
+    assert len(seen) == steps + 2  # two more at t0: our check of the contract and torchsde's
+
+
+def test_variance_of_brownian_motion_at_every_output_time():
+    noise = GaussianNoise(drivers=1, steps=8, t1=1.0, seed=1)
+    path = solve_path(
+        MOTION, torch.zeros(20_000, 1, dtype=torch.float64), noise, times=[0.25, 0.625, 1.0]
+    )
+    for column, time in enumerate((0.25, 0.625, 1.0)):
+        assert float(path[:, column].var()) == pytest.approx(time, rel=4.5 * math.sqrt(2 / 20_000))
+
+
+def test_torchsde_alone_interpolates_so_that_the_refusal_is_needed():
+    start = torch.zeros(20_000, 1, dtype=torch.float64)
+    with torch.random.fork_rng():
+        out = sdeint(
+            MOTION,
+            start,
+            torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64),
+            dt=0.1,
+            method="euler",
+        )
+    assert float(out[1].var()) < 0.24  # 10 % too small
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    solve_path(MOTION, torch.zeros(2, 1), GaussianNoise(drivers=1, steps=2, t1=1.0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def declared_strong_order(method, system):
+    """What torchsde says of its solver."""
+    solver = select(method, "ito")
+    if method != "euler":
+        return solver.strong_order
+    bm = SimpleNamespace(levy_area_approximation="none", shape=(1, 1))
+    numbers = dict.fromkeys(("dt", "rtol", "atol", "dt_min"), 1.0)
+    return solver(sde=system, bm=bm, adaptive=False, options={}, **numbers).strong_order
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", [GeometricBrownianMotion, PearsonDiffusion, OrnsteinUhlenbeck])
+@pytest.mark.parametrize("method", ["euler", "milstein", "srk"])
+def test_strong_order_is_the_declared_one_on_nested_grids(method, case):
+    """Root mean square error against srk on a grid 16 times finer, on the same Brownian paths."""
+    system = case()
+    finest = GaussianNoise(drivers=1, steps=1024, t1=1.0, seed=7)
+    start = system.x0.expand(1024, -1)
+    reference = solve_path(system, start, finest, method="srk")
+    errors = []
+    for factor in (128, 64, 32, 16):
+        rough = solve_path(system, start, finest.coarsen(factor), method=method)
+        errors.append(float(((rough - reference) ** 2).mean().sqrt()))
+    slope = math.log2(errors[0] / errors[-1]) / 3
+    declared = declared_strong_order(method, system)
+    additive = case is OrnsteinUhlenbeck
+    # Linear drift with additive noise: srk gains half an order on what it declares.
+    assert declared - 0.2 < slope < declared + (0.7 if additive and method == "srk" else 0.3)
+
+
+@pytest.mark.parametrize("method", ["euler", "milstein", "srk"])
+def test_methods_agree_with_torchsde_called_by_hand(method):
+    """In real time with a step that floating point adds up exactly."""
+    system = PearsonDiffusion()
+    noise = GaussianNoise(drivers=1, steps=8, t1=1.0, seed=2)
+    start = system.x0.expand(50, -1)
+
+    class Hand:
+        shape, levy_area_approximation = (50, 1), "space-time"
+        dtype, device = torch.float64, torch.device("cpu")
+        drawn = list(noise.stream_with_area(0, 50))
+
+        def __call__(self, ta, tb, return_U=False, return_A=False):
+            walk, area = self.drawn[round(float(ta) * 8)]
+            return (walk, area) if return_U else walk
+
+    with torch.random.fork_rng():
+        expected = sdeint(
+            system,
+            start,
+            torch.tensor([0.0, 1.0], dtype=torch.float64),
+            bm=Hand(),
+            method=method,
+            dt=0.125,
+        )
+    torch.testing.assert_close(
+        solve_path(system, start, noise, method=method)[:, 0], expected[1], rtol=1e-12, atol=1e-13
+    )
+
+
+GOOD = {"noise": GaussianNoise(drivers=1, steps=4, t1=1.0)}
+START = torch.zeros(3, 1, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: solve_path(MOTION, START, GOOD["noise"], times=[0.3]),
+            ["0.3", "not on the grid", "0.25"],
+        ),
+        (
+            lambda: solve_path(MOTION, START, GOOD["noise"], times=[0.5, 0.25]),
+            ["strictly increasing"],
+        ),
+        (
+            lambda: solve_path(MOTION, START, GOOD["noise"], times=[1.25]),
+            ["1.25", "not on the grid"],
+        ),
+        (
+            lambda: solve_path(MOTION, START, GOOD["noise"], method="eular"),
+            ["did you mean 'euler'"],
+        ),
+        (
+            lambda: solve_path(
+                MOTION, START, EnumeratedNoise(drivers=1, steps=4, t1=1.0), method="srk"
+            ),
+            ["EnumeratedNoise", "GaussianNoise"],
+        ),
+        (lambda: solve_path(MOTION, START[0], GOOD["noise"]), ["x0", "(B, D)"]),
+        (
+            lambda: solve_path(MOTION, torch.zeros(3, 1, dtype=torch.int64), GOOD["noise"]),
+            ["int64", "floating point"],
+        ),
+        (
+            lambda: solve_path(MOTION, torch.zeros(3, 2), GOOD["noise"]),
+            ["noise has 1 drivers, system.g has 2"],
+        ),
+        (
+            lambda: solve_path(
+                Free(MOTION.f, MOTION.g, sde_type="stratonovich"), START, GOOD["noise"]
+            ),
+            ["'stratonovich'", "only 'ito'"],
+        ),
+        (
+            lambda: solve_path(Free(MOTION.f, MOTION.g, "diaggonal"), START, GOOD["noise"]),
+            ["did you mean 'diagonal'"],
+        ),
+        (
+            lambda: solve_path(Free(MOTION.f, MOTION.g, "general"), START, GOOD["noise"]),
+            ["system.g returned (3, 1)", "(B, D, M)"],
+        ),
+        (
+            lambda: solve_path(Free(lambda t, y: y[:, 0], MOTION.g), START, GOOD["noise"]),
+            ["system.f returned shape (3,)", "(3, 1)"],
+        ),
+        (
+            lambda: solve_path(Free(lambda t, y: y.float(), MOTION.g), START, GOOD["noise"]),
+            ["system.f returned torch.float32", "torch.float64"],
+        ),
+        (lambda: solve_path(Free(MOTION.f, None), START, GOOD["noise"]), ["has no 'g'"]),
+        (
+            lambda: solve_path(
+                Free(MOTION.f, lambda t, y: torch.ones(3, 1, 2, dtype=y.dtype), "scalar"),
+                START,
+                GOOD["noise"],
+            ),
+            ["2 drivers", "(B, D, 1)"],
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_what_was_given_and_what_is_allowed(call, words):
+    with pytest.raises(ValueError) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_unknown_keyword_is_an_error_and_not_a_warning():
+    with pytest.raises(TypeError, match="mehtod"):
+        solve_path(MOTION, START, GOOD["noise"], mehtod="euler")
+
+
+def test_an_explosion_names_time_path_and_component():
+    def drift(t, y):
+        return torch.where(torch.arange(2) == 1, y**3, -y)
+
+    system = Free(drift, lambda t, y: 0 * y)
+    start = torch.zeros(4, 2, dtype=torch.float64)
+    start[2, 1] = 50.0
+    with pytest.raises(FloatingPointError) as caught:
+        solve_path(system, start, GaussianNoise(drivers=2, steps=20, t1=2.0), first=100)
+    for word in ("drift", "path 102", "component 1", "t = 0.", "more steps than 20"):
+        assert word in str(caught.value)
+
+
+def test_a_coefficient_that_is_not_a_number_is_named():
+    system = Free(MOTION.f, lambda t, y: y / (t - 0.5) if float(t) != 0.5 else y * math.nan)
+    with pytest.raises(
+        FloatingPointError, match=r"diffusion is nan at t = 0.5, path 0, component 0"
+    ):
+        solve_path(system, START + 1, GOOD["noise"])
