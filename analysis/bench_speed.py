@@ -1,0 +1,297 @@
+"""Measures how fast paths are made; `table_bench.py` runs this and keeps the rows.
+
+python analysis/bench_speed.py --list                      every name with its numbers of threads
+python analysis/bench_speed.py --threads 1 normal_torch/float32         one row, as JSON
+
+What is compared is timed in turns, A B C A B C …. A ratio is the median over the rounds, `low` and
+`high` are the least and the largest one.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torchsde import sdeint
+
+import sdewm
+from sdewm.base.checks import check_device
+from sdewm.sde.compiled import CompiledEuler
+from sdewm.sde.examples import TanhWorldModel
+from sdewm.sde.examples.tanh_world_model import TanhNetwork
+from sdewm.sde.noise import GaussianNoise, TwoPointNoise
+from sdewm.sde.solve import solve_path
+from sdewm.theory.variation import VariationSystem
+
+STEP = 2.0**-10  # sums of it are exact, so that torchsde takes as many steps as we do
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Contestants = dict[str, Callable[[], object]]
+Figures = dict[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who is timed, against whom ("" for nobody), and what is compared.
+
+    "speed": their time over ours; "cost": ours over theirs; "difference": the largest difference of
+    the results, which is the value then.
+    """
+
+    name: str
+    ours: str
+    theirs: str = ""
+    aim: str = ""
+    compared: str = "speed"
+
+
+@dataclass(frozen=True)
+class Race:
+    """Contestants timed in turns; `scale` turns the seconds of one run into `unit`."""
+
+    settings: str
+    rows: Sequence[Row]
+    contestants: Callable[[torch.device], Contestants]
+    scale: float
+    unit: str
+    rounds: int
+
+    def measure(self, wanted: Sequence[str], device: torch.device) -> Iterator[Figures]:
+        """Figures of the rows named in `wanted`, without the part after the last slash."""
+        rows = [row for row in self.rows if row.name + self.settings in wanted]
+        runs = self.contestants(device)
+        times = {name: [] for row in rows for name in (row.ours, row.theirs) if name}
+        results = {name: runs[name]() for name in times}  # this compiles, too
+        for _ in range(self.rounds if any(row.compared != "difference" for row in rows) else 0):
+            for name in times:
+                times[name].append(self.scale * seconds(runs[name], device))
+        for row in rows:
+            yield {"name": row.name + self.settings} | self.figures(row, times, results)
+
+    def figures(
+        self, row: Row, times: dict[str, list[float]], results: dict[str, object]
+    ) -> Figures:
+        ratios, unit = None, self.unit
+        ours, theirs = times[row.ours], times.get(row.theirs, [])
+        if row.compared == "difference":
+            ours, unit = [largest_difference(results[row.ours], results[row.theirs])], "difference"
+        elif row.theirs:
+            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+            ratios = [1 / ratio for ratio in ratios] if row.compared == "cost" else ratios
+        return {
+            "value": statistics.median(ours),
+            "unit": unit,
+            "baseline": row.theirs,
+            "ratio": statistics.median(ratios) if ratios else None,
+            "low": min(ratios or ours),
+            "high": max(ratios or ours),
+            "aim": row.aim,
+        }
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def largest_difference(a: object, b: object) -> float:
+    assert isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+    return float((a - b).abs().max())
+
+
+class OrnsteinUhlenbeck:
+    """dx = −0.8 x dt + 0.5 dB in every component; or with another drift."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def __init__(self, drift: Callable[[torch.Tensor], torch.Tensor] = lambda y: -0.8 * y) -> None:
+        self.drift = drift
+
+    def f(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.drift(y)
+
+    def g(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(y, 0.5)
+
+
+def euler_loop(system: OrnsteinUhlenbeck, x: torch.Tensor, steps: int) -> torch.Tensor:
+    """The scheme as one writes it by hand, with torch's normals drawn per step."""
+    t, scale = torch.zeros((), dtype=x.dtype, device=x.device), math.sqrt(STEP)
+    for _ in range(steps):
+        x = x + system.f(t, x) * STEP + system.g(t, x) * (scale * torch.randn_like(x))
+    return x
+
+
+def torchsde_alone(system: object, x: torch.Tensor, steps: int, method: str) -> None:
+    """With the Brownian motion that torchsde makes for itself."""
+    ends = torch.tensor([0.0, steps * STEP], dtype=x.dtype, device=x.device)
+    sdeint(system, x, ends, dt=STEP, method=method)
+
+
+def exhaust(stream: Iterable[object]) -> None:
+    deque(stream, maxlen=0)
+
+
+def ornstein_uhlenbeck(
+    dtype: torch.dtype, batch: int, steps: int, device: torch.device
+) -> Contestants:
+    """Every route to the end points in four dimensions, and the draws alone."""
+    x, system = torch.ones(batch, 4, dtype=dtype, device=device), OrnsteinUhlenbeck()
+    grid = {"drivers": 4, "steps": steps, "t1": steps * STEP}
+    plain, normals = GaussianNoise(**grid), GaussianNoise(**grid, compiled=True)
+    bits, euler = TwoPointNoise(**grid, compiled=True), CompiledEuler(system)
+    return {
+        "torchsde, our noise": lambda: solve_path(system, x, plain)[:, 0],
+        "torchsde, our compiled noise": lambda: solve_path(system, x, normals)[:, 0],
+        "torchsde, two-point noise": lambda: solve_path(system, x, bits)[:, 0],
+        "compiled step": lambda: euler.solve(x, normals),
+        "compiled step, two-point noise": lambda: euler.solve(x, bits),
+        "torchsde default, euler": lambda: torchsde_alone(system, x, steps, "euler"),
+        "torchsde default, srk": lambda: torchsde_alone(system, x, steps, "srk"),
+        "PyTorch loop": lambda: euler_loop(system, x, steps),
+        "torch.randn": lambda: exhaust(torch.randn_like(x) for _ in range(steps)),
+        "our normals": lambda: exhaust(plain.stream(0, batch, dtype, device)),
+        "our compiled normals": lambda: exhaust(normals.stream(0, batch, dtype, device)),
+        "our compiled two-point": lambda: exhaust(bits.stream(0, batch, dtype, device)),
+        "raw uniforms": lambda: exhaust(plain._raw_stream(0, batch, dtype, 0)),
+    }
+
+
+def solvers(precision: str, batch: int) -> list[Race]:
+    """The Ornstein–Uhlenbeck process.
+
+    At batch 65536 fewer steps than 1000 are taken. torchsde's tree costs less per step on shorter
+    runs, so that this is to the advantage of the baseline.
+    """
+    large, rounding = batch > 1024, "<= 1e-5" if precision == "float32" else "<= 1e-13"
+
+    def race(steps: int, rounds: int, *rows: Row) -> Race:
+        contestants = partial(ornstein_uhlenbeck, DTYPES[precision], batch, steps)
+        return Race(f"/{precision}/{batch}", rows, contestants, 1e6 / steps, "us/step", rounds)
+
+    plain, fast, two = "torchsde, our noise", "torchsde, our compiled noise", "two-point noise"
+    step, bits, loop = "compiled step", f"compiled step, {two}", "PyTorch loop"
+    tree, twice, most = "torchsde default, euler", ">= 2" * large, ">= 0.9" * large
+    return [
+        race(
+            64 if large else 1000,
+            9,
+            Row("ou_solve_vs_loop", plain, loop, ">= 1"),
+            Row("ou_solve_compiled_noise_vs_loop", fast, loop, ">= 1"),
+            Row("ou_solve_two_point_vs_loop", f"torchsde, {two}", loop),
+            Row("ou_compiled_vs_loop", step, loop, twice),
+            Row("ou_compiled_two_point_vs_loop", bits, loop, twice),
+            Row("ou_compiled_vs_our_normals", step, "our compiled normals", most),
+            Row("ou_compiled_vs_torch_normals", step, "torch.randn", most),
+            Row("ou_compiled_difference", step, plain, rounding, "difference"),
+            Row("ou_two_point_difference", bits, f"torchsde, {two}", rounding, "difference"),
+        ),
+        race(
+            256 if large else 1000,
+            3,
+            Row("ou_solve_vs_default", plain, tree, ">= 12"),
+            Row("ou_solve_compiled_noise_vs_default", fast, tree, ">= 12"),
+        ),
+        race(64 if large else 500, 2, Row("ou_solve_vs_srk", plain, "torchsde default, srk")),
+    ]
+
+
+def numbers(precision: str) -> Race:
+    """The cost of a random number, at batch 65536 in four dimensions."""
+    rows = [
+        Row("normal_torch", "torch.randn"),
+        Row("normal_ours", "our normals", "torch.randn"),
+        Row("normal_ours_compiled", "our compiled normals", "torch.randn"),
+        Row("two_point_ours_compiled", "our compiled two-point", "torch.randn"),
+        Row("raw_uniforms", "raw uniforms", "torch.randn"),
+    ]
+    contestants = partial(ornstein_uhlenbeck, DTYPES[precision], 65536, 32)
+    return Race(f"/{precision}", rows, contestants, 1e9 / (65536 * 4 * 32), "ns/number", 9)
+
+
+def bandwidth() -> Race:
+    """A copy of 256 MB beside 256 compiled steps, which read and write a state of 1 MB."""
+
+    def contestants(device: torch.device) -> Contestants:
+        source = torch.ones(1 << 26, device=device)
+        target = torch.empty_like(source)
+        runs = ornstein_uhlenbeck(torch.float32, 65536, 256, device)
+        return {"copy of 256 MB": lambda: target.copy_(source)} | runs
+
+    copy, steps = "copy of 256 MB", "compiled step, two-point noise"
+    rows = [Row("memory_copy", copy), Row("ou_compiled_two_point_vs_copy", steps, copy)]
+    return Race("/float32", rows, contestants, 1e3, "ms/256 MB", 7)
+
+
+def variations(precision: str, name: str) -> Race:
+    """First and second variation along one direction beside the path, through solve_path.
+
+    "network": drift a 4-64-4 tanh network, constant noise, constant drift error. "world_model":
+    drift, diffusion and the error's diffusion are such networks, two drivers.
+    """
+    batch, steps, dtype = 4096, 32, DTYPES[precision]
+
+    def contestants(device: torch.device) -> Contestants:
+        if name == "network":
+            network = TanhNetwork(4, 64, 4, 1.0, torch.Generator().manual_seed(0))
+            vars(network).update({k: w.to(device, dtype) for k, w in vars(network).items()})
+            system, drivers = OrnsteinUhlenbeck(network), 4
+            error = sdewm.Perturbation(drift=lambda t, y: torch.ones_like(y))
+        else:
+            system, drivers = TanhWorldModel(state_size=4, width=64), 2
+            error = sdewm.Perturbation(diffusion=system.error_diffusion)
+        noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * STEP)
+        x = torch.linspace(-1, 1, batch * 4, dtype=dtype, device=device).view(batch, 4)
+        fused, nested = (VariationSystem(system, error, drivers, fused=f) for f in (True, False))
+        start = fused.initial(x)
+        return {
+            "plain solve": lambda: solve_path(system, x, noise),
+            "variations": lambda: solve_path(fused, start, noise),
+            "nested jvp": lambda: solve_path(nested, start, noise),
+        }
+
+    rows = [
+        Row("variation", "variations", "plain solve", "<= 6", "cost"),
+        Row("variation_nested", "nested jvp", "plain solve", "", "cost"),
+    ]
+    return Race(f"/{name}/{precision}/{batch}", rows, contestants, 1e6 / steps, "us/step", 7)
+
+
+def all_races() -> list[Race]:
+    races = [*map(numbers, DTYPES), bandwidth()]
+    races += [variations(p, name) for name in ("network", "world_model") for p in DTYPES]
+    return races + [r for b in (1024, 65536) for p in DTYPES for r in solvers(p, b)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure rows of figures/data/bench.csv.")
+    parser.add_argument("names", nargs="*", help="rows")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--threads", type=int, default=1, help="threads to compute with")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    given, races = parser.parse_args(), all_races()
+    if given.list:
+        for race in races:
+            for row in race.rows:
+                print(json.dumps({"name": row.name + race.settings, "threads": [1, 2]}))
+        return
+    device = check_device(given.device)
+    torch.set_num_threads(given.threads)
+    for race in races:
+        if any(row.name + race.settings in given.names for row in race.rows):
+            for figures in race.measure(given.names, device):
+                print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Speed and memory as ratios measured in one run; every row goes to figures/data/bench.csv.
+
+python analysis/table_bench.py                          every row, some minutes on two cores
+python analysis/table_bench.py --only normal 'ou_*_vs_loop/*'     parts of names, or patterns
+python analysis/table_bench.py --list                   the names
+
+The rows come from the scripts bench_*.py beside this one, each number of threads in a process of
+its own. A row is written as soon as it is measured and replaces the one of the same name; rows of
+other names stay. A ratio is the median of ratios of neighbouring runs, `low` and `high` their least
+and largest: with an aim ">=" the baseline's time over ours, with "<=" ours over the baseline's.
+`value` is ours alone; where there is no ratio, `low` and `high` are those of the value. The figures
+are as good as the machine is quiet.
+"""
+
+import argparse
+import difflib
+import fnmatch
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sdewm.base.records import Row, code_commit, manifest, read_table, write_table
+from sdewm.plots.tables import number_text, text_table
+
+HERE = Path(__file__).resolve().parent
+TABLE = HERE.parent / "figures" / "data" / "bench.csv"
+COLUMNS = "name value unit baseline ratio low high aim machine commit".split()
+Job = tuple[Path, int]  # a script and a number of threads
+
+
+def listing(device: str) -> dict[str, Job]:
+    """Every row, by its full name, with how it is measured."""
+    jobs = {}
+    for script in sorted(HERE.glob("bench_*.py")):
+        for line in run(script, "--list"):
+            row = json.loads(line)
+            for threads in row["threads"] if device == "cpu" else row["threads"][:1]:
+                jobs[row["name"] + ending(threads, device)] = (script, threads)
+    return jobs
+
+
+def ending(threads: int, device: str) -> str:
+    return f"/threads{threads}" if device == "cpu" else f"/{device.replace(':', '')}"
+
+
+def select(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The names that contain or match a pattern; all of them where there is no pattern."""
+    chosen = set() if patterns else set(names)
+    for pattern in patterns:
+        matched = [n for n in names if pattern in n or fnmatch.fnmatchcase(n, pattern)]
+        if not matched:
+            near = difflib.get_close_matches(pattern, [n.split("/")[0] for n in names], 1, 0.0)
+            near = difflib.get_close_matches(pattern, names, 1) or near
+            raise SystemExit(f"--only {pattern}: no such row; did you mean {near[0]}?")
+        chosen.update(matched)
+    return [name for name in names if name in chosen]
+
+
+def run(script: Path, *words: str, threads: int = 1) -> Iterator[str]:
+    """The lines that a script prints, as it prints them."""
+    here = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(HERE.parent), *([here] if here else [])])
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+    command = [sys.executable, str(script), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        yield from process.stdout
+    if process.returncode:
+        print(f"{script.name} {' '.join(words)}: exit code {process.returncode}", file=sys.stderr)
+
+
+def measure(jobs: dict[str, Job], names: Sequence[str], device: str) -> Iterator[dict]:
+    for script, threads in dict.fromkeys(jobs[name] for name in names):
+        tail = ending(threads, device)
+        mine = [name.removesuffix(tail) for name in names if jobs[name] == (script, threads)]
+        options = ["--threads", str(threads), "--device", device]
+        for line in run(script, *options, *mine, threads=threads):
+            row = json.loads(line)
+            yield row | {"name": row["name"] + tail}
+
+
+def keep(row: Row, path: Path, facts: Row) -> None:
+    """Write the row in the place of the one of its name, or at the end."""
+    rows: list[Row] = list(read_table(path)[0]) if path.exists() else []
+    place = [other["name"] for other in [*rows, row]].index(row["name"])
+    rows[place : place + 1] = [row]
+    aside = path.with_name(path.name + ".part")
+    write_table(aside, rows, facts)
+    os.replace(aside, path)  # never a moment without the rows kept
+
+
+def verdict(row: Row) -> str:
+    """Whether the median meets the aim."""
+    aim = re.fullmatch(r"([<>])= (\S+)", str(row["aim"] or ""))
+    if aim is None:
+        return ""
+    measured = row["value"] if row["ratio"] is None else row["ratio"]
+    assert isinstance(measured, (int, float))
+    met = measured >= float(aim[2]) if aim[1] == ">" else measured <= float(aim[2])
+    return "met" if met else "MISSED"
+
+
+def printed(rows: Sequence[Row]) -> str:
+    def cells(row: Row) -> list[str]:
+        ratio = number_text(row["ratio"], 3)  # type: ignore[arg-type]
+        low, high = (number_text(row[key], 3) for key in ("low", "high"))  # type: ignore[arg-type]
+        value = f"{number_text(row['value'], 3)} {row['unit']}"  # type: ignore[arg-type]
+        aim = str(row["aim"] or "")
+        return [str(row["name"]), value, ratio, f"{low} … {high}", aim, verdict(row)]
+
+    header = ["name", "value", "ratio", "low … high", "aim", "verdict"]
+    return text_table(header, [cells(row) for row in rows], right="value ratio")
+
+
+def machine(device: str) -> str:
+    """The processor and how many of it, or the accelerator."""
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    name = found[1].strip() if found else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=[], help="parts of names, or patterns")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--table", type=Path, default=TABLE, help="where the rows are kept")
+    given = parser.parse_args(arguments)
+    jobs = listing(given.device)
+    names = select(list(jobs), given.only)
+    if given.list:
+        print("\n".join(names))
+        return
+    if os.getloadavg()[0] > 0.3:
+        print("other work runs on this machine: the figures will suffer", file=sys.stderr)
+    facts, rows = manifest(seed=0), []
+    places = {"machine": machine(given.device), "commit": code_commit()}
+    for row in measure(jobs, names, given.device):
+        rows.append({column: (row | places)[column] for column in COLUMNS})
+        keep(rows[-1], given.table, facts)
+        print(f"{len(rows)}/{len(names)} {row['name']}", file=sys.stderr, flush=True)
+    print(printed(rows) if rows else "no row was measured")
+    if len(rows) < len(names):
+        missing = set(names) - {row["name"] for row in rows}
+        raise SystemExit(f"not measured: {', '.join(sorted(missing))}")
+
+
+if __name__ == "__main__":
+    main()

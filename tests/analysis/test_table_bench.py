@@ -1,0 +1,107 @@
+"""The speed table: names, what is kept, and one short row measured for real."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdewm.base.records import read_table
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "analysis" / "table_bench.py"
+ROW = "normal_torch/float32/threads1"
+
+specification = importlib.util.spec_from_file_location("table_bench", SCRIPT)
+assert specification is not None and specification.loader is not None
+table_bench = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(table_bench)
+
+
+def start(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def row(name: str, **figures: object) -> dict:
+    blank = dict.fromkeys(table_bench.COLUMNS, "")
+    return blank | {"name": name, "value": 1.0, "ratio": None} | figures
+
+
+@pytest.fixture(scope="module")
+def names() -> list[str]:
+    return list(table_bench.listing("cpu"))
+
+
+def test_every_name_is_listed_once_with_its_threads(names):
+    assert start("--list").stdout.splitlines() == names
+    assert len(set(names)) == len(names)
+    for needed in (
+        ROW,
+        "ou_solve_vs_default/float32/65536/threads2",
+        "expand_memory/paths/threads1",
+    ):
+        assert needed in names
+
+
+def test_a_misspelt_row_is_refused_with_the_nearest_name():
+    result = start("--only", "nromal_torch")
+    assert result.returncode != 0
+    assert "--only nromal_torch: no such row; did you mean normal_torch?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("patterns", "chosen"),
+    [
+        ([], ["a/1", "ab/1", "b/2"]),
+        (["b/"], ["ab/1", "b/2"]),
+        (["a*/1"], ["a/1", "ab/1"]),
+        (["b/2", "a/"], ["a/1", "b/2"]),
+    ],
+)
+def test_rows_are_chosen_by_part_or_pattern(patterns, chosen):
+    assert table_bench.select(["a/1", "ab/1", "b/2"], patterns) == chosen
+
+
+def test_a_row_is_measured_written_and_written_again_without_losing_others(tmp_path):
+    table = tmp_path / "data" / "bench.csv"
+    for name in ("first", ROW, "last"):
+        table_bench.keep(row(name), table, {})
+    result = start("--only", ROW, "--table", str(table))
+    assert result.returncode == 0, result.stderr
+    rows, facts = read_table(table)
+    assert [kept["name"] for kept in rows] == ["first", ROW, "last"]
+    assert list(rows[1]) == table_bench.COLUMNS
+    assert rows[1]["unit"] == "ns/number"
+    assert 0 < rows[1]["low"] <= rows[1]["value"] <= rows[1]["high"]
+    assert rows[1]["machine"] and rows[1]["commit"]
+    assert [rows[0]["value"], rows[2]["value"]] == [1.0, 1.0]
+    assert "torch" in facts
+    assert ROW in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        ({"aim": ">= 2", "ratio": 2.1, "value": 90.0}, "met"),
+        ({"aim": ">= 2", "ratio": 1.9, "value": 90.0}, "MISSED"),
+        ({"aim": "<= 6", "ratio": 6.1, "value": 1.0}, "MISSED"),
+        ({"aim": "<= 0.1", "value": -0.02}, "met"),
+        ({"aim": "", "ratio": 3.0}, ""),
+    ],
+)
+def test_the_verdict_reads_the_ratio_or_else_the_value(figures, verdict):
+    assert table_bench.verdict(row("x", **figures)) == verdict
+
+
+def test_a_failing_script_is_reported_and_its_rows_are_named(tmp_path, capfd, monkeypatch):
+    script = tmp_path / "bench_broken.py"
+    script.write_text("raise SystemExit(3)")
+    jobs = {"broken/threads1": (script, 1)}
+    monkeypatch.setattr(table_bench, "listing", lambda device: jobs)
+    with pytest.raises(SystemExit, match="not measured: broken/threads1"):
+        table_bench.main(["--table", str(tmp_path / "bench.csv")])
+    assert "bench_broken.py" in capfd.readouterr().err
