@@ -29,7 +29,7 @@ from sdewm.plots.style import (
 Rows = Sequence[dict[str, Any]]
 SIZE = r"size of the error $\varepsilon$"
 LABELS = {
-    "measured": "measured, 95 % band",
+    "measured": "measured, 95 % interval",
     "full": r"$c_0+\varepsilon c_1+\varepsilon^2c_2$",
     "first_order": r"first order only: $c_0+\varepsilon c_1$",
     "without_half_S_drift": r"as recalled: without $\frac{1}{2}\tilde{S}_{\xi\xi}$",
@@ -71,8 +71,7 @@ def series_of(rows: Rows) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _points(axes: Axes, x: Any, value: Any, error: Any, label: str) -> dict[str, Artist]:
-    """Measured values: black points with bars and band of 1.96 standard errors."""
-    axes.fill_between(x, value - BAND * error, value + BAND * error, color="#BBBBBB", lw=0)
+    """Measured values: black points with bars of 1.96 standard errors."""
     bars = axes.errorbar(
         x, value, BAND * error, fmt="o", color=BLACK, ms=4, capsize=2.5, lw=1.2, zorder=5
     )
@@ -98,6 +97,8 @@ def expansion_curve(rows: Rows, title: str) -> Figure:
         for name, data in series_of(rows).items():
             x, label = data["epsilon"], LABELS[name]
             if name == "measured":
+                half = BAND * data["loss_error"]
+                above.fill_between(x, data["loss"] - half, data["loss"] + half, color="#C8C8C8")
                 handles |= _points(above, x, data["loss"], data["loss_error"], label)
                 _points(below, x, data["difference"], data["difference_error"], label)
                 continue
@@ -230,14 +231,8 @@ def _stack(axes: Axes, place: int, rows: Rows) -> dict[str, Artist]:
     ends = {True: 0.0, False: 0.0}
     for row in rows:
         if row["term"] == "measured":
-            error = BAND * row["standard_error"]
-            handles |= _points(
-                axes,
-                np.array([place]),
-                np.array([row["value"]]),
-                np.array([error / BAND]),
-                LABELS["measured"],
-            )
+            value, error = np.array([row["value"]]), np.array([row["standard_error"]])
+            handles |= _points(axes, np.array([place]), value, error, LABELS["measured"])
             continue
         index = list(TERMS).index(row["term"])
         style = {"facecolor": COLOURS[index], "hatch": HATCHES[index], "edgecolor": "white"}

@@ -1,0 +1,1 @@
+"""The paper's claims, checked by machine: `python -m paper_checks --help`."""

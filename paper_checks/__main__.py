@@ -1,0 +1,205 @@
+"""Check the claims of claims.toml, print one table, and redraw the figures.
+
+    python -m paper_checks [--only ID ...] [--paths N] [--device D] [--json FILE] [--resume]
+
+Exit code: 0 if no claim fails (undecided ones are reported), 1 if one does or a figure cannot be
+drawn, 2 for a bad command line, 130 after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from paper_checks.ledger import FOLDER, Claim, read_claims, result_texts, select, write_ledger
+from paper_checks.measurement import Settings
+from paper_checks.run import Figure, count_processes, run_tasks
+from sdewm.base import records
+from sdewm.base.checks import check_count, check_device
+from sdewm.base.progress import format_seconds
+from sdewm.plots.tables import text_table
+
+KEYS = (
+    "id mark measured standard_error predicted verdict negative_control seconds".split()
+)  # of a row in the JSON file; the log of rows also holds quantity and reason
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = _parse(arguments)
+    try:
+        claims = read_claims()
+        chosen = select(claims, options.only)
+        settings = Settings(
+            paths=check_count("--paths", options.paths, minimum=2),
+            seed=check_count("--seed", options.seed, minimum=0),
+            device=str(check_device(options.device)),
+        )
+    except ValueError as error:
+        print(f"python -m paper_checks: {error}", file=sys.stderr)
+        return 2
+    facts = records.manifest(seed=settings.seed, paths=settings.paths, device=settings.device)
+    facts["code"] = records.code_digest()
+    figures = [] if options.no_figures or options.only else _figures(options)
+    kept = _kept_rows(options, facts, chosen)
+    log = records.RowLog(options.log, facts, kept)
+    rows, broken = list(kept), []
+    done = {row["id"] for row in rows}
+    waiting = [claim for claim in chosen if claim.id not in done]
+    start, total = time.monotonic(), len(waiting) + len(figures)
+    _say(
+        f"{len(waiting)} claims with {settings.paths} paths and {len(figures)} figures on "
+        f"{count_processes(total, settings.device)} processes; {len(kept)} rows kept"
+    )
+    try:
+        tasks = run_tasks(waiting, figures, settings)
+        for count, (task, result) in enumerate(tasks, start=1):
+            if isinstance(task, Claim):
+                log.append(result)
+                rows.append(result)
+                text = f"{result['verdict']}, control {result['negative_control']}"
+            else:
+                text = result or "drawn"
+                broken += [task.id] if result else []
+            passed = time.monotonic() - start
+            left = passed / count * (total - count)
+            _say(
+                f"[{count}/{total}] {format_seconds(passed)} passed, about "
+                f"{format_seconds(left)} to go · {task.id}: {text}"
+            )
+    except KeyboardInterrupt:
+        _say(
+            f"Interrupted: {len(rows)} of {len(chosen)} claims are finished and kept in "
+            f"{_shown(options.log)}; go on with: {_resume_command(arguments)}"
+        )
+        return 130
+    finally:
+        log.close()
+    order = [claim.id for claim in chosen]
+    rows.sort(key=lambda row: order.index(row["id"]))
+    report(chosen, rows, time.monotonic() - start, broken)
+    if options.json is not None:
+        kept_keys = [{key: row[key] for key in KEYS} for row in rows]
+        records.write_json(options.json, kept_keys, facts)
+    if not options.only and options.log == DEFAULT_LOG:
+        write_ledger(FOLDER / "LEDGER.md", claims, rows, facts)
+    return 1 if broken or any(row["verdict"] == "fails" for row in rows) else 0
+
+
+DEFAULT_LOG = records.ROOT / "runs" / "verify.jsonl"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_checks", description=(__doc__ or "").split("\n\n")[0]
+    )
+    default = Settings()
+    parser.add_argument("--only", nargs="+", metavar="ID", help="check these claims, draw nothing")
+    parser.add_argument(
+        "--paths", type=_whole, default=None, help=f"paths per problem ({default.paths})"
+    )
+    parser.add_argument("--seed", type=_whole, default=default.seed, help="root seed (%(default)s)")
+    parser.add_argument("--device", default=None, help=f"cpu or cuda[:index] ({default.device})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+    parser.add_argument("--resume", action="store_true", help="skip rows finished earlier")
+    parser.add_argument("--no-figures", action="store_true", help="leave figures/ alone")
+    parser.add_argument(
+        "--log", type=Path, default=DEFAULT_LOG, metavar="FILE", help="rows as they are finished"
+    )
+    options = parser.parse_args(arguments)
+    options.figure_options = []
+    for name in ("paths", "device"):
+        if getattr(options, name) is not None:
+            options.figure_options += [f"--{name}", str(getattr(options, name))]
+        else:
+            setattr(options, name, getattr(default, name))
+    return options
+
+
+def _whole(text: str) -> int | float:
+    """A whole number, also written as 1e6."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _figures(options: argparse.Namespace) -> list[Figure]:
+    scripts = sorted((records.ROOT / "analysis").glob("fig_*.py"))
+    return [Figure(script, tuple(options.figure_options)) for script in scripts]
+
+
+def _kept_rows(
+    options: argparse.Namespace, facts: dict[str, Any], chosen: Sequence[Claim]
+) -> list[dict[str, Any]]:
+    """Rows of the log that belong to the same settings and the same code."""
+    if not options.resume:
+        return []
+    rows, old = records.read_log(options.log)
+    deciding = ("paths", "seed", "device", "code", "torch")
+    different = [name for name in deciding if rows and old.get(name) != facts[name]]
+    if different:
+        _say(f"{_shown(options.log)} differs in {', '.join(different)}: starting anew")
+        return []
+    ids = {claim.id for claim in chosen}
+    return [row for row in rows if row["id"] in ids]
+
+
+def report(
+    claims: Sequence[Claim], rows: Sequence[dict[str, Any]], seconds: float, broken: Sequence[str]
+) -> None:
+    """Print the table and the sentences that follow from it."""
+    header = ["claim", "quantity", "measured ± error", "predicted", "verdict", "control", "s"]
+    cells = [
+        [
+            row["id"],
+            row["quantity"],
+            *result_texts(row),
+            row["verdict"],
+            row["negative_control"],
+            f"{row['seconds']:.1f}",
+        ]
+        for row in rows
+    ]
+    print(text_table(header, cells, right="s"))
+    for row in rows:
+        if row["verdict"] != "holds":
+            print(f"{row['id']} {row['verdict']}: {row['reason']}")
+    refuted = [
+        claim.id
+        for claim, row in zip(claims, rows, strict=True)
+        if claim.control_is_recalled and row["verdict"] == "holds"
+    ]
+    if refuted:
+        print(f"Refuted as recalled, confirmed as corrected: {', '.join(refuted)}.")
+    count = {name: sum(row["verdict"] == name for row in rows) for name in _OUTCOMES}
+    text = ", ".join(f"{count[name]} {word}" for name, word in _OUTCOMES.items())
+    print(f"{len(rows)} claims: {text}; {format_seconds(seconds)}.")
+    if broken:
+        print(f"Not drawn: {', '.join(broken)} (messages above).")
+
+
+_OUTCOMES = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
+
+
+def _resume_command(arguments: Sequence[str] | None) -> str:
+    inside = Path(sys.executable).is_relative_to(Path.cwd())
+    python = os.path.relpath(sys.executable) if inside else "python"
+    words = [word for word in (sys.argv[1:] if arguments is None else arguments)]
+    resume = [] if "--resume" in words else ["--resume"]
+    return shlex.join([python, "-m", "paper_checks", *resume, *words])
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The block structure of the world model (S6, S8) and the value-function form (S5, S5a)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.func import jvp
+
+import sdewm
+from paper_checks.measurement import (
+    Finding,
+    Measured,
+    Mutate,
+    Problem,
+    Settings,
+    case_problem,
+    compare,
+    conclude,
+)
+from paper_checks.mutations import ito_correction
+from sdewm.base.stats import Estimate
+from sdewm.sde import examples
+from sdewm.sde.system import diffusion_product
+from sdewm.sde.world_model_sde import LatentWorldModel
+from sdewm.theory.value_function import value_function_terms
+
+STATES = 256  # random states at which pointwise identities are evaluated
+
+
+def latent_problem(reads_latent: bool = True) -> Problem:
+    """A curved world model with blocks z, h (2 components each), z̃ and s̃, and a latent error.
+
+    Every block has noise of its own. The encoder's depends on h only, the sequence's is affine in
+    (z, h): the conditions of S6. Without `reads_latent` the sequence does not read z (S8).
+    """
+
+    def sequence(h: torch.Tensor, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        latent = torch.sin(z) + a if reads_latent else torch.zeros_like(z)
+        return torch.tanh(0.9 * latent + 0.4 * h) - 0.6 * h
+
+    def sequence_noise(h: torch.Tensor, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return 0.1 + 0.2 * h + (0.1 * z if reads_latent else 0.0)
+
+    model = LatentWorldModel(
+        z_size=2,
+        h_size=2,
+        z_tilde_size=1,
+        s_tilde_size=1,
+        encoder=lambda h, s: torch.tanh(1.1 * h),
+        sequence=sequence,
+        predictor=lambda h: 0.8 * torch.sin(h[:, :1] + h[:, 1:]),
+        decoder=lambda h, z_tilde: torch.tanh(z_tilde + 0.5 * h[:, :1] * h[:, 1:]),
+        policy=(lambda h, z: 0.5 * torch.tanh(z - h)) if reads_latent else None,
+        encoder_diffusion=lambda h, s: 0.3 + 0.1 * torch.cos(h),
+        sequence_diffusion=sequence_noise,
+        predictor_diffusion=lambda h: 0.25 + 0.1 * torch.sin(h[:, :1]),
+        decoder_diffusion=lambda h, z_tilde: 0.1 + 0.1 * torch.sin(z_tilde * h[:, :1]),
+        encoder_relaxation_time=1.0,
+    )
+    diffusion = model.latent_error_diffusion(lambda h, s: 0.5 + 0.2 * torch.tanh(h))
+    drift = model.latent_error_drift(lambda h, s: 0.4 * torch.sin(h + 0.3))
+    tilde = [model.blocks["z_tilde"].start, model.blocks["s_tilde"].start]
+
+    def loss(y: torch.Tensor) -> torch.Tensor:
+        return (y[:, tilde[1]] - 0.5) ** 2 + 0.5 * y[:, tilde[0]] ** 2
+
+    x0 = torch.tensor([0.3, -0.1, -0.2, 0.4, 0.1, 0.0], dtype=torch.float64)
+    error = sdewm.Perturbation(drift=drift, diffusion=diffusion)
+    return Problem(model, error, loss, x0, 1.0, share=0.02, steps=8)
+
+
+def first_correction(settings: Settings, mutate: Mutate) -> Finding:
+    """max |Σ_k A_k σ̄_k| over random states is 0 (S6, first order)."""
+    problem = mutate(latent_problem())
+    t, y, _ = _random_states(settings, problem)
+    largest = ito_correction(problem.system, problem.error.diffusion, t, y).abs().max()
+    return compare("max |Σ A_k σ̄_k|", Estimate(float(largest), 0.0), 0.0)
+
+
+def second_correction(settings: Settings, mutate: Mutate) -> Finding:
+    """max |A_k F_k| over drivers, random states and directions is 0 (S6, second order).
+
+    F_k = D²g_k[y, y] + 2 Dσ̄_k y for a direction y that any variation may take: all blocks.
+    """
+    problem = mutate(latent_problem())
+    t, x, y = _random_states(settings, problem)
+    system, diffusion = problem.system, problem.error.diffusion
+    assert diffusion is not None
+    largest = 0.0
+    for k in range(diffusion(t, x).shape[2]):
+
+        def column(state: torch.Tensor, k: int = k) -> torch.Tensor:
+            return _column(system.g(t, state), k)
+
+        def slope(state: torch.Tensor, column: Any = column) -> torch.Tensor:
+            return jvp(column, (state,), (y,))[1]
+
+        def error_column(state: torch.Tensor, k: int = k) -> torch.Tensor:
+            return _column(diffusion(t, state), k)
+
+        forcing = jvp(slope, (x,), (y,))[1] + 2.0 * jvp(error_column, (x,), (y,))[1]  # F_k
+        largest = max(largest, float(jvp(column, (x,), (forcing,))[1].abs().max()))
+    return compare("max |A_k F_k|", Estimate(largest, 0.0), 0.0)
+
+
+def _column(diffusion: torch.Tensor, k: int) -> torch.Tensor:
+    unit = torch.zeros(diffusion.shape[0], diffusion.shape[2], dtype=diffusion.dtype)
+    unit[:, k] = 1.0
+    return diffusion_product(diffusion, unit)
+
+
+def _random_states(
+    settings: Settings, problem: Problem
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(settings.seed)
+    shape = (2, STATES, len(problem.x0))
+    x, y = torch.randn(shape, dtype=torch.float64, generator=generator)
+    return torch.zeros((), dtype=torch.float64), x, y
+
+
+def unseen_error(settings: Settings, mutate: Mutate) -> Finding:
+    """All terms are 0 if the sequence does not read z and L is a function of (z̃, s̃) (S8)."""
+    measured = Measured(mutate(latent_problem(reads_latent=False)), settings)
+    names = ("P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift")
+    return conclude([compare(name, measured.term(name), 0.0) for name in names])
+
+
+def value_function(
+    settings: Settings, mutate: Mutate, *, system: str, driver: str, drift: bool
+) -> Finding:
+    """The terms from derivatives of the value function equal those of the recursions (S5, S5a).
+
+    The two are computed from different paths: with the driver "same" P and P_drift, with zero
+    drift and an independent driver c2.
+    """
+    problem = case_problem(getattr(examples, system)(), driver, drift=drift, share=0.4)
+    form = value_function_terms(
+        problem.system,
+        problem.error,
+        problem.loss,
+        problem.x0,
+        t1=problem.t1,
+        steps=problem.steps,
+        paths=max(2, settings.paths // 2),
+        seed=settings.seed + 1,
+    )
+    recursion = Measured(mutate(problem), settings)
+    findings = []
+    for name in ("c2",) if driver == "independent" else ("P", "P_drift"):
+        other = recursion.term(name)
+        spread = (form[name].standard_error ** 2 + other.standard_error**2) ** 0.5
+        findings.append(compare(name, Estimate(form[name].value, spread), other.value))
+    return conclude(findings)

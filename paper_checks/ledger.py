@@ -1,0 +1,150 @@
+"""The claims: read from claims.toml, checked for form, and written with their results."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paper_checks import mutations
+from paper_checks.measurement import Finding, Mutate, Settings
+from sdewm.base.checks import check_choice
+from sdewm.base.records import Value
+from sdewm.plots.tables import estimate_text, markdown_table, number_text
+
+FOLDER = Path(__file__).resolve().parent
+MARKS = ("as in the paper", "corrected", "sharpened", "new")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of claims.toml.
+
+    Attributes:
+        id: its name.
+        number: statement numbers in MATHEMATICS.md.
+        mark: what our form is to the paper's, one of MARKS.
+        statement: what the paper says, as recalled.
+        ours: what is checked.
+        check: "module:function" in this package.
+        negative_control: a function of mutations.py.
+        arguments: given to the check.
+        control_is_recalled: the negative control is the paper's form as recalled, so that its red
+            refutes that form.
+    """
+
+    id: str
+    number: str
+    mark: str
+    statement: str
+    ours: str
+    check: str
+    negative_control: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    control_is_recalled: bool = False
+
+    def run(self, settings: Settings, mutate: Mutate) -> Finding:
+        """The finding of the check with a mistake made by `mutate`, or with the identity."""
+        module, _, function = self.check.partition(":")
+        check = getattr(importlib.import_module(f"paper_checks.{module}"), function)
+        return check(settings, mutate, **self.arguments)
+
+    @property
+    def control(self) -> Mutate:
+        """The negative control."""
+        return getattr(mutations, self.negative_control)
+
+
+def read_claims(path: Path = FOLDER / "claims.toml") -> list[Claim]:
+    """The claims of the ledger.
+
+    Raises:
+        ValueError: a key that is missing or unknown, an unknown mark, or an id that occurs twice.
+    """
+    claims = []
+    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["claim"]:
+        try:
+            claim = Claim(**{**entry, "arguments": _frozen(entry.get("arguments", {}))})
+        except TypeError as error:
+            raise ValueError(f"{path.name}, claim {entry.get('id')!r}: {error}") from error
+        check_choice(f"mark of {claim.id}", claim.mark, MARKS)
+        claims.append(claim)
+    ids = [claim.id for claim in claims]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path.name}: the id {twice[0]!r} occurs more than once.")
+    return claims
+
+
+def _frozen(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+
+
+def select(claims: Sequence[Claim], ids: Sequence[str] | None) -> list[Claim]:
+    """The claims named, in the order of the ledger; all of them if none is named.
+
+    Raises:
+        ValueError: an unknown id; names the nearest one.
+    """
+    if not ids:
+        return list(claims)
+    known = [claim.id for claim in claims]
+    for name in ids:
+        check_choice("--only", name, known)
+    return [claim for claim in claims if claim.id in ids]
+
+
+def write_ledger(
+    path: Path, claims: Sequence[Claim], rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> None:
+    """Write LEDGER.md: every claim with its result in the last full run. Times are left out."""
+    by_id = {row["id"]: row for row in rows}
+    header = ["claim", "statement", "mark", "quantity", "measured", "predicted", "verdict"]
+    cells = []
+    for claim in claims:
+        row = by_id[claim.id]
+        cells.append(
+            [
+                f"[{claim.id}](#{claim.id})",
+                claim.number,
+                claim.mark,
+                row["quantity"],
+                *result_texts(row),
+                row["verdict"],
+            ]
+        )
+    count = {name: sum(row["verdict"] == name for row in rows) for name in ("holds", "undecided")}
+    parts = [
+        "# Ledger of claims",
+        "Written by `python -m paper_checks` from claims.toml and the rows of the last full run; "
+        "do not edit. The paper's statements are given *as recalled*. A *negative control* is a "
+        "mistake made on purpose; the claim counts only if the same check then fails (red).",
+        f"{len(rows)} claims: {count['holds']} hold, {count['undecided']} undecided, "
+        f"{len(rows) - count['holds'] - count['undecided']} fail. Run with "
+        f"{facts['paths']} paths, seed {facts['seed']}, {facts['device']}, "
+        f"torch {facts['torch']}.",
+        markdown_table(header, cells),
+    ]
+    for claim in claims:
+        row = by_id[claim.id]
+        made = (claim.control.__doc__ or "").strip()
+        outcome = "refuted" if row["negative_control"] == "red" else "not refuted"
+        recalled = f" This is the form as recalled: {outcome}." if claim.control_is_recalled else ""
+        parts += [
+            f"## {claim.id}",
+            f"- **Paper, as recalled:** {claim.statement}\n"
+            f"- **Checked ({claim.number}, {claim.mark}):** {claim.ours}\n"
+            f"- **Check:** `{claim.check}`; {row['verdict']}: {row['reason']}\n"
+            f"- **Negative control** `{claim.negative_control}`: {made} "
+            f"Outcome: {row['negative_control']}.{recalled}",
+        ]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def result_texts(row: Mapping[str, Value | Any]) -> tuple[str, str]:
+    """Measured and predicted value of a row as texts."""
+    measured = estimate_text(row["measured"], row["standard_error"])
+    return measured, number_text(row["predicted"], 9 if not row["standard_error"] else 6)

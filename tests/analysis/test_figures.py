@@ -1,0 +1,108 @@
+"""Every figure script answers --help, and writes its files for a tiny run."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdewm.base.records import read_table
+from sdewm.plots import figure_script
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted((ROOT / "analysis").glob("fig_*.py"))
+TINY = {
+    "fig_expansion_curve": ["--steps", "2", "--paths", "200"],
+    "fig_remainder_order": ["--steps", "2"],
+    "fig_term_decomposition": ["--steps", "2", "--paths", "200"],
+    "fig_counterexamples": ["--steps", "2", "--paths", "200"],
+}
+
+
+def load(script):
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_script_answers_help(script, capsys):
+    with pytest.raises(SystemExit) as stop:
+        load(script).main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--out" in text
+    assert "--system" in text
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_script_writes_the_same_files_twice(script, tmp_path):
+    found = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        load(script).main([*TINY[script.stem], "--out", str(folder)])
+        names = [f"{script.stem}.png", f"{script.stem}.pdf", f"data/{script.stem}.csv"]
+        assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*.*")) == sorted(names)
+        found.append([(folder / name).read_bytes() for name in names])
+    assert found[0] == found[1]
+    rows, facts = read_table(tmp_path / "a" / "data" / f"{script.stem}.csv")
+    assert len(rows) > 5
+    assert {"command", "commit", "seed", "torch", "steps"} <= set(facts)
+
+
+OWN = """
+import torch
+
+class MySystem:
+    noise_type, sde_type = "diagonal", "ito"
+    x0, t1, error_drift = torch.tensor([0.5], dtype=torch.float64), 1.0, None
+
+    def f(self, t, y): return -y
+    def g(self, t, y): return 0.3 * torch.cos(y)
+    def error_diffusion(self, t, y): return 0.2 + 0.1 * torch.sin(y)
+    def loss(self, y): return y[:, 0] ** 2
+
+class Half:
+    x0 = None
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_script_draws_a_system_of_the_user(script, tmp_path, monkeypatch):
+    (tmp_path / "my_systems.py").write_text(OWN, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = [*TINY[script.stem], "--system", "my_systems:MySystem", "--out", "out"]
+    load(script).main(words)
+    sys.modules.pop("my_systems")
+    assert (tmp_path / "out" / f"{script.stem}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--system", "OrnsteinUhlenbek"], "did you mean 'OrnsteinUhlenbeck'?"),
+        (["--system", "no_such_module:X"], "no_such_module"),
+        (["--system", "my_systems:X"], "has no class 'X'"),
+        (["--system", "my_systems:Half"], "lacks f, g, x0"),
+        (["--driver", "smae"], "did you mean 'same'?"),
+        (["--paths", "0"], "--paths=0"),
+    ],
+)
+def test_script_refuses_in_one_sentence(words, text, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_systems.py").write_text(OWN, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        load(ROOT / "analysis" / "fig_expansion_curve.py").main([*words, "--out", "out"])
+    sys.modules.pop("my_systems", None)
+    assert stop.value.code == 2
+    assert text in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_default_output_is_the_folder_figures():
+    from sdewm.sde import examples
+
+    options = figure_script.read_options("x", examples, {"system": "OrnsteinUhlenbeck"}, [])
+    assert options.out == ROOT / "figures"

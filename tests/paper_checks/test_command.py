@@ -1,0 +1,169 @@
+"""`python -m paper_checks`: rows, exit codes, typing errors, interruption and resumption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from paper_checks import __main__ as command
+from paper_checks import ledger, run
+from paper_checks.ledger import read_claims
+from paper_checks.measurement import Settings
+from sdewm.base import records
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = [
+    *("id", "mark", "measured", "standard_error", "predicted", "verdict"),
+    *("negative_control", "seconds"),
+]
+FAST = ["parity", "order-even", "block-structure-first"]
+
+
+def claim(name):
+    return next(claim for claim in read_claims() if claim.id == name)
+
+
+def call(tmp_path, *words):
+    return command.main([*words, "--no-figures", "--log", str(tmp_path / "verify.jsonl")])
+
+
+def test_rows_have_the_agreed_keys_and_all_is_well(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "count_processes", lambda tasks, device: 1)
+    path = tmp_path / "rows.json"
+    assert call(tmp_path, "--only", *FAST, "--json", str(path), "--paths", "1e3") == 0
+    content = json.loads(path.read_text("utf-8"))
+    assert [list(row) for row in content["rows"]] == [KEYS] * 3
+    assert {row["id"] for row in content["rows"]} == set(FAST)
+    assert all(row["verdict"] == "holds" for row in content["rows"])
+    assert all(row["negative_control"] == "red" for row in content["rows"])
+    assert content["manifest"]["paths"] == 1000
+    assert {"command", "commit", "seed", "torch"} <= set(content["manifest"])
+    printed = capsys.readouterr()
+    assert "3 claims: 3 hold, 0 fail, 0 undecided" in printed.out
+    assert "[3/3]" in printed.err
+
+
+def test_a_failing_claim_makes_the_exit_code_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "count_processes", lambda tasks, device: 1)
+    wrong = replace(claim("order-even"), arguments=claim("order-independent").arguments)
+    wrong.arguments["expected"] = 4
+    monkeypatch.setattr(command, "read_claims", lambda: [wrong])
+    assert call(tmp_path, "--only", "order-even") == 1
+    assert "order-even fails: order 2.997" in capsys.readouterr().out
+
+
+def test_a_control_that_is_not_red_fails_the_claim(monkeypatch):
+    harmless = replace(claim("parity"), negative_control="identity")
+    row = run.run_claim(harmless, Settings())
+    assert (row["verdict"], row["negative_control"]) == ("fails", "green")
+    assert "no power" in row["reason"]
+
+
+def test_a_monte_carlo_failure_is_decided_by_one_rerun(monkeypatch):
+    from paper_checks.measurement import compare
+    from sdewm.base.stats import Estimate
+
+    asked = []
+
+    def check(settings, mutate):
+        asked.append((settings.paths, settings.seed, mutate.__name__))
+        value = 1.0 if len(asked) == 2 else 2.0
+        return compare("P", Estimate(value, 0.01), 1.0)
+
+    monkeypatch.setattr(ledger.Claim, "run", lambda self, s, m: check(s, m))
+    row = run.run_claim(claim("parity"), Settings(paths=100, seed=3))
+    control = claim("parity").negative_control
+    assert asked == [(100, 3, "identity"), (400, 4, "identity"), (100, 3, control)]
+    assert row["verdict"] == "holds"
+    assert "rerun; first run" in row["reason"]
+
+
+def test_an_error_in_a_check_is_a_failure_with_its_text():
+    broken = replace(claim("ito-correction"), arguments={"system": "NoSuchSystem"})
+    row = run.run_claim(broken, Settings())
+    assert row["verdict"] == "fails"
+    assert "NoSuchSystem" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--only", "order-evn"], "did you mean 'order-even'?"),
+        (["--paths", "1"], "--paths=1"),
+        (["--paths", "1e3.5"], "--paths"),
+        (["--device", "gpu"], "device='gpu'"),
+        (["--seed", "-1"], "--seed=-1"),
+    ],
+)
+def test_a_typing_error_stops_before_any_work(words, text, tmp_path, capsys):
+    try:
+        code = call(tmp_path, *words)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert text in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path, monkeypatch, capsys):
+    log = tmp_path / "verify.jsonl"
+    words = [sys.executable, "-m", "paper_checks", "--no-figures", "--log", str(log)]
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:  # until the first claim is finished
+        if line.startswith("[1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    sentences = [line for line in errors.splitlines() if line.startswith("Interrupted")]
+    assert len(sentences) == 1, errors
+    assert "--resume" in sentences[0]
+    assert "Traceback" not in errors
+    finished = [row["id"] for row in records.read_log(log)[0]]
+    assert finished
+
+    # The rest of the work is replaced by two claims; those finished are not run again.
+    rest = [claim(name) for name in ("parity", "block-structure-first") if name not in finished]
+    monkeypatch.setattr(command, "read_claims", lambda: [*map(claim, finished), *rest])
+    monkeypatch.setattr(run, "count_processes", lambda tasks, device: 1)
+    assert call(tmp_path, "--resume", "--only", *finished, *(c.id for c in rest)) == 0
+    assert f"{len(finished)} rows kept" in capsys.readouterr().err
+    rows = [row["id"] for row in records.read_log(log)[0]]
+    assert sorted(rows) == sorted([*finished, *(c.id for c in rest)])
+
+
+def test_rows_of_other_settings_are_not_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "count_processes", lambda tasks, device: 1)
+    assert call(tmp_path, "--only", "parity") == 0
+    assert call(tmp_path, "--only", "parity", "--resume", "--seed", "1") == 0
+    assert "differs in seed: starting anew" in capsys.readouterr().err
+    start = time.monotonic()
+    assert call(tmp_path, "--only", "parity", "--resume", "--seed", "1") == 0
+    assert time.monotonic() - start < 5
+    assert "0 claims with" in capsys.readouterr().err
+
+
+def test_several_processes_give_the_same_rows(tmp_path, monkeypatch):
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(run, "count_processes", lambda tasks, device, n=count: n)
+        claims = [claim(name) for name in ("block-structure-first", "block-structure-second")]
+        rows = [row for _, row in run.run_tasks(claims, [], Settings(paths=1000))]
+        for row in rows:
+            del row["seconds"]
+        found.append(sorted(rows, key=lambda row: row["id"]))
+    assert found[0] == found[1]

@@ -1,0 +1,62 @@
+"""claims.toml is well formed, and LEDGER.md is its picture."""
+
+import importlib
+import inspect
+
+import pytest
+
+from paper_checks import ledger, mutations
+
+CLAIMS = ledger.read_claims()
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_claim_names_a_check_and_a_control_that_exist(claim):
+    module, _, function = claim.check.partition(":")
+    check = getattr(importlib.import_module(f"paper_checks.{module}"), function)
+    inspect.signature(check).bind(None, None, **claim.arguments)
+    assert inspect.getdoc(getattr(mutations, claim.negative_control))
+    assert all((claim.statement, claim.ours, claim.number))
+
+
+def test_a_recalled_form_is_only_refuted_where_it_was_corrected():
+    assert all(claim.mark == "corrected" for claim in CLAIMS if claim.control_is_recalled)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("check =", "chekc ="), "chekc"),
+        (('mark = "new"', 'mark = "nwe"'), "did you mean 'new'"),
+        (('id = "parity"', 'id = "order-even"'), "order-even"),
+    ],
+)
+def test_a_mistake_in_the_ledger_is_named(change, message, tmp_path):
+    text = (ledger.FOLDER / "claims.toml").read_text("utf-8")
+    path = tmp_path / "claims.toml"
+    path.write_text(text.replace(*change, 1), "utf-8")
+    with pytest.raises(ValueError, match=message):
+        ledger.read_claims(path)
+
+
+def test_the_ledger_shows_every_claim_as_it_stands_in_the_toml():
+    text = (ledger.FOLDER / "LEDGER.md").read_text("utf-8")
+    for claim in CLAIMS:
+        assert f"## {claim.id}\n" in text, "run `make verify`"
+        assert claim.statement in text
+        assert claim.ours in text
+
+
+def test_ledger_states_results(tmp_path):
+    claim = CLAIMS[0]
+    row = {
+        **{"id": claim.id, "mark": claim.mark, "quantity": "c2", "reason": "because"},
+        **{"measured": 0.25, "standard_error": 0.01, "predicted": 0.26},
+        **{"verdict": "holds", "negative_control": "red", "seconds": 1.0},
+    }
+    facts = {"paths": 10, "seed": 0, "device": "cpu", "torch": "2"}
+    ledger.write_ledger(tmp_path / "LEDGER.md", [claim], [row], facts)
+    text = (tmp_path / "LEDGER.md").read_text("utf-8")
+    assert "0.250 ± 0.010" in text
+    assert "1 claims: 1 hold, 0 undecided, 0 fail" in text
+    assert "Outcome: red." in text
