@@ -50,6 +50,16 @@ def second_order(
     ((tensor(8.),), [(tensor(36.),)], {(0, 0): (tensor(168.),)})
     """
     _load_forward_rules()
+    with torch.enable_grad():  # some rules of torch can be differentiated again only in this mode
+        return _nested(function, point, directions, seconds)
+
+
+def _nested(
+    function: Callable[..., Tensors],
+    point: Tensors,
+    directions: Sequence[Tensors],
+    seconds: dict[tuple[int, int], Tensors],
+) -> tuple[Tensors, list[Tensors], dict[tuple[int, int], Tensors]]:
     value: Tensors | None = None
     firsts: list[Tensors] = []
     for direction in directions:

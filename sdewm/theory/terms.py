@@ -93,4 +93,4 @@ def path_quantities(
     eta, xi, w_eta_eta, w_eta_xi, w_xi_xi = (slope[0] for slope in slopes)
     s, s_cross, s_drift = (curvatures[pair][0] for pair in pairs)
     columns = (losses, eta, 0.5 * w_eta_eta, s, xi, 0.5 * w_xi_xi, w_eta_xi, s_cross, s_drift)
-    return torch.stack(columns, dim=1).to(torch.float64)
+    return torch.stack(columns, dim=1).detach().to(torch.float64)

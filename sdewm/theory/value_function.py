@@ -165,4 +165,4 @@ class _Injected:
         started = [zero, now * new_a, now * new_b, now * new_c, zero, zero]
         drift = torch.cat([row[0] for row in rows], dim=1)
         noise = torch.cat([row[1] + start for row, start in zip(rows, started, strict=True)], dim=1)
-        return drift, noise
+        return drift.detach(), noise.detach()

@@ -120,9 +120,8 @@ class VariationSystem:
             partial(coefficients, t, v), (x, zero, zero), directions, seconds
         )
         rows = [value, *firsts, *(mixed[pair] for pair in self.pairs)]
-        return torch.cat([row[0] for row in rows], dim=1), torch.cat(
-            [row[1] for row in rows], dim=1
-        )
+        drift, noise = (torch.cat([row[part] for row in rows], dim=1) for part in (0, 1))
+        return drift.detach(), noise.detach()
 
     def _prepare(
         self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
