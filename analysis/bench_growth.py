@@ -4,8 +4,9 @@ python analysis/bench_growth.py --list                    every name with its nu
 python analysis/bench_growth.py expand_time/paths         one row, as JSON
 
 A row is the exponent p of cost ~ sizeᵖ, fitted by least squares to the logarithms; `low` and `high`
-are the least and the largest of several fits. Memory is what a fresh process takes beyond what it
-has after its imports.
+are the least and the largest of several fits. Time is that of `measure` at one error size, which
+computes terms and remainder without recording the step again. Memory is what a fresh process takes
+for `expand` beyond what it has after its imports.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,24 +24,31 @@ import torch
 import sdewm
 from sdewm.base.checks import check_device
 from sdewm.sde.examples import TanhWorldModel
+from sdewm.theory.expansion import Expansion
 
-# The sizes of the fit; the others stay at their first.
-SIZES = {"paths": (8192, 16384, 32768), "steps": (64, 128, 256), "dimension": (4, 8, 16)}
+SIZES = {"paths": (4096, 8192, 16384), "steps": (128, 256, 512), "dimension": (4, 8, 16)}
+OTHERWISE = {"paths": 1024, "steps": 128, "dimension": 4}
 ROWS = ("time/paths", "time/steps", "time/dimension", "memory/paths", "memory/steps")
-FITS = {"time": 3, "memory": 1}
 AIMS = {"time": "<= 1.1", "memory": "<= 0.1"}
+ROUNDS = 2
 
 
-def expand_once(paths: int, steps: int, dimension: int, device: torch.device) -> None:
+def expand(paths: int, steps: int, dimension: int, device: torch.device) -> Expansion:
     system = TanhWorldModel(state_size=dimension)
     error = sdewm.Perturbation(drift=system.error_drift, diffusion=system.error_diffusion)
     where = {"t1": 1.0, "steps": steps, "paths": paths, "device": device}
-    sdewm.expand(system, error, system.loss, system.x0, **where)
+    return sdewm.expand(system, error, system.loss, system.x0, **where)
 
 
-def time_of(size: dict[str, int], device: torch.device) -> float:
+def times(sizes: Sequence[dict[str, int]], device: torch.device) -> list[list[float]]:
+    """Seconds for each size, once per round."""
+    results = [expand(**size, device=device) for size in sizes]  # records the step, once
+    return [[seconds_to_measure(result) for result in results] for _ in range(ROUNDS)]
+
+
+def seconds_to_measure(result: Expansion) -> float:
     start = time.perf_counter()
-    expand_once(**size, device=device)  # its result lies in the CPU's memory: nothing is pending
+    result.measure([0.1])  # ends on the CPU: nothing is pending on another device
     return time.perf_counter() - start
 
 
@@ -63,26 +71,23 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def exponent(sizes: tuple[int, ...], costs: list[float]) -> float:
+def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
     return statistics.linear_regression([*map(math.log, sizes)], [*map(math.log, costs)]).slope
 
 
 def measure(name: str, device: torch.device) -> dict[str, float | str | None]:
     what, variable = name.split("/")
-    cost: Callable[[dict[str, int], torch.device], float] = time_of if what == "time" else memory_of
-    first = {key: sizes[0] for key, sizes in SIZES.items()}
-    sizes = SIZES[variable]
+    sizes = [OTHERWISE | {variable: size} for size in SIZES[variable]]
     if what == "time":
-        time_of(first, device)  # what only the first call does
-    fits = [
-        exponent(sizes, [cost(first | {variable: size}, device) for size in sizes])
-        for _ in range(FITS[what])
-    ]
+        costs = times(sizes, device)
+    else:
+        costs = [[memory_of(size, device) for size in sizes]]
+    fits = [exponent(SIZES[variable], one) for one in costs]
     return {
         "name": f"expand_{name}",
         "value": statistics.median(fits),
         "unit": "exponent",
-        "baseline": f"{variable} {', '.join(map(str, sizes))}",
+        "baseline": f"{variable} {', '.join(map(str, SIZES[variable]))}",
         "ratio": None,
         "low": min(fits),
         "high": max(fits),
@@ -105,7 +110,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     if given.memory:
         before = peak_memory(device)
-        expand_once(**given.memory, device=device)
+        expand(**given.memory, device=device)
         print(peak_memory(device) - before)
         return
     for row in ROWS:
