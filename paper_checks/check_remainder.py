@@ -17,11 +17,11 @@ from paper_checks.measurement import (
     compare,
     conclude,
     order_finding,
+    ready_case,
     scale,
     subtract,
 )
 from sdewm.base.stats import Estimate
-from sdewm.sde import examples
 from sdewm.theory.expansion import CurveRow
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
@@ -39,7 +39,7 @@ def order(
     **parameters: Any,
 ) -> Finding:
     """Order of the path-wise remainder in ε (rules 2 and c)."""
-    case = getattr(examples, system)(**parameters)
+    case = ready_case(system, **parameters)
     problem = case_problem(case, driver, drift=drift, steps=steps, increments=increments)
     measured = Measured(mutate(problem), settings)
     rows = measured.rows(SIZES if increments == "enumerate" else SMALL_SIZES)
@@ -48,7 +48,7 @@ def order(
 
 def own_sizes(settings: Settings, mutate: Mutate, *, drift_share: float) -> Finding:
     """Order 3 along ε_d = `drift_share` · ε_n, for O8 by enumeration (S4, last point)."""
-    case = examples.EnumerationWorldModel()
+    case = ready_case("EnumerationWorldModel")
     problem = mutate(case_problem(case, "same", steps=4, increments="enumerate"))
     measured = Measured(problem, settings)
     rows = measured.rows([(drift_share * size, size) for size in SIZES])
@@ -57,7 +57,7 @@ def own_sizes(settings: Settings, mutate: Mutate, *, drift_share: float) -> Find
 
 def parity(settings: Settings, mutate: Mutate) -> Finding:
     """The odd part of E L at ε = 0.2 for O8 with zero drift and a driver of its own (S5)."""
-    case = examples.EnumerationWorldModel()
+    case = ready_case("EnumerationWorldModel")
     problem = case_problem(case, "independent", drift=False, steps=3, increments="enumerate")
     plus, minus = Measured(mutate(problem), settings).rows([0.2, -0.2])
     odd = Estimate(0.5 * (plus.measured.value - minus.measured.value), 0.0)
@@ -70,8 +70,8 @@ def first_order_vanishes(settings: Settings, mutate: Mutate) -> Finding:
     """P and S_cross are 0 for an independent driver: by enumeration, and for a tanh model (S5)."""
     findings = []
     for case, options in (
-        (examples.EnumerationWorldModel(), {"steps": 3, "increments": "enumerate"}),
-        (examples.TanhWorldModel(), {"share": 0.2}),
+        (ready_case("EnumerationWorldModel"), {"steps": 3, "increments": "enumerate"}),
+        (ready_case("TanhWorldModel"), {"share": 0.3}),
     ):
         measured = Measured(mutate(case_problem(case, "independent", **options)), settings)
         for name in ("P", "S_cross"):
@@ -96,7 +96,7 @@ def coefficients(
     even part of order ε², two orders below the sampling error of c2 itself. Richardson's
     extrapolation from ε = 0.1 and 0.05; the last correction is the allowed bias (rule b).
     """
-    case = getattr(examples, system)(**parameters)
+    case = ready_case(system, **parameters)
     problem = mutate(case_problem(case, driver, drift=drift, share=share))
     measured = Measured(problem, settings)
     rows = measured.rows([0.1, -0.1, 0.05, -0.05])
@@ -122,7 +122,7 @@ def _parts(plus: CurveRow, minus: CurveRow) -> tuple[Estimate, Estimate]:
 
 def regularity(settings: Settings, mutate: Mutate) -> Finding:
     """L = |x|^(5/2) is in C² only: the remainder is exactly of order 5/2 (S2, O12)."""
-    case = examples.RegularityCounterexample()
+    case = ready_case("RegularityCounterexample")
     measured = Measured(mutate(case_problem(case, steps=1)), settings)
     rows = measured.rows(SIZES)
     findings = [order_finding(rows, 2.5, abs(rows[-1].measured.value))]
@@ -139,7 +139,7 @@ def sign(settings: Settings, mutate: Mutate, *, system: str) -> Finding:
     R is formed on coupled paths as ε c1 + ε² c2 + remainder, and c2 is compared with its exact
     value, so that R < 0 is explained and not only seen.
     """
-    case = getattr(examples, system)()
+    case = ready_case(system)
     problem = mutate(case_problem(case, "independent", drift=False))
     measured = Measured(problem, settings)
     exact = case.exact_terms(driver="independent", steps=problem.steps)

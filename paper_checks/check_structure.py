@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from paper_checks.measurement import (
     case_problem,
     compare,
     conclude,
+    ready_case,
 )
 from paper_checks.mutations import ito_correction
 from sdewm.base.stats import Estimate
-from sdewm.sde import examples
 from sdewm.sde.system import diffusion_product
 from sdewm.sde.world_model_sde import LatentWorldModel
 from sdewm.theory.value_function import value_function_terms
@@ -28,6 +29,7 @@ from sdewm.theory.value_function import value_function_terms
 STATES = 256  # random states at which pointwise identities are evaluated
 
 
+@lru_cache
 def latent_problem(reads_latent: bool = True) -> Problem:
     """A curved world model with blocks z, h (2 components each), z̃ and s̃, and a latent error.
 
@@ -134,7 +136,7 @@ def value_function(
     The two are computed from different paths: with the driver "same" P and P_drift, with zero
     drift and an independent driver c2.
     """
-    problem = case_problem(getattr(examples, system)(), driver, drift=drift, share=0.4)
+    problem = case_problem(ready_case(system), driver, drift=drift, share=0.4)
     form = value_function_terms(
         problem.system,
         problem.error,

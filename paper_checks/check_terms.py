@@ -13,9 +13,9 @@ from paper_checks.measurement import (
     case_problem,
     compare,
     conclude,
+    ready_case,
 )
 from sdewm.base.stats import Estimate
-from sdewm.sde import examples
 
 # Values of O8 (all sign patterns of its increments, 4 steps for the same driver, 3 for an
 # independent one), computed once outside this repository and typed in: an oracle that shares no
@@ -52,7 +52,7 @@ ENUMERATED_LOSS = {0.1: "0.3893856754", -0.1: "0.3604501928"}  # E L(x^ε), same
 
 def enumerated(settings: Settings, mutate: Mutate, *, driver: str) -> Finding:
     """The ten terms of O8 to 1e-10 and, for the same driver, E L at ε = ±0.1."""
-    case = examples.EnumerationWorldModel()
+    case = ready_case("EnumerationWorldModel")
     steps = ENUMERATED_STEPS[driver]
     measured = Measured(
         mutate(case_problem(case, driver, steps=steps, increments="enumerate")), settings
@@ -95,7 +95,7 @@ def exact(
         steps: number of steps of the scheme.
         parameters: given to the system.
     """
-    case = getattr(examples, system)(**parameters)
+    case = ready_case(system, **parameters)
     problem = mutate(case_problem(case, driver, steps=steps))
     measured = Measured(problem, settings)
     reference = case.exact_terms(driver=driver, steps=problem.steps)
@@ -133,7 +133,7 @@ def continuous_time(settings: Settings, mutate: Mutate) -> Finding:
     extrapolate = mutate(richardson)
     findings = []
     for system, driver, parameters in CASES:
-        case = getattr(examples, system)(**parameters)
+        case = ready_case(system, **parameters)
         limit = case.exact_terms(driver=driver)
         schemes = [case.exact_terms(driver=driver, steps=16 * 2**k) for k in range(4)]
         for name, value in limit.items():

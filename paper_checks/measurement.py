@@ -12,6 +12,7 @@ import torch
 
 import sdewm
 from sdewm.base.stats import Estimate
+from sdewm.sde import examples
 from sdewm.theory.expansion import CurveRow, Expansion
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, agree, all_of
 
@@ -88,6 +89,12 @@ class Finding:
     allowed: float = 1.0  # difference at which the verdict changes
 
 
+@lru_cache
+def ready_case(system: str, **parameters: Any) -> Any:
+    """The ready system of that name: one object, so that equal problems are expanded once."""
+    return getattr(examples, system)(**parameters)
+
+
 def case_problem(case: Any, driver: str = "same", *, drift: bool = True, **options: Any) -> Problem:
     """The problem of a ready system: its own start, loss and error."""
     diffusion = case.error_diffusion
@@ -117,7 +124,7 @@ class Measured:
     def rows(self, epsilons: Sequence[float | tuple[float, float]]) -> list[CurveRow]:
         """`Expansion.measure` with the changes in prediction and remainder."""
         rows = []
-        for row in self.expansion.measure(epsilons):
+        for row in _measure(self.expansion, tuple(epsilons)):
             if self.problem.swapped:
                 assert isinstance(row.epsilon, tuple)
                 wrong = self.expansion.predict((row.epsilon[1], row.epsilon[0]))
@@ -144,6 +151,14 @@ class Measured:
                 factor = change.weight * weights[change.target]
                 total = add(total, scale(source.expansion.terms[change.source], factor))
         return total
+
+
+# A claim and its negative control often need the same expansion, or the same curve.
+@lru_cache(maxsize=4)
+def _measure(
+    expansion: Expansion, epsilons: tuple[float | tuple[float, float], ...]
+) -> list[CurveRow]:
+    return expansion.measure(epsilons)
 
 
 @lru_cache(maxsize=4)

@@ -230,6 +230,7 @@ def _shadow(problem: Problem, wrong: Any) -> Problem:
         error=replace(error, drift=half(error.drift), diffusion=half(error.diffusion)),
         loss=lambda y: loss(y.chunk(2, dim=1)[1]),
         x0=problem.x0.repeat(2),
+        share=problem.share / 4,  # the mistakes are large
     )
 
 
