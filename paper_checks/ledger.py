@@ -16,6 +16,7 @@ from sdewm.base.records import Value
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
 
 FOLDER = Path(__file__).resolve().parent
+ROUNDING = 1e-12
 MARKS = ("as in the paper", "corrected", "sharpened", "new")
 
 
@@ -137,7 +138,7 @@ def write_ledger(
             f"## {claim.id}",
             f"- **Paper, as recalled:** {claim.statement}\n"
             f"- **Checked ({claim.number}, {claim.mark}):** {claim.ours}\n"
-            f"- **Check:** `{claim.check}`; {row['verdict']}: {row['reason']}\n"
+            f"- **Check:** `{claim.check}`; {row['verdict']}.\n"
             f"- **Negative control** `{claim.negative_control}`: {made} "
             f"Outcome: {row['negative_control']}.{recalled}",
         ]
@@ -145,6 +146,10 @@ def write_ledger(
 
 
 def result_texts(row: Mapping[str, Value | Any]) -> tuple[str, str]:
-    """Measured and predicted value of a row as texts."""
-    measured = estimate_text(row["measured"], row["standard_error"])
-    return measured, number_text(row["predicted"], 9 if not row["standard_error"] else 6)
+    """Measured and predicted value of a row as texts, without digits that are rounding only."""
+    measured, error = row["measured"], row["standard_error"]
+    exact = error is not None and error < ROUNDING
+    if exact and abs(measured) < ROUNDING:
+        return "0 to rounding", number_text(row["predicted"])
+    text = estimate_text(measured, 0.0 if exact else error)
+    return text, number_text(row["predicted"], 9 if exact else 6)
