@@ -235,7 +235,11 @@ def _stack(axes: Axes, place: int, rows: Rows) -> dict[str, Artist]:
             handles |= _points(axes, np.array([place]), value, error, LABELS["measured"])
             continue
         index = list(TERMS).index(row["term"])
-        style = {"facecolor": COLOURS[index], "hatch": HATCHES[index], "edgecolor": "white"}
+        style: dict[str, Any] = {
+            "facecolor": COLOURS[index],
+            "hatch": HATCHES[index],
+            "edgecolor": "white",
+        }
         upwards = row["value"] >= 0
         axes.bar(place, row["value"], 0.62, bottom=ends[upwards], linewidth=0.5, **style)
         ends[upwards] += row["value"]

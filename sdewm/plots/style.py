@@ -7,6 +7,7 @@ lines differ in dash and marker as well, so that nothing is said by colour alone
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
@@ -28,7 +29,7 @@ HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "oo")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND = 1.96  # standard errors on each side of a 95 % band
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 10.5,
