@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from torch.func import jvp
 
 import sdewm
 from sdewm.base.stats import Estimate
 from sdewm.plots.expansion_plots import expansion_curve
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.sde import examples
+from sdewm.theory.perturbation import ito_correction
 
 # Geometric Brownian motion: the one ready system in which every correction is large.
 DEFAULTS = {
@@ -24,18 +23,6 @@ DEFAULTS = {
     "steps": 16,
 }
 SIZES = [round(size, 3) for size in np.linspace(-0.6, 0.6, 13).tolist()]
-
-
-def ito_correction(case: Any, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Σ_k A_k σ̄_k (B, D), what the Itô correction of S3 takes away."""
-    errors = case.error_diffusion(t, y)
-    if errors.dim() == 2:  # diagonal: driver k moves component k, and g acts row by row
-        return jvp(lambda x: case.g(t, x), (y,), (errors,))[1]
-    parts = [
-        jvp(lambda x, k=k: case.g(t, x)[:, :, k], (y,), (errors[:, :, k],))[1]
-        for k in range(errors.shape[2])
-    ]
-    return sum(parts[1:], start=parts[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if terms["S_drift"] != 0.0:
         corrections["without_half_S_drift"] = (0.0, -0.5 * terms["S_drift"])
     if options.driver == "same":
-        correction = partial(ito_correction, case)
+        correction = ito_correction(case, error)
         start = case.x0.repeat(2, 1)
         if correction(torch.zeros((), dtype=start.dtype), start).abs().max() > 0:
             dropped = expand(sdewm.Perturbation(drift=correction)).terms["P_drift"].value

@@ -20,10 +20,10 @@ from paper_checks.measurement import (
     conclude,
     ready_case,
 )
-from paper_checks.mutations import ito_correction
 from sdewm.base.stats import Estimate
 from sdewm.sde.system import diffusion_product
 from sdewm.sde.world_model_sde import LatentWorldModel
+from sdewm.theory.perturbation import ito_correction
 from sdewm.theory.value_function import value_function_terms
 
 STATES = 256  # random states at which pointwise identities are evaluated
@@ -76,7 +76,7 @@ def first_correction(settings: Settings, mutate: Mutate) -> Finding:
     """max |Σ_k A_k σ̄_k| over random states is 0 (S6, first order)."""
     problem = mutate(latent_problem())
     t, y, _ = _random_states(settings, problem)
-    largest = ito_correction(problem.system, problem.error.diffusion, t, y).abs().max()
+    largest = ito_correction(problem.system, problem.error)(t, y).abs().max()
     return compare("max |Σ A_k σ̄_k|", Estimate(float(largest), 0.0), 0.0)
 
 

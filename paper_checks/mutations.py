@@ -14,7 +14,7 @@ from torch.func import jvp
 
 import sdewm
 from paper_checks.measurement import Change, Problem
-from sdewm.sde.system import diffusion_product
+from sdewm.theory.perturbation import ito_correction
 
 
 def identity(subject: Any) -> Any:
@@ -24,32 +24,11 @@ def identity(subject: Any) -> Any:
 
 def drop_ito_correction(problem: Problem) -> Problem:
     """Variation of constants without its correction: y gains the drift forcing Σ A_k σ̄_k (S3)."""
-    system, diffusion = problem.system, problem.error.diffusion
-
-    def correction(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return ito_correction(system, diffusion, t, y)
-
+    correction = ito_correction(problem.system, problem.error)
     forcing = replace(problem, error=sdewm.Perturbation(drift=correction))
     return problem.changed(
         Change("P", 1.0, "P_drift", forcing), Change("c1", 1.0, "P_drift", forcing)
     )
-
-
-def ito_correction(system: Any, diffusion: Any, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Σ_k A_k σ̄_k (B, D), A_k the Jacobian of column k of g (S3)."""
-    errors = diffusion(t, y)
-    if errors.dim() == 2:  # diagonal: driver k acts on component k only
-        errors = torch.diag_embed(errors)
-    total = torch.zeros_like(y)
-    for k in range(errors.shape[2]):
-
-        def column(x: torch.Tensor, k: int = k) -> torch.Tensor:
-            unit = torch.zeros(x.shape[0], errors.shape[2], dtype=x.dtype, device=x.device)
-            unit[:, k] = 1.0
-            return diffusion_product(system.g(t, x), unit)
-
-        total = total + jvp(column, (y,), (errors[:, :, k],))[1]
-    return total
 
 
 def independent_for_same(problem: Problem) -> Problem:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.func import jvp
 
 from sdewm.base.checks import check_choice, check_output
 from sdewm.sde.system import System, check_system, diffusion_product
@@ -87,6 +88,51 @@ def count_drivers(
         "error.diffusion (driver 'independent': (B, D) or (B, D, M'))", value, expected, like=y
     )
     return drivers, size if own is None else own
+
+
+def ito_correction(system: System, error: Perturbation) -> Coefficient:
+    """Σ_k A_k σ̄_k with A_k = D g_k: what variation of constants takes from the drift forcing (S3).
+
+    The recursions of S5b contain it; it is for those who work with the fundamental matrix, and for
+    showing what dropping it costs.
+
+    Args:
+        system: D components, M drivers.
+        error: with a diffusion on the drivers of the system.
+
+    Returns:
+        The function (t, y) -> `(B, D)`.
+
+    Raises:
+        ValueError: no diffusion error, or one with drivers of its own (the correction is then 0).
+
+    >>> from sdewm.sde.examples import GeometricBrownianMotion
+    >>> case = GeometricBrownianMotion()
+    >>> error = Perturbation(diffusion=case.error_diffusion)
+    >>> ito_correction(case, error)(torch.tensor(0.0), torch.ones(1, 1))  # ν σ̄ = 0.5 · 0.3
+    tensor([[0.1500]])
+    """
+    diffusion = error.diffusion
+    if diffusion is None or error.driver != "same":
+        raise ValueError(f"error={error!r}: expected a diffusion error with driver 'same'.")
+
+    def correction(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        columns = _matrix(diffusion(t, y))
+        total = torch.zeros_like(y)
+        for k in range(columns.shape[2]):
+
+            def column(x: torch.Tensor, k: int = k) -> torch.Tensor:
+                return _matrix(system.g(t, x))[:, :, k]
+
+            total = total + jvp(column, (y,), (columns[:, :, k],))[1]
+        return total
+
+    return correction
+
+
+def _matrix(diffusion: torch.Tensor) -> torch.Tensor:
+    """A diffusion as `(B, D, M)`, also where it is given by its diagonal."""
+    return torch.diag_embed(diffusion) if diffusion.dim() == 2 else diffusion
 
 
 class PerturbedSystem:

@@ -29,7 +29,7 @@ Size = float | tuple[float, float]  # ε, or (ε_d, ε_n) of the drift and the d
 
 # Below these sizes rounding drowns second differences and remainders (rule 6).
 SMALLEST_EPSILON = {torch.float64: 1e-4, torch.float32: 2e-2}
-_RECORD_FROM = 100  # evaluations of the variation step from which recording it pays
+_RECORD_FROM = 50  # evaluations of the variation step from which recording it pays
 
 
 def split_size(epsilon: Size) -> tuple[float, float]:

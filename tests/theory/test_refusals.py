@@ -147,6 +147,30 @@ def test_an_operation_with_a_wrong_second_derivative_is_refused():
         run(system=Determinant(), x0=torch.tensor([0.7], dtype=torch.float64))
 
 
+def feedback(t, y, detach):
+    return -y + torch.sin(y.detach() if detach else y)
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_a_stop_gradient_never_changes_the_terms_silently(branch):
+    """Rule 11: it is removed in a recorded graph, and refused where none can be recorded."""
+
+    class Detached(OrnsteinUhlenbeck):
+        def f(self, t, y):
+            return feedback(t, y, detach=True) + (0.0 if not branch or float(t) < 9 else 1.0)
+
+    class Plain(OrnsteinUhlenbeck):
+        def f(self, t, y):
+            return feedback(t, y, detach=False)
+
+    x0 = torch.tensor([0.7], dtype=torch.float64)
+    if branch:
+        with pytest.raises(ValueError, match="first derivative of the coefficients"):
+            run(system=Detached(), x0=x0)
+    else:
+        assert run(system=Detached(), x0=x0).terms == run(system=Plain(), x0=x0).terms
+
+
 def test_an_interrupted_expansion_says_how_to_go_on(tmp_path):
     calls = []
 
