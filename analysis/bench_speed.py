@@ -22,10 +22,12 @@ from torchsde import sdeint
 
 import sdewm
 from sdewm.base.checks import check_device
+from sdewm.base.compiling import Compiled
 from sdewm.sde.compiled import CompiledEuler
 from sdewm.sde.examples import TanhWorldModel
 from sdewm.sde.examples.tanh_world_model import TanhNetwork
 from sdewm.sde.noise import GaussianNoise, TwoPointNoise
+from sdewm.sde.noise.block import split_mix
 from sdewm.sde.solve import solve_path
 from sdewm.theory.variation import VariationSystem
 
@@ -151,6 +153,8 @@ def ornstein_uhlenbeck(
     grid = {"drivers": 4, "steps": steps, "t1": steps * STEP}
     plain, normals = GaussianNoise(**grid), GaussianNoise(**grid, compiled=True)
     bits, euler = TwoPointNoise(**grid, compiled=True), CompiledEuler(system)
+    counters = torch.arange(batch // 1024 * plain.words_per_block(dtype), device=device)
+    words = Compiled(split_mix)
     return {
         "torchsde, our noise": lambda: solve_path(system, x, plain)[:, 0],
         "torchsde, our compiled noise": lambda: solve_path(system, x, normals)[:, 0],
@@ -164,7 +168,7 @@ def ornstein_uhlenbeck(
         "our normals": lambda: exhaust(plain.stream(0, batch, dtype, device)),
         "our compiled normals": lambda: exhaust(normals.stream(0, batch, dtype, device)),
         "our compiled two-point": lambda: exhaust(bits.stream(0, batch, dtype, device)),
-        "raw uniforms": lambda: exhaust(plain._raw_stream(0, batch, dtype, 0)),
+        "random words": lambda: exhaust(words(counters) for _ in range(steps)),
     }
 
 
@@ -214,7 +218,7 @@ def numbers(precision: str) -> Race:
         Row("normal_ours", "our normals", "torch.randn"),
         Row("normal_ours_compiled", "our compiled normals", "torch.randn"),
         Row("two_point_ours_compiled", "our compiled two-point", "torch.randn"),
-        Row("raw_uniforms", "raw uniforms", "torch.randn"),
+        Row("random_words", "random words", "torch.randn"),
     ]
     contestants = partial(ornstein_uhlenbeck, DTYPES[precision], 65536, 32)
     return Race(f"/{precision}", rows, contestants, 1e9 / (65536 * 4 * 32), "ns/number", 9)

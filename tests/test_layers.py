@@ -32,7 +32,8 @@ TABLE = {
     "theory": Folder(
         2,
         "base sde",
-        "perturbation variation terms sampling verdict order expansion value_function constants bounds",
+        "perturbation variation terms sampling verdict order expansion value_function "
+        "constants bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"

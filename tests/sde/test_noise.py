@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
+from sdewm.sde.noise.block import GAMMA, split_mix
 
 RANDOM = [GaussianNoise, TwoPointNoise]
 DTYPES = [torch.float64, torch.float32]
@@ -85,6 +86,26 @@ def test_a_wrong_scale_or_law_would_be_noticed():
     assert abs(np.mean((1.01 * sample) ** 2) - 1) > 4.5 * math.sqrt(2 / sample.size)
     two_point = TwoPointNoise(drivers=4, steps=16, t1=16.0).increments(0, 8192).flatten().numpy()
     assert stats.kstest(two_point, "norm").pvalue < 1e-6
+
+
+def test_words_are_those_of_splitmix64():
+    """The generator's published outputs for the seed 1234567."""
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    states = 1234567 + GAMMA * torch.arange(1, 6)
+    assert [int(word) % 2**64 for word in split_mix(states)] == published
+
+
+@pytest.mark.parametrize("law", RANDOM)
+def test_paths_far_out_are_entered_at_once_and_keep_the_law(law):
+    drawn = law(drivers=2, steps=4, t1=4.0).increments(10**12, 10**12 + 8192)
+    assert abs(float(drawn.mean())) < 4.5 / drawn.numel() ** 0.5
+    assert float((drawn**2).mean()) == pytest.approx(1.0, abs=4.5 * (2 / drawn.numel()) ** 0.5)
 
 
 @pytest.mark.parametrize("law", RANDOM)

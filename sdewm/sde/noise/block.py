@@ -1,17 +1,18 @@
-"""Random increments drawn in blocks of paths, so that a path does not depend on its batch.
+"""Random increments as a function of (seed, path, step, driver) alone.
 
-The increments of path i do not depend on the batch in which it is asked for, on the other paths or
-on the number of threads. Paths come in blocks of 1024; each block reads a NumPy stream of its own
-(SFC64, keyed by (seed, block) through SeedSequence) forward in time, so that memory does not grow
-with the number of steps. Torch turns the raw numbers into increments, on any device, in float32 or
-float64.
+Every increment is made from random words of its own, computed on the spot on any device: word i of
+step n is SplitMix64's output function [1] at i·γ + k_n, where i counts through (path, driver) and
+k_n is the n-th key that NumPy's SeedSequence derives from the seed. So a path does not depend on
+the batch in which it is asked for, on other paths, on threads or on devices, it can be entered
+anywhere, and nothing is stored.
+
+[1] Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
@@ -22,13 +23,31 @@ from sdewm.base.checks import check_count, check_float_dtype
 from sdewm.base.compiling import Compiled
 from sdewm.sde.noise.grid import GridNoise
 
-BLOCK = 1024  # paths per stream
-_BYTES_DRAWN = 1 << 20  # raw numbers drawn at once: few calls into NumPy
-_SIZE_TRANSFORMED = 1 << 16  # increments made from them at once: in cache
+BLOCK = 1024  # paths whose increments are made together
+GAMMA = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's increment, as a signed number
+_SIZE_AT_ONCE = 1 << 16  # increments made at once in small batches: several steps
+
+
+def shift_right(word: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical shift of int64 words, which torch shifts with their sign."""
+    return (word >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def split_mix(state: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's output for int64 states, elementwise: 64 random bits as int64.
+
+    >>> seed = 1234567
+    >>> word = split_mix(torch.tensor([seed + GAMMA]))  # the generator's first output
+    >>> int(word) % 2**64
+    6457827717110365317
+    """
+    word = shift_right(state, 30).bitwise_xor_(state).mul_(0xBF58476D1CE4E5B9 - 2**64)
+    word = shift_right(word, 27).bitwise_xor_(word).mul_(0x94D049BB133111EB - 2**64)
+    return shift_right(word, 31).bitwise_xor_(word)
 
 
 class BlockNoise(GridNoise):
-    """Increments made from raw random numbers, block by block. Subclasses say how.
+    """Increments made from random words in blocks of 1024 paths. Subclasses say how.
 
     Args:
         drivers: M.
@@ -40,11 +59,9 @@ class BlockNoise(GridNoise):
         refine: every increment is the sum of this many increments of a grid that is finer by this
             factor, so that `steps=N, refine=r` and `steps=r·N, refine=1` follow the same Brownian
             paths.
-        compiled: make the increments by a compiled function: the same numbers to rounding, two to
-            five times as fast, after seconds of compilation.
+        compiled: make the increments by a compiled function: the same numbers to rounding, several
+            times as fast, after seconds of compilation.
     """
-
-    raw_type: type[np.generic]  # of the raw numbers
 
     def __init__(
         self,
@@ -60,36 +77,31 @@ class BlockNoise(GridNoise):
     ) -> None:
         super().__init__(drivers=drivers, steps=steps, t1=t1, t0=t0, seed=seed)
         self.antithetic, self.compiled = antithetic, compiled
-        self._makers: dict[torch.dtype, Callable[[torch.Tensor], torch.Tensor]] = {}
         self.refine = check_count("refine", refine)
         self.fine_step_size = self.step_size / self.refine
         self.rows = BLOCK // 2 if antithetic else BLOCK  # independent paths per block
+        self._makers: dict[torch.dtype, Callable[..., torch.Tensor]] = {}
 
     @abc.abstractmethod
-    def raw_per_step(self, dtype: torch.dtype) -> int:
-        """How many raw numbers a block consumes per (fine) step."""
+    def words_per_block(self, dtype: torch.dtype) -> int:
+        """How many words a block consumes per (fine) step."""
 
     @abc.abstractmethod
-    def fill_raw(self, generator: np.random.Generator, target: np.ndarray) -> None:
-        """Write the next raw numbers of a block's stream to the contiguous array `(steps.
+    def transform(self, words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Independent fine increments `(steps, blocks, rows · M)` of words `(steps, blocks, W)`."""
 
-        Raw_per_step)`.
+    def block_increments(
+        self, counters: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Fine increments `(steps, blocks · 1024, M)`.
+
+        Args:
+            counters: i·γ, int64 `(blocks, W)`.
+            keys: k_n, int64 `(steps,)`.
+            dtype: float64 or float32.
         """
-
-    @abc.abstractmethod
-    def transform(self, raw: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Independent increments of the fine grid.
-
-        `(steps, blocks, rows · M)`, from raw ones `(steps, blocks, …)`.
-        """
-
-    def block_increments(self, raw: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Increments `(steps.
-
-        Blocks · 1024, M)` of the fine grid from raw numbers `(blocks, steps,
-        raw_per_step)`.
-        """
-        drawn = self.transform(raw.transpose(0, 1), dtype).view(raw.shape[1], -1, self.drivers)
+        words = split_mix(counters + keys[:, None, None])
+        drawn = self.transform(words, dtype).view(len(keys), -1, self.drivers)
         if self.antithetic:
             drawn = torch.stack((drawn, -drawn), dim=2).flatten(1, 2)
         return drawn
@@ -108,10 +120,7 @@ class BlockNoise(GridNoise):
         return (sum(islice(fine, self.refine - 1), start=next(fine)) for _ in range(self.steps))
 
     def coarsen(self, factor: int) -> BlockNoise:
-        """The same Brownian paths on the grid that is coarser by `factor`.
-
-        A divisor of the number of steps.
-        """
+        """The same Brownian paths on a grid coarser by `factor`, a divisor of the steps."""
         check_count("factor", factor)
         if self.steps % factor:
             raise ValueError(f"factor={factor}: expected a divisor of steps={self.steps}.")
@@ -126,67 +135,27 @@ class BlockNoise(GridNoise):
             compiled=self.compiled,
         )
 
-    def _raw_stream(
-        self, first: int, last: int, dtype: torch.dtype, channel: int
-    ) -> Iterator[torch.Tensor]:
-        """Yield raw numbers `(blocks.
-
-        Steps, raw_per_step)`, some fine steps at a time, of the paths' blocks.
-        """
-        blocks = range(first // BLOCK, -(-last // BLOCK))
-        generators = [
-            np.random.Generator(
-                np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=(block, channel)))
-            )
-            for block in blocks
-        ]
-        size, fine_steps = self.raw_per_step(dtype), self.steps * self.refine
-        step_bytes = size * len(blocks) * np.dtype(self.raw_type).itemsize
-        ahead = max(1, min(fine_steps, _BYTES_DRAWN // step_bytes))
-        threads = min(torch.get_num_threads(), len(blocks))
-        cuts = [len(blocks) * i // threads for i in range(threads + 1)]
-
-        def refill(low: int, high: int, raw: np.ndarray) -> None:
-            for generator, target in zip(generators[low:high], raw[low:high], strict=True):
-                self.fill_raw(generator, target)
-
-        def empty() -> np.ndarray:
-            return np.empty((len(blocks), ahead, size), dtype=self.raw_type)
-
-        if threads == 1:
-            for _ in range(-(-fine_steps // ahead)):
-                raw = empty()
-                refill(0, len(blocks), raw)
-                yield torch.from_numpy(raw)
-            return
-        with ThreadPoolExecutor(threads) as pool:
-
-            def start() -> tuple[np.ndarray, list[Future[None]]]:
-                raw = empty()
-                return raw, [
-                    pool.submit(refill, *part, raw) for part in zip(cuts, cuts[1:], strict=False)
-                ]
-
-            following = start()
-            for _ in range(-(-fine_steps // ahead)):
-                raw, parts = following
-                for part in parts:
-                    part.result()
-                following = start()  # drawn while the caller works on these
-                yield torch.from_numpy(raw)
-
     def _fine_stream(
         self, first: int, last: int, dtype: torch.dtype, device: torch.device | str, channel: int
     ) -> Iterator[torch.Tensor]:
         check_float_dtype("dtype", dtype)
         check_count("first", first, minimum=0)
         check_count("last", last, minimum=first + 1)
-        make = self._makers.setdefault(dtype, partial(self.block_increments, dtype=dtype))
-        if self.compiled and not isinstance(make, Compiled):
-            make = self._makers[dtype] = Compiled(make)
+        start, stop, words = first // BLOCK, -(-last // BLOCK), self.words_per_block(dtype)
+        counters = torch.arange(start * words, stop * words, device=device).view(-1, words) * GAMMA
+        fine_steps = self.steps * self.refine
+        ahead = max(1, min(fine_steps, _SIZE_AT_ONCE // ((stop - start) * BLOCK * self.drivers)))
+        # Rounded up to whole batches: key n does not depend on how many are derived.
+        wanted = -(-fine_steps // ahead) * ahead
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(channel,))
+        keys = torch.from_numpy(sequence.generate_state(wanted, np.uint64).view(np.int64))
+        make = self._maker(dtype)
         offset = first % BLOCK
-        for raw in self._raw_stream(first, last, dtype, channel):
-            together = max(1, _SIZE_TRANSFORMED // (len(raw) * BLOCK * self.drivers))
-            for some in raw.to(device).split(together, dim=1):
-                steps = make(some)
-                yield from steps[:, offset : offset + last - first]
+        for some in keys.to(device).split(ahead):
+            yield from make(counters, some)[:, offset : offset + last - first]
+
+    def _maker(self, dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+        if dtype not in self._makers:
+            make = partial(self.block_increments, dtype=dtype)
+            self._makers[dtype] = Compiled(make) if self.compiled else make
+        return self._makers[dtype]

@@ -6,18 +6,16 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 
-import numpy as np
 import torch
 
-from sdewm.sde.noise.block import BlockNoise
+from sdewm.sde.noise.block import BlockNoise, shift_right
 
 
 class GaussianNoise(BlockNoise):
     """Independent normal increments of variance Δ, by the Box–Muller transform.
 
-    A raw number is a uniform of 53 bits. In float64 it serves one normal (which reaches to 8.6
-    standard deviations), in float32 its upper and lower bits serve two (5.8); the two precisions
-    follow different paths.
+    In float64 every normal takes a word of its own and reaches to 8.6 standard deviations, in
+    float32 two share one and reach to 5.8; the two precisions follow different paths.
 
     >>> noise = GaussianNoise(drivers=2, steps=4, t1=1.0, seed=1)
     >>> alone, among = noise.increments(700, 701), noise.increments(0, 3000)[:, 700:701]
@@ -28,26 +26,18 @@ class GaussianNoise(BlockNoise):
     True
     """
 
-    raw_type = np.float64
-
-    def raw_per_step(self, dtype: torch.dtype) -> int:
-        """One uniform per normal in float64, one for two in float32."""
+    def words_per_block(self, dtype: torch.dtype) -> int:
+        """One word per normal in float64, one for two in float32."""
         return self.rows * self.drivers // (1 if dtype == torch.float64 else 2)
 
-    def fill_raw(self, generator: np.random.Generator, target: np.ndarray) -> None:
-        """Uniforms in [0, 1)."""
-        generator.random(out=target)
-
-    def transform(self, raw: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def transform(self, words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """√(−2δ ln(1 − U))·(cos 2πV, sin 2πV) with U, V uniform in [0, 1), δ the fine step."""
         if dtype == torch.float64:
-            u, v = raw.chunk(2, dim=2)
-        else:
-            mantissa = (raw + 1.0).view(
-                torch.int64
-            )  # 52 random bits: 24 for u, which float32 holds, 28 for v
-            u = ((mantissa >> 28) & (2**24 - 1)).to(torch.int32).to(dtype).mul_(2.0**-24)
-            v = (mantissa & (2**28 - 1)).to(torch.int32).to(dtype).mul_(2.0**-28)
+            halves = words.chunk(2, dim=2)
+            u, v = (shift_right(half, 11).to(dtype).mul_(2.0**-53) for half in halves)
+        else:  # 24 bits for U, all that float32 holds, and 28 others for V
+            u = shift_right(words, 40).to(torch.int32).to(dtype).mul_(2.0**-24)
+            v = (words & (2**28 - 1)).to(torch.int32).to(dtype).mul_(2.0**-28)
         radius = (1.0 - u).log_().mul_(-2.0 * self.fine_step_size).sqrt_()
         angle = 2.0 * math.pi * v
         return torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=2)

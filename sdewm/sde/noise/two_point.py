@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
 from sdewm.sde.noise.block import BlockNoise
@@ -20,18 +19,12 @@ class TwoPointNoise(BlockNoise):
     tensor([1.], dtype=torch.float64)
     """
 
-    raw_type = np.uint8
-
-    def raw_per_step(self, dtype: torch.dtype) -> int:
+    def words_per_block(self, dtype: torch.dtype) -> int:
         """One bit per increment."""
-        return self.rows * self.drivers
+        return self.rows * self.drivers // 64
 
-    def fill_raw(self, generator: np.random.Generator, target: np.ndarray) -> None:
-        """Single bits."""
-        octets = np.frombuffer(generator.bytes(target.size // 8), dtype=np.uint8)
-        target[:] = np.unpackbits(octets).reshape(target.shape)
-
-    def transform(self, raw: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def transform(self, words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """±√δ from each bit, δ the fine step."""
         scale = math.sqrt(self.fine_step_size)
-        return raw.to(dtype).mul_(2.0 * scale).sub_(scale).contiguous()
+        bits = (words.unsqueeze(3) >> torch.arange(64, device=words.device)) & 1
+        return bits.to(dtype).mul_(2.0 * scale).sub_(scale).flatten(2)
