@@ -153,8 +153,7 @@ def ornstein_uhlenbeck(
     grid = {"drivers": 4, "steps": steps, "t1": steps * STEP}
     plain, normals = GaussianNoise(**grid), GaussianNoise(**grid, compiled=True)
     bits, euler = TwoPointNoise(**grid, compiled=True), CompiledEuler(system)
-    counters = torch.arange(batch // 1024 * plain.words_per_block(dtype), device=device)
-    words = Compiled(split_mix)
+    words, counters = Compiled(split_mix), torch.arange(batch * 4, device=device)
     return {
         "torchsde, our noise": lambda: solve_path(system, x, plain)[:, 0],
         "torchsde, our compiled noise": lambda: solve_path(system, x, normals)[:, 0],
@@ -218,7 +217,7 @@ def numbers(precision: str) -> Race:
         Row("normal_ours", "our normals", "torch.randn"),
         Row("normal_ours_compiled", "our compiled normals", "torch.randn"),
         Row("two_point_ours_compiled", "our compiled two-point", "torch.randn"),
-        Row("random_words", "random words", "torch.randn"),
+        Row("random_words", "random words", "torch.randn"),  # float32 takes one for two normals
     ]
     contestants = partial(ornstein_uhlenbeck, DTYPES[precision], 65536, 32)
     return Race(f"/{precision}", rows, contestants, 1e9 / (65536 * 4 * 32), "ns/number", 9)
@@ -228,8 +227,7 @@ def bandwidth() -> Race:
     """A copy of 256 MB beside 256 compiled steps, which read and write a state of 1 MB."""
 
     def contestants(device: torch.device) -> Contestants:
-        source = torch.ones(1 << 26, device=device)
-        target = torch.empty_like(source)
+        source, target = (torch.ones(1 << 26, device=device) for _ in range(2))
         runs = ornstein_uhlenbeck(torch.float32, 65536, 256, device)
         return {"copy of 256 MB": lambda: target.copy_(source)} | runs
 
