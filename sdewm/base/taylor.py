@@ -151,7 +151,8 @@ def _decompositions() -> dict:
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     tolerance = 1e-4 if a.dtype == torch.float32 else 1e-10
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True) is True
+    same = torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+    return bool(same.all())
 
 
 _KEEPS_ZERO = {
