@@ -159,6 +159,9 @@ _KEEPS_ZERO = {
     "alias", "clone", "detach", "diagonal", "expand", "mean", "neg", "permute", "reshape", "select",
     "slice", "squeeze", "sum", "t", "_to_copy", "transpose", "_unsafe_view", "unsqueeze", "view",
 }  # fmt: skip
+_MAKES_ZERO = {
+    "zeros", "zeros_like", "new_zeros", "_efficientzerotensor", "_new_zeros_with_same_feature_meta",
+}  # fmt: skip
 _KEEPS_ONE = {"expand", "view", "clone", "_to_copy", "unsqueeze", "alias", "detach"}
 _ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul", "dot", "mv"}
 _ZERO_IF_FIRST = {"div", "tanh_backward", "sigmoid_backward", "threshold_backward"}
@@ -243,22 +246,16 @@ def _identity_of(
 
 def _is_zero(node: torch.fx.Node, name: str, zero: set[torch.fx.Node]) -> bool:
     tensors = [argument for argument in node.args if isinstance(argument, torch.fx.Node)]
-    if name in (
-        "zeros",
-        "zeros_like",
-        "new_zeros",
-        "_efficientzerotensor",
-        "_new_zeros_with_same_feature_meta",
-    ):
+    if name in _MAKES_ZERO:
         return True
     if not tensors:
         return False
     if name in _KEEPS_ZERO or name in _ZERO_IF_FIRST:
         return tensors[0] in zero
     if name in _ZERO_IF_ANY:
-        return any(tensor in zero for tensor in tensors) or (
-            len(node.args) > 1 and node.args[1] == 0
-        )
+        other = node.args[-1]
+        scalar_zero = isinstance(other, (int, float)) and other == 0
+        return scalar_zero or any(tensor in zero for tensor in tensors)
     return (
         name in ("add", "sub")
         and len(tensors) == len(node.args)
