@@ -1,7 +1,7 @@
 """Central differences as a guard: torch's nested forward mode is silently wrong in places.
 
 Its rules for det, solve, cumprod at zero factors and others drop terms when they are differentiated
-a second time (torch 2.11 to 2.13), and straight-through estimators are wrong by intent. No
+a second time (seen in torch 2.13), and straight-through estimators are wrong by intent. No
 expansion is computed from such a derivative.
 """
 

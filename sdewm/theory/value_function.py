@@ -5,10 +5,9 @@ They check the recursions independently.
 With u_n(x) = E[L(x_N) | x_n = x] for the unperturbed scheme and normal increments, integration by
 parts in the increment of step n gives, exactly at the level of the scheme,
 
-    P       = Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), g_k(x_n)]      (same driver; 0 for an
-    independent one) P_drift = Σ_n Δ E Du_{n+1}(x_{n+1})[σ(x_n)]
-    c2      = ½ Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), σ̄_k(x_n)]    (zero drift, independent
-    driver).
+    P       = Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), g_k(x_n)]    same driver; else 0
+    P_drift = Σ_n Δ E Du_{n+1}(x_{n+1})[σ(x_n)]
+    c2      = ½ Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), σ̄_k(x_n)]  zero drift, own drivers.
 
 Du and D²u are the derivatives of the path in its state at step n + 1, carried to the end. Nothing
 here differentiates in ε.
@@ -55,8 +54,7 @@ def value_function_terms(
         loss: L(y) -> `(B,)`.
         x0: initial state `(D,)`; the computation runs in its dtype.
         t1: end time.
-        steps: number N of Euler–Maruyama steps; increments are normal (for ±√Δ these identities do
-            not hold).
+        steps: number N of Euler–Maruyama steps; increments are normal, which the form of P needs.
         paths: number of paths.
         seed: root seed.
         t0: start time.

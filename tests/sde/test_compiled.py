@@ -30,6 +30,18 @@ def test_it_gives_the_numbers_of_torchsde_to_rounding(system, law, dtype):
     )
 
 
+@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize("law", [GaussianNoise, TwoPointNoise])
+def test_large_batches_that_start_within_a_block_give_the_same_numbers(law, antithetic):
+    system, solver = OrnsteinUhlenbeck(), CompiledEuler(OrnsteinUhlenbeck())
+    start = system.x0.expand(66_000, -1)
+    for seed in (1, 2):
+        options = {"drivers": 1, "steps": 3, "t1": 1.0, "seed": seed, "antithetic": antithetic}
+        expected = solve_path(system, start, law(**options), first=100)[:, 0]
+        found = solver.solve(start, law(**options, compiled=True), first=100)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
 def test_general_noise_and_enumeration_too():
     system = EnumerationWorldModel()
     noise = EnumeratedNoise(drivers=3, steps=3, t1=1.2)
