@@ -22,9 +22,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-from sdewm.base.records import Row, code_commit, manifest, read_table, write_table
+from sdewm.base.records import Row, code_commit, read_table, write_table
 from sdewm.plots.tables import number_text, text_table
 
 HERE = Path(__file__).resolve().parent
@@ -84,13 +85,13 @@ def measure(jobs: dict[str, Job], names: Sequence[str], device: str) -> Iterator
             yield row | {"name": row["name"] + tail}
 
 
-def keep(row: Row, path: Path, facts: Row) -> None:
+def keep(row: Row, path: Path) -> None:
     """Write the row in the place of the one of its name, or at the end."""
     rows: list[Row] = list(read_table(path)[0]) if path.exists() else []
     place = [other["name"] for other in [*rows, row]].index(row["name"])
     rows[place : place + 1] = [row]
     aside = path.with_name(path.name + ".part")
-    write_table(aside, rows, facts)
+    write_table(aside, rows, {})  # machine and commit are columns
     os.replace(aside, path)  # never a moment without the rows kept
 
 
@@ -118,15 +119,16 @@ def printed(rows: Sequence[Row]) -> str:
 
 
 def machine(device: str) -> str:
-    """The processor and how many of it, or the accelerator."""
+    """The processor and how many of it, or the accelerator, and the version of torch."""
+    torch_version = f"torch {version('torch')}"
     if device != "cpu":
         import torch
 
-        return torch.cuda.get_device_name(device)
+        return f"{torch.cuda.get_device_name(device)}, {torch_version}"
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     name = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{name}, {os.cpu_count()} cores, {torch_version}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -143,11 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if os.getloadavg()[0] > 0.3:
         print("other work runs on this machine: the figures will suffer", file=sys.stderr)
-    facts, rows = manifest(seed=0), []
+    rows = []
     places = {"machine": machine(given.device), "commit": code_commit()}
     for row in measure(jobs, names, given.device):
         rows.append({column: (row | places)[column] for column in COLUMNS})
-        keep(rows[-1], given.table, facts)
+        keep(rows[-1], given.table)
         print(f"{len(rows)}/{len(names)} {row['name']}", file=sys.stderr, flush=True)
     print(printed(rows) if rows else "no row was measured")
     if len(rows) < len(names):

@@ -69,7 +69,7 @@ def test_rows_are_chosen_by_part_or_pattern(patterns, chosen):
 def test_a_row_is_measured_written_and_written_again_without_losing_others(tmp_path):
     table = tmp_path / "data" / "bench.csv"
     for name in ("first", ROW, "last"):
-        table_bench.keep(row(name), table, {})
+        table_bench.keep(row(name), table)
     result = start("--only", ROW, "--table", str(table))
     assert result.returncode == 0, result.stderr
     rows, facts = read_table(table)
@@ -79,7 +79,7 @@ def test_a_row_is_measured_written_and_written_again_without_losing_others(tmp_p
     assert 0 < rows[1]["low"] <= rows[1]["value"] <= rows[1]["high"]
     assert rows[1]["machine"] and rows[1]["commit"]
     assert [rows[0]["value"], rows[2]["value"]] == [1.0, 1.0]
-    assert "torch" in facts
+    assert not facts and "torch" in str(rows[1]["machine"])
     assert ROW in result.stdout
 
 
