@@ -148,6 +148,7 @@ def remainder_order(rows: Rows, title: str) -> Figure:
             for order, top in tops.items():
                 _name_order(axes, max(row["epsilon"] for row in rows), top, order)
             axes.set(xscale="log", yscale="log", title=text, xlabel=SIZE)
+            axes.set_xlim(right=1.7 * max(row["epsilon"] for row in rows))  # the names' place
             _name_sizes(axes, [row["epsilon"] for row in rows])
             axes.legend(
                 list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0, -0.16)
@@ -170,9 +171,10 @@ def _name_order(axes: Axes, x: float, y: float, order: int) -> None:
     axes.annotate(
         r"$\propto\varepsilon$" if order == 1 else rf"$\propto\varepsilon^{order}$",
         (x, y),
-        xytext=(0, 8),
+        xytext=(8, 0),
         textcoords="offset points",
-        ha="center",
+        ha="left",
+        va="center",
         color="#444444",
     )
 
