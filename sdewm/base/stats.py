@@ -25,7 +25,7 @@ class Estimate:
         gap = abs(self.value - reference)
         if gap == 0.0:
             return 0.0
-        return round(gap / self.standard_error, 12) if self.standard_error > 0 else math.inf
+        return gap / self.standard_error if self.standard_error > 0 else math.inf
 
     def __str__(self) -> str:
         if self.standard_error == 0:

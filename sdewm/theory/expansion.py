@@ -21,7 +21,7 @@ from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import System
 from sdewm.theory.order import RemainderOrder, remainder_order
 from sdewm.theory.perturbation import Perturbation, count_drivers
-from sdewm.theory.sampling import ExpansionProblem, Loss, Size, split_size
+from sdewm.theory.sampling import ExpansionProblem, Loss, Size, check_sizes, split_size
 from sdewm.theory.terms import QUANTITIES, TERMS, prediction_weights, quantity_weights
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
@@ -60,7 +60,8 @@ class Expansion:
 
         A pair gives the sizes (ε_d, ε_n) of drift and diffusion.
         """
-        return self._problem.estimate(self._sums, prediction_weights(*split_size(epsilon)))
+        (size,) = check_sizes([epsilon])
+        return self._problem.estimate(self._sums, prediction_weights(*split_size(size)))
 
     def measure(self, epsilons: Sequence[Size]) -> list[CurveRow]:
         """E L(x^ε), its prediction and the remainder for each ε, on the paths of the terms.
@@ -69,10 +70,10 @@ class Expansion:
         whose standard deviation is O(ε³), never a difference of separately averaged numbers.
 
         Raises:
-            ValueError: an ε that is not finite, or so small that rounding drowns the remainder in
-                the dtype.
+            ValueError: anything but sizes; an ε that is not finite, or so small that rounding
+                drowns the remainder in the dtype.
         """
-        given = list(epsilons)
+        given = check_sizes(epsilons)
         sums = self._problem.average_curve(given)
         unit, first = np.eye(sums.quantities), len(QUANTITIES)
         rows = []
@@ -91,11 +92,12 @@ class Expansion:
         Raises:
             ValueError: fewer than three sizes, or sizes that are not positive and decreasing.
         """
-        sizes = [float(epsilon) for epsilon in epsilons]
+        given = check_sizes(epsilons)
+        sizes = [size for size in given if isinstance(size, float)]
         falling = all(b < a for a, b in zip(sizes, sizes[1:], strict=False))
-        if len(sizes) < 3 or not falling or sizes[-1] <= 0:
+        if len(sizes) != len(given) or len(sizes) < 3 or not falling or sizes[-1] <= 0:
             raise ValueError(
-                f"epsilons={sizes}: expected at least three positive sizes, decreasing."
+                f"epsilons={given}: expected at least three positive sizes, decreasing."
             )
         problem, sums = self._problem, self._problem.average_curve(sizes)
         remainders = slice(sums.quantities - len(sizes), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -38,10 +38,42 @@ def split_size(epsilon: Size) -> tuple[float, float]:
     >>> split_size(0.1), split_size((0.1, 0.0))
     ((0.1, 0.1), (0.1, 0.0))
     """
-    if isinstance(epsilon, (tuple, list)):
-        drift_size, diffusion_size = epsilon
-        return float(drift_size), float(diffusion_size)
-    return float(epsilon), float(epsilon)
+    return epsilon if isinstance(epsilon, tuple) else (epsilon, epsilon)
+
+
+def check_sizes(epsilons: object) -> list[Size]:
+    """The sizes as floats and pairs of floats.
+
+    Raises:
+        ValueError: not a sequence, an empty one, or one with anything else in it.
+
+    >>> check_sizes([0.1, (0.2, 0)])
+    [0.1, (0.2, 0.0)]
+    >>> check_sizes(0.1)
+    Traceback (most recent call last):
+    ...
+    ValueError: epsilons=0.1: expected a sequence of sizes, such as [0.1, 0.2].
+    """
+    if not isinstance(epsilons, Iterable) or isinstance(epsilons, str):
+        raise ValueError(
+            f"epsilons={epsilons!r}: expected a sequence of sizes, such as [0.1, 0.2]."
+        )
+    sizes: list[Size] = []
+    for epsilon in epsilons:
+        try:
+            if isinstance(epsilon, (tuple, list)):
+                drift_size, diffusion_size = epsilon
+                sizes.append((float(drift_size), float(diffusion_size)))
+            else:
+                sizes.append(float(epsilon))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"epsilons contains {epsilon!r}: expected a number, or a pair of numbers "
+                "(size of the drift, size of the diffusion)."
+            ) from None
+    if not sizes:
+        raise ValueError("epsilons=[]: expected at least one size.")
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -106,10 +138,8 @@ class ExpansionProblem:
         """Sums of QUANTITIES, of L(x^ε) for each ε, and of the remainder for each ε.
 
         Raises:
-            ValueError: no ε, one that is not finite, or one too small for the dtype.
+            ValueError: an ε that is not finite, or too small for the dtype.
         """
-        if not epsilons:
-            raise ValueError("epsilons=[]: expected at least one size.")
         for epsilon in epsilons:
             self._check_size(epsilon)
         sizes = [split_size(epsilon) for epsilon in epsilons]

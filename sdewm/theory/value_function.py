@@ -21,6 +21,7 @@ from functools import partial
 import torch
 
 from sdewm.base.checks import check_count, check_interval
+from sdewm.base.differences import check_derivatives
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.monte_carlo import accumulate, tile_size
@@ -67,8 +68,9 @@ def value_function_terms(
     """
     start, end = check_interval(t0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths)
-    if x0.dim() != 1:
-        raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected (D,).")
+    if not isinstance(x0, torch.Tensor) or x0.dim() != 1:
+        given = f"has shape {tuple(x0.shape)}" if isinstance(x0, torch.Tensor) else f"= {x0!r}"
+        raise ValueError(f"x0 {given}; expected a tensor (D,).")
     time = torch.tensor(start, dtype=x0.dtype)
     drivers, own = count_drivers(system, error, time, x0.expand(2, -1))
     carriers = 1 if error.diffusion is None else (own or drivers)
@@ -87,9 +89,12 @@ def value_function_terms(
         stacked = torch.cat((x0.expand(tile, -1), x0.new_zeros(tile, 5 * len(x0))), dim=1)
         x, a, b, c, ab, aa = solve_path(injected, stacked, noise, first=first)[:, 0].chunk(6, dim=1)
         zero = torch.zeros_like(x)
+        recorded = fuse(lambda y: (loss(y),), (x,))
+        if first == 0:
+            check_derivatives("loss", recorded, (x,))
         with torch.no_grad():
             _, (slope_c, slope_ab, slope_aa, _, _), curvature = second_order(
-                fuse(lambda y: (loss(y),), (x,)),
+                recorded,
                 (x,),
                 [(c,), (ab,), (aa,), (a,), (b,)],
                 {(3, 4): (zero,), (3, 3): (zero,)},
@@ -129,6 +134,8 @@ class _Injected:
             if self._step is None:
                 probe = y + torch.linspace(0.1, 1.0, y.shape[1], dtype=y.dtype)
                 coefficients = fuse(self._coefficients, (t, v, probe.chunk(6, dim=1)[0]))
+                name = "the coefficients (system.f, system.g)"
+                check_derivatives(name, partial(coefficients, t, v), probe.chunk(6, dim=1)[:1])
                 self._step = fuse(
                     partial(self._propagate, coefficients), (t, probe, v, now, self.carrier)
                 )

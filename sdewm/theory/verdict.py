@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from sdewm.base.stats import Estimate
 
@@ -20,17 +19,6 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.reason}"
-
-
-def family_threshold(comparisons: int, false_alarm: float = 1e-3) -> float:
-    """Threshold in standard errors for m two-sided comparisons with family-wise false alarm α.
-
-    It is z = N⁻¹(1 − α/2m).
-
-    >>> round(family_threshold(50), 3)
-    4.265
-    """
-    return NormalDist().inv_cdf(1 - false_alarm / (2 * comparisons))
 
 
 def agree(

@@ -122,6 +122,9 @@ def test_perturbation_refuses(arguments, word):
         (torch.float64, [1e-6], "float64 rounding drowns"),
         (torch.float64, [float("nan")], "finite"),
         (torch.float64, [], "at least one"),
+        (torch.float64, 0.1, "epsilons=0.1: expected a sequence"),
+        (torch.float64, ["a"], "epsilons contains 'a': expected a number"),
+        (torch.float64, [(0.1,)], r"epsilons contains \(0.1,\): .* a pair"),
     ],
 )
 def test_sizes_that_rounding_would_drown_are_refused(dtype, epsilons, word):
@@ -130,7 +133,9 @@ def test_sizes_that_rounding_would_drown_are_refused(dtype, epsilons, word):
         result.measure(epsilons)
 
 
-@pytest.mark.parametrize("epsilons", [(0.2, 0.1), (0.1, 0.2, 0.3), (0.2, 0.1, -0.1)])
+@pytest.mark.parametrize(
+    "epsilons", [(0.2, 0.1), (0.1, 0.2, 0.3), (0.2, 0.1, -0.1), (0.3, (0.2, 0.1), 0.1)]
+)
 def test_an_order_needs_three_decreasing_sizes(epsilons):
     with pytest.raises(ValueError, match="three positive sizes"):
         run().order(epsilons)

@@ -1,6 +1,7 @@
 """The value-function form of the terms against the recursions: two independent routes."""
 
 import pytest
+import torch
 
 import sdewm
 from sdewm.sde.examples import (
@@ -55,6 +56,18 @@ def test_the_ito_correction_cannot_be_dropped():
     arguments = (case, error, case.loss, case.x0)
     found = value_function_terms(*arguments, t1=case.t1, steps=10, paths=20_000)
     assert found["P"].deviation_from(2 * case.exact_terms("same", steps=10)["P"]) > 10
+
+
+def test_an_operation_with_a_wrong_second_derivative_is_refused():
+    class Determinant(OrnsteinUhlenbeck):
+        def f(self, t, y):
+            matrix = torch.eye(2, dtype=y.dtype) * (1 + y[:, :, None]) + 0.3 * y[:, :, None] ** 2
+            return torch.linalg.det(matrix)[:, None]
+
+    case = Determinant()
+    error = sdewm.Perturbation(case.error_drift, case.error_diffusion)
+    with pytest.raises(ValueError, match="second derivative of the coefficients"):
+        value_function_terms(case, error, case.loss, case.x0, t1=1.0, steps=2, paths=8)
 
 
 def test_a_state_per_path_is_refused():
