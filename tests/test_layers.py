@@ -25,20 +25,26 @@ class Folder:
 
 TABLE = {
     "base": Folder(0, "", "checks taylor differences compiling stats progress records"),
-    "sde": Folder(1, "base", "system world_model_sde examples noise solve compiled monte_carlo"),
+    "certificates": Folder(1, "base", "interval activations norms layers attack certificate"),
+    "sde": Folder(
+        1,
+        "base",
+        "system rates world_model_sde examples noise solve compiled monte_carlo",
+    ),
     "jacobian_penalty": Folder(1, "base"),
     "data": Folder(1, "base", "wrappers envs replay rollout"),
-    "plots": Folder(1, "base", "style figure_script expansion_plots tables"),
+    "plots": Folder(1, "base", "style figure_script expansion_plots bound_plots tables"),
     "theory": Folder(
         2,
-        "base sde",
-        "perturbation variation terms sampling verdict order expansion value_function "
-        "constants bounds",
+        "base certificates sde",
+        "perturbation variation terms coupling curve sampling verdict order expansion "
+        "network_system recurrent_system value_function flow_variation divergence value_expansion bounds tube growth "
+        "rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"
     ),
-    "latent_sde": Folder(3, "base sde theory model"),
+    "latent_sde": Folder(3, "base certificates sde theory model"),
     "train": Folder(3, "base data jacobian_penalty model", "config checkpoint agent trainer"),
     "evaluate": Folder(
         4,

@@ -14,7 +14,7 @@ import torch
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.sde.noise import GaussianNoise, GridNoise
-from sdewm.sde.system import StepSystem, System, check_system, diffusion_product
+from sdewm.sde.system import StepSystem, System, check_system, step_of
 
 METHODS = ("euler", "milstein", "srk")
 
@@ -161,7 +161,7 @@ class _EulerStep:
 
     def __init__(self, system: System | StepSystem, grid: torch.Tensor, step_size: float) -> None:
         self.times, self.step_size = grid.unbind(), step_size
-        self.step = _step_of(system) if isinstance(system, System) else system.f_and_g_prod
+        self.step = step_of(system)
 
     def f_and_g_prod(
         self, step: torch.Tensor, y: torch.Tensor, v: torch.Tensor
@@ -169,15 +169,6 @@ class _EulerStep:
         t = self.times[int(step)]
         drift, noise = self.step(t, y, v)
         return drift * self.step_size, noise
-
-
-def _step_of(system: System):
-    def step(
-        t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return system.f(t, y), diffusion_product(system.g(t, y), v)
-
-    return step
 
 
 class _Brownian:

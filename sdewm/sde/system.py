@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -118,3 +119,21 @@ def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch
     if diffusion.shape[2] == 1:
         return diffusion[:, :, 0] * increment
     return (diffusion * increment.unsqueeze(1)).sum(dim=2)
+
+
+def step_of(
+    system: System | StepSystem,
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """The function (t, y, v) -> drift f(t, y) and noise increment Σ_k g_k(t, y) v_k, each `(B, D)`.
+
+    That of f and g where the system has both, else its own `f_and_g_prod`.
+    """
+    if not isinstance(system, System):
+        return system.f_and_g_prod
+
+    def step(
+        t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return system.f(t, y), diffusion_product(system.g(t, y), v)
+
+    return step

@@ -19,6 +19,7 @@ from sdewm.base.checks import (
 from sdewm.base.stats import Estimate
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import System
+from sdewm.theory.coupling import initial_states
 from sdewm.theory.order import RemainderOrder, remainder_order
 from sdewm.theory.perturbation import Perturbation, count_drivers
 from sdewm.theory.sampling import ExpansionProblem, Loss, Size, check_sizes, split_size
@@ -184,7 +185,11 @@ def expand(
     start, end = check_interval(t0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths)
     where = check_device(device)
-    states = _check_x0(x0, paths, increments).to(where, dtype)
+    states = initial_states(x0, paths).to(where, dtype)
+    if increments == "enumerate" and len(states) > 1:
+        raise ValueError(
+            "x0 has one row per path; increments='enumerate' takes a single initial state (D,)."
+        )
     time = torch.tensor(start, dtype=dtype, device=where)
     if not callable(loss):
         raise ValueError(f"loss={loss!r}: expected a function (B, D) -> (B,).")
@@ -205,19 +210,3 @@ def expand(
     )
     problem.check_losses(states[:2])
     return Expansion(problem)
-
-
-def _check_x0(x0: object, paths: int, increments: str) -> torch.Tensor:
-    allowed = f"(D,), (1, D) or (paths, D) = ({paths}, D)"
-    if not isinstance(x0, torch.Tensor) or not x0.is_floating_point():
-        raise ValueError(f"x0={type(x0).__name__}: expected a floating point tensor {allowed}.")
-    states = x0.unsqueeze(0) if x0.dim() == 1 else x0
-    if states.dim() != 2 or states.shape[1] == 0 or states.shape[0] not in (1, paths):
-        raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected {allowed}.")
-    if increments == "enumerate" and states.shape[0] > 1:
-        raise ValueError(
-            "x0 has one row per path; increments='enumerate' takes a single initial state (D,)."
-        )
-    if not bool(torch.isfinite(states).all()):
-        raise ValueError("x0 contains values that are not finite.")
-    return states.detach()

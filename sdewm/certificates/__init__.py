@@ -1,0 +1,1 @@
+"""Proven constants of networks, with lower bounds beside them."""

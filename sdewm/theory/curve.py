@@ -1,0 +1,65 @@
+"""A quantity over time with its standard error, and the four norms of a divergence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdewm.base.stats import Estimate
+
+# Of a process D with running supremum D*: E|D|, E|D|², E D*, E (D*)².
+NORMS = ("mean", "mean_square", "sup", "sup_square")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over the points of a time grid.
+
+    Attributes:
+        times: `(T,)`, increasing.
+        values: `(T,)`.
+        standard_errors: `(T,)`; 0 where a value has no sampling error.
+
+    Raises:
+        ValueError: the three do not have one shape `(T,)`.
+
+    >>> curve = Curve([0.0, 0.5], [1.0, 1.5], [0.0, 0.1])
+    >>> str(curve.at(0.5)), str(curve.last)
+    ('1.5 ± 0.1', '1.5 ± 0.1')
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+    standard_errors: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("times", "values", "standard_errors"):
+            array = np.array(getattr(self, name), dtype=float)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        shapes = [array.shape for array in (self.times, self.values, self.standard_errors)]
+        if len(set(shapes)) > 1 or self.times.ndim != 1:
+            raise ValueError(f"times, values, standard_errors have shapes {shapes}: expected (T,).")
+
+    def at(self, time: float) -> Estimate:
+        """The value at a point of the grid.
+
+        Raises:
+            ValueError: the time is not on the grid.
+        """
+        index = int(np.abs(self.times - time).argmin())
+        spacing = np.diff(self.times).min() if len(self.times) > 1 else 1.0
+        if abs(self.times[index] - time) > 1e-6 * spacing:
+            raise ValueError(
+                f"time={time!r} is not on the grid; the nearest point is {self.times[index]!r}."
+            )
+        return Estimate(float(self.values[index]), float(self.standard_errors[index]))
+
+    @property
+    def last(self) -> Estimate:
+        """The value at the end."""
+        return self.at(float(self.times[-1]))
+
+    def __len__(self) -> int:
+        return len(self.times)
