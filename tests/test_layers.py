@@ -38,8 +38,8 @@ TABLE = {
         2,
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
-        "network_system recurrent_system value_function flow_variation divergence value_expansion bounds tube growth "
-        "rollout_bounds",
+        "value_function flow_variation divergence value_expansion network_system recurrent_system "
+        "bounds tube growth rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"
