@@ -39,7 +39,7 @@ TABLE = {
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
         "value_function flow_variation divergence value_expansion network_system recurrent_system "
-        "bounds tube growth rollout_bounds",
+        "bounds iteration tube growth rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"

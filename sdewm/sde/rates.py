@@ -1,0 +1,233 @@
+"""Growth rates of differences of paths, from the Jacobians of drift and diffusion (S9–S13).
+
+A bound is a formula in these rates. It is a certificate if they bound the Jacobians everywhere the
+paths may go, an estimate if they are suprema over sampled states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
+
+import torch
+
+CERTIFICATE, ESTIMATE = "certificate", "estimate"
+# eigvalsh of an n×n matrix is backward stable: its error is a small multiple of n ε_mach ‖·‖.
+_MARGIN = 64 * torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Upper rates at each of N steps of size Δ, in the Euclidean norm.
+
+    With A = Df, A_k = Dg_k, sym A = ½(A + Aᵀ), suprema over states and unit vectors v:
+
+    Attributes:
+        drift: α ≥ ‖A‖, shape `(N,)`.
+        noise: β ≥ λ_max(Σ_k A_kᵀA_k)^½, `(N,)`; 0 for additive noise.
+        log_norm: λ_p ≥ vᵀAv + ½ Σ|A_k v|² + ½(p − 2) Σ(vᵀA_k v)² for p = 1, 2, 4, `(3, N)`.
+        least_log_norm: ν ≤ λ_min(sym A), `(N,)`.
+        radial: κ² ≥ Σ_k (vᵀA_k v)², `(N,)`.
+        step: a² ≥ λ_max((I + ΔA)ᵀ(I + ΔA) + Δ Σ A_kᵀA_k), the mean-square rate of a step, `(N,)`.
+        blocks: S16's comparison matrix: μ(A_ii) on the diagonal, ‖A_ij‖ off it, `(N, b, b)`.
+        step_blocks: ‖(I + ΔA)_ij‖, `(N, b, b)`.
+        curvature: H ≥ |D²f[v, v]|, `(N,)`.
+        noise_curvature: H̄² ≥ Σ_k |D²g_k[v, v]|², `(N,)`.
+    """
+
+    drift: torch.Tensor
+    noise: torch.Tensor
+    log_norm: torch.Tensor
+    least_log_norm: torch.Tensor
+    radial: torch.Tensor
+    step: torch.Tensor
+    blocks: torch.Tensor
+    step_blocks: torch.Tensor
+    curvature: torch.Tensor
+    noise_curvature: torch.Tensor
+
+    @property
+    def additive(self) -> bool:
+        """Whether differences of paths feel no noise: β = 0."""
+        return not bool(self.noise.any())
+
+    def repeated(self, steps: int) -> Rates:
+        """Rates with N = 1, for every one of `steps` steps."""
+        return Rates(
+            **{f.name: getattr(self, f.name).repeat(_per_step(f.name, steps)) for f in fields(self)}
+        )
+
+    def lowered(self, factor: float) -> Rates:
+        """All rates scaled by a factor below 1: what a negative control tests bounds with.
+
+        Logarithmic norms, and steps beside 1, are moved down by (1 − factor) times α.
+        """
+        down = (1.0 - factor) * self.drift
+        scaled = {f.name: factor * getattr(self, f.name) for f in fields(self)}
+        scaled["log_norm"] = self.log_norm - down
+        scaled["least_log_norm"] = self.least_log_norm - down
+        scaled["blocks"] = self.blocks - torch.diag_embed(
+            down[:, None].expand(self.blocks.shape[:2])
+        )
+        return Rates(**scaled)
+
+
+def _per_step(name: str, steps: int) -> tuple[int, ...]:
+    if name == "log_norm":
+        return (1, steps)
+    return (steps, 1, 1) if name in ("blocks", "step_blocks") else (steps,)
+
+
+@runtime_checkable
+class ConstantJacobians(Protocol):
+    """A system with affine drift and diffusion: A and A_k are constant, so rates are exact."""
+
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A `(D, D)` and the A_k `(M, D, D)`."""
+        ...
+
+
+@runtime_checkable
+class CertifiedSystem(Protocol):
+    """A system that proves its rates."""
+
+    def certified_rates(
+        self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
+    ) -> Rates:
+        """Rates with N = 1 for all paths of the scheme that start in the box [low, high].
+
+        Raises:
+            ValueError: there is no proof for this box or step; says why.
+        """
+        ...
+
+
+def block_slices(system: object, blocks: Sequence[slice] | None, size: int) -> list[slice]:
+    """The blocks of the state that S16 compares: those given, the system's own, or components.
+
+    Raises:
+        ValueError: the blocks do not cut 0 … D − 1 into consecutive pieces.
+
+    >>> block_slices(object(), None, 2), block_slices(object(), [slice(0, 2), slice(2, 3)], 3)
+    ([slice(0, 1, None), slice(1, 2, None)], [slice(0, 2, None), slice(2, 3, None)])
+    """
+    own = getattr(system, "blocks", None)
+    given = list(own.values() if isinstance(own, dict) else own or ()) if blocks is None else blocks
+    parts = sorted(given, key=lambda part: part.start) if given else []
+    if blocks is None and not parts:
+        return [slice(i, i + 1) for i in range(size)]
+    cut = [0, *(part.stop for part in parts)]
+    starts = [part.start for part in parts]
+    if starts != cut[:-1] or cut[-1] != size or any(b <= a for a, b in pairwise(cut)):
+        raise ValueError(f"blocks={given!r}: expected slices that cut 0 … {size} into pieces.")
+    return parts
+
+
+def exact_rates(system: ConstantJacobians, step_size: float, blocks: Sequence[slice]) -> Rates:
+    """The rates of a system with constant Jacobians, N = 1, with a margin for rounding."""
+    drift, noise = system.jacobians()
+    per_state = jacobian_rates(drift[None], noise[None], step_size, blocks)
+    return Rates(**{name: _outward(name, value, drift) for name, value in per_state.items()})
+
+
+def _outward(name: str, value: torch.Tensor, drift: torch.Tensor) -> torch.Tensor:
+    scale = _MARGIN * len(drift) * (1.0 + drift.norm())
+    if name in ("curvature", "noise_curvature"):
+        return value
+    nudged = value - scale if name == "least_log_norm" else value + scale
+    # An exact 0 is known to be one: additive noise, blocks that do not meet.
+    return torch.where(value == 0, value, nudged)
+
+
+def jacobian_rates(
+    drift: torch.Tensor,
+    noise: torch.Tensor | None,
+    step_size: float,
+    blocks: Sequence[slice],
+) -> dict[str, torch.Tensor]:
+    """The rates at each of B states, by LAPACK; the curvatures, which need more, are 0.
+
+    Args:
+        drift: A `(B, D, D)`.
+        noise: A_k `(B, M, D, D)`; for diagonal noise its rows ∇g_k `(B, D, D)`; None if all are 0.
+        step_size: Δ.
+        blocks: of the state.
+
+    Returns:
+        {name of `Rates`: `(B,)`, `(B, b, b)`, or `(3, B)` for log_norm}.
+    """
+    batch, size = drift.shape[:2]
+    zero = drift.new_zeros(batch)
+    symmetric = 0.5 * (drift + drift.mT)
+    step_map = torch.eye(size, dtype=drift.dtype, device=drift.device) + step_size * drift
+    gram, radial, least = None, zero, zero
+    if noise is not None and bool(noise.any()):
+        rows = noise if noise.dim() == 3 else noise.flatten(1, 2)
+        gram = rows.mT @ rows  # Σ A_kᵀA_k
+        radial, least = _radial(noise)
+    spectrum = torch.linalg.eigvalsh(symmetric)
+    second = largest_eigenvalue(symmetric + 0.5 * gram) if gram is not None else spectrum[:, -1]
+    square = step_map.mT @ step_map
+    if gram is not None:
+        square = square + step_size * gram
+    return {
+        "drift": largest_singular_value(drift),
+        "noise": zero if gram is None else largest_eigenvalue(gram).clamp_min(0).sqrt(),
+        "log_norm": torch.stack((second - 0.5 * least, second, second + radial)),
+        "least_log_norm": spectrum[:, 0],
+        "radial": radial.sqrt(),
+        "step": largest_eigenvalue(square).clamp_min(0).sqrt(),
+        "blocks": _block_norms(drift, blocks, logarithmic=True),
+        "step_blocks": _block_norms(step_map, blocks, logarithmic=False),
+        "curvature": zero,
+        "noise_curvature": zero,
+    }
+
+
+def _radial(noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Upper and lower bound of Σ_k (vᵀA_k v)² over unit v, each `(B,)`."""
+    if noise.dim() == 3:  # A_k = e_k rᵀ: the eigenvalues of sym A_k are ½(r_k ± |r|), or 0
+        length, own = noise.norm(dim=2), noise.diagonal(dim1=1, dim2=2)
+        upper = (0.5 * (own.abs() + length)).square().sum(1)
+        return upper, own.square().sum(1) if noise.shape[1] == 1 else torch.zeros_like(upper)
+    spectrum = torch.linalg.eigvalsh(0.5 * (noise + noise.mT))  # (B, M, D)
+    low, high = spectrum[..., 0], spectrum[..., -1]
+    definite = torch.maximum(low, -high).clamp_min(0)
+    return torch.maximum(-low, high).square().sum(1), definite.square().sum(1)
+
+
+def largest_eigenvalue(matrix: torch.Tensor) -> torch.Tensor:
+    """λ_max `(…,)` of symmetric matrices `(…, D, D)`."""
+    return torch.linalg.eigvalsh(matrix)[..., -1]
+
+
+def largest_singular_value(matrix: torch.Tensor) -> torch.Tensor:
+    """‖·‖ `(…,)` of matrices `(…, n, m)`, from the smaller of the two Gram matrices."""
+    if matrix.shape[-1] == 1 or matrix.shape[-2] == 1:
+        return matrix.flatten(-2).norm(dim=-1)
+    wide = matrix.shape[-1] > matrix.shape[-2]
+    gram = matrix @ matrix.mT if wide else matrix.mT @ matrix
+    return largest_eigenvalue(gram).clamp_min(0).sqrt()
+
+
+def _block_norms(matrix: torch.Tensor, blocks: Sequence[slice], logarithmic: bool) -> torch.Tensor:
+    """Norms of the blocks `(B, b, b)`; `logarithmic` ones on the diagonal where asked for."""
+    if all(part.stop - part.start == 1 for part in blocks):
+        norms = matrix.abs()
+        if logarithmic:
+            norms = norms - torch.diag_embed(norms.diagonal(dim1=1, dim2=2))
+            norms = norms + torch.diag_embed(matrix.diagonal(dim1=1, dim2=2))
+        return norms
+    rows = []
+    for i, row in enumerate(blocks):
+        cells = []
+        for j, column in enumerate(blocks):
+            block = matrix[:, row, column]
+            if i == j and logarithmic:
+                cells.append(largest_eigenvalue(0.5 * (block + block.mT)))
+            else:
+                cells.append(largest_singular_value(block))
+        rows.append(torch.stack(cells, dim=1))
+    return torch.stack(rows, dim=1)

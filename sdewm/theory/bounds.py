@@ -1,0 +1,239 @@
+"""The bounds S9–S12 and S15–S18 as pure functions of rates.
+
+Each has two forms. "step": of the Euler–Maruyama scheme itself, valid for any step size. "sde": of
+the equation, valid for the scheme only as the step goes to 0. Rates are constant over a step.
+
+A grade gives factors `(N + 1,)` over the grid times: those of "mean" and "sup" multiply δ_1 = E|e|,
+those of "mean_square" and "sup_square" multiply δ_2² = E|e|².
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from sdewm.sde.rates import Rates
+
+FORMS = ("step", "sde")
+Factors = dict[str, torch.Tensor]
+
+
+def supremum_factor(exponent: torch.Tensor) -> torch.Tensor:
+    """R(K) = min_{r>1} r/(r − 1) · e^{(r − 1)K}, attained at r = ½(1 + √(1 + 4/K)); R(0) = 1 (S11).
+
+    >>> supremum_factor(torch.tensor([0.0, 0.32], dtype=torch.float64))
+    tensor([1.0000, 2.6813], dtype=torch.float64)
+    """
+    k = exponent.clamp_min(1e-300)
+    r = 0.5 * (1.0 + (1.0 + 4.0 / k).sqrt())
+    return torch.where(exponent > 0, r / (r - 1.0) * ((r - 1.0) * k).exp(), 1.0)
+
+
+def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
+    """Cauchy–Schwarz, Doob and Gronwall (S9, S15): 3 exp(3 ∫₀^T (Tα² + 4β²)) for the sup square.
+
+    At each grid time t, T = t. Form "step": 3 Π(1 + 3Δ(tα² + 4β²)). The mean follows by Jensen.
+    """
+    steps = len(rates.drift)
+    horizon = step_size * torch.arange(steps + 1, dtype=rates.drift.dtype)
+    growth = 3.0 * step_size * (horizon[:, None] * rates.drift**2 + 4.0 * rates.noise**2)
+    past = torch.ones(steps + 1, steps, dtype=rates.drift.dtype).tril(-1)
+    exponent = (past * (growth if form == "sde" else growth.log1p())).sum(1)  # (N + 1,)
+    square = 3.0 * exponent.exp()
+    return {
+        "mean": square.sqrt(),
+        "mean_square": square,
+        "sup": square.sqrt(),
+        "sup_square": square,
+    }
+
+
+def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) -> Factors:
+    """Logarithmic norms (S10, S11, S16): e^{p ∫ λ_p}, and for the supremum times R(½p² ∫ κ²).
+
+    Form "step": Π a² for the mean square; the supremum of a martingale M with E M² ≤ G = Π(1 + k)
+    is in mean at most min(2√G, 1 + 2√(G − 1)), see `variance_rate`.
+
+    Args:
+        rates: in the Euclidean norm, or in a metric.
+        step_size: Δ.
+        form: "step" or "sde".
+        condition: cond(M) of the metric (S12), by which squares grow on the way back; else 1.
+    """
+    if form == "sde":
+        mean = from_start(step_size * rates.log_norm[0]).exp()
+        square = from_start(2.0 * step_size * rates.log_norm[1]).exp()
+        spread = from_start(step_size * rates.radial**2)
+        sup = running_maximum(mean) * supremum_factor(0.5 * spread)
+        sup_square = running_maximum(square) * supremum_factor(2.0 * spread)
+    else:
+        square = from_start(2.0 * rates.step.log()).exp()
+        moment = from_start(variance_rate(rates, step_size).log1p()).exp()
+        martingale = torch.minimum(2.0 * moment.sqrt(), 1.0 + 2.0 * (moment - 1.0).sqrt())
+        sup_square = running_maximum(square) * martingale
+        mean, sup = square.sqrt(), sup_square.sqrt()
+    root = math.sqrt(condition)
+    return {
+        "mean": root * mean,
+        "mean_square": condition * square,
+        "sup": root * sup,
+        "sup_square": condition * sup_square,
+    }
+
+
+def variance_rate(rates: Rates, step_size: float) -> torch.Tensor:
+    """The k ≥ Var(|Fv|²)/(E|Fv|²)² for a step F = I + ΔA + Σ A_k ΔB^k and any unit v (S11).
+
+    With u = (I + ΔA)v the variance is at most 4Δ Σ(u·A_k v)² + 2Δ²(Σ|A_k v|²)², and k ≤ 2 always.
+    Every rate used is convex (ν: concave) in the Jacobians, so that averages of them are covered.
+    Shape `(N,)`.
+    """
+    radial = rates.radial + step_size * rates.drift * rates.noise
+    variance = 4.0 * step_size * radial**2 + 2.0 * step_size**2 * rates.noise**4
+    least = (1.0 + step_size * rates.least_log_norm).clamp_min(0.0)
+    return torch.where(variance > 0, (variance / least**4).clamp_max(2.0), 0.0)
+
+
+def block(rates: Rates, step_size: float, start: torch.Tensor, form: str) -> torch.Tensor:
+    """Comparison of blocks, additive noise, path by path (S16): |D_i(t)| ≤ U_i(t), U̇ = N U.
+
+    Args:
+        rates: with β = 0.
+        step_size: Δ.
+        start: |e_i|, `(P, b)`.
+        form: "step": U ← N U with ‖(I + ΔA)_ij‖; "sde": U ← e^{ΔN} U with S16's N.
+
+    Returns:
+        |U| `(P, N + 1)`.
+    """
+    maps = torch.linalg.matrix_exp(step_size * rates.blocks) if form == "sde" else rates.step_blocks
+    now, norms = start, [start.norm(dim=1)]
+    for matrix in maps:
+        now = now @ matrix.T
+        norms.append(now.norm(dim=1))
+    return torch.stack(norms, dim=1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known along reference paths.
+
+    Attributes:
+        step: ‖I + ΔA‖ at X⁰_n, `(P, N)`.
+        log_norm: μ(A) there, `(P, N)`.
+        variation: |y_n|, the first variation along e, `(P, N + 1)`.
+        error: |e|, `(P,)`.
+    """
+
+    step: torch.Tensor
+    log_norm: torch.Tensor
+    variation: torch.Tensor
+    error: torch.Tensor
+
+
+def linearised(
+    reference: Reference, rates: Rates, step_size: float, form: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Along the reference path, additive noise, path by path (S18): bounds of |D| and of |D − y|.
+
+    Form "step": d ← min(a d + ½ΔH d², L d) and r ← a r + ½ΔH d² from d = |e|, r = 0, with a on the
+    reference path and L the rate of all paths. Form "sde": |e|E/(1 − q) and |e|E q/(1 − q) with E =
+    exp ∫μ and q = ½|e| ∫ H E, as long as q < 1, and |e| e^{∫λ}.
+
+    Returns:
+        min(d, |y| + r) and r, each `(P, N + 1)`.
+    """
+    error = reference.error[:, None]
+    if form == "sde":
+        growth = _from_start(step_size * reference.log_norm).exp()
+        q = 0.5 * error * _from_start(step_size * rates.curvature * growth[:, :-1])
+        inside = torch.where(q < 1, 1.0 - q, 0.0)
+        d = torch.minimum(
+            error * growth / inside, error * from_start(step_size * rates.log_norm[1]).exp()
+        )
+        r = torch.where(q < 1, error * growth * q / inside, torch.inf)
+    else:
+        now, rest = reference.error, torch.zeros_like(reference.error)
+        ds, rs = [now], [rest]
+        for a, lipschitz, curvature in zip(
+            reference.step.unbind(1), rates.step, rates.curvature, strict=True
+        ):
+            bend = 0.5 * step_size * curvature * now**2
+            rest = torch.minimum(a * rest + bend, (lipschitz + a) * now + a * rest)
+            now = torch.minimum(a * now + bend, lipschitz * now)
+            ds.append(now)
+            rs.append(rest)
+        d, r = torch.stack(ds, dim=1), torch.stack(rs, dim=1)
+    return torch.minimum(d, reference.variation + r), r
+
+
+def linearised_mean_square(
+    rates: Rates, step_size: float, fourth: float, form: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Multiplicative noise (S18): ‖D − y‖₂ and ‖sup |D − y|‖₂, each `(N + 1,)`.
+
+    With m = δ_4 e^{∫λ_4} ≥ (E|D|⁴)^¼, R² solves (R²)′ = 2λR² + (H + βH̄)m²R + ¼H̄²m⁴; form "step":
+    R² ← a²R² + Δ((1 + Δα)H + βH̄)m²R + ¼m⁴(Δ²H² + ΔH̄²). The supremum is at most ∫(αR + ½Hm²) +
+    2(∫(βR + ½H̄m²)²)^½ by the triangle inequality and Doob.
+
+    Args:
+        rates: of all paths.
+        step_size: Δ.
+        fourth: δ_4 = (E|e|⁴)^¼.
+        form: "step" or "sde".
+    """
+    if form == "sde":
+        moment = fourth * from_start(step_size * rates.log_norm[2]).exp()
+    else:
+        step = rates.step.log() + 0.25 * variance_rate(rates, step_size).log1p()
+        moment = fourth * from_start(step).exp()
+    square, remainders = torch.zeros_like(moment[0]), [torch.zeros_like(moment[0])]
+    fine = 64 if form == "sde" else 1  # substeps in which the equation for R² is solved
+    dt = step_size / fine
+    for n in range(len(rates.drift)):
+        m, h, h_bar = moment[n] ** 2, rates.curvature[n], rates.noise_curvature[n]
+        grow, mixed = rates.step[n] ** 2, (1.0 + dt * rates.drift[n]) * h + rates.noise[n] * h_bar
+        if form == "sde":
+            m = torch.maximum(m, moment[n + 1] ** 2)
+            grow, mixed = (2.0 * rates.log_norm[1, n] * dt).exp(), h + rates.noise[n] * h_bar
+        own = 0.25 * m**2 * (dt**2 * h**2 + dt * h_bar**2)
+        for _ in range(fine):
+            square = grow * square + dt * mixed * m * square.sqrt() + own
+        remainders.append(square.sqrt())
+    remainder = torch.stack(remainders)
+    drift = from_start(step_size * (rates.drift * remainder[:-1] + _half(rates.curvature, moment)))
+    noise = rates.noise * remainder[:-1] + _half(rates.noise_curvature, moment)
+    return remainder, drift + 2.0 * from_start(step_size * noise**2).sqrt()
+
+
+def _half(curvature: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    return 0.5 * curvature * torch.maximum(moment[:-1], moment[1:]) ** 2
+
+
+def double_exponential(rates: Rates, step_size: float, delta: float) -> torch.Tensor:
+    """The paper's form as recalled, its unspecified constant set to 1: not a bound (S15, S18).
+
+    δ(J_0 + J_1) + δ²(e^{H_0(J_0 + J_1)} + e^{H_1(J_0 + J_1)}), J_0 = e^{∫α}, J_1 = e^{∫β}, with α
+    in place of the sum of the norms of its blocks, which is never smaller, and H, H̄ for H_0, H_1.
+    """
+    growth = from_start(step_size * rates.drift).exp() + from_start(step_size * rates.noise).exp()
+    bends = [
+        running_maximum(torch.cat((h[:1], h))) for h in (rates.curvature, rates.noise_curvature)
+    ]
+    return delta * growth + delta**2 * sum((h * growth).exp() for h in bends)
+
+
+def from_start(steps: torch.Tensor) -> torch.Tensor:
+    """Sums over the steps before each grid time: `(N,)` -> `(N + 1,)`, 0 first."""
+    return torch.cat((steps.new_zeros(1), steps.cumsum(0)))
+
+
+def _from_start(steps: torch.Tensor) -> torch.Tensor:
+    return torch.cat((steps.new_zeros(len(steps), 1), steps.cumsum(1)), dim=1)
+
+
+def running_maximum(values: torch.Tensor) -> torch.Tensor:
+    """Largest value so far, along the last dimension."""
+    return values.cummax(dim=-1).values

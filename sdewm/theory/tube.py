@@ -1,0 +1,178 @@
+"""Rates from Jacobians along a sampled tube: reference path, perturbed path, and between them.
+
+A supremum over samples is below the true one: these rates are estimates, never certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.func import jvp
+
+from sdewm.base.differences import check_derivatives
+from sdewm.base.taylor import Tensors, fuse, second_order
+from sdewm.sde.noise import GridNoise
+from sdewm.sde.rates import Rates, jacobian_rates
+from sdewm.sde.solve import solve_path
+from sdewm.sde.system import System
+from sdewm.theory.bounds import Reference
+from sdewm.theory.coupling import CoupledSystem
+from sdewm.theory.flow_variation import FlowVariation
+from sdewm.theory.iteration import LARGE, iterated_rates
+
+_BETWEEN = (0.0, 0.5, 1.0)  # where on the segment from X⁰ to X^e
+
+
+@dataclass(frozen=True)
+class Tube:
+    """Paths `(J, N + 1, D)` on one grid and one noise.
+
+    Attributes:
+        grid: times `(N + 1,)`.
+        reference: X⁰.
+        difference: D = X^e − X⁰.
+        first: y, the first variation along e.
+        second: w, the second.
+    """
+
+    grid: torch.Tensor
+    reference: torch.Tensor
+    difference: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+def sample_tube(
+    system: System, states: torch.Tensor, errors: torch.Tensor, noise: GridNoise
+) -> Tube:
+    """The paths from `states` and `states + errors`, each `(J, D)`, and the variations."""
+    grid = noise.grid(states.dtype, states.device)
+    times = grid.tolist()
+    with torch.no_grad():
+        pair = torch.cat((states, states + errors), dim=1)
+        x, shifted = solve_path(CoupledSystem(system), pair, noise, times=times).chunk(2, dim=2)
+        flow = FlowVariation(system, order=2)
+        path = solve_path(flow, flow.initial(states, errors), noise, times=times)
+        _, first, second = path.chunk(3, dim=2)
+    return Tube(grid, x, shifted - x, first, second)
+
+
+class Coefficients:
+    """Drift and diffusion of a system with their derivatives at many states at once.
+
+    Args:
+        system: D components.
+        t: a time at which the functions are recorded.
+        points: states `(S, D)` of the batch size that will be asked for.
+
+    Raises:
+        ValueError: automatic derivatives of the coefficients are wrong.
+    """
+
+    def __init__(self, system: System, t: torch.Tensor, points: torch.Tensor) -> None:
+        self.system = system
+        self.diagonal = system.noise_type == "diagonal"
+        self.both = fuse(self._both, (t, points))
+        check_derivatives("the coefficients (system.f, system.g)", partial(self.both, t), (points,))
+        _, noise = self.jacobians(t, points)
+        self.additive = noise is None
+
+    def _both(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
+        return self.system.f(t, y), self.system.g(t, y)
+
+    def jacobians(
+        self, t: torch.Tensor, points: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """A `(S, D, D)` and A_k `(S, M, D, D)`, rows ∇g_k `(S, D, D)` for diagonal noise.
+
+        One forward-mode derivative per component, for all states at once; None for A_k = 0.
+        """
+        columns, noise = [], []
+        for j in range(points.shape[1]):
+            tangent = torch.zeros_like(points)
+            tangent[:, j] = 1.0
+            drift, diffusion = jvp(partial(self._both, t), (points,), (tangent,))[1]
+            columns.append(drift)
+            noise.append(diffusion)
+        diffusion = torch.stack(noise, dim=-1)  # (S, D, D), or (S, D, M, D)
+        if not bool(diffusion.any()):
+            return torch.stack(columns, dim=2), None
+        return torch.stack(columns, dim=2), diffusion if self.diagonal else diffusion.transpose(
+            1, 2
+        )
+
+    def curvatures(
+        self, t: torch.Tensor, points: torch.Tensor, directions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """|D²f[u, u]| and (Σ_k |D²g_k[u, u]|²)^½ for unit directions u, each `(S,)`."""
+        zero = torch.zeros_like(points)
+        _, _, mixed = second_order(
+            partial(self.both, t), (points,), [(directions,)], {(0, 0): (zero,)}
+        )
+        drift, diffusion = mixed[0, 0]
+        return drift.norm(dim=1).detach(), diffusion.flatten(1).norm(dim=1).detach()
+
+
+def sampled_rates(
+    system: System, tube: Tube, step_size: float, blocks: Sequence[slice]
+) -> tuple[Rates, Reference]:
+    """The largest rates at each step over the tube, and the reference's own on each path.
+
+    The curvatures are those along D, the only direction in which S18 needs them.
+    """
+    paths, points, size = tube.reference.shape
+    steps = points - 1
+    evaluate = _evaluator(system, tube, step_size, blocks)
+    largest: list[dict[str, torch.Tensor]] = []
+    on_reference: list[dict[str, torch.Tensor]] = []
+    for n in range(steps):
+        x, d = tube.reference[:, n], tube.difference[:, n]
+        length = d.norm(dim=1, keepdim=True)
+        direction = torch.where(length > 0, d / length, size**-0.5)
+        segment = torch.cat([x + share * d for share in _BETWEEN])
+        rates = evaluate(tube.grid[n], segment, direction.repeat(len(_BETWEEN), 1))
+        on_reference.append({name: rates[name][..., :paths] for name in ("step",)})
+        on_reference[-1]["log_norm"] = rates["log_norm"][1, :paths]
+        largest.append({name: _largest(name, value) for name, value in rates.items()})
+    stacked = {
+        name: torch.stack([rates[name] for rates in largest], dim=name == "log_norm")
+        for name in largest[0]
+    }
+    own = {
+        name: torch.stack([rates[name] for rates in on_reference], dim=1)
+        for name in on_reference[0]
+    }
+    reference = Reference(
+        variation=tube.first.norm(dim=2), error=tube.first[:, 0].norm(dim=1), **own
+    )
+    return Rates(**stacked), reference
+
+
+def _largest(name: str, value: torch.Tensor) -> torch.Tensor:
+    if name == "log_norm":
+        return value.amax(dim=1)
+    return value.amin(dim=0) if name == "least_log_norm" else value.amax(dim=0)
+
+
+def _evaluator(
+    system: System, tube: Tube, step_size: float, blocks: Sequence[slice]
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]:
+    """(t, states, unit directions) -> rates per state, by LAPACK or for large D by iteration."""
+    first = torch.cat([tube.reference[:, 0]] * len(_BETWEEN))
+    coefficients = Coefficients(system, tube.grid[0], first)
+
+    def evaluate(
+        t: torch.Tensor, states: torch.Tensor, directions: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            if states.shape[1] > LARGE:
+                rates = iterated_rates(coefficients.both, t, states, step_size, blocks)
+            else:
+                rates = jacobian_rates(*coefficients.jacobians(t, states), step_size, blocks)
+        bends = coefficients.curvatures(t, states, directions)
+        return rates | dict(zip(("curvature", "noise_curvature"), bends, strict=True))
+
+    return evaluate
