@@ -3,6 +3,7 @@
 from sdewm.sde.examples.circle_diffusion import CircleDiffusion
 from sdewm.sde.examples.closed_loop import ClosedLoop
 from sdewm.sde.examples.counterexamples import CurvatureCounterexample, RegularityCounterexample
+from sdewm.sde.examples.cubic_flow import CubicFlow
 from sdewm.sde.examples.enumeration_world_model import EnumerationWorldModel
 from sdewm.sde.examples.geometric_brownian_motion import (
     GeometricBrownianMotion,
@@ -17,6 +18,7 @@ from sdewm.sde.examples.tanh_world_model import TanhWorldModel
 __all__ = [
     "CircleDiffusion",
     "ClosedLoop",
+    "CubicFlow",
     "CurvatureCounterexample",
     "EnumerationWorldModel",
     "GeometricBrownianMotion",
