@@ -9,6 +9,7 @@ The public surface of the theory half:
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.theory.expansion import expand as expand
 from sdewm.theory.perturbation import Perturbation as Perturbation
+from sdewm.theory.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict
 
 __version__ = "0.1.0"

@@ -29,17 +29,19 @@ TABLE = {
     "sde": Folder(
         1,
         "base",
-        "system rates world_model_sde examples noise solve compiled monte_carlo",
+        "system rates linear_moments world_model_sde examples noise solve compiled monte_carlo",
     ),
     "jacobian_penalty": Folder(1, "base"),
     "data": Folder(1, "base", "wrappers envs replay rollout"),
-    "plots": Folder(1, "base", "style figure_script expansion_plots bound_plots tables"),
+    "plots": Folder(
+        1, "base", "style figure_script expansion_plots value_plots bound_plots tables"
+    ),
     "theory": Folder(
         2,
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
-        "value_function flow_variation divergence value_expansion network_system recurrent_system "
-        "bounds iteration tube growth rollout_bounds",
+        "value_function flow_variation divergence value_sampling value_expansion network_system "
+        "recurrent_system bounds iteration tube growth grades rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"
