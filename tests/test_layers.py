@@ -34,7 +34,7 @@ TABLE = {
     "jacobian_penalty": Folder(1, "base"),
     "data": Folder(1, "base", "wrappers envs replay rollout"),
     "plots": Folder(
-        1, "base", "style figure_script expansion_plots value_plots bound_plots tables"
+        1, "base", "style figure_script expansion_plots value_plots growth_plots bound_plots tables"
     ),
     "theory": Folder(
         2,

@@ -31,6 +31,7 @@ class Rates:
         least_log_norm: ν ≤ λ_min(sym A), `(N,)`.
         radial: κ² ≥ Σ_k (vᵀA_k v)², `(N,)`.
         step: a² ≥ λ_max((I + ΔA)ᵀ(I + ΔA) + Δ Σ A_kᵀA_k), the mean-square rate of a step, `(N,)`.
+        fourth: a_4⁴ ≥ E|(I + ΔA + Σ A_k ΔB^k)v|⁴, the fourth-moment rate of a step, `(N,)`.
         blocks: S16's comparison matrix: μ(A_ii) on the diagonal, ‖A_ij‖ off it, `(N, b, b)`.
         step_blocks: ‖(I + ΔA)_ij‖, `(N, b, b)`.
         curvature: H ≥ |D²f[v, v]|, `(N,)`.
@@ -43,6 +44,7 @@ class Rates:
     least_log_norm: torch.Tensor
     radial: torch.Tensor
     step: torch.Tensor
+    fourth: torch.Tensor
     blocks: torch.Tensor
     step_blocks: torch.Tensor
     curvature: torch.Tensor
@@ -58,6 +60,10 @@ class Rates:
         return Rates(
             **{f.name: getattr(self, f.name).repeat(_per_step(f.name, steps)) for f in fields(self)}
         )
+
+    def to(self, like: torch.Tensor) -> Rates:
+        """The rates in the dtype and on the device of a tensor."""
+        return Rates(**{f.name: getattr(self, f.name).to(like) for f in fields(self)})
 
     def lowered(self, factor: float) -> Rates:
         """All rates scaled by a factor below 1: what a negative control tests bounds with.
@@ -162,23 +168,29 @@ def jacobian_rates(
     zero = drift.new_zeros(batch)
     symmetric = 0.5 * (drift + drift.mT)
     step_map = torch.eye(size, dtype=drift.dtype, device=drift.device) + step_size * drift
-    gram, radial, least = None, zero, zero
+    gram, radial, least, product = None, zero, zero, zero
     if noise is not None and bool(noise.any()):
         rows = noise if noise.dim() == 3 else noise.flatten(1, 2)
         gram = rows.mT @ rows  # Σ A_kᵀA_k
         radial, least = _radial(noise)
+        product = _product(step_map, noise)
     spectrum = torch.linalg.eigvalsh(symmetric)
     second = largest_eigenvalue(symmetric + 0.5 * gram) if gram is not None else spectrum[:, -1]
     square = step_map.mT @ step_map
     if gram is not None:
         square = square + step_size * gram
+    step_square = largest_eigenvalue(square).clamp_min(0)
+    beta_square = zero if gram is None else largest_eigenvalue(gram).clamp_min(0)
+    # E|Fv|⁴ = (E|Fv|²)² + 4Δ Σ ((I + ΔA)v · A_k v)² + at most 2Δ² (Σ|A_k v|²)²
+    fourth = step_square**2 + 4 * step_size * product + 2 * step_size**2 * beta_square**2
     return {
         "drift": largest_singular_value(drift),
-        "noise": zero if gram is None else largest_eigenvalue(gram).clamp_min(0).sqrt(),
+        "noise": beta_square.sqrt(),
         "log_norm": torch.stack((second - 0.5 * least, second, second + radial)),
         "least_log_norm": spectrum[:, 0],
         "radial": radial.sqrt(),
-        "step": largest_eigenvalue(square).clamp_min(0).sqrt(),
+        "step": step_square.sqrt(),
+        "fourth": fourth**0.25,
         "blocks": _block_norms(drift, blocks, logarithmic=True),
         "step_blocks": _block_norms(step_map, blocks, logarithmic=False),
         "curvature": zero,
@@ -196,6 +208,16 @@ def _radial(noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     low, high = spectrum[..., 0], spectrum[..., -1]
     definite = torch.maximum(low, -high).clamp_min(0)
     return torch.maximum(-low, high).square().sum(1), definite.square().sum(1)
+
+
+def _product(step_map: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Upper bound of Σ_k ((I + ΔA)v · A_k v)² over unit v, `(B,)`."""
+    if noise.dim() == 3:  # (I + ΔA)ᵀ e_k rᵀ has rank one
+        inner = (step_map * noise).sum(2).abs()
+        return (0.5 * (inner + step_map.norm(dim=2) * noise.norm(dim=2))).square().sum(1)
+    matrix = step_map.mT[:, None] @ noise
+    spectrum = torch.linalg.eigvalsh(0.5 * (matrix + matrix.mT))
+    return spectrum.abs().amax(dim=2).square().sum(1)
 
 
 def largest_eigenvalue(matrix: torch.Tensor) -> torch.Tensor:

@@ -113,14 +113,17 @@ def iterated_rates(
 
     drift = top(lambda v: pull_drift(push(v)[0])).clamp_min(0).sqrt()
     noise = zero if additive else top(noise_gram).clamp_min(0).sqrt()
-    second = top(symmetric)
+    second, step_rate = top(symmetric), top(square).clamp_min(0).sqrt()
+    # ((I + ΔA)v · A_k v)² sums to at most a² β²
+    fourth = step_rate**4 + 4 * step_size * (step_rate * noise) ** 2 + 2 * step_size**2 * noise**4
     rates = {
         "drift": drift,
         "noise": noise,
         "log_norm": torch.stack((second, second, second + noise**2)),
         "least_log_norm": -drift,
         "radial": noise,
-        "step": top(square).clamp_min(0).sqrt(),
+        "step": step_rate,
+        "fourth": fourth**0.25,
     }
     count = len(blocks)
     if count > _MOST_BLOCKS or not additive:

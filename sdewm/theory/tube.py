@@ -138,7 +138,7 @@ def sampled_rates(
         on_reference[-1]["log_norm"] = rates["log_norm"][1, :paths]
         largest.append({name: _largest(name, value) for name, value in rates.items()})
     stacked = {
-        name: torch.stack([rates[name] for rates in largest], dim=name == "log_norm")
+        name: torch.stack([rates[name] for rates in largest], dim=1 if name == "log_norm" else 0)
         for name in largest[0]
     }
     own = {

@@ -9,6 +9,7 @@ from sdewm.sde.examples.geometric_brownian_motion import (
     GeometricBrownianMotion,
     ScaledGeometricBrownianMotion,
 )
+from sdewm.sde.examples.linear_flow import LinearFlow
 from sdewm.sde.examples.linear_world_model import LinearWorldModel
 from sdewm.sde.examples.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from sdewm.sde.examples.pearson_diffusion import PearsonDiffusion
@@ -22,6 +23,7 @@ __all__ = [
     "CurvatureCounterexample",
     "EnumerationWorldModel",
     "GeometricBrownianMotion",
+    "LinearFlow",
     "LinearWorldModel",
     "OrnsteinUhlenbeck",
     "PearsonDiffusion",

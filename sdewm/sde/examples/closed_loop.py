@@ -97,6 +97,10 @@ class ClosedLoop:
         """The quadratic form x' W x / 2 (B,)."""
         return half_square(self.weight, y)
 
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The constant Jacobians: M (3, 3) and zeros (2, 3, 3)."""
+        return self.matrix, torch.zeros(2, 3, 3, dtype=torch.float64)
+
     def moment_system(self) -> MomentSystem:
         """The coefficients as polynomials."""
         nothing = torch.zeros_like(self.matrix).tolist()

@@ -78,6 +78,11 @@ class GeometricBrownianMotion:
         """The square x^2 (B,)."""
         return y[:, 0] ** 2
 
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The constant Jacobians: growth (1, 1) and volatility (1, 1, 1)."""
+        drift = torch.tensor([[self.growth]], dtype=torch.float64)
+        return drift, torch.tensor([[[self.volatility]]], dtype=torch.float64)
+
     def moment_system(self) -> MomentSystem:
         """The coefficients as polynomials."""
         return MomentSystem(

@@ -100,6 +100,11 @@ class LinearWorldModel:
         """The quadratic form x' W x / 2 (B,)."""
         return half_square(self.weight, y)
 
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The constant Jacobians: M (D, D) and zeros (M, D, D)."""
+        size, drivers = self.noise.shape
+        return self.matrix, torch.zeros(drivers, size, size, dtype=torch.float64)
+
     def moment_system(self) -> MomentSystem:
         """The coefficients as polynomials."""
         nothing = torch.zeros_like(self.matrix)

@@ -77,6 +77,11 @@ class OrnsteinUhlenbeck:
         """The square z^2 (B,)."""
         return y[:, 0] ** 2
 
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The constant Jacobians: -rate (1, 1) and 0 (1, 1, 1)."""
+        drift = torch.tensor([[-self.rate]], dtype=torch.float64)
+        return drift, torch.zeros(1, 1, 1, dtype=torch.float64)
+
     def moment_system(self) -> MomentSystem:
         """The coefficients as polynomials."""
         return MomentSystem(

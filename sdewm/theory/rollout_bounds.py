@@ -1,0 +1,288 @@
+"""Bounds on the divergence of two rollouts from different initial latents (S15–S18)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sdewm.base.checks import (
+    check_choice,
+    check_count,
+    check_device,
+    check_interval,
+)
+from sdewm.base.stats import Estimate
+from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.rates import (
+    CERTIFICATE,
+    ESTIMATE,
+    CertifiedSystem,
+    ConstantJacobians,
+    Rates,
+    block_slices,
+    exact_rates,
+    largest_eigenvalue,
+    largest_singular_value,
+)
+from sdewm.sde.solve import solve_path
+from sdewm.sde.system import System, check_system
+from sdewm.theory import bounds as formulas
+from sdewm.theory.bounds import FORMS, Reference
+from sdewm.theory.coupling import InitialError, draw_errors, initial_states
+from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.flow_variation import FlowVariation
+from sdewm.theory.grades import GradeBound, LinearisedBound, RolloutBounds, named_constants, widened
+from sdewm.theory.iteration import LARGE
+from sdewm.theory.tube import Coefficients, Tube, sample_tube, sampled_rates
+
+GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
+RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
+_JACOBIAN_PATHS = 256  # paths on which Jacobians are taken; where D > LARGE:
+_FEW_PATHS = 16
+_RANGE = 0.05  # relative error up to which the linearised prediction is said to hold
+
+
+def rollout_bounds(
+    system: System,
+    x0: torch.Tensor,
+    error: InitialError,
+    *,
+    t1: float,
+    steps: int,
+    grades: Sequence[str] | None = None,
+    paths: int = 1000,
+    seed: int = 0,
+    t0: float = 0.0,
+    form: str = "step",
+    kind: str | None = None,
+    blocks: Sequence[slice] | None = None,
+    device: torch.device | str | None = None,
+) -> RolloutBounds:
+    """Bounds on D_t = X_t(x0 + e) − X_t(x0), both along the same Brownian path.
+
+    Grades, from crude to fine, with δ_q = (E|e|^q)^(1/q):
+
+        gronwall     √3 δ_1 exp(3/2 ∫(Tα² + 4β²)) on E sup|D|, its square on E sup|D|²     (S15)
+        log_norm     δ_p^p e^{p∫λ_p} on E|D|^p; times R(½p²∫κ²) on E sup|D|^p              (S16)
+        block        U̇ = N U between the blocks of the state; additive noise only          (S16)
+        linearised   |y| plus a remainder linear in the curvature H                        (S18)
+        double_exponential   the paper's form as recalled, constant 1: for comparison only
+
+    The constants are proven where the system proves them (`jacobians()`: affine coefficients;
+    `certified_rates`: see sde.rates): the bound is then a certificate. Else they are suprema over
+    Jacobians at sampled states of the tube between both paths: an estimate.
+
+    Args:
+        system: D components, in the Itô reading.
+        x0: initial state `(D,)` or one per path `(paths, D)`.
+        error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
+            the Brownian paths.
+        t1: end time.
+        steps: number of steps of the scheme.
+        grades: which; default: all that apply to the system.
+        paths: sample paths of e, of y and of the tube.
+        seed: root seed.
+        t0: start time.
+        form: "step": bounds of the Euler–Maruyama scheme with these steps, whatever their size;
+            "sde": of the equation, which the scheme obeys as the step goes to 0.
+        kind: "certificate" refuses a system that proves nothing, "estimate" ignores its proofs;
+            default: the proofs where there are any.
+        blocks: slices of the state for "block"; default `system.blocks`, else the components.
+        device: where to compute; default the CPU.
+
+    Returns:
+        grade -> GradeBound with curves over the grid times t_0 … t_N.
+
+    Raises:
+        ValueError: names the argument, what was given and what is allowed.
+        FloatingPointError: trajectories leave the finite numbers.
+
+    >>> from sdewm.sde.examples import OrnsteinUhlenbeck
+    >>> e = torch.tensor([0.1], dtype=torch.float64)
+    >>> case = OrnsteinUhlenbeck()  # D = e (1 − 0.8 Δ)^n: every rate but Gronwall's is exact
+    >>> bounds = rollout_bounds(case, case.x0, e, t1=1.5, steps=15)
+    >>> for grade in ("gronwall", "log_norm", "linearised"):
+    ...     print(f"{grade:11} {bounds[grade].kind} {bounds[grade]['mean'].last.value:.6f}")
+    gronwall    certificate 1.155925
+    log_norm    certificate 0.028630
+    linearised  certificate 0.028630
+    """
+    check_choice("form", form, FORMS)
+    start, end = check_interval(t0, t1)
+    steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
+    if kind is not None:
+        check_choice("kind", kind, (CERTIFICATE, ESTIMATE))
+    wanted = [check_choice("grades", grade, GRADES) for grade in grades or GRADES]
+    states = initial_states(x0, paths).to(check_device(device), torch.float64)
+    errors = draw_errors(error, paths, states, seed)
+    drivers = check_system(system, states.new_tensor(start), states[:2])
+    problem = _Problem(
+        system=system,
+        states=states.expand(paths, -1),
+        errors=errors,
+        noise=GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed),
+        blocks=block_slices(system, blocks, states.shape[1]),
+        form=form,
+    )
+    return problem.solve(wanted, kind, explicit=grades is not None)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The checked arguments of `rollout_bounds`."""
+
+    system: System
+    states: torch.Tensor
+    errors: torch.Tensor
+    noise: GaussianNoise
+    blocks: list[slice]
+    form: str
+
+    @property
+    def step_size(self) -> float:
+        return self.noise.step_size
+
+    def solve(self, wanted: list[str], kind: str | None, explicit: bool) -> RolloutBounds:
+        proven = None if kind == ESTIMATE else self._proven_rates()
+        if kind == CERTIFICATE and proven is None:
+            raise ValueError(
+                f"kind='certificate': {type(self.system).__name__} proves no rates; give it "
+                "jacobians() (affine coefficients) or certified_rates(...), or use kind='estimate'."
+            )
+        tube = self._tube()
+        if proven is None:
+            rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
+        else:
+            rates, reference = proven, self._reference(tube)
+        if not rates.additive and "block" in wanted:
+            if explicit:
+                raise ValueError("grades contains 'block': it needs additive noise (S16).")
+            wanted = [grade for grade in wanted if grade != "block"]
+        if not math.isfinite(float(rates.step_blocks.sum())):
+            wanted = [grade for grade in wanted if grade != "block"]
+        certified = CERTIFICATE if proven is not None else ESTIMATE
+        return RolloutBounds(
+            {grade: self._bound(grade, rates, reference, tube, certified) for grade in wanted},
+            rates,
+            self.form,
+        )
+
+    def _proven_rates(self) -> Rates | None:
+        if isinstance(self.system, ConstantJacobians):
+            rates = exact_rates(self.system, self.step_size, self.blocks)
+        elif isinstance(self.system, CertifiedSystem):
+            both = torch.cat((self.states, self.states + self.errors))
+            box = both.amin(0), both.amax(0)
+            rates = self.system.certified_rates(*box, self.step_size, self.blocks)
+        else:
+            return None
+        return rates.to(self.states).repeated(self.noise.steps)
+
+    def _tube(self) -> Tube:
+        few = _FEW_PATHS if self.states.shape[1] > LARGE else _JACOBIAN_PATHS
+        return sample_tube(self.system, self.states[:few], self.errors[:few], self.noise)
+
+    def _reference(self, tube: Tube) -> Reference:
+        """‖I + ΔA‖ and μ(A) on the reference paths, by LAPACK, for bounds that are proven."""
+        coefficients = Coefficients(self.system, tube.grid[0], tube.reference[:, 0])
+        identity = torch.eye(self.states.shape[1], dtype=self.states.dtype).to(self.states.device)
+        steps, norms = [], []
+        for n in range(self.noise.steps):
+            drift = coefficients.jacobians(tube.grid[n], tube.reference[:, n])[0]
+            steps.append(largest_singular_value(identity + self.step_size * drift))
+            norms.append(largest_eigenvalue(0.5 * (drift + drift.mT)))
+        return Reference(
+            step=torch.stack(steps, dim=1),
+            log_norm=torch.stack(norms, dim=1),
+            variation=tube.first.norm(dim=2),
+            error=tube.first[:, 0].norm(dim=1),
+        )
+
+    def _bound(
+        self, grade: str, rates: Rates, reference: Reference, tube: Tube, kind: str
+    ) -> GradeBound:
+        constants = named_constants(rates)
+        if grade == "linearised":
+            return self._linearised(rates, reference, tube, kind, constants)
+        if grade == "block":
+            parts = torch.stack([self.errors[:, part].norm(dim=1) for part in self.blocks], dim=1)
+            norms = formulas.block(rates, self.step_size, parts, self.form)
+            return GradeBound(grade, kind, self._curves(norms), constants)
+        if grade == "double_exponential":
+            delta = self._moment(1)
+            values = formulas.double_exponential(rates, self.step_size, delta.value)
+            curve = self._curve(values, torch.zeros_like(values))
+            return GradeBound(grade, RECALLED, {"mean": curve, "sup": curve}, constants)
+        factors = {"gronwall": formulas.gronwall, "log_norm": formulas.log_norm}[grade](
+            rates, self.step_size, self.form
+        )
+        curves = {}
+        for name, factor in factors.items():
+            moment = self._moment(2 if name.endswith("square") else 1)
+            curves[name] = self._curve(factor * moment.value, factor * moment.standard_error)
+        return GradeBound(grade, kind, curves, constants)
+
+    def _linearised(
+        self, rates: Rates, reference: Reference, tube: Tube, kind: str, constants: dict[str, float]
+    ) -> LinearisedBound:
+        variation = self._first_variation()  # (paths, N + 1)
+        prediction = self._curves(variation)
+        flat = not bool(rates.curvature.any() or rates.noise_curvature.any())
+        if flat:  # D = y
+            curves, remainder = prediction, torch.zeros_like(variation[0])
+            rest = self._curve(remainder, remainder)
+        elif rates.additive:
+            norms, remainders = formulas.linearised(reference, rates, self.step_size, self.form)
+            curves, rest = self._curves(norms), self._curves(remainders)["mean"]
+        else:
+            fourth = self._moment(4).value ** 0.25
+            pair = formulas.linearised_mean_square(rates, self.step_size, fourth, self.form)
+            curves = widened(prediction, *(part.cpu().numpy() for part in pair))
+            rest = self._curve(pair[0], torch.zeros_like(pair[0]))
+        if self.form == "sde" and not flat:
+            kind = ESTIMATE  # the reference path is that of the scheme
+        return LinearisedBound(
+            "linearised", kind, curves, constants, prediction, rest, self._range(tube)
+        )
+
+    def _first_variation(self) -> torch.Tensor:
+        flow, rows = FlowVariation(self.system, order=1), []
+        size = self.states.shape[1]
+        tile = min(len(self.states), max(1, 2**24 // (size * (self.noise.steps + 1))))
+        times = self.noise.grid(torch.float64).tolist()
+        for first in range(0, len(self.states), tile):
+            part = slice(first, first + tile)
+            start = flow.initial(self.states[part], self.errors[part])
+            path = solve_path(flow, start, self.noise, times=times, first=first)
+            rows.append(path[..., size:].norm(dim=2))
+        return torch.cat(rows)
+
+    def _range(self, tube: Tube) -> float:
+        bend = 0.5 * tube.second.norm(dim=2).mean(0)
+        length = tube.first.norm(dim=2).mean(0)
+        share = float((bend / length)[length > 0].amax()) if bool((length > 0).any()) else 0.0
+        return _RANGE / share * self._moment(1).value if share > 0 else math.inf
+
+    def _moment(self, power: int) -> Estimate:
+        """E|e|^q over the paths; without error where e is one vector."""
+        values = self.errors.norm(dim=1) ** power
+        if bool((self.errors == self.errors[:1]).all()):
+            return Estimate(float(values[0]), 0.0)
+        return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
+
+    def _curve(self, values: torch.Tensor, errors: torch.Tensor) -> Curve:
+        times = self.noise.grid(torch.float64)
+        return Curve(times.numpy(), values.cpu().numpy(), errors.cpu().numpy())
+
+    def _curves(self, norms: torch.Tensor) -> dict[str, Curve]:
+        """The four curves of |D_n| `(P, N + 1)` given path by path."""
+        largest = formulas.running_maximum(norms)
+        kinds = (norms, norms**2, largest, largest**2)
+        spread = 1.0 / math.sqrt(len(norms))
+        return {
+            name: self._curve(value.mean(0), value.std(0) * spread)
+            for name, value in zip(NORMS, kinds, strict=True)
+        }
