@@ -20,15 +20,30 @@ FORMS = ("step", "sde")
 Factors = dict[str, torch.Tensor]
 
 
-def supremum_factor(exponent: torch.Tensor) -> torch.Tensor:
+def doob_factor(exponent: torch.Tensor) -> torch.Tensor:
     """R(K) = min_{r>1} r/(r − 1) · e^{(r − 1)K}, attained at r = ½(1 + √(1 + 4/K)); R(0) = 1 (S11).
 
-    >>> supremum_factor(torch.tensor([0.0, 0.32], dtype=torch.float64))
+    >>> doob_factor(torch.tensor([0.0, 0.32], dtype=torch.float64))
     tensor([1.0000, 2.6813], dtype=torch.float64)
     """
     k = exponent.clamp_min(1e-300)
     r = 0.5 * (1.0 + (1.0 + 4.0 / k).sqrt())
     return torch.where(exponent > 0, r / (r - 1.0) * ((r - 1.0) * k).exp(), 1.0)
+
+
+def supremum_factor(entropy: torch.Tensor) -> torch.Tensor:
+    """The root x ≥ 1 of x − 1 − log x = K: E sup M ≤ x for a martingale M ≥ 0 from 1 (S11).
+
+    K bounds its entropy E M log M; never above `doob_factor` at the same K.
+
+    >>> supremum_factor(torch.tensor([0.0, 0.32], dtype=torch.float64))
+    tensor([1.0000, 2.0261], dtype=torch.float64)
+    """
+    x = 1.0 + (2.0 * entropy).sqrt() + entropy  # right of the root, where Newton's steps stay
+    for _ in range(50):
+        x = x - (x - 1.0 - x.log() - entropy) * x / (x - 1.0).clamp_min(1e-8)
+        x = torch.where(entropy > 0, x.clamp_min(1.0), 1.0)
+    return x
 
 
 def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
@@ -51,12 +66,13 @@ def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
 
 
 def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) -> Factors:
-    """Logarithmic norms (S10, S11, S16): e^{p ∫ λ_p}, and for the supremum times R(½p² ∫ κ²).
+    """Logarithmic norms (S10, S11, S16).
 
-    Form "step": Π a² for the mean square, and for its supremum times that of a martingale M with
-    E M² ≤ Π(1 + k), see `variance_rate`. In both forms |D|^p over its rate of p-th moments is a
-    supermartingale, so that E sup|D|^q ≤ p/(p − q) · δ_q^q sup e^{q∫λ_p} for q < p by Doob's weak
-    inequality, however long the horizon; used for (q, p) = (1, 2), (1, 4), (2, 4).
+    Form "sde": e^{p ∫ λ_p}, and for the supremum times `supremum_factor` at ½p² ∫ κ². Form "step":
+    Π a² for the mean square, and for its supremum times `supremum_factor` at the sum of
+    `entropy_rate`. In both forms |D|^p over its rate of p-th moments is a supermartingale, so that
+    E sup|D|^q ≤ p/(p − q) · δ_q^q sup e^{q∫λ_p} for q < p by Doob's weak inequality, however long
+    the horizon; used for (q, p) = (1, 2), (1, 4), (2, 4).
 
     Args:
         rates: in the Euclidean norm, or in a metric.
@@ -74,8 +90,8 @@ def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) 
     else:
         square = from_start(2.0 * rates.step.log()).exp()
         fourth = from_start(rates.fourth.log()).exp()
-        spread = from_start(variance_rate(rates, step_size).log1p())
-        sup_square = running_maximum(square) * martingale_supremum(spread)
+        spread = from_start(entropy_rate(rates, step_size))
+        sup_square = running_maximum(square) * supremum_factor(spread)
         mean, sup = square.sqrt(), sup_square.sqrt()
     largest = running_maximum(fourth)
     sup = torch.minimum(sup, torch.minimum(2.0 * running_maximum(square.sqrt()), 4 / 3 * largest))
@@ -89,30 +105,21 @@ def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) 
     }
 
 
-def martingale_supremum(spread: torch.Tensor) -> torch.Tensor:
-    """A bound of E sup M for a martingale M ≥ 0 from 1 with E M² ≤ e^g, g = `spread` (S11).
+def entropy_rate(rates: Rates, step_size: float) -> torch.Tensor:
+    """What a step F = I + ΔA + Σ A_k ΔB^k adds to the entropy of |D|² over its mean, `(N,)` (S11).
 
-    By Doob in L^r and E M^r ≤ e^{(r−1)g} for 1 < r ≤ 2: 2e^{g/2} for g ≤ 2, else e·g. By Doob in L²
-    for M − 1: 1 + 2(e^g − 1)^½, which is 1 at g = 0.
-
-    >>> martingale_supremum(torch.tensor([0.0, 0.01, 1.0, 10.0], dtype=torch.float64))
-    tensor([ 1.0000,  1.2005,  3.2974, 27.1828], dtype=torch.float64)
+    With m = (I + ΔA)v, |m| ≥ s = 1 + Δν, and q ≥ Δ Σ|A_k v|²/E|Fv|²: at most 2q for Gaussian
+    increments (logarithmic Sobolev inequality), and at most log(1 + k) with k ≥ Var|Fv|²/(E|Fv|²)²,
+    k = min(4q − 2q², 4Δ(κ + Δαβ/s)² + 2Δ²β⁴/s⁴). Every rate used is convex (ν: concave) in the
+    Jacobians, so that their averages between two paths are covered.
     """
-    doob = torch.where(spread < 2, 2.0 * (0.5 * spread).exp(), math.e * spread)
-    return torch.minimum(doob, 1.0 + 2.0 * spread.expm1().sqrt())
-
-
-def variance_rate(rates: Rates, step_size: float) -> torch.Tensor:
-    """The k ≥ Var(|Fv|²)/(E|Fv|²)² for a step F = I + ΔA + Σ A_k ΔB^k and any unit v (S11).
-
-    With u = (I + ΔA)v the variance is at most 4Δ Σ(u·A_k v)² + 2Δ²(Σ|A_k v|²)², and k ≤ 2 always.
-    Every rate used is convex (ν: concave) in the Jacobians, so that averages of them are covered.
-    Shape `(N,)`.
-    """
-    radial = rates.radial + step_size * rates.drift * rates.noise
-    variance = 4.0 * step_size * radial**2 + 2.0 * step_size**2 * rates.noise**4
+    noise = step_size * rates.noise**2
     least = (1.0 + step_size * rates.least_log_norm).clamp_min(0.0)
-    return torch.where(variance > 0, (variance / least**4).clamp_max(2.0), 0.0)
+    share = torch.where(noise > 0, noise / (least**2 + noise), 0.0)
+    radial = rates.radial + step_size * rates.drift * rates.noise / least
+    variance = 4.0 * step_size * radial**2 + 2.0 * noise**2 / least**4
+    variance = torch.minimum(variance.nan_to_num(torch.inf), 4.0 * share - 2.0 * share**2)
+    return torch.minimum(variance.log1p(), 2.0 * share)
 
 
 def block(rates: Rates, step_size: float, start: torch.Tensor, form: str) -> torch.Tensor:
