@@ -7,6 +7,7 @@ The public surface of the theory half:
 """
 
 from sdewm.base.stats import Estimate as Estimate
+from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand
 from sdewm.theory.perturbation import Perturbation as Perturbation
 from sdewm.theory.value_expansion import value_expansion as value_expansion

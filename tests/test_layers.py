@@ -40,8 +40,8 @@ TABLE = {
         2,
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
-        "value_function flow_variation divergence value_sampling value_expansion network_system "
-        "recurrent_system bounds iteration tube growth grades rollout_bounds",
+        "value_function flow_variation value_sampling divergence value_expansion network_system "
+        "recurrent_system bounds iteration tube grades growth rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"
