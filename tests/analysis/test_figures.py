@@ -16,6 +16,7 @@ TINY = {
     "fig_remainder_order": ["--steps", "2"],
     "fig_term_decomposition": ["--steps", "2", "--paths", "200"],
     "fig_counterexamples": ["--steps", "2", "--paths", "200"],
+    "fig_value_expansion": ["--steps", "2", "--paths", "200"],
 }
 
 

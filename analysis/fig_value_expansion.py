@@ -1,0 +1,140 @@
+"""The bias of Q under a wrong initial state: measured, first and second order, and remainders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+import sdewm
+from sdewm.base.stats import Estimate
+from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.plots.value_plots import value_expansion
+from sdewm.sde import examples
+from sdewm.theory.value_expansion import ValueExpansion, ValueRow
+
+DEFAULTS = {"system": "CubicFlow", "paths": 8_000, "steps": 16}
+BESIDE = ("TanhWorldModel", "CubicFlow")  # the first that is not the system chosen is drawn beside
+SIZES = [round(size, 3) for size in np.linspace(-0.6, 0.6, 13).tolist()]
+SCALES = [0.2, 0.1, 0.05, 0.025]
+RARE = [0.08, 0.02, 0.005, 0.00125]
+ROUNDING = 1e-14  # remainders below this, relative to 1 + |value|, are not drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, compare, draw."""
+    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
+    rows: list[dict[str, Any]] = []
+    remainders: list[dict[str, Any]] = []
+    compared = next(name for name in BESIDE if name != options.system)
+    for panel, name, case in (
+        ("own", options.system, options.case),
+        ("compared", compared, getattr(examples, compared)()),
+    ):
+        result = _expand(options, case)
+        measured = result.measure([*SIZES, *SCALES, *RARE])
+        rows += _bias(panel, result, measured[: len(SIZES)])
+        remainders += _orders(name, result, measured[len(SIZES) : -len(RARE)])
+        if panel == "own":
+            for text, some, order in (
+                (r"$e=\delta e_1$", measured[-len(RARE) :], 3),
+                (r"$e=e_1$ with probability $\delta$, else 0", result.measure(RARE, "rare"), 1),
+            ):
+                kept = [(row.scale, row.absolute_remainder) for row in some]
+                remainders += _remainders("laws", text, result, kept, order)
+    titles = {
+        "own": options.system,
+        "compared": compared,
+        "orders": r"remainder for $e=\delta e_1$",
+        "laws": rf"{options.system}: prediction $\delta C_1+\delta^2C_2$ for two laws",
+    }
+    rows += remainders
+    write_figure(value_expansion(rows, titles), rows, options, "fig_value_expansion")
+
+
+def _expand(options: Any, case: Any) -> ValueExpansion:
+    """With e = e_1 = (v + ξ/2)/c: v of equal components, |v| = 1, ξ normal, E|e_1| = 1."""
+    size = case.x0.shape[-1]
+    generator = torch.Generator().manual_seed(options.seed)
+    normal = torch.randn(options.paths, size, dtype=torch.float64, generator=generator)
+    error = (1.0 + 0.5 * normal) / size**0.5
+    return sdewm.value_expansion(
+        case,
+        case.loss,
+        case.x0,
+        error / error.norm(dim=1).mean(),
+        t1=case.t1,
+        steps=options.steps,
+        paths=options.paths,
+        seed=options.seed,
+        device=options.device,
+    )
+
+
+def _bias(panel: str, result: ValueExpansion, measured: list[ValueRow]) -> list[dict[str, Any]]:
+    rows = [_row(panel, "measured", row.scale, row.measured) for row in measured]
+    first, second = result.terms["first"].value, result.terms["second"].value
+    for series, curvature in (("first", 0.0), ("second", second)):
+        for size in np.linspace(SIZES[0], SIZES[-1], 49).round(6).tolist():
+            value = size * first + size**2 * curvature
+            rows.append(_row(panel, series, size, Estimate(value, 0.0)))
+    return rows
+
+
+def _orders(name: str, result: ValueExpansion, measured: list[ValueRow]) -> list[dict[str, Any]]:
+    """Both orders kept: the mean absolute remainder; the second dropped: the mean remainder."""
+    kept = [(row.scale, row.absolute_remainder) for row in measured]
+    second = result.terms["second"].value
+    lost = [
+        (
+            row.scale,
+            Estimate(row.remainder.value + row.scale**2 * second, row.remainder.standard_error),
+        )
+        for row in measured
+    ]
+    rows = _remainders("orders", f"{name}, E|remainder|", result, kept, 3)
+    return rows + _remainders("orders", f"{name}, first order only, |mean|", result, lost, 2)
+
+
+def _remainders(
+    panel: str,
+    series: str,
+    result: ValueExpansion,
+    remainders: list[tuple[float, Estimate]],
+    reference: int,
+) -> list[dict[str, Any]]:
+    """One row per remainder; none where they are rounding errors, as for a linear system."""
+    sizes, values = zip(*((size, abs(rest.value)) for size, rest in remainders), strict=True)
+    if min(values) <= ROUNDING * (1.0 + abs(result.terms["value"].value)):
+        return []
+    slope = float(np.polyfit(np.log(sizes[-3:]), np.log(values[-3:]), 1)[0])
+    return [
+        _row(panel, series, size, Estimate(abs(rest.value), rest.standard_error), slope, reference)
+        for size, rest in remainders
+    ]
+
+
+def _row(
+    panel: str,
+    series: str,
+    size: float,
+    estimate: Estimate,
+    slope: float = math.nan,
+    reference: int = 0,
+) -> dict[str, Any]:
+    return {
+        "panel": panel,
+        "series": series,
+        "size": size,
+        "value": estimate.value,
+        "standard_error": estimate.standard_error,
+        "slope": slope,
+        "reference": reference,
+    }
+
+
+if __name__ == "__main__":
+    main()
