@@ -41,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if panel == "own":
             for text, some, order in (
                 (r"$e=\delta e_1$", measured[-len(RARE) :], 3),
-                (r"$e=e_1$ with probability $\delta$, else 0", result.measure(RARE, "rare"), 1),
+                (r"$e_1$ with probability $\delta$, else 0", result.measure(RARE, "rare"), 1),
             ):
                 kept = [(row.scale, row.absolute_remainder) for row in some]
                 remainders += _remainders("laws", text, result, kept, order)
     titles = {
         "own": options.system,
         "compared": compared,
-        "orders": r"remainder for $e=\delta e_1$",
-        "laws": rf"{options.system}: prediction $\delta C_1+\delta^2C_2$ for two laws",
+        "orders": r"remainders for $e=\delta e_1$",
+        "laws": rf"{options.system}: two laws of mean size $\delta$",
     }
     rows += remainders
     write_figure(value_expansion(rows, titles), rows, options, "fig_value_expansion")
@@ -96,7 +96,7 @@ def _orders(name: str, result: ValueExpansion, measured: list[ValueRow]) -> list
         for row in measured
     ]
     rows = _remainders("orders", f"{name}, E|remainder|", result, kept, 3)
-    return rows + _remainders("orders", f"{name}, first order only, |mean|", result, lost, 2)
+    return rows + _remainders("orders", f"{name}, first order, |mean|", result, lost, 2)
 
 
 def _remainders(

@@ -108,9 +108,8 @@ def _remainders(axes: Axes, series: dict[str, dict[str, np.ndarray]]) -> None:
         axes.set(xscale="log", yscale="log")
         axes.set_xlim(right=largest * (largest / smallest) ** 0.25)  # room for the orders
         _name_sizes(axes, [float(size) for data in series.values() for size in data["size"]])
-        axes.legend(
-            list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0, -0.16)
-        )
+        place = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.16), "handletextpad": 0.2}
+        axes.legend(list(handles.values()), list(handles), **place)
     else:
         axes.text(0.5, 0.5, "zero to rounding", ha="center", transform=axes.transAxes)
 
