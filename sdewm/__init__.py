@@ -3,10 +3,13 @@
 The public surface of the theory half:
 
     Perturbation   an error drift and an error diffusion added to a system
+    certify        proven Lipschitz constants, curvatures and logarithmic norms of networks
     expand         the small-noise expansion of the expected loss, term by term
 """
 
 from sdewm.base.stats import Estimate as Estimate
+from sdewm.certificates.certificate import Certificate as Certificate
+from sdewm.certificates.certificate import certify as certify
 from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand
 from sdewm.theory.perturbation import Perturbation as Perturbation

@@ -25,7 +25,11 @@ class Folder:
 
 TABLE = {
     "base": Folder(0, "", "checks taylor differences compiling stats progress records"),
-    "certificates": Folder(1, "base", "interval activations norms layers attack certificate"),
+    "certificates": Folder(
+        1,
+        "base",
+        "interval activations norms enclosure normalisation layers recurrent attack certificate",
+    ),
     "sde": Folder(
         1,
         "base",
@@ -41,7 +45,8 @@ TABLE = {
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
         "value_function flow_variation value_sampling divergence value_expansion network_system "
-        "recurrent_system bounds iteration tube grades growth rollout_bounds",
+        "recurrent_system bounds iteration tube grades growth_rates growth_bounds growth "
+        "rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"

@@ -1,0 +1,252 @@
+"""`certify`: proven Lipschitz constants, curvatures and logarithmic norms of networks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from sdewm.certificates.attack import LowerBounds, Target, search
+from sdewm.certificates.enclosure import Enclosure, log_norm_2, log_norm_inf, norm_2
+from sdewm.certificates.interval import Interval
+from sdewm.certificates.layers import Chain, read
+from sdewm.certificates.recurrent import GatedRecurrentUnit
+
+Box = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PartConstants:
+    """Proven constants of one block of a Jacobian; logarithmic norms of square blocks only."""
+
+    lipschitz_2: float
+    lipschitz_inf: float
+    log_norm_2: float | None = None
+    log_norm_inf: float | None = None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Proven upper bounds for a map f: Rⁿ -> Rᵐ over a region.
+
+    Attributes:
+        lipschitz_2: >= sup |Df(x)|₂, spectral norm.
+        lipschitz_inf: >= sup |Df(x)|_∞, largest row sum of absolute values.
+        curvature_2: >= sup |D²f(x)[v, v]|₂ / |v|₂² (no factor 1/2); ∞ where φ' has a kink.
+        curvature_inf: >= sup |D²f(x)[v, v]|_∞ / |v|_∞².
+        log_norm_2: >= sup λ_max(sym Df(x)); None unless n = m.
+        log_norm_inf: >= sup max_i (∂_i f_i + Σ_{j≠i} |∂_j f_i|); None unless n = m.
+        jacobian: (lower, upper), each (m, n), around every Df(x); None without a region.
+        output: (lower, upper), each (m,), around every f(x); None without a region.
+        region: (low, high), each (n,); None for all of Rⁿ (for a GRU: |h|_∞ <= 1, any input).
+        parts: of a GRU, the constants of the blocks "input" and "hidden" of Df; else empty.
+
+    For a residual drift b(x) = (f(x) − x)/τ the logarithmic norm is (log_norm − 1)/τ exactly.
+    """
+
+    lipschitz_2: float
+    lipschitz_inf: float
+    curvature_2: float
+    curvature_inf: float
+    log_norm_2: float | None
+    log_norm_inf: float | None
+    jacobian: Box | None
+    output: Box | None
+    region: Box | None
+    parts: dict[str, PartConstants] = field(default_factory=dict)
+    target: Target | None = field(default=None, repr=False, compare=False)
+
+    def attack(self, seed: int = 0, starts: int = 32, steps: int = 60) -> LowerBounds:
+        """Lower bounds of the same suprema, by sampling and gradient ascent.
+
+        See `attack.search`; equal arguments give equal numbers.
+        """
+        assert self.target is not None
+        return search(self.target, seed, starts, steps)
+
+    @cached_property
+    def lower(self) -> LowerBounds:
+        """`attack()` with its defaults, run once."""
+        return self.attack()
+
+    def __str__(self) -> str:
+        lines = ["constant         proven upper   attacked lower   ratio"]
+        for name in LowerBounds.__dataclass_fields__:
+            upper, lower = getattr(self, name), getattr(self.lower, name)
+            if upper is None or lower is None:
+                continue
+            ratio = upper / lower if lower > 0 and math.isfinite(upper) else math.nan
+            shown = f"{ratio:8.4g}" if math.isfinite(ratio) else "       –"
+            lines.append(f"{name:14}  {upper:13.6g}    {lower:13.6g} {shown}".rstrip())
+        return "\n".join(lines)
+
+
+def certify(module: nn.Module, region: Box | None = None) -> Certificate:
+    """Prove constants of a network over a box or over the whole space.
+
+    Every number is an upper bound in floating point: intervals are rounded outwards, products of
+    matrices carry a bound of their rounding errors, and spectral norms and largest eigenvalues are
+    proven by a Cholesky factorisation rather than believed (`norms`). For each constant the least
+    of several bounds is kept:
+
+    - products over the layers: Lip <= Π |W_i| sup|φ'_i| and H(f∘g) <= H(f) Lip(g)² + Lip(f) H(g),
+      with the ranges of φ' and φ'' where the layer takes its values;
+    - the interval Jacobian;
+    - a ball in the 2-norm: for V D W, D diagonal in c ± r, every Df is V c W + (V r^½) R (r^½ W)
+      with |R| <= 1, so that |Df| and λ_max(sym Df) are below those of V c W plus |V r^½| |r^½ W|,
+      or, for small sizes, below min_T λ_max(sym V c W + (V r T⁻¹ Vᵀ + Wᵀ r T W)/2);
+    - with a region, also the bounds for the whole space, which hold in it.
+
+    Supported are Linear, Tanh, Sigmoid, Softplus, SiLU, GELU (both forms), ELU, ReLU, Identity,
+    LayerNorm, RMSNorm (last dimension), Sequential and `Residual` of these, in any mode and dtype
+    (parameters are read exactly into float64, in which f is meant), and GRUCell by itself. ELU and
+    ReLU are not C²: their curvature is ∞ unless the region keeps off the kink. A GRU cell is the
+    map of the concatenated (input, hidden) to the next hidden state, with |hidden|_∞ <= 1 always,
+    which the cell preserves; `parts` holds the two blocks of its Jacobian (formulas: `recurrent`).
+    Certificates through LayerNorm and RMSNorm are loose (`normalisation`).
+
+    Args:
+        module: the network.
+        region: (low, high), tensors (n,) with low <= high, infinite ends allowed; None for Rⁿ.
+
+    Raises:
+        ValueError: if a module is not supported (the message names it and what is), a parameter is
+            not finite, or the region does not fit; for a GRU, if its hidden part misses [−1, 1].
+
+    Source: theorems S9 to S18 of the checked theory take these constants.
+
+    >>> from torch import nn
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+    >>> for weight in network.parameters():
+    ...     weight.data = torch.randn(weight.shape, generator=generator) / 2
+    >>> print(certify(network))
+    constant         proven upper   attacked lower   ratio
+    lipschitz_2          0.996346         0.639573    1.558
+    lipschitz_inf         1.38572         0.884619    1.566
+    curvature_2          0.850936         0.350162     2.43
+    curvature_inf        0.949844         0.545713    1.741
+    log_norm_2            0.51139         0.342552    1.493
+    >>> box = torch.full((2,), 0.1)
+    >>> certify(network, (-box, box)).lipschitz_2
+    0.6
+    """
+    if type(module) is nn.GRUCell:
+        return _certify_recurrent(module, region)
+    network = Chain(read(module))
+    size = network.size
+    box = _check_region(region, size)
+    whole = Interval.everything(len(box.lower))
+    enclosures = [network.enclose(one) for one in _distinct(whole, box, region)]
+    target = Target(network, box.lower, box.upper, _square(enclosures[0]))
+    return _certificate(enclosures, region and (box.lower, box.upper), target, {})
+
+
+def _certify_recurrent(module: nn.GRUCell, region: Box | None) -> Certificate:
+    cell = GatedRecurrentUnit.of(module)
+    one = torch.ones(cell.hidden, dtype=torch.float64)
+    far = torch.full((cell.inputs,), torch.inf, dtype=torch.float64)
+    whole = Interval(torch.cat([-far, -one]), torch.cat([far, one]))
+    box = whole
+    if region is not None:
+        box = _check_region(region, cell.size).meet(whole)
+        if bool((box.lower > box.upper).any()):
+            raise ValueError(
+                "region: its last hidden_size entries, the state h, lie outside [-1, 1]; a GRU "
+                "cell keeps |h| <= 1 and is certified there only."
+            )
+    boxes = _distinct(whole, box, region)
+    columns = {"input": slice(0, cell.inputs), "hidden": slice(cell.inputs, None)}
+    parts = {
+        name: _part([cell.on_columns(one, which) for one in boxes])
+        for name, which in columns.items()
+    }
+    target = Target(cell, box.lower, box.upper, False)
+    enclosures = [cell.enclose(one) for one in boxes]
+    return _certificate(enclosures, region and (box.lower, box.upper), target, parts)
+
+
+def _distinct(whole: Interval, box: Interval, region: Box | None) -> list[Interval]:
+    """The boxes to certify over: with a region the whole space, too, as its bounds hold there."""
+    return [whole] if region is None else [whole, box]
+
+
+def _square(enclosure: Enclosure) -> bool:
+    rows, columns = enclosure.magnitude.shape
+    return rows == columns
+
+
+def _constants(enclosure: Enclosure) -> dict[str, Any]:
+    square = _square(enclosure)
+    steepest, rows = enclosure.lipschitz_2, enclosure.lipschitz_inf
+    steepest = norm_2(enclosure.ball, steepest)
+    return {
+        "lipschitz_2": steepest,
+        "lipschitz_inf": rows,
+        "curvature_2": enclosure.curvature_2,
+        "curvature_inf": enclosure.curvature_inf,
+        "log_norm_2": log_norm_2(enclosure.ball, enclosure.jacobian, steepest) if square else None,
+        "log_norm_inf": log_norm_inf(enclosure.jacobian, rows) if square else None,
+    }
+
+
+def _least(enclosures: list[Enclosure]) -> dict[str, Any]:
+    """Each constant from the enclosure that gives the least."""
+    found = [_constants(enclosure) for enclosure in enclosures]
+
+    def least(name: str) -> float | None:
+        values = [value for one in found if (value := one[name]) is not None]
+        return min(values, default=None)
+
+    return {name: least(name) for name in found[0]}
+
+
+def _part(blocks: list[Enclosure]) -> PartConstants:
+    constants = _least(blocks)
+    return PartConstants(**{name: constants[name] for name in PartConstants.__dataclass_fields__})
+
+
+def _certificate(
+    enclosures: list[Enclosure],
+    region: Box | None,
+    target: Target,
+    parts: dict[str, PartConstants],
+) -> Certificate:
+    last = enclosures[-1]
+    jacobian, output = last.jacobian, last.output
+    return Certificate(
+        **_least(enclosures),
+        jacobian=None if region is None else (jacobian.lower, jacobian.upper),
+        output=None if region is None else (output.lower, output.upper),
+        region=region,
+        parts=parts,
+        target=target,
+    )
+
+
+def _check_region(region: Box | None, size: int | None) -> Interval:
+    if region is None:
+        if size is None:
+            raise ValueError(
+                "region=None: the module does not say its number of inputs; give (low, high)."
+            )
+        return Interval.everything(size)
+    if not (isinstance(region, (tuple, list)) and len(region) == 2):
+        raise ValueError(f"region={region!r}: expected a pair (low, high) of tensors (n,).")
+    shape = "(n,)" if size is None else f"({size},)"
+    ends = []
+    for name, end in zip(("low", "high"), region, strict=True):
+        if not isinstance(end, torch.Tensor) or end.ndim != 1 or len(end) != (size or len(end)):
+            given = tuple(end.shape) if isinstance(end, torch.Tensor) else type(end).__name__
+            raise ValueError(f"region: {name} is {given}; expected a tensor {shape}.")
+        ends.append(end.detach().to("cpu", torch.float64))
+    low, high = ends
+    if len(low) != len(high) or not bool((low <= high).all()):
+        raise ValueError("region: expected low <= high in every entry and no nan.")
+    if bool((low == torch.inf).any() | (high == -torch.inf).any()):
+        raise ValueError("region: expected low < inf and high > -inf.")
+    return Interval(low, high)

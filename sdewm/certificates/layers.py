@@ -1,0 +1,251 @@
+"""The modules that can be certified, read into float64 layers with values and enclosures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from sdewm.certificates import activations
+from sdewm.certificates.activations import Activation
+from sdewm.certificates.enclosure import (
+    Enclosure,
+    after,
+    after_elementwise,
+    after_linear,
+    identity_on,
+    plus_identity,
+)
+from sdewm.certificates.interval import Interval, image, product
+from sdewm.certificates.normalisation import Normalisation
+from sdewm.certificates.norms import row_sums, spectral_norm
+
+
+class Residual(nn.Module):
+    """The map x -> x + inner(x).
+
+    Args:
+        inner: a module from Rⁿ to Rⁿ.
+
+    >>> double = Residual(torch.nn.Identity())
+    >>> double(torch.tensor([1.5]))
+    tensor([3.])
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        """Keep the module."""
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Values of the same shape as x."""
+        return x + self.inner(x)
+
+
+class Layer(Protocol):
+    """A map of vectors; `size` is the only number of inputs it takes, None if it takes any."""
+
+    @property
+    def size(self) -> int | None:
+        """Number of inputs."""
+        ...
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Values (B, m) at points (B, n), float64, in elementary operations."""
+        ...
+
+    def values(self, box: Interval) -> Interval:
+        """An interval around the values over a box (n,)."""
+        ...
+
+    def enclose(self, box: Interval) -> Enclosure:
+        """What is proven over a box (n,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x -> W x + b."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        """Columns of W."""
+        return self.weight.shape[1]
+
+    @cached_property
+    def norms(self) -> tuple[float, float]:
+        """Upper bounds of |W|₂ and |W|_∞."""
+        return spectral_norm(self.weight), float(row_sums(self.weight).max())
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Values."""
+        return x @ self.weight.T + self.bias
+
+    def values(self, box: Interval) -> Interval:
+        """W box + b."""
+        return image(self.weight, box).plus(Interval.of(self.bias))
+
+    def enclose(self, box: Interval) -> Enclosure:
+        """The same over every box."""
+        return self.after(identity_on(box), box)
+
+    def after(self, inner: Enclosure, box: Interval) -> Enclosure:
+        """The enclosure of this map after another one with values in the box."""
+        return after_linear(self.weight, self.norms, inner, self.values(box))
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """x -> φ(x), entry by entry."""
+
+    activation: Activation
+    size = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Values."""
+        return self.activation.value(x)
+
+    def values(self, box: Interval) -> Interval:
+        """Exact up to a margin."""
+        return self.activation.value_range(box)
+
+    def enclose(self, box: Interval) -> Enclosure:
+        """From the ranges of φ' and φ''."""
+        return self.after(identity_on(box), box)
+
+    def after(self, inner: Enclosure, box: Interval) -> Enclosure:
+        """The enclosure of this map after another one with values in the box."""
+        slope, bend = self.activation.slope_range(box), self.activation.bend_bound(box)
+        return after_elementwise(slope, bend, inner, self.values(box))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers one after the other, with x added at the end where it is `residual`."""
+
+    layers: tuple[Layer, ...]
+    residual: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """Inputs of the first layer that has a size (the ones before it keep the number)."""
+        return next((layer.size for layer in self.layers if layer.size is not None), None)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Values."""
+        result = x
+        for layer in self.layers:
+            result = layer(result)
+        return x + result if self.residual else result
+
+    def values(self, box: Interval) -> Interval:
+        """Layer by layer."""
+        result = box
+        for layer in self.layers:
+            result = layer.values(result)
+        return box.plus(result) if self.residual else result
+
+    def enclose(self, box: Interval) -> Enclosure:
+        """Layer by layer; values also by the mean value form f(c) + Df(box)(box − c)."""
+        found = identity_on(box)
+        bounded = box.finite
+        centre = box.midpoint if bounded else box.lower
+        point, offset = Interval.of(centre), box.minus(Interval.of(centre))
+        here = box
+        for layer in self.layers:
+            if isinstance(layer, (Linear, Elementwise)):
+                found = layer.after(found, here)
+            else:
+                found = after(layer.enclose(here), found)
+            here = found.output
+            if bounded:
+                point = layer.values(point)
+                here = here.meet(mean_value(point, found.jacobian, offset))
+        if not self.residual:
+            return found.with_output(here)
+        whole = plus_identity(found, box.plus(here))
+        if not bounded:
+            return whole
+        point = point.plus(Interval.of(centre))
+        return whole.with_output(whole.output.meet(mean_value(point, whole.jacobian, offset)))
+
+
+def mean_value(point: Interval, jacobian: Interval, offset: Interval) -> Interval:
+    """f(c) + Df(box)(box − c)."""
+    return point.plus(product(jacobian, offset[:, None])[:, 0])
+
+
+ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
+    nn.Tanh: lambda module: activations.TANH,
+    nn.Sigmoid: lambda module: activations.SIGMOID,
+    nn.SiLU: lambda module: activations.SILU,
+    nn.ReLU: lambda module: activations.RELU,
+    nn.GELU: lambda module: (
+        activations.GELU if module.approximate == "none" else activations.GELU_TANH
+    ),
+    nn.Softplus: lambda module: activations.softplus(module.beta, module.threshold),
+    nn.ELU: lambda module: activations.elu(module.alpha),
+}
+SUPPORTED = (
+    "Linear, Tanh, Sigmoid, Softplus, SiLU, GELU, ELU, ReLU, Identity, LayerNorm, RMSNorm, "
+    "Sequential and Residual of these, GRUCell (by itself)"
+)
+
+
+def exact(values: torch.Tensor | None, like: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
+    """A parameter in float64 on the CPU, without loss; `fill` where there is none."""
+    if values is None:
+        return torch.full(like.shape, fill, dtype=torch.float64)
+    return values.detach().to("cpu", torch.float64).clone()
+
+
+def read(module: nn.Module) -> tuple[Layer, ...]:
+    """The layers of a module.
+
+    Raises:
+        ValueError: if the module, or one in it, is not supported, or holds a number that is not
+            finite.
+    """
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"parameter {name} of {type(module).__name__} is not finite.")
+    kind = type(module)  # a subclass may compute something else
+    if kind in ACTIVATIONS:
+        return (Elementwise(ACTIVATIONS[kind](module)),)
+    if isinstance(module, nn.Sequential) and kind is nn.Sequential:
+        return tuple(layer for child in module for layer in read(child))
+    if isinstance(module, Residual) and kind is Residual:
+        return (Chain(read(module.inner), residual=True),)
+    if isinstance(module, nn.Linear) and kind is nn.Linear:
+        weight = exact(module.weight, module.weight)
+        return (Linear(weight, exact(module.bias, weight[:, 0])),)
+    if kind is nn.Identity:
+        return ()
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and kind in (nn.LayerNorm, nn.RMSNorm):
+        return (_read_normalisation(module),)
+    raise ValueError(
+        f"module={kind.__name__} is not supported; supported are {SUPPORTED}. "
+        + ("Take it out: it is the identity in eval mode." if "Dropout" in kind.__name__ else "")
+    )
+
+
+def _read_normalisation(module: nn.LayerNorm | nn.RMSNorm) -> Normalisation:
+    name, shape = type(module).__name__, tuple(module.normalized_shape)
+    if len(shape) != 1:
+        raise ValueError(f"{name} over {shape}: only the last dimension of vectors is supported.")
+    dtype = torch.get_default_dtype() if module.weight is None else module.weight.dtype
+    floor = torch.finfo(dtype).eps if module.eps is None else module.eps
+    if not (0.0 < floor < math.inf):
+        raise ValueError(f"{name} with eps={floor}: expected a positive number.")
+    like = torch.zeros(shape, dtype=torch.float64)
+    bias = module.bias if isinstance(module, nn.LayerNorm) else None
+    centred = isinstance(module, nn.LayerNorm)
+    return Normalisation(exact(module.weight, like, 1.0), exact(bias, like), floor, centred)

@@ -1,0 +1,286 @@
+r"""The gated recurrent unit of torch as a map of (x, h), with proven constants.
+
+    r = σ(a_r),  z = σ(a_z),  q = U_n h + b_hn,  n = tanh(p),  p = a_n + r ⊙ q,
+    f = n + z ⊙ (h − n) = (1 − z) ⊙ n + z ⊙ h,
+
+a_r, a_z, a_n affine: Da_r = [W_r U_r], Da_z = [W_z U_z], Da_n = [W_n 0], Dq = [0 U_n]. f is a
+convex combination of n and h, so |h|_∞ <= 1 stays true for ever; nothing else is certified.
+
+First derivative, with diagonal matrices (…) whose ranges follow from the box,
+
+    Df = (1 − z) G + z [0 I] + ((h − n) z') Da_z,   G = n' (Da_n + r Dq + q r' Da_r),
+
+|(1 − z) G + z [0 I]|₂ <= max √((1 − z)² + z²) √(|G|₂² + 1) because (1 − z, z) acts on the stacked
+matrices, and row by row in the ∞-norm. Globally n' <= 1, r' and z' <= 1/4, |h − n| <= 2, and |q| <=
+c̄ = max_i (Σ_j |U_n,ij| + |b_hn,i|) give, for the block of h,
+
+    √(1 + (|U_n| + c̄/4 |U_r|)²) + |U_z|/2,   and   |W_z|/2 + |W_n| + c̄/4 |W_r|   for that of x.
+
+Second derivative, product rule along v (a_·, q and h are affine in v):
+
+    D²f = (1 − z) D²n + (h − n) z'' (Da_z v)² + 2 z' (Da_z v)(Dh v − Dn v),
+    D²n = n'' (Dp v)² + n' (q r'' (Da_r v)² + 2 r' (Da_r v)(Dq v)),   Dp = Da_n + r Dq + q r' Da_r.
+
+Row by row |A_i v| <= |A_i| |v| bounds the components; as a whole |(s A v)(B v)|₂ <= |diag(s |A_i|)
+B|₂ |v|² bounds each term in the 2-norm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sdewm.certificates.activations import SIGMOID, TANH
+from sdewm.certificates.enclosure import Ball, Enclosure
+from sdewm.certificates.interval import UNIT, Interval, above, image
+from sdewm.certificates.layers import exact, mean_value
+from sdewm.certificates.norms import frobenius, row_norms, row_sums, scaled_norm, spectral_norm
+
+SAFE = 1.0 + 2.0**-48  # above the rounding of up to 30 operations on terms of one sign
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Ranges of the gates and of what multiplies the matrices of Df over a box, each (H,)."""
+
+    fresh: Interval  # 1 − z
+    kept: Interval  # z
+    candidate: Interval  # n
+    new: Interval  # n'
+    open: Interval  # r
+    inner: Interval  # q r'
+    change: Interval  # (h − n) z'
+    inner_size: torch.Tensor  # |q|
+    gap_size: torch.Tensor  # |h − n|
+    bends: tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # |r''|, |z''|, |n''|
+    slopes: tuple[torch.Tensor, torch.Tensor]  # r', z'
+
+
+@dataclass(frozen=True)
+class GatedRecurrentUnit:
+    """Weights of nn.GRUCell in float64, split by gate in torch's order r, z, n."""
+
+    input_weights: tuple[torch.Tensor, ...]  # W_r, W_z, W_n, each (H, I)
+    hidden_weights: tuple[torch.Tensor, ...]  # U_r, U_z, U_n, each (H, H)
+    input_biases: tuple[torch.Tensor, ...]
+    hidden_biases: tuple[torch.Tensor, ...]
+
+    @staticmethod
+    def of(cell: nn.GRUCell) -> GatedRecurrentUnit:
+        """Read a cell."""
+        like = cell.weight_ih[:, 0]
+        sources = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        parts = [exact(tensor, like).chunk(3) for tensor in sources]
+        return GatedRecurrentUnit(*parts)
+
+    @property
+    def inputs(self) -> int:
+        """I."""
+        return self.input_weights[0].shape[1]
+
+    @property
+    def hidden(self) -> int:
+        """H."""
+        return self.hidden_weights[0].shape[1]
+
+    @property
+    def size(self) -> int:
+        """I + H."""
+        return self.inputs + self.hidden
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Next hidden states (B, H) for rows (input, hidden) (B, I + H)."""
+        given, hidden = x[..., : self.inputs], x[..., self.inputs :]
+        into = [given @ w.T + b for w, b in zip(self.input_weights, self.input_biases, strict=True)]
+        back = [
+            hidden @ u.T + b for u, b in zip(self.hidden_weights, self.hidden_biases, strict=True)
+        ]
+        reset, update = torch.sigmoid(into[0] + back[0]), torch.sigmoid(into[1] + back[1])
+        new = torch.tanh(into[2] + reset * back[2])
+        return new + update * (hidden - new)
+
+    def matrices(self) -> list[torch.Tensor]:
+        """Da_n, Dq, Da_r, Da_z and Dh, each (H, I + H)."""
+        (w_r, w_z, w_n), (u_r, u_z, u_n) = self.input_weights, self.hidden_weights
+        blocks = [
+            (w_n, torch.zeros_like(u_n)),
+            (torch.zeros_like(w_n), u_n),
+            (w_r, u_r),
+            (w_z, u_z),
+            (torch.zeros_like(w_n), torch.eye(self.hidden, dtype=torch.float64)),
+        ]
+        return [torch.cat(pair, dim=1) for pair in blocks]
+
+    def gates(self, box: Interval) -> Gates:
+        """Ranges over a box (I + H,) whose hidden part is inside [−1, 1]."""
+        given, hidden = box[: self.inputs], box[self.inputs :]
+
+        def affine(index: int) -> tuple[Interval, Interval]:
+            into = image(self.input_weights[index], given)
+            back = image(self.hidden_weights[index], hidden)
+            return (
+                into.plus(Interval.of(self.input_biases[index])),
+                back.plus(Interval.of(self.hidden_biases[index])),
+            )
+
+        (r_in, r_back), (z_in, z_back), (n_in, q) = affine(0), affine(1), affine(2)
+        a_r, a_z = r_in.plus(r_back), z_in.plus(z_back)
+        one = torch.ones(self.hidden, dtype=torch.float64)
+        share = Interval(torch.zeros_like(one), one)
+        opened, kept = (SIGMOID.value_range(a).meet(share) for a in (a_r, a_z))
+        p = n_in.plus(opened.times(q))
+        candidate = TANH.value_range(p).meet(Interval(-one, one))
+        r_slope, z_slope = SIGMOID.slope_range(a_r), SIGMOID.slope_range(a_z)
+        gap = hidden.minus(candidate)
+        return Gates(
+            fresh=Interval.of(one).minus(kept).meet(share),
+            kept=kept,
+            candidate=candidate,
+            new=TANH.slope_range(p),
+            open=opened,
+            inner=q.times(r_slope),
+            change=gap.times(z_slope),
+            inner_size=q.magnitude,
+            gap_size=gap.magnitude,
+            bends=(SIGMOID.bend_bound(a_r), SIGMOID.bend_bound(a_z), TANH.bend_bound(p)),
+            slopes=(r_slope.magnitude, z_slope.magnitude),
+        )
+
+    def values(self, box: Interval) -> Interval:
+        """An interval around the next hidden state (H,): between n and h."""
+        gates, hidden = self.gates(box), box[self.inputs :]
+        mixed = gates.fresh.times(gates.candidate).plus(gates.kept.times(hidden))
+        hull = Interval(
+            torch.minimum(gates.candidate.lower, hidden.lower),
+            torch.maximum(gates.candidate.upper, hidden.upper),
+        )
+        return mixed.meet(hull)
+
+    def enclose(self, box: Interval) -> Enclosure:
+        """What is proven over a box (I + H,)."""
+        found = self.on_columns(box, slice(None))
+        if not box.finite:
+            return found
+        centre = Interval.of(box.midpoint)
+        better = mean_value(self.values(centre), found.jacobian, box.minus(centre))
+        return found.with_output(found.output.meet(better))
+
+    def on_columns(self, box: Interval, columns: slice) -> Enclosure:
+        """The same for the derivatives with respect to some of the arguments only."""
+        gates = self.gates(box)
+        matrices = [matrix[:, columns] for matrix in self.matrices()]
+        fresh_new = gates.fresh.times(gates.new)
+        factors = [
+            fresh_new,
+            fresh_new.times(gates.open),
+            fresh_new.times(gates.inner),
+            gates.change,
+            gates.kept,
+        ]
+        jacobian, ball = _combined(factors, matrices)
+        component_2 = _components(gates, [row_norms(matrix) for matrix in matrices])
+        component_inf = _components(gates, [row_sums(matrix) for matrix in matrices])
+        return Enclosure(
+            self.values(box),
+            jacobian,
+            ball,
+            _lipschitz_2(gates, matrices),
+            _lipschitz_inf(gates, [row_sums(matrix) for matrix in matrices]),
+            _curvature_2(gates, matrices),
+            component_2,
+            component_inf,
+        )
+
+
+def _combined(factors: list[Interval], matrices: list[torch.Tensor]) -> tuple[Interval, Ball]:
+    """Interval and ball around Σ_k D_k S_k for diagonal D_k in given ranges."""
+    jacobian, centre = Interval.of(torch.zeros_like(matrices[0])), torch.zeros_like(matrices[0])
+    size, radius, left, right = len(centre), 0.0, [], []
+    for factor, matrix in zip(factors, matrices, strict=True):
+        column = Interval(factor.lower[:, None], factor.upper[:, None])
+        jacobian = jacobian.plus(column.times(Interval.of(matrix)))
+        term = factor.midpoint[:, None] * matrix
+        centre = centre + term
+        # The k units of D_k weigh A with √r and B with √r S; more evenly with the rows of S.
+        root = torch.sqrt(factor.radius) * (1.0 + 4.0 * UNIT)
+        weight = torch.sqrt(row_norms(matrix)).clamp(min=2.0**-100)
+        left.append(torch.diag(root * weight))
+        right.append((root / weight)[:, None] * matrix)
+        radius += 8.0 * UNIT * (frobenius(term) + frobenius(left[-1]) * frobenius(right[-1]))
+        radius += UNIT * frobenius(centre)
+    ball = Ball(centre, torch.cat(left, dim=1).reshape(size, -1), torch.cat(right), above(radius))
+    return jacobian, ball
+
+
+def _turning(gates: Gates) -> float:
+    """Upper bound of max √((1 − z)² + z²), convex in z: its ends."""
+    ends = [gates.kept.lower, gates.kept.upper]
+    return above(max(float(((1 - z) ** 2 + z**2).max()) for z in ends) ** 0.5)
+
+
+def _lipschitz_2(gates: Gates, matrices: list[torch.Tensor]) -> float:
+    candidate, carried, reset, update, hidden = matrices
+    new = gates.new.magnitude
+    direct = math.hypot(
+        scaled_norm(new, candidate), scaled_norm(new * gates.open.magnitude * SAFE, carried)
+    )
+    gated = scaled_norm(new * gates.inner.magnitude * SAFE, reset)
+    change = scaled_norm(gates.change.magnitude, update)
+    whole = above(direct + gated)
+    if not bool(hidden.any()):  # the block of x: nothing is carried over
+        return above(float(gates.fresh.upper.max()) * whole + change)
+    return above(_turning(gates) * math.hypot(whole, 1.0) + change)
+
+
+def _candidate_rows(gates: Gates, lengths: list[torch.Tensor]) -> torch.Tensor:
+    """Upper bounds of the rows of Dp."""
+    candidate, carried, reset = lengths[:3]
+    total = candidate + gates.open.magnitude * carried + gates.inner.magnitude * reset
+    return total * SAFE
+
+
+def _lipschitz_inf(gates: Gates, lengths: list[torch.Tensor]) -> float:
+    rows = gates.new.magnitude * _candidate_rows(gates, lengths)
+    ends = [(1 - z) * rows + z * lengths[4] for z in (gates.kept.lower, gates.kept.upper)]
+    total = torch.maximum(*ends) + gates.change.magnitude * lengths[3]
+    return above(float(total.max()) * SAFE)
+
+
+def _components(gates: Gates, lengths: list[torch.Tensor]) -> torch.Tensor:
+    """Upper bounds of |D²f_i[v, v]| / |v|² from lengths of the rows in the dual norm."""
+    r_bend, z_bend, n_bend = gates.bends
+    r_slope, z_slope = gates.slopes
+    _, carried, reset, update, hidden = lengths
+    rows, new = _candidate_rows(gates, lengths), gates.new.magnitude
+    second = gates.inner_size * r_bend * reset**2 + 2 * r_slope * reset * carried
+    total = gates.fresh.magnitude * (n_bend * rows**2 + new * second)
+    total = total + gates.gap_size * z_bend * update**2
+    return (total + 2 * z_slope * update * (hidden + new * rows)) * SAFE
+
+
+def _curvature_2(gates: Gates, matrices: list[torch.Tensor]) -> float:
+    r_bend, z_bend, n_bend = gates.bends
+    r_slope, z_slope = gates.slopes
+    lengths = [row_norms(matrix) for matrix in matrices]
+    candidate, carried, reset, update, hidden = matrices
+    rows, new, fresh = _candidate_rows(gates, lengths), gates.new.magnitude, gates.fresh.magnitude
+    size_p = above(
+        math.hypot(spectral_norm(candidate), scaled_norm(gates.open.magnitude, carried))
+        + scaled_norm(gates.inner.magnitude, reset)
+    )
+    fresh_new = fresh * new * SAFE
+    bends = [
+        float((fresh * n_bend * rows).max()) * size_p,
+        scaled_norm(fresh_new * gates.inner_size * r_bend * lengths[2] * SAFE, reset),
+        2
+        * min(
+            scaled_norm(fresh_new * r_slope * lengths[1] * SAFE, reset),
+            scaled_norm(fresh_new * r_slope * lengths[2] * SAFE, carried),
+        ),
+        scaled_norm(gates.gap_size * z_bend * lengths[3] * SAFE, update),
+        2 * scaled_norm(z_slope * (lengths[4] + new * rows) * SAFE, update),
+    ]
+    return above(math.fsum(bends) * SAFE)
