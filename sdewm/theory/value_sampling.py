@@ -26,7 +26,9 @@ LAWS = ("scaled", "rare")
 # What is averaged over paths: Q(x⁰), |Q(x⁰)|, ∇Q·y, ½ ∇Q·w, ½ yᵀ∇²Q y, |e|, |e|², |e|³; after these
 # come, for every scale, the difference of Q, the remainder and its absolute value.
 QUANTITIES = ("value", "magnitude", "first", "second_flow", "second_curvature", "e1", "e2", "e3")
-_RECORD_FROM = 50  # evaluations of the variation step from which recording it pays
+# Recording the variation step, about a second, pays from this many evaluations of it, or from this
+# many components of states evaluated in all.
+_RECORD_FROM, _RECORD_FROM_COMPONENTS = 50, 2e6
 
 
 def count_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor) -> int:
@@ -89,7 +91,9 @@ class ValueProblem:
     def flow(self) -> FlowVariation:
         """The system for the path and its derivatives in the initial state."""
         evaluations = self.noise.steps * -(-self.paths // self.tile)
-        return FlowVariation(self.system, fused=evaluations > _RECORD_FROM)
+        components = evaluations * self.tile * self.states.shape[1]
+        fused = evaluations > _RECORD_FROM or components > _RECORD_FROM_COMPONENTS
+        return FlowVariation(self.system, fused=fused)
 
     def estimate(self, sums: BatchSums, weights: dict[int, float]) -> Estimate:
         """The mean of the combination of the quantities with these weights by position."""
