@@ -126,9 +126,9 @@ def step_of(
 ) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """The function (t, y, v) -> drift f(t, y) and noise increment Σ_k g_k(t, y) v_k, each `(B, D)`.
 
-    That of f and g where the system has both, else its own `f_and_g_prod`.
+    Its own `f_and_g_prod` where it has one, which may be cheaper than forming g, else of f and g.
     """
-    if not isinstance(system, System):
+    if isinstance(system, StepSystem):
         return system.f_and_g_prod
 
     def step(

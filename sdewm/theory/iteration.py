@@ -8,6 +8,7 @@ below, which suits an estimate and would not suit a certificate.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch.func import jvp, vjp
@@ -15,7 +16,7 @@ from torch.func import jvp, vjp
 from sdewm.base.taylor import Tensors
 
 LARGE = 64  # components above which this is used
-_ITERATIONS = 10
+_ITERATIONS = 8
 _MOST_BLOCKS = 4  # of which norms are computed pair by pair
 
 Operator = Callable[[torch.Tensor], torch.Tensor]
@@ -58,6 +59,21 @@ def lanczos_largest(operator: Operator, start: torch.Tensor, iterations: int) ->
     return torch.linalg.eigvalsh(0.5 * (small + small.mT))[:, -1]
 
 
+class _Form(NamedTuple):
+    """A symmetric operator made of one product with the Jacobians and one with their transposes.
+
+    `gram`: Rᵀ P R with R = (own I + share A) restricted to the columns `inner`, P the rows `outer`;
+    else sym A restricted to `inner`. Either plus `noise` times Σ A_kᵀA_k.
+    """
+
+    gram: bool
+    own: float = 0.0
+    share: float = 1.0
+    noise: float = 0.0
+    inner: slice = slice(None)
+    outer: slice = slice(None)
+
+
 def iterated_rates(
     coefficients: Callable[..., Tensors],
     t: torch.Tensor,
@@ -68,87 +84,102 @@ def iterated_rates(
     """What `jacobian_rates` gives, at states `(S, D)`, without the Jacobians.
 
     ν is replaced by −α, κ by β, and λ_1 by λ_2, which are admissible and no smaller (ν: no larger).
-    Norms of more than four blocks are not computed: infinite.
+    Norms of more than four blocks, or with multiplicative noise, are not computed: infinite.
     """
-    zero = states.new_zeros(len(states))
-    diffusion = coefficients(t, states)[1]
-
-    def at(x: torch.Tensor) -> Tensors:
-        return coefficients(t, x)
-
-    pull = vjp(at, states)[1]
-    no_noise = torch.zeros_like(diffusion)
-
-    def push(v: torch.Tensor) -> Tensors:
-        return jvp(at, (states,), (v,))[1]
-
-    def pull_drift(v: torch.Tensor) -> torch.Tensor:
-        return pull((v, no_noise))[0]
-
-    def step(v: torch.Tensor) -> torch.Tensor:
-        return v + step_size * push(v)[0]
-
-    def step_back(v: torch.Tensor) -> torch.Tensor:
-        return v + step_size * pull_drift(v)
-
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(states.shape, dtype=states.dtype, generator=generator).to(states.device)
-    additive = not bool(push(start)[1].any())
-
-    def noise_gram(v: torch.Tensor) -> torch.Tensor:
-        return pull((torch.zeros_like(v), push(v)[1]))[0]
-
-    def symmetric(v: torch.Tensor) -> torch.Tensor:
-        drift, diffusion = push(v)
-        half = 0.5 * (drift + pull_drift(v))
-        return half if additive else half + 0.5 * pull((torch.zeros_like(v), diffusion))[0]
-
-    def square(v: torch.Tensor) -> torch.Tensor:
-        moved = step_back(step(v))
-        return moved if additive else moved + step_size * noise_gram(v)
-
-    def top(operator: Operator, within: slice | None = None) -> torch.Tensor:
-        first = start if within is None else _inside(start, within)
-        return lanczos_largest(operator, first, _ITERATIONS)
-
-    drift = top(lambda v: pull_drift(push(v)[0])).clamp_min(0).sqrt()
-    noise = zero if additive else top(noise_gram).clamp_min(0).sqrt()
-    second, step_rate = top(symmetric), top(square).clamp_min(0).sqrt()
+    count, additive = len(blocks), _is_additive(coefficients, t, states)
+    forms = {
+        "drift": _Form(gram=True),
+        "second": _Form(gram=False, noise=0.0 if additive else 0.5),
+        "step": _Form(True, own=1.0, share=step_size, noise=0.0 if additive else step_size),
+    }
+    if not additive:
+        forms["noise"] = _Form(gram=True, share=0.0, noise=1.0)
+    compared = additive and count <= _MOST_BLOCKS
+    if compared:
+        for i, row in enumerate(blocks):
+            forms[f"{i}"] = _Form(gram=False, inner=row)
+            for j, column in enumerate(blocks):
+                own = 1.0 if i == j else 0.0
+                forms[f"{i},{j}"] = _Form(True, own, step_size, 0.0, inner=column, outer=row)
+    top = _largest(coefficients, t, states, list(forms.values()))
+    value = dict(zip(forms, top, strict=True))
+    root = {name: part.clamp_min(0).sqrt() for name, part in value.items()}
+    noise = root.get("noise", torch.zeros_like(root["drift"]))
     # ((I + ΔA)v · A_k v)² sums to at most a² β²
-    fourth = step_rate**4 + 4 * step_size * (step_rate * noise) ** 2 + 2 * step_size**2 * noise**4
-    rates = {
-        "drift": drift,
+    fourth = root["step"] ** 4 + 4 * step_size * (root["step"] * noise) ** 2
+    second = value["second"]
+    norms = second.new_full((len(states), count, count), torch.inf)
+    step_norms = norms.clone()
+    if compared:
+        for i in range(count):
+            for j in range(count):
+                step_norms[:, i, j] = root[f"{i},{j}"]
+                # (I + ΔA)_ij = ΔA_ij off the diagonal
+                norms[:, i, j] = value[f"{i}"] if i == j else root[f"{i},{j}"] / step_size
+    return {
+        "drift": root["drift"],
         "noise": noise,
         "log_norm": torch.stack((second, second, second + noise**2)),
-        "least_log_norm": -drift,
+        "least_log_norm": -root["drift"],
         "radial": noise,
-        "step": step_rate,
-        "fourth": fourth**0.25,
+        "step": root["step"],
+        "fourth": (fourth + 2 * step_size**2 * noise**4) ** 0.25,
+        "blocks": norms,
+        "step_blocks": step_norms,
     }
-    count = len(blocks)
-    if count > _MOST_BLOCKS or not additive:
-        unknown = zero[:, None, None].expand(-1, count, count) + torch.inf
-        return rates | {"blocks": unknown, "step_blocks": unknown}
-    norms = zero[:, None, None].repeat(1, count, count)
-    step_norms = norms.clone()
-    for i, row in enumerate(blocks):
-        for j, column in enumerate(blocks):
-
-            def gram(v: torch.Tensor, row: slice = row, column: slice = column) -> torch.Tensor:
-                return _inside(step_back(_inside(step(_inside(v, column)), row)), column)
-
-            def part(v: torch.Tensor, own: slice = row) -> torch.Tensor:
-                return _inside(symmetric(_inside(v, own)), own)
-
-            step_norms[:, i, j] = top(gram, column).clamp_min(0).sqrt()
-            if i == j:
-                norms[:, i, j] = top(part, column)
-            else:  # (I + ΔA)_ij = ΔA_ij
-                norms[:, i, j] = step_norms[:, i, j] / step_size
-    return rates | {"blocks": norms, "step_blocks": step_norms}
 
 
-def _inside(v: torch.Tensor, part: slice) -> torch.Tensor:
-    kept = torch.zeros_like(v)
-    kept[:, part] = v[:, part]
-    return kept
+def _is_additive(
+    coefficients: Callable[..., Tensors], t: torch.Tensor, states: torch.Tensor
+) -> bool:
+    change = jvp(lambda x: coefficients(t, x)[1], (states,), (_random_like(states),))[1]
+    return not bool(change.any())
+
+
+def _random_like(states: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(states.shape, dtype=states.dtype, generator=generator).to(states.device)
+
+
+def _largest(
+    coefficients: Callable[..., Tensors],
+    t: torch.Tensor,
+    states: torch.Tensor,
+    forms: Sequence[_Form],
+) -> torch.Tensor:
+    """The largest Ritz value of each form at each state, `(O, S)`, all forms in one batch."""
+    many, (batch, size) = len(forms), states.shape
+    stacked = states.repeat(many, 1)
+
+    additive = not any(form.noise for form in forms)
+
+    def at(x: torch.Tensor) -> Tensors:
+        return coefficients(t, x)[: 1 if additive else 2]
+
+    def column(values: Sequence[float]) -> torch.Tensor:
+        return states.new_tensor(values).repeat_interleave(batch)[:, None]
+
+    def mask(parts: Sequence[slice]) -> torch.Tensor:
+        rows = states.new_zeros(many, size)
+        for row, part in zip(rows, parts, strict=True):
+            row[part] = 1.0
+        return rows.repeat_interleave(batch, dim=0)
+
+    pull = vjp(at, stacked)[1]
+    own, share, noise = (column([getattr(form, k) for form in forms]) for k in _WEIGHTS)
+    gram = column([float(form.gram) for form in forms])
+    inner, outer = mask([form.inner for form in forms]), mask([form.outer for form in forms])
+
+    def operator(v: torch.Tensor) -> torch.Tensor:
+        v = inner * v
+        pushed, *noise_pushed = jvp(at, (stacked,), (v,))[1]
+        between = gram * outer * (own * v + share * pushed)
+        cotangent = share * between + 0.5 * (1.0 - gram) * v
+        weighted = [noise.reshape(-1, *[1] * (g.dim() - 1)) * g for g in noise_pushed]
+        (pulled,) = pull((cotangent, *weighted))
+        return inner * (own * between + 0.5 * (1.0 - gram) * pushed + pulled)
+
+    return lanczos_largest(operator, inner * _random_like(stacked), _ITERATIONS).reshape(many, -1)
+
+
+_WEIGHTS = ("own", "share", "noise")

@@ -41,7 +41,7 @@ from sdewm.theory.tube import Coefficients, Tube, sample_tube, sampled_rates
 GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
 _JACOBIAN_PATHS = 256  # paths on which Jacobians are taken; where D > LARGE:
-_FEW_PATHS = 16
+_FEW_PATHS = 8
 _RANGE = 0.05  # relative error up to which the linearised prediction is said to hold
 
 
@@ -146,12 +146,7 @@ class _Problem:
         return self.noise.step_size
 
     def solve(self, wanted: list[str], kind: str | None, explicit: bool) -> RolloutBounds:
-        proven = None if kind == ESTIMATE else self._proven_rates()
-        if kind == CERTIFICATE and proven is None:
-            raise ValueError(
-                f"kind='certificate': {type(self.system).__name__} proves no rates; give it "
-                "jacobians() (affine coefficients) or certified_rates(...), or use kind='estimate'."
-            )
+        proven = None if kind == ESTIMATE else self._proven_rates(needed=kind == CERTIFICATE)
         tube = self._tube()
         if proven is None:
             rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
@@ -170,13 +165,25 @@ class _Problem:
             self.form,
         )
 
-    def _proven_rates(self) -> Rates | None:
+    def _proven_rates(self, needed: bool) -> Rates | None:
+        """The rates that the system proves from these starts, if it does; else, if needed, why."""
+        name = type(self.system).__name__
         if isinstance(self.system, ConstantJacobians):
             rates = exact_rates(self.system, self.step_size, self.blocks)
         elif isinstance(self.system, CertifiedSystem):
             both = torch.cat((self.states, self.states + self.errors))
             box = both.amin(0), both.amax(0)
-            rates = self.system.certified_rates(*box, self.step_size, self.blocks)
+            try:
+                rates = self.system.certified_rates(*box, self.step_size, self.blocks)
+            except ValueError as reason:
+                if needed:
+                    raise ValueError(f"kind='certificate': {name} has no proof: {reason}") from None
+                return None
+        elif needed:
+            raise ValueError(
+                f"kind='certificate': {name} proves no rates; give it jacobians() (affine "
+                "coefficients) or certified_rates(...), or use kind='estimate'."
+            )
         else:
             return None
         return rates.to(self.states).repeated(self.noise.steps)
@@ -249,7 +256,7 @@ class _Problem:
         )
 
     def _first_variation(self) -> torch.Tensor:
-        flow, rows = FlowVariation(self.system, order=1), []
+        flow, rows = FlowVariation(self.system, order=1, fused=False), []
         size = self.states.shape[1]
         tile = min(len(self.states), max(1, 2**24 // (size * (self.noise.steps + 1))))
         times = self.noise.grid(torch.float64).tolist()

@@ -54,7 +54,7 @@ def sample_tube(
     with torch.no_grad():
         pair = torch.cat((states, states + errors), dim=1)
         x, shifted = solve_path(CoupledSystem(system), pair, noise, times=times).chunk(2, dim=2)
-        flow = FlowVariation(system, order=2)
+        flow = FlowVariation(system, order=2, fused=False)
         path = solve_path(flow, flow.initial(states, errors), noise, times=times)
         _, first, second = path.chunk(3, dim=2)
     return Tube(grid, x, shifted - x, first, second)
@@ -75,12 +75,13 @@ class Coefficients:
     def __init__(self, system: System, t: torch.Tensor, points: torch.Tensor) -> None:
         self.system = system
         self.diagonal = system.noise_type == "diagonal"
-        self.both = fuse(self._both, (t, points))
-        check_derivatives("the coefficients (system.f, system.g)", partial(self.both, t), (points,))
-        _, noise = self.jacobians(t, points)
-        self.additive = noise is None
+        self._recorded = fuse(self.values, (t, points))
+        check_derivatives(
+            "the coefficients (system.f, system.g)", partial(self._recorded, t), (points,)
+        )
 
-    def _both(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
+    def values(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
+        """Drift and diffusion."""
         return self.system.f(t, y), self.system.g(t, y)
 
     def jacobians(
@@ -94,7 +95,7 @@ class Coefficients:
         for j in range(points.shape[1]):
             tangent = torch.zeros_like(points)
             tangent[:, j] = 1.0
-            drift, diffusion = jvp(partial(self._both, t), (points,), (tangent,))[1]
+            drift, diffusion = jvp(partial(self.values, t), (points,), (tangent,))[1]
             columns.append(drift)
             noise.append(diffusion)
         diffusion = torch.stack(noise, dim=-1)  # (S, D, D), or (S, D, M, D)
@@ -110,7 +111,7 @@ class Coefficients:
         """|D²f[u, u]| and (Σ_k |D²g_k[u, u]|²)^½ for unit directions u, each `(S,)`."""
         zero = torch.zeros_like(points)
         _, _, mixed = second_order(
-            partial(self.both, t), (points,), [(directions,)], {(0, 0): (zero,)}
+            partial(self._recorded, t), (points,), [(directions,)], {(0, 0): (zero,)}
         )
         drift, diffusion = mixed[0, 0]
         return drift.norm(dim=1).detach(), diffusion.flatten(1).norm(dim=1).detach()
@@ -169,7 +170,7 @@ def _evaluator(
     ) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             if states.shape[1] > LARGE:
-                rates = iterated_rates(coefficients.both, t, states, step_size, blocks)
+                rates = iterated_rates(coefficients.values, t, states, step_size, blocks)
             else:
                 rates = jacobian_rates(*coefficients.jacobians(t, states), step_size, blocks)
         bends = coefficients.curvatures(t, states, directions)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from sdewm.base.checks import check_finite_number, check_interval
+from sdewm.sde.rates import Rates
 
 
 class CubicFlow:
@@ -56,6 +59,35 @@ class CubicFlow:
     def loss(self, y: torch.Tensor) -> torch.Tensor:
         """The square x^2 (B,)."""
         return y[:, 0] ** 2
+
+    def certified_rates(
+        self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
+    ) -> Rates:
+        """Rates, N = 1, on |x| <= r, r the largest start, which steps up to 2/r^2 keep.
+
+        There -3 r^2 <= f' <= 0 and |f''| <= 6 r.
+
+        Raises:
+            ValueError: a larger step, for which paths may leave that set.
+        """
+        r = torch.maximum(low.abs(), high.abs()) * (1.0 + 1e-15)  # (1,)
+        if step_size * float(r) ** 2 > 2.0:
+            raise ValueError(f"step_size={step_size:g}: at most 2/r² = {2.0 / float(r) ** 2:g}.")
+        steepest, zero = 3.0 * r**2 * (1.0 + 1e-15), torch.zeros_like(r)
+        step = (step_size * steepest - 1.0).clamp_min(1.0)
+        return Rates(
+            drift=steepest,
+            noise=zero,
+            log_norm=zero.expand(3, 1),
+            least_log_norm=-steepest,
+            radial=zero,
+            step=step,
+            fourth=step,
+            blocks=zero[:, None, None],
+            step_blocks=step[:, None, None],
+            curvature=6.0 * r * (1.0 + 1e-15),
+            noise_curvature=zero,
+        )
 
     @staticmethod
     def flow(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
