@@ -27,6 +27,7 @@ import torch
 from sdewm.certificates.interval import Interval
 
 Function = Callable[[torch.Tensor], torch.Tensor]
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 MARGIN = 2.0**-43
 FLAT = 60.0  # beyond ±FLAT bounded tails, slopes and bends differ from their limits by < 2⁻⁴³
 
@@ -56,6 +57,11 @@ class Activation:
     kink: tuple[float, float] | None = None
     jump: float = 0.0
     width: float = 1.0  # FLAT is in units of it
+
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """φ(x), φ'(x) y and φ'(x) w + φ''(x) y²."""
+        slope = self.slope(x)
+        return self.value(x), slope * y, slope * w + self.bend(x) * y * y
 
     def value_range(self, box: Interval) -> Interval:
         """An interval around φ(x), x in the box (m,)."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from sdewm.base.checks import check_count
-from sdewm.base.taylor import second_order
 
-Function = Callable[[torch.Tensor], torch.Tensor]
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Taylor = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Triple]
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (B, n), (B, n) -> (B,)
 Turn = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (direction, gradient) -> direction
+
+MOST_ROWS = 4096  # of one pass that forms all Jacobians
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,14 @@ class LowerBounds:
 
 @dataclass(frozen=True)
 class Target:
-    """A map (B, n) -> (B, m), twice differentiable by nested jvp, and a box (n,) to look in."""
+    """A map with its derivatives, and a box (n,) to look in.
 
-    function: Function
+    taylor(x, y, w) is (f(x), Df(x) y, Df(x) w + D²f(x)[y, y]), propagated layer by layer: some of
+    torch's own rules are silently wrong in nested forward differentiation (layer_norm), and a
+    recording of it, which is not (`base.taylor.fuse`), takes longer than the whole attack.
+    """
+
+    taylor: Taylor
     low: torch.Tensor
     high: torch.Tensor
     square: bool
@@ -65,18 +72,18 @@ class Target:
 
     def first(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
         """Df(x) v, (B, m)."""
-        return second_order(lambda x: (self.function(x),), (points,), [(directions,)], {})[1][0][0]
+        return self.taylor(points, directions, torch.zeros_like(points))[1]
 
     def second(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
         """D²f(x)[v, v], (B, m)."""
-        nothing = (torch.zeros_like(points),)
-        function = (points,), [(directions,)], {(0, 0): nothing}
-        return second_order(lambda x: (self.function(x),), *function)[2][0, 0][0]
+        return self.taylor(points, directions, torch.zeros_like(points))[2]
 
-    def jacobian(self, point: torch.Tensor) -> torch.Tensor:
-        """Df at one point (n,), as (m, n)."""
-        basis = torch.eye(len(point), dtype=torch.float64)
-        return self.first(point.repeat(len(point), 1), basis).T.detach()
+    def jacobians(self, points: torch.Tensor) -> torch.Tensor:
+        """Df at points (B, n), as (B, m, n), in one pass of B n rows."""
+        count, size = points.shape
+        basis = torch.eye(size, dtype=torch.float64).repeat(count, 1)
+        columns = self.first(points.repeat_interleave(size, dim=0), basis)
+        return columns.reshape(count, size, -1).transpose(1, 2).detach()
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -130,13 +137,14 @@ def _ascend(
     return float(value[best]), x[best]
 
 
-def search(target: Target, seed: int = 0, starts: int = 32, steps: int = 60) -> LowerBounds:
-    """Maximise each quantity over points x of the box and unit vectors v together.
+def search(target: Target, seed: int = 0, starts: int = 32, steps: int = 40) -> LowerBounds:
+    """Maximise each quantity over points x of the box and directions v together.
 
-    |Df(x) v|, |D²f(x)[v, v]| (2- and ∞-norm) and vᵀ Df(x) v are lower bounds for any x and v. x
-    follows the gradient; v takes a step of the power method (2-norm), or goes to the corner of the
-    cube at which the gradient points. At the best points the Jacobian is formed, and its norms and
-    largest symmetric eigenvalue are computed.
+    |Df(x) v| / |v|, |D²f(x)[v, v]| / |v|² (2- and ∞-norm) and vᵀ Df(x) v / |v|² are lower bounds
+    for any x and v. At the starting points all Jacobians are formed if they are small, and the best
+    v are taken from them. Then x follows the gradient, and v takes a step of the power method
+    (2-norm) or goes to the corner of the cube to which the gradient points. At the best points the
+    Jacobian is formed, and its norms and largest symmetric eigenvalue are computed.
 
     Args:
         target: the map and the box.
@@ -152,26 +160,80 @@ def search(target: Target, seed: int = 0, starts: int = 32, steps: int = 60) -> 
     generator = torch.Generator().manual_seed(seed)
     x = target.points(starts, generator)
     raw = torch.randn(x.shape, dtype=torch.float64, generator=generator)
-    unit, corner = _unit(raw), torch.sign(raw)
+    directions = {"2": _unit(raw), "inf": torch.sign(raw), "log": _unit(raw)}
+    found: dict[str, float] = {}
+    if x.numel() <= MOST_ROWS:
+        found, directions = _sampled(target, x, directions)
+    elif steps == 0:
+        found, _ = _sampled(target, x[: max(1, MOST_ROWS // x.shape[1])], directions)
+    if steps:
+        for name, (value, point) in _ascents(target, x, directions, steps).items():
+            found[name] = max(value, found.get(name, -torch.inf))
+            if name in EXACT:
+                here = float(EXACT[name](target.jacobians(point[None]))[0])
+                found[name] = max(found[name], here)
+    return LowerBounds(**{"log_norm_2": None, **found})
 
-    def length(vectors: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.vector_norm(vectors, dim=1)
+
+def _largest_symmetric(jacobians: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.eigvalsh((jacobians + jacobians.transpose(1, 2)) / 2)[:, -1]
+
+
+EXACT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # (B, m, n) -> (B,)
+    "lipschitz_2": lambda jacobians: torch.linalg.matrix_norm(jacobians, 2),
+    "lipschitz_inf": lambda jacobians: jacobians.abs().sum(dim=2).amax(dim=1),
+    "log_norm_2": _largest_symmetric,
+}
+
+
+def _sampled(
+    target: Target, x: torch.Tensor, directions: dict[str, torch.Tensor]
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """The largest values at the points, and the best directions at each of them."""
+    jacobians = target.jacobians(x)
+    names = [name for name in EXACT if target.square or name != "log_norm_2"]
+    found = {name: float(EXACT[name](jacobians).max()) for name in names}
+    rows = jacobians.abs().sum(dim=2).argmax(dim=1)
+    corner = torch.sign(jacobians[torch.arange(len(x)), rows])
+    leading = torch.linalg.svd(jacobians, full_matrices=False)[2][:, 0]
+    best = {"2": leading, "inf": torch.where(corner == 0, 1.0, corner), "log": leading}
+    if target.square:
+        best["log"] = torch.linalg.eigh((jacobians + jacobians.transpose(1, 2)) / 2)[1][..., -1]
+    tried = [best["2"], best["inf"], directions["2"][: len(x)], directions["inf"][: len(x)]]
+    bends = target.second(x.repeat(len(tried), 1), torch.cat(tried)).detach()
+    v = torch.cat(tried)
+    lengths = _lengths(bends) / _lengths(v) ** 2
+    found["curvature_2"] = float(lengths.max())
+    found["curvature_inf"] = float((bends.abs().amax(dim=1) / v.abs().amax(dim=1) ** 2).max())
+    return found, best
+
+
+def _lengths(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+def _ascents(
+    target: Target, x: torch.Tensor, directions: dict[str, torch.Tensor], steps: int
+) -> dict[str, tuple[float, torch.Tensor]]:
+    """The largest value found of each quantity, with its point."""
+    first, second = target.first, target.second
 
     def most(vectors: torch.Tensor) -> torch.Tensor:
         return vectors.abs().amax(dim=1)
 
-    first, second = target.first, target.second
-    found = {
-        "lipschitz_2": (lambda x, v: length(first(x, v)), _turn_2, unit),
+    two, corner = directions["2"], directions["inf"]
+    plans: dict[str, tuple[Measure, Turn, torch.Tensor]] = {
+        "lipschitz_2": (lambda x, v: _lengths(first(x, v)), _turn_2, two),
         "lipschitz_inf": (lambda x, v: most(first(x, v)), _turn_inf, corner),
-        "curvature_2": (lambda x, v: length(second(x, v)), _turn_2, unit),
+        "curvature_2": (lambda x, v: _lengths(second(x, v)), _turn_2, two),
         "curvature_inf": (lambda x, v: most(second(x, v)), _turn_inf, corner),
     }
-    values, points = {}, {}
-    for name, (measure, turn, v) in found.items():
-        values[name], points[name] = _ascend(target, measure, turn, x, v, steps)
+    results = {
+        name: _ascend(target, measure, turn, x, v, steps)
+        for name, (measure, turn, v) in plans.items()
+    }
     if target.square:
-        shift = 2.0 * values["lipschitz_2"]
+        shift = 2.0 * results["lipschitz_2"][0]
 
         def turn_shifted(direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
             return _unit(gradient + shift * direction)
@@ -179,19 +241,5 @@ def search(target: Target, seed: int = 0, starts: int = 32, steps: int = 60) -> 
         def along(x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return (first(x, v) * v).sum(dim=1)
 
-        values["log_norm_2"], points["log_norm_2"] = _ascend(
-            target, along, turn_shifted, x, unit, steps
-        )
-    for name in ("lipschitz_2", "lipschitz_inf", "log_norm_2"):
-        if name in points:
-            exact = _exact(name, target.jacobian(points[name]))
-            values[name] = max(values[name], exact)
-    return LowerBounds(**{"log_norm_2": None, **values})
-
-
-def _exact(name: str, jacobian: torch.Tensor) -> float:
-    if name == "lipschitz_2":
-        return float(torch.linalg.matrix_norm(jacobian, 2))
-    if name == "lipschitz_inf":
-        return float(jacobian.abs().sum(dim=1).max())
-    return float(torch.linalg.eigvalsh((jacobian + jacobian.T) / 2)[-1])
+        results["log_norm_2"] = _ascend(target, along, turn_shifted, x, directions["log"], steps)
+    return results

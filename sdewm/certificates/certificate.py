@@ -60,7 +60,7 @@ class Certificate:
     parts: dict[str, PartConstants] = field(default_factory=dict)
     target: Target | None = field(default=None, repr=False, compare=False)
 
-    def attack(self, seed: int = 0, starts: int = 32, steps: int = 60) -> LowerBounds:
+    def attack(self, seed: int = 0, starts: int = 32, steps: int = 40) -> LowerBounds:
         """Lower bounds of the same suprema, by sampling and gradient ascent.
 
         See `attack.search`; equal arguments give equal numbers.
@@ -142,7 +142,7 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
     box = _check_region(region, size)
     whole = Interval.everything(len(box.lower))
     enclosures = [network.enclose(one) for one in _distinct(whole, box, region)]
-    target = Target(network, box.lower, box.upper, _square(enclosures[0]))
+    target = Target(network.taylor, box.lower, box.upper, _square(enclosures[0]))
     return _certificate(enclosures, region and (box.lower, box.upper), target, {})
 
 
@@ -165,7 +165,7 @@ def _certify_recurrent(module: nn.GRUCell, region: Box | None) -> Certificate:
         name: _part([cell.on_columns(one, which) for one in boxes])
         for name, which in columns.items()
     }
-    target = Target(cell, box.lower, box.upper, False)
+    target = Target(cell.taylor, box.lower, box.upper, False)
     enclosures = [cell.enclose(one) for one in boxes]
     return _certificate(enclosures, region and (box.lower, box.upper), target, parts)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sdewm.certificates import activations
-from sdewm.certificates.activations import Activation
+from sdewm.certificates.activations import Activation, Triple
 from sdewm.certificates.enclosure import (
     Enclosure,
     after,
@@ -55,8 +55,8 @@ class Layer(Protocol):
         """Number of inputs."""
         ...
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Values (B, m) at points (B, n), float64, in elementary operations."""
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """f(x), Df(x) y and Df(x) w + D²f(x)[y, y], each (B, m), for x, y, w (B, n), float64."""
         ...
 
     def values(self, box: Interval) -> Interval:
@@ -85,9 +85,10 @@ class Linear:
         """Upper bounds of |W|₂ and |W|_∞."""
         return spectral_norm(self.weight), float(row_sums(self.weight).max())
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Values."""
-        return x @ self.weight.T + self.bias
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """D²f = 0."""
+        matrix = self.weight.T
+        return x @ matrix + self.bias, y @ matrix, w @ matrix
 
     def values(self, box: Interval) -> Interval:
         """W box + b."""
@@ -109,9 +110,9 @@ class Elementwise:
     activation: Activation
     size = None
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Values."""
-        return self.activation.value(x)
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """φ(x), φ'(x) y and φ'(x) w + φ''(x) y²."""
+        return self.activation.taylor(x, y, w)
 
     def values(self, box: Interval) -> Interval:
         """Exact up to a margin."""
@@ -139,12 +140,14 @@ class Chain:
         """Inputs of the first layer that has a size (the ones before it keep the number)."""
         return next((layer.size for layer in self.layers if layer.size is not None), None)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Values."""
-        result = x
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """Layer by layer."""
+        result = (x, y, w)
         for layer in self.layers:
-            result = layer(result)
-        return x + result if self.residual else result
+            result = layer.taylor(*result)
+        if not self.residual:
+            return result
+        return x + result[0], y + result[1], w + result[2]
 
     def values(self, box: Interval) -> Interval:
         """Layer by layer."""

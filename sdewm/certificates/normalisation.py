@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sdewm.certificates.activations import Triple
 from sdewm.certificates.enclosure import Enclosure, interval_distance, point_ball
 from sdewm.certificates.interval import Interval, above, gamma, image
 
@@ -62,11 +63,21 @@ class Normalisation:
         identity = torch.eye(self.size, dtype=torch.float64)
         return identity - 1.0 / self.size if self.centred else identity
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Values (B, n) in elementary operations, which nested differentiation gets right."""
-        y = x - x.mean(dim=-1, keepdim=True) if self.centred else x
-        square = (y * y).mean(dim=-1, keepdim=True)
-        return self.gain * y / torch.sqrt(square + self.floor) + self.bias
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """f(x), Df(x) y and Df(x) w + D²f(x)[y, y], each (B, n)."""
+        if self.centred:
+            x, y, w = (part - part.mean(dim=-1, keepdim=True) for part in (x, y, w))
+        square = (x * x).mean(dim=-1, keepdim=True) + self.floor  # s² and its derivatives
+        first = 2 * (x * y).mean(dim=-1, keepdim=True)
+        second = 2 * (y * y + x * w).mean(dim=-1, keepdim=True)
+        inverse = square**-0.5  # 1/s and its derivatives
+        inverse_first = -first * inverse / (2 * square)
+        inverse_second = (0.75 * first**2 / square - second / 2) * inverse / square
+        return (
+            self.gain * x * inverse + self.bias,
+            self.gain * (y * inverse + x * inverse_first),
+            self.gain * (w * inverse + 2 * y * inverse_first + x * inverse_second),
+        )
 
     def square_range(self, box: Interval) -> tuple[float, float]:
         """Numbers below and above the variance (mean square) over the box."""

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sdewm.certificates.activations import SIGMOID, TANH
+from sdewm.certificates.activations import SIGMOID, TANH, Triple
 from sdewm.certificates.enclosure import Ball, Enclosure
 from sdewm.certificates.interval import UNIT, Interval, above, image
 from sdewm.certificates.layers import exact, mean_value
@@ -91,16 +91,23 @@ class GatedRecurrentUnit:
         """I + H."""
         return self.inputs + self.hidden
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Next hidden states (B, H) for rows (input, hidden) (B, I + H)."""
-        given, hidden = x[..., : self.inputs], x[..., self.inputs :]
-        into = [given @ w.T + b for w, b in zip(self.input_weights, self.input_biases, strict=True)]
-        back = [
-            hidden @ u.T + b for u, b in zip(self.hidden_weights, self.hidden_biases, strict=True)
-        ]
-        reset, update = torch.sigmoid(into[0] + back[0]), torch.sigmoid(into[1] + back[1])
-        new = torch.tanh(into[2] + reset * back[2])
-        return new + update * (hidden - new)
+    def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
+        """f, Df y and Df w + D²f[y, y], each (B, H), at rows (input, hidden) (B, I + H)."""
+        parts = [(part[..., : self.inputs], part[..., self.inputs :]) for part in (x, y, w)]
+        hidden = (parts[0][1], parts[1][1], parts[2][1])
+
+        def affine(index: int) -> tuple[Triple, Triple]:
+            into = [given @ self.input_weights[index].T for given, _ in parts]
+            back = [state @ self.hidden_weights[index].T for _, state in parts]
+            into[0] = into[0] + self.input_biases[index]
+            back[0] = back[0] + self.hidden_biases[index]
+            return (into[0], into[1], into[2]), (back[0], back[1], back[2])
+
+        reset, update = (SIGMOID.taylor(*_sum(*affine(index))) for index in (0, 1))
+        into, inner = affine(2)
+        new = TANH.taylor(*_sum(into, _times(reset, inner)))
+        gap = (hidden[0] - new[0], hidden[1] - new[1], hidden[2] - new[2])
+        return _sum(new, _times(update, gap))
 
     def matrices(self) -> list[torch.Tensor]:
         """Da_n, Dq, Da_r, Da_z and Dh, each (H, I + H)."""
@@ -193,6 +200,14 @@ class GatedRecurrentUnit:
             component_2,
             component_inf,
         )
+
+
+def _sum(a: Triple, b: Triple) -> Triple:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _times(a: Triple, b: Triple) -> Triple:
+    return a[0] * b[0], a[1] * b[0] + a[0] * b[1], a[2] * b[0] + 2 * a[1] * b[1] + a[0] * b[2]
 
 
 def _combined(factors: list[Interval], matrices: list[torch.Tensor]) -> tuple[Interval, Ball]:
