@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 CERTIFICATE, ESTIMATE = "certificate", "estimate"
+_EXACT_SIZE = 16
 # eigvalsh of an n×n matrix is backward stable: its error is a small multiple of n ε_mach ‖·‖.
 _MARGIN = 64 * torch.finfo(torch.float64).eps
 
@@ -135,16 +136,19 @@ def exact_rates(system: ConstantJacobians, step_size: float, blocks: Sequence[sl
     """The rates of a system with constant Jacobians, N = 1, with a margin for rounding."""
     drift, noise = system.jacobians()
     per_state = jacobian_rates(drift[None], noise[None], step_size, blocks)
-    return Rates(**{name: _outward(name, value, drift) for name, value in per_state.items()})
+    return Rates(**{name: _outward(name, value, drift, noise) for name, value in per_state.items()})
 
 
-def _outward(name: str, value: torch.Tensor, drift: torch.Tensor) -> torch.Tensor:
-    scale = _MARGIN * len(drift) * (1.0 + drift.norm())
+def _outward(
+    name: str, value: torch.Tensor, drift: torch.Tensor, noise: torch.Tensor
+) -> torch.Tensor:
     if name in ("curvature", "noise_curvature"):
         return value
-    nudged = value - scale if name == "least_log_norm" else value + scale
-    # An exact 0 is known to be one: additive noise, blocks that do not meet.
-    return torch.where(value == 0, value, nudged)
+    if name in ("noise", "radial") and not bool(noise.any()):
+        return value  # exactly additive
+    size = 1.0 + drift.norm() + noise.norm()
+    margin = _MARGIN * len(drift) * size**2
+    return value - margin if name == "least_log_norm" else value + margin
 
 
 def jacobian_rates(
@@ -232,6 +236,35 @@ def largest_singular_value(matrix: torch.Tensor) -> torch.Tensor:
     wide = matrix.shape[-1] > matrix.shape[-2]
     gram = matrix @ matrix.mT if wide else matrix.mT @ matrix
     return largest_eigenvalue(gram).clamp_min(0).sqrt()
+
+
+def transition_norms(steps: torch.Tensor) -> torch.Tensor:
+    """Upper bounds of ‖F_{n−1} ⋯ F_k‖ for maps `(P, N, D, D)`: `(P, N + 1, N + 1)`, 0 for n < k.
+
+    Exact up to 16 components; above, ‖X‖ ≤ ‖(XᵀX)⁴‖_F^(1/8), too large by at most D^(1/16).
+
+    >>> transition_norms(torch.full((1, 2, 1, 1), 0.5, dtype=torch.float64))[0]
+    tensor([[1.0000, 0.0000, 0.0000],
+            [0.5000, 1.0000, 0.0000],
+            [0.2500, 0.5000, 1.0000]], dtype=torch.float64)
+    """
+    paths, count, size = steps.shape[:3]
+    norms = torch.eye(count + 1, dtype=steps.dtype, device=steps.device).repeat(paths, 1, 1)
+    products = steps[:, :0]  # Φ_{n,k} for k < n
+    for n in range(count):
+        products = torch.cat((steps[:, n : n + 1] @ products, steps[:, n : n + 1]), dim=1)
+        exact = size <= _EXACT_SIZE
+        norms[:, n + 1, : n + 1] = (
+            largest_singular_value(products) if exact else _schatten(products)
+        )
+    return norms
+
+
+def _schatten(matrix: torch.Tensor) -> torch.Tensor:
+    scale = matrix.norm(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
+    gram = (matrix / scale).mT @ (matrix / scale)
+    square = gram @ gram
+    return scale[..., 0, 0] * (square @ square).norm(dim=(-2, -1)) ** 0.125
 
 
 def _block_norms(matrix: torch.Tensor, blocks: Sequence[slice], logarithmic: bool) -> torch.Tensor:

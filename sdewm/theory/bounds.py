@@ -151,12 +151,15 @@ class Reference:
         log_norm: μ(A) there, `(P, N)`.
         variation: |y_n|, the first variation along e, `(P, N + 1)`.
         error: |e|, `(P,)`.
+        transition: bounds of ‖Φ_{n,k}‖, the product of the steps k … n − 1, `(P, N + 1, N + 1)`; 0
+            for n < k. None where they are too many to compute: products of `step` take their place.
     """
 
     step: torch.Tensor
     log_norm: torch.Tensor
     variation: torch.Tensor
     error: torch.Tensor
+    transition: torch.Tensor | None = None
 
 
 def linearised(
@@ -164,15 +167,16 @@ def linearised(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Along the reference path, additive noise, path by path (S18): bounds of |D| and of |D − y|.
 
-    Form "step": d ← min(a d + ½ΔH d², L d) and r ← a r + ½ΔH d² from d = |e|, r = 0, with a on the
-    reference path and L the rate of all paths. Form "sde": |e|E/(1 − q) and |e|E q/(1 − q) with E =
-    exp ∫μ and q = ½|e| ∫ H E, as long as q < 1, and |e| e^{∫λ}.
+    Form "step": D_n − y_n = Σ_{k<n} Φ_{n,k+1} q_k with |q_k| ≤ min(½ΔH d_k², (L + a) d_k), hence
+    r_n = Σ ‖Φ_{n,k+1}‖ |q_k| and d_n = min(|y_n| + r_n, a d + |q|, L d) from d_0 = |e|, with a and
+    Φ on the reference path and L the rate of all paths. Form "sde": |e|E/(1 − q) and |e|E q/(1 − q)
+    with E = exp ∫μ and q = ½|e| ∫ H E, as long as q < 1, and |e| e^{∫λ}.
 
     Returns:
-        min(d, |y| + r) and r, each `(P, N + 1)`.
+        d, at most |y| + r, and r, each `(P, N + 1)`.
     """
-    error = reference.error[:, None]
     if form == "sde":
+        error = reference.error[:, None]
         growth = _from_start(step_size * reference.log_norm).exp()
         q = 0.5 * error * _from_start(step_size * rates.curvature * growth[:, :-1])
         inside = torch.where(q < 1, 1.0 - q, 0.0)
@@ -180,19 +184,21 @@ def linearised(
             error * growth / inside, error * from_start(step_size * rates.log_norm[1]).exp()
         )
         r = torch.where(q < 1, error * growth * q / inside, torch.inf)
-    else:
-        now, rest = reference.error, torch.zeros_like(reference.error)
-        ds, rs = [now], [rest]
-        for a, lipschitz, curvature in zip(
-            reference.step.unbind(1), rates.step, rates.curvature, strict=True
-        ):
-            bend = 0.5 * step_size * curvature * now**2
-            rest = torch.minimum(a * rest + bend, (lipschitz + a) * now + a * rest)
-            now = torch.minimum(a * now + bend, lipschitz * now)
-            ds.append(now)
-            rs.append(rest)
-        d, r = torch.stack(ds, dim=1), torch.stack(rs, dim=1)
-    return torch.minimum(d, reference.variation + r), r
+        return torch.minimum(d, reference.variation + r), r
+    now, rest = reference.error, torch.zeros_like(reference.error)
+    ds, rs, forces = [now], [rest], []
+    for n, a in enumerate(reference.step.unbind(1)):
+        lipschitz, bend = rates.step[n], 0.5 * step_size * rates.curvature[n]
+        forces.append(torch.minimum(bend * now**2, (lipschitz + a) * now))
+        rest = a * rest + forces[-1]
+        if reference.transition is not None:
+            sums = (reference.transition[:, n + 1, 1 : n + 2] * torch.stack(forces, dim=1)).sum(1)
+            rest = torch.minimum(rest, sums)
+        now = torch.minimum(a * now + forces[-1], lipschitz * now)
+        now = torch.minimum(now, reference.variation[:, n + 1] + rest)
+        ds.append(now)
+        rs.append(rest)
+    return torch.stack(ds, dim=1), torch.stack(rs, dim=1)
 
 
 def linearised_mean_square(

@@ -79,7 +79,8 @@ class RecurrentSystem:
         Recurrent matrices orthogonal times `gain`, input matrices and the two-layer tanh head of
         unit gain, update gates biased by 1 towards keeping the state.
         """
-        check_count("hidden", hidden), check_count("latent", latent)
+        check_count("hidden", hidden)
+        check_count("latent", latent)
         generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
 
         def normal(*shape: int) -> torch.Tensor:
@@ -154,7 +155,9 @@ class RecurrentSystem:
         )
         norms = torch.tensor([[hh, hz], [m * hh, m * hz]], dtype=torch.float64)
         log_norms = norms.clone()
-        log_norms[0, 0] = min(hh, cell.parts["hidden"].log_norm_2)
+        hidden_log_norm = cell.parts["hidden"].log_norm_2
+        assert hidden_log_norm is not None  # a square block
+        log_norms[0, 0] = min(hh, hidden_log_norm)
         both = cell.lipschitz_2 * math.sqrt(1.0 + m**2)
         norm = torch.linalg.matrix_norm(norms, 2).clamp_max(both)[None] * (1.0 + 1e-12)
         bend = head.curvature_2 * cell.lipschitz_2**2 + m * cell.curvature_2

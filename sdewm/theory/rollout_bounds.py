@@ -24,8 +24,6 @@ from sdewm.sde.rates import (
     Rates,
     block_slices,
     exact_rates,
-    largest_eigenvalue,
-    largest_singular_value,
 )
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import System, check_system
@@ -35,13 +33,11 @@ from sdewm.theory.coupling import InitialError, draw_errors, initial_states
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.grades import GradeBound, LinearisedBound, RolloutBounds, named_constants, widened
-from sdewm.theory.iteration import LARGE
-from sdewm.theory.tube import Coefficients, Tube, sample_tube, sampled_rates
+from sdewm.theory.tube import Tube, exact_reference, sample_tube, sampled_rates
 
 GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
-_JACOBIAN_PATHS = 256  # paths on which Jacobians are taken; where D > LARGE:
-_FEW_PATHS = 8
+_MOST_PATHS, _FEWEST_PATHS = 256, 8  # on which Jacobians are taken, according to their size
 _RANGE = 0.05  # relative error up to which the linearised prediction is said to hold
 
 
@@ -151,7 +147,7 @@ class _Problem:
         if proven is None:
             rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
         else:
-            rates, reference = proven, self._reference(tube)
+            rates, reference = proven, exact_reference(self.system, tube, self.step_size)
         if not rates.additive and "block" in wanted:
             if explicit:
                 raise ValueError("grades contains 'block': it needs additive noise (S16).")
@@ -189,24 +185,9 @@ class _Problem:
         return rates.to(self.states).repeated(self.noise.steps)
 
     def _tube(self) -> Tube:
-        few = _FEW_PATHS if self.states.shape[1] > LARGE else _JACOBIAN_PATHS
+        size = self.states.shape[1]
+        few = max(_FEWEST_PATHS, min(_MOST_PATHS, 4096 // size**2))
         return sample_tube(self.system, self.states[:few], self.errors[:few], self.noise)
-
-    def _reference(self, tube: Tube) -> Reference:
-        """‖I + ΔA‖ and μ(A) on the reference paths, by LAPACK, for bounds that are proven."""
-        coefficients = Coefficients(self.system, tube.grid[0], tube.reference[:, 0])
-        identity = torch.eye(self.states.shape[1], dtype=self.states.dtype).to(self.states.device)
-        steps, norms = [], []
-        for n in range(self.noise.steps):
-            drift = coefficients.jacobians(tube.grid[n], tube.reference[:, n])[0]
-            steps.append(largest_singular_value(identity + self.step_size * drift))
-            norms.append(largest_eigenvalue(0.5 * (drift + drift.mT)))
-        return Reference(
-            step=torch.stack(steps, dim=1),
-            log_norm=torch.stack(norms, dim=1),
-            variation=tube.first.norm(dim=2),
-            error=tube.first[:, 0].norm(dim=1),
-        )
 
     def _bound(
         self, grade: str, rates: Rates, reference: Reference, tube: Tube, kind: str

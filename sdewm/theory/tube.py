@@ -5,7 +5,7 @@ A supremum over samples is below the true one: these rates are estimates, never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,13 @@ from torch.func import jvp
 from sdewm.base.differences import check_derivatives
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.noise import GridNoise
-from sdewm.sde.rates import Rates, jacobian_rates
+from sdewm.sde.rates import (
+    Rates,
+    jacobian_rates,
+    largest_eigenvalue,
+    largest_singular_value,
+    transition_norms,
+)
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import System
 from sdewm.theory.bounds import Reference
@@ -125,55 +131,67 @@ def sampled_rates(
     The curvatures are those along D, the only direction in which S18 needs them.
     """
     paths, points, size = tube.reference.shape
-    steps = points - 1
-    evaluate = _evaluator(system, tube, step_size, blocks)
+    between = len(_BETWEEN)
+    coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0].repeat(between, 1))
     largest: list[dict[str, torch.Tensor]] = []
-    on_reference: list[dict[str, torch.Tensor]] = []
-    for n in range(steps):
-        x, d = tube.reference[:, n], tube.difference[:, n]
+    own: list[tuple[torch.Tensor, ...]] = []
+    for n in range(points - 1):
+        t, d = tube.grid[n], tube.difference[:, n]
         length = d.norm(dim=1, keepdim=True)
         direction = torch.where(length > 0, d / length, size**-0.5)
-        segment = torch.cat([x + share * d for share in _BETWEEN])
-        rates = evaluate(tube.grid[n], segment, direction.repeat(len(_BETWEEN), 1))
-        on_reference.append({name: rates[name][..., :paths] for name in ("step",)})
-        on_reference[-1]["log_norm"] = rates["log_norm"][1, :paths]
+        segment = torch.cat([tube.reference[:, n] + share * d for share in _BETWEEN])
+        with torch.no_grad():
+            if size > LARGE:
+                rates = iterated_rates(coefficients.values, t, segment, step_size, blocks)
+            else:
+                drift, noise = coefficients.jacobians(t, segment)
+                rates = jacobian_rates(drift, noise, step_size, blocks)
+                own.append((drift[:paths],))
+        if size > LARGE:
+            own.append((rates["step"][:paths], rates["log_norm"][1, :paths]))
+        bends = coefficients.curvatures(t, segment, direction.repeat(between, 1))
+        rates |= dict(zip(("curvature", "noise_curvature"), bends, strict=True))
         largest.append({name: _largest(name, value) for name, value in rates.items()})
     stacked = {
         name: torch.stack([rates[name] for rates in largest], dim=1 if name == "log_norm" else 0)
         for name in largest[0]
     }
-    own = {
-        name: torch.stack([rates[name] for rates in on_reference], dim=1)
-        for name in on_reference[0]
-    }
-    reference = Reference(
-        variation=tube.first.norm(dim=2), error=tube.first[:, 0].norm(dim=1), **own
-    )
+    collected = [torch.stack(part, dim=1) for part in zip(*own, strict=True)]
+    if size > LARGE:
+        reference = _reference(tube, *collected)
+    else:
+        reference = reference_of_jacobians(tube, collected[0], step_size)
     return Rates(**stacked), reference
+
+
+def exact_reference(system: System, tube: Tube, step_size: float) -> Reference:
+    """The reference's rates by LAPACK whatever D, for bounds that are proven."""
+    coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0])
+    with torch.no_grad():
+        jacobians = [
+            coefficients.jacobians(tube.grid[n], tube.reference[:, n])[0]
+            for n in range(tube.reference.shape[1] - 1)
+        ]
+    return reference_of_jacobians(tube, torch.stack(jacobians, dim=1), step_size)
+
+
+def reference_of_jacobians(tube: Tube, drift: torch.Tensor, step_size: float) -> Reference:
+    """From the Jacobians A `(J, N, D, D)` on the reference paths."""
+    size = drift.shape[-1]
+    steps = torch.eye(size, dtype=drift.dtype, device=drift.device) + step_size * drift
+    transition = transition_norms(steps) if size <= LARGE else None
+    log_norm = largest_eigenvalue(0.5 * (drift + drift.mT))
+    return _reference(tube, largest_singular_value(steps), log_norm, transition)
+
+
+def _reference(
+    tube: Tube, step: torch.Tensor, log_norm: torch.Tensor, transition: torch.Tensor | None = None
+) -> Reference:
+    variation = tube.first.norm(dim=2)
+    return Reference(step, log_norm, variation, variation[:, 0], transition)
 
 
 def _largest(name: str, value: torch.Tensor) -> torch.Tensor:
     if name == "log_norm":
         return value.amax(dim=1)
     return value.amin(dim=0) if name == "least_log_norm" else value.amax(dim=0)
-
-
-def _evaluator(
-    system: System, tube: Tube, step_size: float, blocks: Sequence[slice]
-) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]:
-    """(t, states, unit directions) -> rates per state, by LAPACK or for large D by iteration."""
-    first = torch.cat([tube.reference[:, 0]] * len(_BETWEEN))
-    coefficients = Coefficients(system, tube.grid[0], first)
-
-    def evaluate(
-        t: torch.Tensor, states: torch.Tensor, directions: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            if states.shape[1] > LARGE:
-                rates = iterated_rates(coefficients.values, t, states, step_size, blocks)
-            else:
-                rates = jacobian_rates(*coefficients.jacobians(t, states), step_size, blocks)
-        bends = coefficients.curvatures(t, states, directions)
-        return rates | dict(zip(("curvature", "noise_curvature"), bends, strict=True))
-
-    return evaluate
