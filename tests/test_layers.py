@@ -28,7 +28,8 @@ TABLE = {
     "certificates": Folder(
         1,
         "base",
-        "interval activations norms enclosure normalisation layers recurrent attack certificate",
+        "interval activations norms enclosure normalisation layers recurrent constants attack "
+        "certificate",
     ),
     "sde": Folder(
         1,
@@ -45,7 +46,7 @@ TABLE = {
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
         "value_function flow_variation value_sampling divergence value_expansion network_system "
-        "recurrent_system bounds iteration tube grades growth_rates growth_bounds growth "
+        "recurrent_system bounds iteration tube term_bounds grades growth_rates growth_bounds growth "
         "rollout_bounds",
     ),
     "model": Folder(
