@@ -203,8 +203,11 @@ def _sampled(
     bends = target.second(x.repeat(len(tried), 1), torch.cat(tried)).detach()
     v = torch.cat(tried)
     lengths = _lengths(bends) / _lengths(v) ** 2
-    found["curvature_2"] = float(lengths.max())
-    found["curvature_inf"] = float((bends.abs().amax(dim=1) / v.abs().amax(dim=1) ** 2).max())
+    heights = bends.abs().amax(dim=1) / v.abs().amax(dim=1) ** 2
+    for name, values, start in (("2", lengths, "bend 2"), ("inf", heights, "bend inf")):
+        found[f"curvature_{name}"] = float(values.max())
+        chosen = values.reshape(len(tried), -1).argmax(dim=0)
+        best[start] = torch.stack(tried)[chosen, torch.arange(len(x))]
     return found, best
 
 
@@ -217,15 +220,16 @@ def _ascents(
 ) -> dict[str, tuple[float, torch.Tensor]]:
     """The largest value found of each quantity, with its point."""
     first, second = target.first, target.second
+    unit = _unit(directions.get("bend 2", directions["2"]))
+    corner = torch.sign(directions.get("bend inf", directions["inf"]))
 
     def most(vectors: torch.Tensor) -> torch.Tensor:
         return vectors.abs().amax(dim=1)
 
-    two, corner = directions["2"], directions["inf"]
     plans: dict[str, tuple[Measure, Turn, torch.Tensor]] = {
-        "lipschitz_2": (lambda x, v: _lengths(first(x, v)), _turn_2, two),
-        "lipschitz_inf": (lambda x, v: most(first(x, v)), _turn_inf, corner),
-        "curvature_2": (lambda x, v: _lengths(second(x, v)), _turn_2, two),
+        "lipschitz_2": (lambda x, v: _lengths(first(x, v)), _turn_2, directions["2"]),
+        "lipschitz_inf": (lambda x, v: most(first(x, v)), _turn_inf, directions["inf"]),
+        "curvature_2": (lambda x, v: _lengths(second(x, v)), _turn_2, unit),
         "curvature_inf": (lambda x, v: most(second(x, v)), _turn_inf, corner),
     }
     results = {

@@ -5,28 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
 
 from sdewm.certificates.attack import LowerBounds, Target, search
-from sdewm.certificates.enclosure import Enclosure, log_norm_2, log_norm_inf, norm_2
+from sdewm.certificates.constants import PartConstants, is_square, least_constants
+from sdewm.certificates.enclosure import Enclosure
 from sdewm.certificates.interval import Interval
 from sdewm.certificates.layers import Chain, read
 from sdewm.certificates.recurrent import GatedRecurrentUnit
 
 Box = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class PartConstants:
-    """Proven constants of one block of a Jacobian; logarithmic norms of square blocks only."""
-
-    lipschitz_2: float
-    lipschitz_inf: float
-    log_norm_2: float | None = None
-    log_norm_inf: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +132,7 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
     box = _check_region(region, size)
     whole = Interval.everything(len(box.lower))
     enclosures = [network.enclose(one) for one in _distinct(whole, box, region)]
-    target = Target(network.taylor, box.lower, box.upper, _square(enclosures[0]))
+    target = Target(network.taylor, box.lower, box.upper, is_square(enclosures[0]))
     return _certificate(enclosures, region and (box.lower, box.upper), target, {})
 
 
@@ -175,38 +165,8 @@ def _distinct(whole: Interval, box: Interval, region: Box | None) -> list[Interv
     return [whole] if region is None else [whole, box]
 
 
-def _square(enclosure: Enclosure) -> bool:
-    rows, columns = enclosure.magnitude.shape
-    return rows == columns
-
-
-def _constants(enclosure: Enclosure) -> dict[str, Any]:
-    square = _square(enclosure)
-    steepest, rows = enclosure.lipschitz_2, enclosure.lipschitz_inf
-    steepest = norm_2(enclosure.ball, steepest)
-    return {
-        "lipschitz_2": steepest,
-        "lipschitz_inf": rows,
-        "curvature_2": enclosure.curvature_2,
-        "curvature_inf": enclosure.curvature_inf,
-        "log_norm_2": log_norm_2(enclosure.ball, enclosure.jacobian, steepest) if square else None,
-        "log_norm_inf": log_norm_inf(enclosure.jacobian, rows) if square else None,
-    }
-
-
-def _least(enclosures: list[Enclosure]) -> dict[str, Any]:
-    """Each constant from the enclosure that gives the least."""
-    found = [_constants(enclosure) for enclosure in enclosures]
-
-    def least(name: str) -> float | None:
-        values = [value for one in found if (value := one[name]) is not None]
-        return min(values, default=None)
-
-    return {name: least(name) for name in found[0]}
-
-
 def _part(blocks: list[Enclosure]) -> PartConstants:
-    constants = _least(blocks)
+    constants = least_constants(blocks)
     return PartConstants(**{name: constants[name] for name in PartConstants.__dataclass_fields__})
 
 
@@ -219,7 +179,7 @@ def _certificate(
     last = enclosures[-1]
     jacobian, output = last.jacobian, last.output
     return Certificate(
-        **_least(enclosures),
+        **least_constants(enclosures),
         jacobian=None if region is None else (jacobian.lower, jacobian.upper),
         output=None if region is None else (output.lower, output.upper),
         region=region,

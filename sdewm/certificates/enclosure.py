@@ -24,18 +24,12 @@ import torch
 from sdewm.certificates.interval import UNIT, Interval, above, gamma, product
 from sdewm.certificates.norms import (
     frobenius,
-    joint_eigenvalue,
-    joint_norm,
-    largest_eigenvalue,
     multiply,
     row_norms,
     row_sums,
     scaled_norm,
     spectral_norm,
 )
-
-JOINT_SIZE = 160  # beyond it the search of `norms.joint_eigenvalue` would take too long
-JOINT_ROUNDS = 15
 
 
 @dataclass(frozen=True)
@@ -49,19 +43,8 @@ class Ball:
     centre: torch.Tensor  # M, (m, n)
     left: torch.Tensor  # A, (m, k); or (m,), the diagonal matrix
     right: torch.Tensor  # B, (k, n)
+    norms: tuple[float, float]  # not below |A|₂ and |B|₂
     radius: float
-
-    @cached_property
-    def left_norm(self) -> float:
-        """A number not below |A|₂."""
-        if self.left.ndim == 1:
-            return float(self.left.abs().max())
-        return spectral_norm(self.left)
-
-    @cached_property
-    def right_norm(self) -> float:
-        """A number not below |B|₂."""
-        return spectral_norm(self.right)
 
     @cached_property
     def centre_norm(self) -> float:
@@ -71,9 +54,7 @@ class Ball:
     @cached_property
     def distance(self) -> float:
         """A number not below the distance of any member from M."""
-        if self.right.numel() == 0:
-            return self.radius
-        return above(self.left_norm * self.right_norm + self.radius)
+        return above(self.norms[0] * self.norms[1] + self.radius)
 
     @property
     def dense_left(self) -> torch.Tensor:
@@ -85,7 +66,7 @@ def point_ball(matrix: torch.Tensor, radius: float = 0.0) -> Ball:
     """The ball around a matrix."""
     rows, columns = matrix.shape
     nothing = torch.zeros(rows, 0, dtype=torch.float64)
-    return Ball(matrix, nothing, torch.zeros(0, columns, dtype=torch.float64), radius)
+    return Ball(matrix, nothing, torch.zeros(0, columns, dtype=torch.float64), (0.0, 0.0), radius)
 
 
 @dataclass(frozen=True)
@@ -108,13 +89,19 @@ class Enclosure:
         object.__setattr__(self, "magnitude", magnitude)
         sums = float(row_sums(magnitude).max())
         object.__setattr__(self, "lipschitz_inf", min(self.lipschitz_inf, sums))
-        bounds = [self.lipschitz_2, above(self.ball.centre_norm + self.ball.distance)]
-        spread = interval_distance(self.jacobian)
-        if spread < self.ball.distance:
-            bounds.append(above(spectral_norm(self.jacobian.midpoint) + spread))
-        object.__setattr__(self, "lipschitz_2", min(bounds))
+        if self.ball.left.ndim == 2:  # after activations the product is kept: `norm_2` or the next
+            # layer looks at the ball
+            object.__setattr__(self, "lipschitz_2", min(self.lipschitz_2, self.ball_bound()))
         curvature = min(self.curvature_2, frobenius(self.component_2))
         object.__setattr__(self, "curvature_2", curvature)
+
+    def ball_bound(self) -> float:
+        """A number not below the 2-norm of any member of both enclosures of Df."""
+        bound = above(self.ball.centre_norm + self.ball.distance)
+        spread = interval_distance(self.jacobian)
+        if spread < self.ball.distance:
+            bound = min(bound, above(spectral_norm(self.jacobian.midpoint) + spread))
+        return bound
 
     def with_output(self, output: Interval) -> Enclosure:
         """The same with another box of values."""
@@ -142,23 +129,29 @@ def after_linear(
     """The enclosure of x -> matrix @ g(x) + b; `norms` are those of the matrix, 2 and ∞."""
     ball = inner.ball
     centre, first = multiply(matrix, ball.centre)
-    if ball.left.ndim == 1:
-        left, rounding = matrix * ball.left, UNIT * frobenius(matrix) * ball.left_norm
-    else:
-        left, rounding = multiply(matrix, ball.left)
-    radius = norms[0] * ball.radius + first
-    if ball.right.numel():
-        radius += rounding * ball.right_norm
+    left, rounding, left_norm = _times_left(matrix, norms[0], ball)
+    radius = norms[0] * ball.radius + first + rounding * ball.norms[1]
     return Enclosure(
         output,
         product(Interval.of(matrix), inner.jacobian),
-        Ball(centre, left, ball.right, above(radius)),
+        Ball(centre, left, ball.right, (left_norm, ball.norms[1]), above(radius)),
         above(norms[0] * inner.lipschitz_2),
         above(norms[1] * inner.lipschitz_inf),
         scaled(norms[0], inner.curvature_2),
         weighted(matrix.abs(), inner.component_2),
         weighted(matrix.abs(), inner.component_inf),
     )
+
+
+def _times_left(matrix: torch.Tensor, norm: float, ball: Ball) -> tuple[torch.Tensor, float, float]:
+    """The matrix times A, a bound of the rounding, and one of the norm of the product."""
+    if ball.left.ndim == 2:
+        left, rounding = multiply(matrix, ball.left)
+    else:
+        left, rounding = matrix * ball.left, UNIT * frobenius(matrix) * ball.norms[0]
+        if bool((ball.left == ball.left[0]).all()):  # as for the whole space
+            return left, rounding, above(norm * float(ball.left[0]))
+    return left, rounding, spectral_norm(left)
 
 
 def scaled(factor: float, curvature: float) -> float:
@@ -188,17 +181,23 @@ def after_elementwise(
     bent = bend * rows * (1.0 + 4.0 * UNIT)
     bending = min(
         float(bent.max()) * inner.lipschitz_2,
-        scaled_norm(bent, ball.centre) + float(bent.max()) * ball.distance,
+        scaled_norm(bent, ball.centre, ball.centre_norm) + float(bent.max()) * ball.distance,
     )
 
     def component(lengths: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         total = (bend * lengths**2 + steepest * inside) * (1.0 + 8.0 * UNIT)
-        return total.nan_to_num(nan=torch.inf)
+        return total.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
     return Enclosure(
         output,
         Interval(slope.lower[:, None], slope.upper[:, None]).times(inner.jacobian),
-        Ball(centre, root, right, above(most * ball.distance + rounding)),
+        Ball(
+            centre,
+            root,
+            right,
+            (float(root.max()), scaled_norm(root, ball.centre, ball.centre_norm)),
+            above(most * ball.distance + rounding),
+        ),
         above(most * inner.lipschitz_2),
         above(most * inner.lipschitz_inf),
         above(bending + scaled(most, inner.curvature_2)) if math.isfinite(bending) else math.inf,
@@ -216,13 +215,13 @@ def after(outer: Enclosure, inner: Enclosure) -> Enclosure:
     centre, error = multiply(ball.centre, first.centre)
     right, right_error = multiply(ball.right, first.centre)
     radius = ball.radius * first.centre_norm + outer.lipschitz_2 * first.distance + error
-    if ball.right.numel():
-        radius += ball.left_norm * right_error
+    radius += ball.norms[0] * right_error
+    norms = (ball.norms[0], spectral_norm(right))
     lipschitz, steepest = inner.lipschitz_2, inner.lipschitz_inf
     return Enclosure(
         outer.output,
         product(outer.jacobian, inner.jacobian),
-        Ball(centre, ball.left, right, above(radius)),
+        Ball(centre, ball.dense_left, right, norms, above(radius)),
         above(outer.lipschitz_2 * lipschitz),
         above(outer.lipschitz_inf * steepest),
         above(
@@ -234,7 +233,7 @@ def after(outer: Enclosure, inner: Enclosure) -> Enclosure:
 
 
 def _added(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    return ((first + second) * (1.0 + 8.0 * UNIT)).nan_to_num(nan=torch.inf)
+    return ((first + second) * (1.0 + 8.0 * UNIT)).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def plus_identity(inner: Enclosure, output: Interval) -> Enclosure:
@@ -245,7 +244,13 @@ def plus_identity(inner: Enclosure, output: Interval) -> Enclosure:
     return Enclosure(
         output,
         inner.jacobian.plus(Interval.of(identity)),
-        Ball(ball.centre + identity, ball.left, ball.right, above(ball.radius + rounding)),
+        Ball(
+            ball.centre + identity,
+            ball.dense_left,
+            ball.right,
+            ball.norms,
+            above(ball.radius + rounding),
+        ),
         above(1.0 + inner.lipschitz_2),
         above(1.0 + inner.lipschitz_inf),
         inner.curvature_2,
@@ -260,34 +265,3 @@ def identity_on(box: Interval) -> Enclosure:
     identity, nothing = torch.eye(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     jacobian = Interval.of(identity)
     return Enclosure(box, jacobian, point_ball(identity), 1.0, 1.0, 0.0, nothing, nothing)
-
-
-def norm_2(ball: Ball, bound: float) -> float:
-    """The least of `bound` and the 2-norm over the ball with jointly chosen weights."""
-    if ball.right.numel() == 0 or max(ball.centre.shape) > JOINT_SIZE:
-        return bound
-    joint = joint_norm(ball.centre, ball.dense_left, ball.right, 0.0, JOINT_ROUNDS)
-    return min(bound, above(joint + ball.radius))
-
-
-def log_norm_2(ball: Ball, jacobian: Interval, bound: float) -> float:
-    """A number not below λ_max(sym J) for every J in both enclosures, square matrices."""
-    bounds = [bound]
-    spread = interval_distance(jacobian)
-    if math.isfinite(spread):
-        bounds.append(largest_eigenvalue(jacobian.midpoint, spread))
-    if ball.right.numel() == 0:
-        bounds.append(largest_eigenvalue(ball.centre, ball.radius))
-    else:
-        rounds = JOINT_ROUNDS if len(ball.centre) <= JOINT_SIZE else 1
-        joint = joint_eigenvalue(ball.centre, ball.dense_left, ball.right, 0.0, rounds)
-        bounds += [above(joint + ball.radius), largest_eigenvalue(ball.centre, ball.distance)]
-    return min(bounds)
-
-
-def log_norm_inf(jacobian: Interval, bound: float) -> float:
-    """A number not below max_i (J_ii + Σ_{j≠i} |J_ij|) for every J in the enclosure."""
-    absolute = jacobian.magnitude.clone()
-    absolute.diagonal().zero_()
-    sums = jacobian.upper.diagonal() + row_sums(absolute)
-    return min(bound, above(float(sums.max())))

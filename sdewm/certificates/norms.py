@@ -92,10 +92,18 @@ def spectral_norm(matrix: torch.Tensor, error: float = 0.0) -> float:
     return above(scale * math.sqrt(max(largest_eigenvalue(gram, rounding), 0.0)) + error)
 
 
-def scaled_norm(scale: torch.Tensor, matrix: torch.Tensor) -> float:
-    """A number not below the 2-norm of diag(scale) A; scale (m,) is not negative."""
+def scaled_norm(scale: torch.Tensor, matrix: torch.Tensor, norm: float | None = None) -> float:
+    """A number not below the 2-norm of diag(scale) A; scale (m,) is not negative.
+
+    Args:
+        scale: (m,).
+        matrix: A, (m, n).
+        norm: a number not below |A|₂ where it is known: enough if `scale` is constant.
+    """
     if not bool(torch.isfinite(scale).all()):
         return math.inf
+    if norm is not None and bool((scale == scale[0]).all()):
+        return above(norm * float(scale[0]))
     return above(spectral_norm(scale[:, None] * matrix) * (1.0 + 2.0**-50))
 
 

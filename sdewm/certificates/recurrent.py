@@ -213,7 +213,7 @@ def _times(a: Triple, b: Triple) -> Triple:
 def _combined(factors: list[Interval], matrices: list[torch.Tensor]) -> tuple[Interval, Ball]:
     """Interval and ball around Σ_k D_k S_k for diagonal D_k in given ranges."""
     jacobian, centre = Interval.of(torch.zeros_like(matrices[0])), torch.zeros_like(matrices[0])
-    size, radius, left, right = len(centre), 0.0, [], []
+    radius, left, right = 0.0, [], []
     for factor, matrix in zip(factors, matrices, strict=True):
         column = Interval(factor.lower[:, None], factor.upper[:, None])
         jacobian = jacobian.plus(column.times(Interval.of(matrix)))
@@ -226,14 +226,9 @@ def _combined(factors: list[Interval], matrices: list[torch.Tensor]) -> tuple[In
         right.append((root / weight)[:, None] * matrix)
         radius += 8.0 * UNIT * (frobenius(term) + frobenius(left[-1]) * frobenius(right[-1]))
         radius += UNIT * frobenius(centre)
-    ball = Ball(centre, torch.cat(left, dim=1).reshape(size, -1), torch.cat(right), above(radius))
-    return jacobian, ball
-
-
-def _turning(gates: Gates) -> float:
-    """Upper bound of max √((1 − z)² + z²), convex in z: its ends."""
-    ends = [gates.kept.lower, gates.kept.upper]
-    return above(max(float(((1 - z) ** 2 + z**2).max()) for z in ends) ** 0.5)
+    whole_left, whole_right = torch.cat(left, dim=1), torch.cat(right)
+    norms = (spectral_norm(whole_left), spectral_norm(whole_right))
+    return jacobian, Ball(centre, whole_left, whole_right, norms, above(radius))
 
 
 def _lipschitz_2(gates: Gates, matrices: list[torch.Tensor]) -> float:
@@ -247,7 +242,9 @@ def _lipschitz_2(gates: Gates, matrices: list[torch.Tensor]) -> float:
     whole = above(direct + gated)
     if not bool(hidden.any()):  # the block of x: nothing is carried over
         return above(float(gates.fresh.upper.max()) * whole + change)
-    return above(_turning(gates) * math.hypot(whole, 1.0) + change)
+    ends = (gates.kept.lower, gates.kept.upper)  # (1 − z)² + z² is convex in z
+    turning = max(float(((1 - z) ** 2 + z**2).max()) for z in ends) ** 0.5
+    return above(turning * math.hypot(whole, 1.0) + change)
 
 
 def _candidate_rows(gates: Gates, lengths: list[torch.Tensor]) -> torch.Tensor:
