@@ -12,6 +12,7 @@ from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
 from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand
+from sdewm.theory.growth import fundamental_matrix as fundamental_matrix
 from sdewm.theory.perturbation import Perturbation as Perturbation
 from sdewm.theory.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict

@@ -1,7 +1,7 @@
 """Second moments of linear equations dx = A x dt + Σ_k A_k x dB^k (S12, S19).
 
-They solve C' = 𝓛C with 𝓛C = AC + CAᵀ + Σ A_k C A_kᵀ. Everything here works with D×D matrices; the
-D²×D² matrix of 𝓛 is formed for small D only, for its spectrum.
+They solve C' = 𝓛C with 𝓛C = AC + CAᵀ + Σ A_k C A_kᵀ. The D²×D² matrix of 𝓛 is formed for small D
+only; else everything works with D×D matrices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 
-_DENSE = 16  # components up to which the spectrum of 𝓛 is computed from its matrix
+_DENSE = 16  # components up to which the matrix of 𝓛 is formed
 _SWEEPS = 60  # of the fixed point for the metric
 
 
@@ -32,7 +32,7 @@ def moment_path(
         start: C `(D, D)`.
         step_size: Δ.
         steps: N.
-        scheme: False: of the equation, by the exponential series of Δ𝓛; True: of the
+        scheme: False: of the equation, by the exponential of Δ𝓛, for large D as a series; True: of the
             Euler–Maruyama scheme, C ← (I + ΔA)C(I + ΔA)ᵀ + Δ Σ A_k C A_kᵀ.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
@@ -41,11 +41,18 @@ def moment_path(
     1.7506725...
     1.6641
     """
-    step_map = torch.eye(len(drift), dtype=drift.dtype, device=drift.device) + step_size * drift
+    eye = torch.eye(len(drift), dtype=drift.dtype, device=drift.device)
+    step_map, flow = eye + step_size * drift, None
+    if not scheme and not bool(noise.any()):
+        step_map, scheme = torch.linalg.matrix_exp(step_size * drift), True
+    elif not scheme and len(drift) <= _DENSE:
+        flow = torch.linalg.matrix_exp(step_size * _matrix(drift, noise))
     now, path = start, [start]
     for _ in range(steps):
         if scheme:
             now = step_map @ now @ step_map.T + step_size * _sandwich(noise, now)
+        elif flow is not None:
+            now = (flow @ now.flatten()).view_as(now)
         else:
             now = _exponential(drift, noise, now, step_size)
         path.append(now)
@@ -59,6 +66,15 @@ def generator(drift: torch.Tensor, noise: torch.Tensor, moment: torch.Tensor) ->
 
 def _sandwich(noise: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
     return (noise @ moment @ noise.mT).sum(0)
+
+
+def _matrix(drift: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """A ⊗ I + I ⊗ A + Σ A_k ⊗ A_k `(D², D²)`."""
+    eye = torch.eye(len(drift), dtype=drift.dtype, device=drift.device)
+    matrix = torch.kron(drift, eye) + torch.kron(eye, drift)
+    for one in noise:
+        matrix = matrix + torch.kron(one, one)
+    return matrix
 
 
 def _exponential(
@@ -87,11 +103,7 @@ def growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
     if not bool(noise.any()):
         return float(torch.linalg.eigvals(drift).real.max())
     if size <= _DENSE:
-        eye = torch.eye(size, dtype=drift.dtype, device=drift.device)
-        matrix = torch.kron(drift, eye) + torch.kron(eye, drift)
-        for one in noise:
-            matrix = matrix + torch.kron(one, one)
-        return 0.5 * float(torch.linalg.eigvals(matrix).real.max())
+        return 0.5 * float(torch.linalg.eigvals(_matrix(drift, noise)).real.max())
     from scipy.sparse.linalg import LinearOperator, eigs
 
     def product(flat: object) -> object:

@@ -38,8 +38,8 @@ def test_second_moments_equal_the_tabulated_oracles():
     assert float(still.second_moment(error, 1.5).trace()) < 0.0095
 
 
-@pytest.mark.parametrize(("size", "drivers"), [(1, 1), (2, 2), (5, 3)])
-def test_the_series_is_the_exponential_of_the_kronecker_matrix(size, drivers):
+@pytest.mark.parametrize(("size", "drivers"), [(1, 1), (2, 2), (5, 0), (17, 3)])
+def test_moments_of_the_equation_are_the_exponential_of_the_kronecker_matrix(size, drivers):
     drift, noise = random_matrices(size, drivers)
     start = torch.eye(size, dtype=torch.float64) + 0.3
     path = moment_path(drift, noise, start, 0.7, 3, scheme=False)

@@ -1,0 +1,188 @@
+"""Rates of the fundamental matrix in the Euclidean norm and in weighted ones (S9–S12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from sdewm.sde.linear_moments import growth_rate, metric
+from sdewm.sde.noise import GridNoise
+from sdewm.sde.rates import Rates, exact_rates, jacobian_rates
+from sdewm.sde.solve import solve_path
+from sdewm.sde.system import System
+from sdewm.theory.iteration import LARGE, iterated_rates
+from sdewm.theory.tube import Coefficients
+
+# Powers of the metric whose rate is nearly ρ: between it and the Euclidean norm, the power 0. They
+# give lower bounds than the metrics ∫ e^{−2rt} e^{t𝓛*} I dt of rates r between ρ and λ do.
+_POWERS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+_NEARLY = 0.02  # of the way from ρ to λ
+_FEW_POWERS, _ONE_POWER = (0.3, 0.6, 1.0), (0.5,)  # for sampled rates, and for many components
+_SMALL = 16
+_MOST_PATHS, _FEWEST_PATHS = 256, 16
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The norm |Sx| with S symmetric and positive definite; M = S².
+
+    Attributes:
+        root: S `(D, D)`.
+        inverse: S⁻¹.
+        start: ‖S‖_F² ‖S⁻¹‖² = tr M / λ_min(M): E‖Φ‖_F² is at most this times a bound of E|Φv|_M²
+            for |v|_M = 1, since Σ_j |e_j|_M² = tr M. It is D in the Euclidean norm.
+    """
+
+    root: torch.Tensor
+    inverse: torch.Tensor
+    start: float
+
+    @classmethod
+    def euclidean(cls, like: torch.Tensor) -> Metric:
+        """S = I, of the size of a matrix `(D, D)`."""
+        identity = torch.eye(len(like), dtype=like.dtype, device=like.device)
+        return cls(identity, identity, float(len(like)))
+
+    @classmethod
+    def of(cls, matrix: torch.Tensor, power: float = 1.0) -> Metric:
+        """S = M^(power/2)."""
+        values, vectors = torch.linalg.eigh(matrix)
+        values = values**power
+        root = vectors @ torch.diag(values.sqrt()) @ vectors.T
+        inverse = vectors @ torch.diag(values.rsqrt()) @ vectors.T
+        margin = 1.0 + 64 * len(matrix) * torch.finfo(matrix.dtype).eps * float(
+            values[-1] / values[0]
+        )
+        return cls(root, inverse, margin * float(values.sum() / values[0]))
+
+    def transformed(self, jacobian: torch.Tensor) -> torch.Tensor:
+        """S A S⁻¹ of matrices `(…, D, D)`."""
+        return self.root @ jacobian @ self.inverse
+
+    @property
+    def condition(self) -> float:
+        """‖S‖_F ‖S⁻¹‖_F, for rounding errors."""
+        return float(self.root.norm() * self.inverse.norm())
+
+
+def metrics_for(drift: torch.Tensor, noise: torch.Tensor, powers: Sequence[float]) -> list[Metric]:
+    """Metrics adapted to A `(D, D)` and A_k `(M, D, D)`, and the Euclidean one, last.
+
+    The last but one has nearly the rate ρ, the least that any metric has; a lower power has a
+    higher rate and a smaller `start`. Which bound is the lowest depends on the time.
+    """
+    euclidean = Metric.euclidean(drift)
+    symmetric = 0.5 * (drift + drift.T + (noise.mT @ noise).sum(0))
+    highest, lowest = float(torch.linalg.eigvalsh(symmetric)[-1]), growth_rate(drift, noise)
+    if highest - lowest <= 1e-9 * (1.0 + abs(highest)):
+        return [euclidean]
+    matrix = metric(drift, noise, lowest + _NEARLY * (highest - lowest))
+    return [*(Metric.of(matrix, power) for power in powers), euclidean]
+
+
+@dataclass(frozen=True)
+class _Affine:
+    drift: torch.Tensor
+    noise: torch.Tensor
+
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.drift, self.noise
+
+
+def constant_rates(
+    drift: torch.Tensor, noise: torch.Tensor, step_size: float, steps: int
+) -> list[tuple[Metric, Rates]]:
+    """The rates of constant Jacobians in each metric, proven; the Euclidean ones last."""
+    found = []
+    for one in metrics_for(drift, noise, _POWERS):
+        affine = _Affine(one.transformed(drift), one.transformed(noise))
+        rates = exact_rates(affine, step_size, [slice(0, len(drift))])
+        found.append((one, _outward(rates, one, drift).repeated(steps)))
+    return found
+
+
+def _outward(rates: Rates, one: Metric, drift: torch.Tensor) -> Rates:
+    """The rates with the rounding error of S A S⁻¹ added, in the Euclidean norm none."""
+    if torch.equal(one.root, one.inverse):
+        return rates
+    size = torch.finfo(drift.dtype).eps * 64 * len(drift) * one.condition * (1 + drift.norm())
+    moved = {
+        f.name: getattr(rates, f.name) + (-size if f.name == "least_log_norm" else size)
+        for f in fields(rates)
+        if f.name not in ("curvature", "noise_curvature", "noise", "radial") or not rates.additive
+    }
+    return replace(rates, **moved)
+
+
+def reference_rates(
+    system: System, states: torch.Tensor, noise: GridNoise
+) -> tuple[list[tuple[Metric, Rates]], float]:
+    """Largest rates at each step over sampled reference paths, in each metric, and ρ.
+
+    The metrics, and ρ, are those of the Jacobians' averages over paths and times. Above LARGE
+    components the rates are computed by iteration, in the Euclidean norm alone, and ρ is nan.
+
+    Args:
+        system: D components.
+        states: initial states `(P, D)`; a first part of them is used.
+        noise: the grid and the increments.
+    """
+    size, grid = states.shape[1], noise.grid(states.dtype, states.device)
+    few = max(_FEWEST_PATHS, min(_MOST_PATHS, 2**16 // size**2))
+    with torch.no_grad():
+        path = solve_path(system, states[:few], noise, times=grid.tolist())
+    coefficients, step_size = Coefficients(system, grid[0], path[:, 0]), noise.step_size
+    whole = [slice(0, size)]
+    if size > LARGE:
+        steps = []
+        for n in range(noise.steps):
+            rates = iterated_rates(coefficients.values, grid[n], path[:, n], step_size, whole)
+            zero = torch.zeros_like(rates["drift"])
+            steps.append(_largest(rates | {"curvature": zero, "noise_curvature": zero}))
+        return [(Metric.euclidean(states.new_empty(size, size)), _stacked(steps))], float("nan")
+    jacobians = [coefficients.jacobians(grid[n], path[:, n]) for n in range(noise.steps)]
+    drift = torch.stack([pair[0].mean(0) for pair in jacobians]).mean(0)
+    kept = [_full(pair[1]).mean(0) for pair in jacobians if pair[1] is not None]
+    average = torch.stack(kept).mean(0) if kept else torch.zeros_like(drift)[None]
+    found = []
+    for one in metrics_for(drift, average, _FEW_POWERS if size <= _SMALL else _ONE_POWER):
+        steps = []
+        for a, a_k in jacobians:
+            if one.start != size:
+                a = one.transformed(a)
+                a_k = None if a_k is None else one.transformed(_full(a_k))
+            steps.append(_largest(jacobian_rates(a, a_k, step_size, whole)))
+        found.append((one, _stacked(steps)))
+    return found, growth_rate(drift, average)
+
+
+def _full(noise: torch.Tensor) -> torch.Tensor:
+    """A_k `(S, M, D, D)`, also of diagonal noise, of which the rows ∇g_k `(S, D, D)` are given."""
+    if noise.dim() == 4:
+        return noise
+    size = noise.shape[1]
+    matrices = noise.new_zeros(len(noise), size, size, size)
+    index = torch.arange(size, device=noise.device)
+    matrices[:, index, index] = noise
+    return matrices
+
+
+def _largest(rates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    largest = {}
+    for name, value in rates.items():
+        if name == "log_norm":
+            largest[name] = value.amax(dim=1)
+        else:
+            largest[name] = value.amin(dim=0) if name == "least_log_norm" else value.amax(dim=0)
+    return largest
+
+
+def _stacked(steps: list[dict[str, torch.Tensor]]) -> Rates:
+    return Rates(
+        **{
+            name: torch.stack([rates[name] for rates in steps], dim=1 if name == "log_norm" else 0)
+            for name in steps[0]
+        }
+    )
