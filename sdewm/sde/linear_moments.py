@@ -32,8 +32,8 @@ def moment_path(
         start: C `(D, D)`.
         step_size: Δ.
         steps: N.
-        scheme: False: of the equation, by the exponential of Δ𝓛, for large D as a series; True: of the
-            Euler–Maruyama scheme, C ← (I + ΔA)C(I + ΔA)ᵀ + Δ Σ A_k C A_kᵀ.
+        scheme: False: of the equation, by the exponential of Δ𝓛, for large D as a series;
+            True: of the Euler–Maruyama scheme, C ← (I + ΔA)C(I + ΔA)ᵀ + Δ Σ A_k C A_kᵀ.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
     >>> for scheme in (False, True):  # dx = 0.2 x dt + 0.4 x dB: E x² = e^0.56, (1.1² + 0.08)²
