@@ -69,12 +69,13 @@ class Rates:
     def lowered(self, factor: float) -> Rates:
         """All rates scaled by a factor below 1: what a negative control tests bounds with.
 
-        Logarithmic norms, and steps beside 1, are moved down by (1 − factor) times α.
+        Logarithmic norms are moved down by (1 − factor) times α instead, and ν, a lower bound, up:
+        no bound of `theory.bounds` rises.
         """
         down = (1.0 - factor) * self.drift
         scaled = {f.name: factor * getattr(self, f.name) for f in fields(self)}
         scaled["log_norm"] = self.log_norm - down
-        scaled["least_log_norm"] = self.least_log_norm - down
+        scaled["least_log_norm"] = self.least_log_norm + down
         scaled["blocks"] = self.blocks - torch.diag_embed(
             down[:, None].expand(self.blocks.shape[:2])
         )

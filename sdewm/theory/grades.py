@@ -129,4 +129,5 @@ def _ratio(bound: Curve, measured: Curve) -> Curve:
         relative = np.hypot(
             bound.standard_errors / bound.values, measured.standard_errors / measured.values
         )
-    return Curve(bound.times, values, values * np.nan_to_num(relative))
+        errors = values * np.nan_to_num(relative)  # nan where the bound overflows
+    return Curve(bound.times, values, errors)

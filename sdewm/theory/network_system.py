@@ -11,6 +11,8 @@ from sdewm.base.checks import check_finite_number
 from sdewm.certificates.certificate import Certificate, certify
 from sdewm.sde.rates import Rates
 
+_ROUNDING = 16 * torch.finfo(torch.float64).eps
+
 
 class NetworkSystem:
     r"""The residual system dx = (N(x) - x)/tau dt + G dB of a network N with additive noise.
@@ -130,17 +132,12 @@ def relaxed_rates(
     comparison = torch.where(diagonal, log_norms - 1.0, norms) / relaxation_time
     # μ(A) ≤ λ_max of the symmetric part of the comparison matrix, and ≤ ‖J‖ − 1 over τ
     log_norm = torch.linalg.eigvalsh(0.5 * (comparison + comparison.T))[-1:]
+    log_norm = log_norm + _ROUNDING * comparison.norm()
     log_norm = torch.minimum(log_norm, (norm - 1.0) / relaxation_time)
     drift = (norm + 1.0) / relaxation_time
-    step = torch.minimum(
-        keep + share * norm, (1.0 + 2.0 * step_size * log_norm + (step_size * drift) ** 2).sqrt()
-    )
-    own = torch.minimum(
-        keep + share * norms,
-        (1.0 + 2.0 * step_size * comparison + (step_size * (norms + 1.0) / relaxation_time) ** 2)
-        .clamp_min(0.0)
-        .sqrt(),
-    )
+    step = torch.minimum(keep + share * norm, _step_norm(log_norm, drift, step_size))
+    lengths = (norms + 1.0) / relaxation_time
+    own = torch.minimum(keep + share * norms, _step_norm(comparison, lengths, step_size))
     zero = torch.zeros_like(norm)
     return Rates(
         drift=drift,
@@ -155,3 +152,10 @@ def relaxed_rates(
         curvature=zero + curvature / relaxation_time,
         noise_curvature=zero,
     )
+
+
+def _step_norm(log_norm: torch.Tensor, norm: torch.Tensor, step_size: float) -> torch.Tensor:
+    """Upper bound of ‖I + ΔA‖, √(1 + 2Δμ + Δ²‖A‖²) with what cancellation may have taken."""
+    size = (step_size * norm) ** 2
+    square = 1.0 + 2.0 * step_size * log_norm + size
+    return (square + _ROUNDING * (1.0 + size)).clamp_min(0.0).sqrt()

@@ -148,11 +148,12 @@ class _Problem:
             rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
         else:
             rates, reference = proven, exact_reference(self.system, tube, self.step_size)
-        if not rates.additive and "block" in wanted:
+        reason = "" if rates.additive else "it needs additive noise (S16)."
+        if rates.additive and not math.isfinite(float(rates.step_blocks.sum())):
+            reason = f"{len(self.blocks)} blocks are too many for a state of this size; give fewer."
+        if reason and "block" in wanted:
             if explicit:
-                raise ValueError("grades contains 'block': it needs additive noise (S16).")
-            wanted = [grade for grade in wanted if grade != "block"]
-        if not math.isfinite(float(rates.step_blocks.sum())):
+                raise ValueError(f"grades contains 'block': {reason}")
             wanted = [grade for grade in wanted if grade != "block"]
         certified = CERTIFICATE if proven is not None else ESTIMATE
         return RolloutBounds(
