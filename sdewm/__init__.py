@@ -2,18 +2,26 @@
 
 The public surface of the theory half:
 
-    Perturbation   an error drift and an error diffusion added to a system
-    certify        proven Lipschitz constants, curvatures and logarithmic norms of networks
-    expand         the small-noise expansion of the expected loss, term by term
+    Perturbation        an error drift and an error diffusion added to a system
+    expand              the small-noise expansion of the expected loss, term by term
+    term_bounds         bounds of its terms
+    fundamental_matrix  growth of small differences: measured, exact, bounded
+    rollout_divergence  distance of two rollouts from different initial states
+    rollout_bounds      its bounds, grade by grade
+    value_expansion     the bias of a value function under a wrong initial state
+    certify             proven Lipschitz constants, curvatures and logarithmic norms of networks
 """
 
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
+from sdewm.theory.curve import Curve as Curve
 from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand
 from sdewm.theory.growth import fundamental_matrix as fundamental_matrix
 from sdewm.theory.perturbation import Perturbation as Perturbation
+from sdewm.theory.rollout_bounds import rollout_bounds as rollout_bounds
+from sdewm.theory.term_bounds import term_bounds as term_bounds
 from sdewm.theory.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict
 

@@ -11,7 +11,7 @@ from sdewm.base.checks import check_count, check_interval
 from sdewm.base.differences import check_derivatives
 from sdewm.base.taylor import fuse, second_order
 from sdewm.sde.noise import GaussianNoise
-from sdewm.sde.rates import ConstantJacobians, exact_rates, jacobian_rates
+from sdewm.sde.rates import CertifiedSystem, ConstantJacobians, exact_rates, jacobian_rates
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import System
 from sdewm.theory.coupling import initial_states
@@ -40,8 +40,8 @@ def term_bounds(
         |S_cross| ≤ sup‖∇²L‖ ‖y^ξ‖‖y^η‖,   |S_drift| ≤ sup‖∇²L‖ ‖y^ξ‖².
 
     A smaller rate shrinks the drift terms and the benign S alike. For an independent driver the
-    mixed term is 0. Moments are means, and the suprema of a (unless the Jacobians are constant) and
-    ‖∇²L‖ largest values, over sampled unperturbed paths: estimates.
+    mixed term is 0. Moments are means, and the suprema of ‖∇²L‖ and (unless the system proves its
+    rates) of a largest values, over sampled unperturbed paths: estimates.
 
     Args:
         system: D components.
@@ -78,13 +78,13 @@ def term_bounds(
         path = solve_path(system, states, noise, times=grid.tolist())  # (P, N + 1, D)
     coefficients, dt = Coefficients(system, grid[0], path[:, 0]), noise.step_size
     whole = [slice(0, states.shape[1])]
-    constant = isinstance(system, ConstantJacobians)
-    rate = float(exact_rates(system, dt, whole).step) if constant else 0.0
+    proven = _proven_rate(system, states, dt)
     xi, square = 0.0, 0.0
     for n in range(steps):
         t, x = grid[n], path[:, n]
         drift_jacobian, noise_jacobian = coefficients.jacobians(t, x)
-        if not constant:
+        rate = proven
+        if rate is None:
             rates = jacobian_rates(drift_jacobian, noise_jacobian, dt, whole)
             rate = float(rates["step"].max())
         force = 0.0 if error.drift is None else _norm(error.drift(t, x))
@@ -109,6 +109,17 @@ def term_bounds(
         "eta": eta,
         "xi": xi,
     }
+
+
+def _proven_rate(system: System, states: torch.Tensor, step_size: float) -> float | None:
+    """The mean-square rate of a step, if the system proves one for these starts."""
+    whole = [slice(0, states.shape[1])]
+    if isinstance(system, ConstantJacobians):
+        return float(exact_rates(system, step_size, whole).step)
+    if isinstance(system, CertifiedSystem):
+        box = states.amin(0), states.amax(0)
+        return float(system.certified_rates(*box, step_size, whole).step)
+    return None
 
 
 def _norm(values: torch.Tensor) -> float:

@@ -1,0 +1,144 @@
+"""The fundamental matrix: exact second moments, and its bounds against the measured growth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import sdewm
+from paper_checks.check_rollouts import below
+from paper_checks.measurement import (
+    Finding,
+    Measured,
+    Mutate,
+    Settings,
+    case_problem,
+    compare,
+    conclude,
+    ready_case,
+)
+from paper_checks.rollouts import Rollout, rollout_case
+from sdewm.base.stats import Estimate
+from sdewm.sde.linear_moments import growth_rate
+from sdewm.sde.rates import ConstantJacobians
+from sdewm.theory.bounds import doob_factor
+from sdewm.theory.growth import Growth
+from sdewm.theory.term_bounds import term_bounds
+from sdewm.theory.verdict import FAILS, HOLDS, Verdict
+
+# O9: quantity -> printed value and half a unit of its last digit.
+PRINTED = {
+    "E‖Φ_T‖_F²": (1.2823094145, 5e-11),
+    "λ": (0.0973714135, 5e-11),
+    "ρ": (-0.0597326427, 5e-11),
+    "S10's bound": (2.678512, 5e-7),
+    "S11's bound by Doob": (7.263021, 5e-7),
+    "S9's bound": (7.1e5, 5e3),
+}
+
+
+def bound(
+    settings: Settings,
+    mutate: Mutate,
+    *,
+    case: str,
+    grade: str,
+    names: tuple[str, ...] = ("mean", "mean_square", "sup", "sup_square"),
+    kind: str = "certificate",
+    **changes: Any,
+) -> Finding:
+    """Measured growth ≤ bound at every grid time, within five standard errors."""
+    rollout = mutate(rollout_case(case, **changes))
+    paths = max(2, round(settings.paths * rollout.share))
+    grown = _grow(rollout, paths, settings.seed)
+    claimed = grown.bounds[grade]
+    if rollout.bounded is not None:
+        claimed = _grow(rollout, 2, settings.seed, rollout.bounded).bounds[grade]
+    if claimed.kind != kind:
+        nothing = Estimate(float("nan"), float("nan"))
+        reason = f"the bound is a {claimed.kind}, expected a {kind}"
+        return Finding(grade, nothing, float("nan"), Verdict(FAILS, reason))
+    return conclude(
+        [below(f"{name} of ‖Φ‖ ({grade})", grown[name], claimed[name]) for name in names]
+    )
+
+
+def _grow(rollout: Rollout, paths: int, seed: int, system: Any = None) -> Growth:
+    return sdewm.fundamental_matrix(
+        system or rollout.system, rollout.x0, paths=paths, seed=seed, **rollout.grid
+    )
+
+
+def second_moment(settings: Settings, mutate: Mutate) -> Finding:
+    """E‖Φ_t‖_F² of the scheme is that of the Kronecker product, for O9 and for O2 (S12)."""
+    findings = []
+    for case in ("linear_flow", "linear"):
+        rollout = mutate(rollout_case(case, share=0.1))
+        paths = max(2, round(settings.paths * rollout.share))
+        grown = _grow(rollout, paths, settings.seed)
+        exact = _grow(rollout, 2, settings.seed, rollout.bounded).exact
+        assert exact is not None  # constant Jacobians
+        middle = exact.times[len(exact) // 2]
+        for time in (middle, exact.times[-1]):
+            name = f"E‖Φ‖_F² of {type(rollout.system).__name__} at {time:g}"
+            findings.append(compare(name, grown.mean_square.at(time), exact.at(time).value))
+    return conclude(findings, headline=findings[1].quantity)
+
+
+def oracle(settings: Settings, mutate: Mutate) -> Finding:
+    """The printed values of O9: exact moment, rates, and the bounds S9–S12 in continuous time."""
+    rollout = mutate(rollout_case("linear_flow"))
+    system = rollout.bounded or rollout.system
+    grown = sdewm.fundamental_matrix(system, rollout.x0, t1=1.5, steps=30, paths=2, form="sde")
+    constants, bounds = grown.constants, grown.bounds
+    assert constants is not None
+    spread = torch.tensor(2.0 * 1.5 * constants.kappa**2, dtype=torch.float64)
+    square = bounds["log_norm"]["mean_square"]
+    values = {
+        "λ": constants.lambda_,
+        "S10's bound": square.last.value,
+        "S11's bound by Doob": float(square.values.max()) * float(doob_factor(spread)),
+        "S9's bound": bounds["gronwall"]["sup_square"].last.value,
+    }
+    if isinstance(system, ConstantJacobians):
+        assert grown.exact_limit is not None
+        values["ρ"] = growth_rate(*system.jacobians())
+        values["E‖Φ_T‖_F²"] = grown.exact_limit.last.value
+    return conclude(
+        [compare(name, Estimate(value, 0.0), *PRINTED[name]) for name, value in values.items()]
+    )
+
+
+def terms(
+    settings: Settings, mutate: Mutate, *, system: str, driver: str = "same", **changes: Any
+) -> Finding:
+    """|P|, |P_drift|, |S|, |S_cross|, |S_drift| lie below their bounds (S13); equal in O1."""
+    case = ready_case(system)
+    problem = case_problem(case, driver, share=0.2)
+    rollout = mutate(Rollout(case, case.x0, case.x0, case.t1, problem.steps, **changes))
+    bounds = term_bounds(
+        rollout.bounded or case,
+        problem.error,
+        problem.loss,
+        problem.x0,
+        t1=problem.t1,
+        steps=problem.steps,
+        paths=2000,
+        seed=settings.seed,
+    )
+    measured, findings = Measured(problem, settings), []
+    for name in ("S", "P", "P_drift", "S_cross", "S_drift"):
+        value = measured.term(name)
+        value = Estimate(abs(value.value), value.standard_error)
+        outcome = HOLDS if value.value <= bounds[name] + 5 * value.standard_error else FAILS
+        reason = f"|{name}| = {value}, bound {bounds[name]:.6g}"
+        margin = 5 * value.standard_error or 1e-12
+        findings.append(Finding(f"|{name}|", value, bounds[name], Verdict(outcome, reason), margin))
+    if system == "OrnsteinUhlenbeck":
+        exact = case.exact_terms(driver=driver, steps=problem.steps)
+        findings += [
+            compare(f"bound of {name}", Estimate(bounds[name], 0.0), exact[name], 1e-9)
+            for name in ("S", "S_drift")
+        ]
+    return conclude(findings)

@@ -1,0 +1,109 @@
+"""The value function under a wrong initial state (S14, S20)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import sdewm
+from paper_checks.measurement import BAND, Finding, Mutate, Settings, compare, conclude
+from paper_checks.rollouts import tanh_network
+from sdewm.base.stats import Estimate
+from sdewm.sde import examples
+from sdewm.theory.value_expansion import ValueExpansion
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+
+O11 = {"measured": -0.0020861271, "second": -0.0020877583}  # Q = x², e = ±0.1 with probability ½
+
+
+def _square(y: torch.Tensor) -> torch.Tensor:
+    return y[:, 0] ** 2
+
+
+def _expand_cubic(steps: int, error: torch.Tensor) -> ValueExpansion:
+    case = examples.CubicFlow()
+    grid = {"t1": case.t1, "steps": steps}
+    return sdewm.value_expansion(case, _square, case.x0, error, paths=16, **grid)
+
+
+def cubic(settings: Settings, mutate: Mutate) -> Finding:
+    """O11: bias and second order of the cubic flow, extrapolated in the step (S20)."""
+    keep = mutate(lambda terms: terms["second_flow"].value + terms["second_curvature"].value)
+    error = torch.tensor([[0.1], [-0.1]], dtype=torch.float64)
+    values: dict[str, list[float]] = {"measured": [], "second": []}
+    for steps in (250, 500, 1000):
+        terms = _expand_cubic(steps, error).terms
+        values["measured"].append(terms["measured"].value)
+        values["second"].append(keep(terms))
+    findings = []
+    for name, row in values.items():
+        halves = [2 * fine - coarse for coarse, fine in zip(row, row[1:], strict=False)]
+        limit = (4 * halves[1] - halves[0]) / 3
+        findings.append(compare(f"{name} bias", Estimate(limit, 0.0), O11[name], 2e-9))
+    return conclude(findings)
+
+
+def order(settings: Settings, mutate: Mutate, *, law: str, expected: float) -> Finding:
+    """Order of E|remainder| in the size of e, for a tanh network and for the cubic flow (S14)."""
+    law = mutate(law)
+    findings = []
+    error = torch.tensor([[0.3, -0.2, 0.1, 0.2]], dtype=torch.float64)
+    network = tanh_network()
+
+    def value(y: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(y[:, 0]) + 0.5 * (y**2).sum(1)
+
+    results: list[tuple[str, Any]] = [
+        (
+            "tanh network",
+            sdewm.value_expansion(
+                network,
+                value,
+                network.x0,
+                error,
+                t1=1.0,
+                steps=16,
+                paths=max(2, settings.paths // 50),
+                seed=settings.seed,
+            ),
+        ),
+        ("cubic flow", _expand_cubic(40, torch.tensor([0.1], dtype=torch.float64))),
+    ]
+    for name, result in results:
+        found = result.order((0.1, 0.05, 0.025, 0.0125), law=law)
+        slope, (low, high) = found.slope, found.interval
+        inside = expected - BAND <= low and high <= expected + BAND
+        apart = high < expected - BAND or low > expected + BAND
+        outcome = HOLDS if inside else FAILS if apart else UNDECIDED
+        text = f"slope {slope:.3f} in [{low:.3f}, {high:.3f}] ({name}), claimed {expected:g}"
+        estimate = Estimate(slope, (high - low) / 2)
+        findings.append(
+            Finding(
+                f"order of E|remainder| ({name})", estimate, expected, Verdict(outcome, text), BAND
+            )
+        )
+    return conclude(findings)
+
+
+def unbiased(settings: Settings, mutate: Mutate) -> Finding:
+    """If E e = 0 the mean first-order term is 0, and the second order is the bias (S20)."""
+    case = examples.TanhWorldModel()
+    generator = torch.Generator().manual_seed(settings.seed)
+    half = 0.05 * torch.randn(2000, 4, dtype=torch.float64, generator=generator)
+    error = mutate(torch.cat((half, -half)))
+    result = sdewm.value_expansion(
+        case,
+        case.loss,
+        case.x0,
+        error,
+        t1=case.t1,
+        steps=16,
+        paths=max(2, settings.paths // 2),
+        seed=settings.seed,
+    )
+    terms = result.terms
+    zero = compare("first-order term", terms["first"], 0.0)
+    rest = Estimate(terms["remainder"].value, terms["remainder"].standard_error)
+    allowed = 0.05 * abs(terms["second"].value)
+    return conclude([zero, compare("bias − second order", rest, 0.0, allowed)])
