@@ -137,7 +137,7 @@ def _ascend(
     return float(value[best]), x[best]
 
 
-def search(target: Target, seed: int = 0, starts: int = 32, steps: int = 40) -> LowerBounds:
+def search(target: Target, seed: int = 0, starts: int = 64, steps: int = 60) -> LowerBounds:
     """Maximise each quantity over points x of the box and directions v together.
 
     |Df(x) v| / |v|, |D²f(x)[v, v]| / |v|² (2- and ∞-norm) and vᵀ Df(x) v / |v|² are lower bounds

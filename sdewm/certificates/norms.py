@@ -174,8 +174,11 @@ def joint_eigenvalue(
         scale = torch.exp(log_scale)
         whole = symmetric + ((left / scale) @ left.T + right.T @ (scale[:, None] * right)) / 2
         values, vectors = torch.linalg.eigh(whole)
-        if float(values[-1]) < best:
+        gain = best - float(values[-1])
+        if gain > 0:
             best, best_scale = float(values[-1]), log_scale
+        if index >= 5 and gain < 1e-4 * float(values[-1] - values[0]):
+            break
         width = 0.1 * 0.8**index * float(values[-1] - values[0])
         share = torch.softmax((values - values[-1]) / max(width, 1e-300), dim=0)
         pulled = ((left.T @ vectors) ** 2) @ share

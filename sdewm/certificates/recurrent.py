@@ -156,9 +156,8 @@ class GatedRecurrentUnit:
             slopes=(r_slope.magnitude, z_slope.magnitude),
         )
 
-    def values(self, box: Interval) -> Interval:
+    def values(self, gates: Gates, hidden: Interval) -> Interval:
         """An interval around the next hidden state (H,): between n and h."""
-        gates, hidden = self.gates(box), box[self.inputs :]
         mixed = gates.fresh.times(gates.candidate).plus(gates.kept.times(hidden))
         hull = Interval(
             torch.minimum(gates.candidate.lower, hidden.lower),
@@ -166,40 +165,43 @@ class GatedRecurrentUnit:
         )
         return mixed.meet(hull)
 
-    def enclose(self, box: Interval) -> Enclosure:
-        """What is proven over a box (I + H,)."""
-        found = self.on_columns(box, slice(None))
-        if not box.finite:
-            return found
-        centre = Interval.of(box.midpoint)
-        better = mean_value(self.values(centre), found.jacobian, box.minus(centre))
-        return found.with_output(found.output.meet(better))
+    def enclose(self, box: Interval) -> dict[str, Enclosure]:
+        """What is proven over a box (I + H,) of Df ("whole") and its blocks "input", "hidden"."""
+        gates, hidden = self.gates(box), box[self.inputs :]
+        output, matrices = self.values(gates, hidden), self.matrices()
+        inputs = self.inputs
+        parts = {"whole": slice(None), "input": slice(inputs), "hidden": slice(inputs, None)}
+        found = {
+            name: _enclosure(gates, [matrix[:, columns] for matrix in matrices], output)
+            for name, columns in parts.items()
+        }
+        if box.finite:
+            centre = Interval.of(box.midpoint)
+            point = self.values(self.gates(centre), centre[self.inputs :])
+            better = mean_value(point, found["whole"].jacobian, box.minus(centre))
+            found["whole"] = found["whole"].with_output(output.meet(better))
+        return found
 
-    def on_columns(self, box: Interval, columns: slice) -> Enclosure:
-        """The same for the derivatives with respect to some of the arguments only."""
-        gates = self.gates(box)
-        matrices = [matrix[:, columns] for matrix in self.matrices()]
-        fresh_new = gates.fresh.times(gates.new)
-        factors = [
-            fresh_new,
-            fresh_new.times(gates.open),
-            fresh_new.times(gates.inner),
-            gates.change,
-            gates.kept,
-        ]
-        jacobian, ball = _combined(factors, matrices)
-        component_2 = _components(gates, [row_norms(matrix) for matrix in matrices])
-        component_inf = _components(gates, [row_sums(matrix) for matrix in matrices])
-        return Enclosure(
-            self.values(box),
-            jacobian,
-            ball,
-            _lipschitz_2(gates, matrices),
-            _lipschitz_inf(gates, [row_sums(matrix) for matrix in matrices]),
-            _curvature_2(gates, matrices),
-            component_2,
-            component_inf,
-        )
+
+def _enclosure(gates: Gates, matrices: list[torch.Tensor], output: Interval) -> Enclosure:
+    fresh_new = gates.fresh.times(gates.new)
+    factors = [
+        fresh_new,
+        fresh_new.times(gates.open),
+        fresh_new.times(gates.inner),
+        gates.change,
+        gates.kept,
+    ]
+    lengths, sums = [row_norms(part) for part in matrices], [row_sums(part) for part in matrices]
+    return Enclosure(
+        output,
+        *_combined(factors, matrices),
+        _lipschitz_2(gates, matrices),
+        _lipschitz_inf(gates, sums),
+        _curvature_2(gates, matrices, lengths),
+        _components(gates, lengths),
+        _components(gates, sums),
+    )
 
 
 def _sum(a: Triple, b: Triple) -> Triple:
@@ -273,11 +275,10 @@ def _components(gates: Gates, lengths: list[torch.Tensor]) -> torch.Tensor:
     return (total + 2 * z_slope * update * (hidden + new * rows)) * SAFE
 
 
-def _curvature_2(gates: Gates, matrices: list[torch.Tensor]) -> float:
+def _curvature_2(gates: Gates, matrices: list[torch.Tensor], lengths: list[torch.Tensor]) -> float:
     r_bend, z_bend, n_bend = gates.bends
     r_slope, z_slope = gates.slopes
-    lengths = [row_norms(matrix) for matrix in matrices]
-    candidate, carried, reset, update, hidden = matrices
+    candidate, carried, reset, update, _ = matrices
     rows, new, fresh = _candidate_rows(gates, lengths), gates.new.magnitude, gates.fresh.magnitude
     size_p = above(
         math.hypot(spectral_norm(candidate), scaled_norm(gates.open.magnitude, carried))
