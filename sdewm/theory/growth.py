@@ -133,7 +133,7 @@ def fundamental_matrix(
         form: "step": bounds of the scheme, whatever its step; "sde": of the equation.
         kind: "certificate" refuses a system that proves nothing, "estimate" ignores its proofs;
             default: the proofs where there are any.
-        dtype: of the simulation, torch.float64 or torch.float32; bounds are float64.
+        dtype: of the simulation and of sampled Jacobians, torch.float64 or torch.float32.
         device: where to compute; default the CPU.
         chunk: paths between two updates of progress; changes no digit of the result.
 
@@ -163,9 +163,9 @@ def fundamental_matrix(
     drivers = count_drivers(system, states.new_tensor(start), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     exact, exact_limit = _exact(system, noise)
-    starts = states.to(torch.float64).expand(paths, -1)
-    bounds, constants = growth_bounds(system, starts, noise, form, kind)
-    curves, kurtosis = _measure(system, states.expand(paths, -1), noise, chunk)
+    states = states.expand(paths, -1)
+    bounds, constants = growth_bounds(system, states, noise, form, kind)
+    curves, kurtosis = _measure(system, states, noise, chunk)
     return Growth(curves, exact, exact_limit, bounds, constants, kurtosis, paths)
 
 

@@ -53,7 +53,7 @@ def growth_bounds(
 
     Args:
         system: D components.
-        states: initial states `(P, D)` in float64.
+        states: initial states `(P, D)`.
         noise: the grid, and the increments of sampled paths.
         form: see `fundamental_matrix`.
         kind: see `fundamental_matrix`.
@@ -64,17 +64,19 @@ def growth_bounds(
     in_metrics: list[tuple[Metric, Rates]] = []
     kinds = dict.fromkeys(GRADES, ESTIMATE)
     rho = math.nan
+    exact = torch.empty(0, dtype=torch.float64)  # formulas are evaluated so, on the CPU
     if isinstance(system, ConstantJacobians) and kind != ESTIMATE:
-        drift, columns = (part.to(states) for part in system.jacobians())
+        drift, columns = (part.to(exact) for part in system.jacobians())
         in_metrics = constant_rates(drift, columns, noise.step_size, noise.steps)
         kinds, rho = dict.fromkeys(GRADES, CERTIFICATE), growth_rate(drift, columns)
     elif isinstance(system, System):
-        in_metrics, rho = reference_rates(system, states, noise)
+        sampled, rho = reference_rates(system, states, noise)
+        in_metrics = [(one, rates.to(exact)) for one, rates in sampled]
     rates = in_metrics[-1][1] if in_metrics else None
     if isinstance(system, CertifiedSystem) and kind != ESTIMATE and ESTIMATE in kinds.values():
-        box, whole = (states.amin(0), states.amax(0)), [slice(0, states.shape[1])]
+        box, whole = states.to(torch.float64).aminmax(dim=0), [slice(0, states.shape[1])]
         proven = system.certified_rates(*box, noise.step_size, whole)
-        rates = proven.to(states).repeated(noise.steps)
+        rates = proven.to(exact).repeated(noise.steps)
         kinds |= {"gronwall": CERTIFICATE, "log_norm": CERTIFICATE}
     if kind == CERTIFICATE and CERTIFICATE not in kinds.values():
         raise ValueError(
@@ -83,7 +85,7 @@ def growth_bounds(
         )
     if rates is None:
         return {}, None
-    euclidean = (Metric.euclidean(states.new_empty((states.shape[1],) * 2)), rates)
+    euclidean = (Metric.euclidean(exact.new_empty((states.shape[1],) * 2)), rates)
     squares = {
         "gronwall": lambda: _gronwall(euclidean, noise.step_size, form),
         "log_norm": lambda: _lowest([euclidean], noise.step_size, form),
@@ -123,6 +125,6 @@ def _curves(square: torch.Tensor, supremum: torch.Tensor, noise: GaussianNoise) 
     values = (square.sqrt(), square, supremum.sqrt(), supremum)
     grid = noise.grid(torch.float64).numpy()
     return {
-        name: Curve(grid, value.cpu().numpy(), np.zeros(len(grid)))
+        name: Curve(grid, value.numpy(), np.zeros(len(grid)))
         for name, value in zip(NORMS, values, strict=True)
     }

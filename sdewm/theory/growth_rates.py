@@ -21,7 +21,7 @@ _POWERS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 _NEARLY = 0.02  # of the way from ρ to λ
 _FEW_POWERS, _ONE_POWER = (0.3, 0.6, 1.0), (0.5,)  # for sampled rates, and for many components
 _SMALL = 16
-_MOST_PATHS, _FEWEST_PATHS = 256, 16
+_MOST_PATHS, _FEWEST_PATHS = 128, 16
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def reference_rates(
     size, grid = states.shape[1], noise.grid(states.dtype, states.device)
     few = max(_FEWEST_PATHS, min(_MOST_PATHS, 2**16 // size**2))
     with torch.no_grad():
-        path = solve_path(system, states[:few], noise, times=grid.tolist())
+        path = solve_path(system, states[:few], noise, times=noise.grid(torch.float64).tolist())
     coefficients, step_size = Coefficients(system, grid[0], path[:, 0]), noise.step_size
     whole = [slice(0, size)]
     if size > LARGE:

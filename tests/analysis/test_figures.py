@@ -15,6 +15,7 @@ TINY = {
     "fig_expansion_curve": ["--steps", "2", "--paths", "200"],
     "fig_remainder_order": ["--steps", "2"],
     "fig_term_decomposition": ["--steps", "2", "--paths", "200"],
+    "fig_fundamental_matrix": ["--steps", "2", "--paths", "20"],
     "fig_counterexamples": ["--steps", "2", "--paths", "200"],
     "fig_value_expansion": ["--steps", "2", "--paths", "200"],
 }

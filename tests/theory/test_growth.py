@@ -103,6 +103,20 @@ def test_the_exact_curves_meet_as_the_step_goes_to_zero():
     assert gaps[1] / gaps[2] == pytest.approx(2.0, abs=0.05)
 
 
+def test_single_precision_gives_the_law_to_its_digits():
+    single, double = (grow(dtype=d, paths=4000) for d in (torch.float32, torch.float64))
+    gap = abs(single.mean_square.last.value - double.mean_square.last.value)
+    assert (
+        0
+        < gap
+        < 5
+        * math.hypot(single.mean_square.last.standard_error, double.mean_square.last.standard_error)
+    )
+    for grade, bound in double.bounds.items():
+        found = single.bounds[grade]["mean_square"].values
+        np.testing.assert_allclose(found, bound["mean_square"].values, rtol=0.2)
+
+
 class Stepped:
     """The tanh world model, given by its step only."""
 
