@@ -16,7 +16,10 @@ from torch.func import jvp, vjp
 from sdewm.base.taylor import Tensors
 
 LARGE = 64  # components above which this is used
-_ITERATIONS = 8
+_ITERATIONS = 10
+_ITERATIONS_AGAIN = 4  # from the Ritz vectors of nearby states
+_FRESH = 0.1  # share of random direction in such a start, lest a new largest one be missed
+_INVARIANT = 1e-10  # residual over image below which a Krylov space is complete
 _MOST_BLOCKS = 4  # of which norms are computed pair by pair
 
 Operator = Callable[[torch.Tensor], torch.Tensor]
@@ -36,27 +39,38 @@ def lanczos_largest(operator: Operator, start: torch.Tensor, iterations: int) ->
     >>> lanczos_largest(lambda v: v @ matrix, torch.ones(1, 3, dtype=torch.float64), 3)
     tensor([3.], dtype=torch.float64)
     """
+    return _ritz_pair(operator, start, iterations)[0]
+
+
+def _ritz_pair(
+    operator: Operator, start: torch.Tensor, iterations: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest Ritz value `(S,)` and its unit vector `(S, D)`."""
     tiny = torch.finfo(start.dtype).tiny
     now = start / start.norm(dim=1, keepdim=True)
     basis, images = [now], []
     for k in range(min(iterations, start.shape[1])):
         image = operator(basis[-1])
         images.append(image)
+        size = image.norm(dim=1, keepdim=True)
         if k + 1 == min(iterations, start.shape[1]):
             break
         for _ in range(2):  # twice is enough for orthogonality to rounding
             space = torch.stack(basis, dim=1)  # (S, k, D)
             overlap = (space @ image[:, :, None])[:, :, 0]
             image = image - (overlap[:, None] @ space)[:, 0]
-        # A zero residual means an invariant space; the zero vector then adds the Ritz value 0 and
-        # is left out below.
-        basis.append(image / image.norm(dim=1, keepdim=True).clamp_min(tiny))
+        # A residual of rounding size means an invariant space: it must not be blown up to a
+        # direction. The zero vector adds the Ritz value 0 instead and is left out below.
+        rest = image.norm(dim=1, keepdim=True)
+        fresh = rest > _INVARIANT * size
+        basis.append(torch.where(fresh, image / rest.clamp_min(tiny), 0.0))
     space, mapped = torch.stack(basis, dim=1), torch.stack(images, dim=1)
     small = space @ mapped.mT
     present = space.norm(dim=2) > 0.5
     least = -small.abs().sum(dim=(1, 2))[:, None] - 1.0
     small = small + torch.diag_embed(torch.where(present, 0.0, least))
-    return torch.linalg.eigvalsh(0.5 * (small + small.mT))[:, -1]
+    values, vectors = torch.linalg.eigh(0.5 * (small + small.mT))
+    return values[:, -1], (vectors[:, None, :, -1] @ space)[:, 0]
 
 
 class _Form(NamedTuple):
@@ -86,7 +100,59 @@ def iterated_rates(
     ν is replaced by −α, κ by β, and λ_1 by λ_2, which are admissible and no smaller (ν: no larger).
     Norms of more than four blocks, or with multiplicative noise, are not computed: infinite.
     """
-    count, additive = len(blocks), _is_additive(coefficients, t, states)
+    return RateIteration(coefficients, step_size, blocks).rates(t, states)
+
+
+class RateIteration:
+    """`iterated_rates` along paths: each call starts from the Ritz vectors of the one before.
+
+    Args:
+        coefficients: (t, y) -> drift and diffusion.
+        step_size: Δ.
+        blocks: of the state.
+    """
+
+    def __init__(
+        self, coefficients: Callable[..., Tensors], step_size: float, blocks: Sequence[slice]
+    ) -> None:
+        self.coefficients, self.step_size, self.blocks = coefficients, step_size, blocks
+        self._ritz: torch.Tensor | None = None
+
+    def rates(self, t: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """See `iterated_rates`; the states `(S, D)` are near those of the last call, in order."""
+        step_size, blocks = self.step_size, self.blocks
+        additive = _is_additive(self.coefficients, t, states)
+        forms = _forms(step_size, blocks, additive)
+        top, self._ritz = _largest(self.coefficients, t, states, [*forms.values()], self._ritz)
+        value = dict(zip(forms, top, strict=True))
+        root = {name: part.clamp_min(0).sqrt() for name, part in value.items()}
+        noise = root.get("noise", torch.zeros_like(root["drift"]))
+        # ((I + ΔA)v · A_k v)² sums to at most a² β²
+        fourth = root["step"] ** 4 + 4 * step_size * (root["step"] * noise) ** 2
+        second, count = value["second"], len(blocks)
+        norms = second.new_full((len(states), count, count), torch.inf)
+        step_norms = norms.clone()
+        if "0,0" in forms:
+            for i in range(count):
+                for j in range(count):
+                    step_norms[:, i, j] = root[f"{i},{j}"]
+                    # (I + ΔA)_ij = ΔA_ij off the diagonal
+                    norms[:, i, j] = value[f"{i}"] if i == j else root[f"{i},{j}"] / step_size
+        return {
+            "drift": root["drift"],
+            "noise": noise,
+            "log_norm": torch.stack((second, second, second + noise**2)),
+            "least_log_norm": -root["drift"],
+            "radial": noise,
+            "step": root["step"],
+            "fourth": (fourth + 2 * step_size**2 * noise**4) ** 0.25,
+            "blocks": norms,
+            "step_blocks": step_norms,
+        }
+
+
+def _forms(step_size: float, blocks: Sequence[slice], additive: bool) -> dict[str, _Form]:
+    """Name -> operator; those of blocks are i for sym A_ii and "i,j" for (I + ΔA)_ij."""
     forms = {
         "drift": _Form(gram=True),
         "second": _Form(gram=False, noise=0.0 if additive else 0.5),
@@ -94,39 +160,13 @@ def iterated_rates(
     }
     if not additive:
         forms["noise"] = _Form(gram=True, share=0.0, noise=1.0)
-    compared = additive and count <= _MOST_BLOCKS
-    if compared:
+    elif len(blocks) <= _MOST_BLOCKS:
         for i, row in enumerate(blocks):
             forms[f"{i}"] = _Form(gram=False, inner=row)
             for j, column in enumerate(blocks):
                 own = 1.0 if i == j else 0.0
                 forms[f"{i},{j}"] = _Form(True, own, step_size, 0.0, inner=column, outer=row)
-    top = _largest(coefficients, t, states, list(forms.values()))
-    value = dict(zip(forms, top, strict=True))
-    root = {name: part.clamp_min(0).sqrt() for name, part in value.items()}
-    noise = root.get("noise", torch.zeros_like(root["drift"]))
-    # ((I + ΔA)v · A_k v)² sums to at most a² β²
-    fourth = root["step"] ** 4 + 4 * step_size * (root["step"] * noise) ** 2
-    second = value["second"]
-    norms = second.new_full((len(states), count, count), torch.inf)
-    step_norms = norms.clone()
-    if compared:
-        for i in range(count):
-            for j in range(count):
-                step_norms[:, i, j] = root[f"{i},{j}"]
-                # (I + ΔA)_ij = ΔA_ij off the diagonal
-                norms[:, i, j] = value[f"{i}"] if i == j else root[f"{i},{j}"] / step_size
-    return {
-        "drift": root["drift"],
-        "noise": noise,
-        "log_norm": torch.stack((second, second, second + noise**2)),
-        "least_log_norm": -root["drift"],
-        "radial": noise,
-        "step": root["step"],
-        "fourth": (fourth + 2 * step_size**2 * noise**4) ** 0.25,
-        "blocks": norms,
-        "step_blocks": step_norms,
-    }
+    return forms
 
 
 def _is_additive(
@@ -146,8 +186,12 @@ def _largest(
     t: torch.Tensor,
     states: torch.Tensor,
     forms: Sequence[_Form],
-) -> torch.Tensor:
-    """The largest Ritz value of each form at each state, `(O, S)`, all forms in one batch."""
+    near: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest Ritz value of each form at each state, `(O, S)`, all forms in one batch.
+
+    And the Ritz vectors `(O·S, D)`, of which `near` are those at states close by.
+    """
     many, (batch, size) = len(forms), states.shape
     stacked = states.repeat(many, 1)
 
@@ -179,7 +223,12 @@ def _largest(
         (pulled,) = pull((cotangent, *weighted))
         return inner * (own * between + 0.5 * (1.0 - gram) * pushed + pulled)
 
-    return lanczos_largest(operator, inner * _random_like(stacked), _ITERATIONS).reshape(many, -1)
+    start, iterations = inner * _random_like(stacked), _ITERATIONS
+    if near is not None:
+        start = near + _FRESH * start / start.norm(dim=1, keepdim=True)
+        iterations = _ITERATIONS_AGAIN
+    values, vectors = _ritz_pair(operator, start, iterations)
+    return values.reshape(many, -1), vectors
 
 
 _WEIGHTS = ("own", "share", "noise")

@@ -33,6 +33,7 @@ from sdewm.theory.coupling import InitialError, draw_errors, initial_states
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.grades import GradeBound, LinearisedBound, RolloutBounds, named_constants, widened
+from sdewm.theory.iteration import LARGE
 from sdewm.theory.tube import Tube, exact_reference, sample_tube, sampled_rates
 
 GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
@@ -238,8 +239,8 @@ class _Problem:
         )
 
     def _first_variation(self) -> torch.Tensor:
-        flow, rows = FlowVariation(self.system, order=1, fused=False), []
         size = self.states.shape[1]
+        flow, rows = FlowVariation(self.system, order=1, fused=size > LARGE), []
         tile = min(len(self.states), max(1, 2**24 // (size * (self.noise.steps + 1))))
         times = self.noise.grid(torch.float64).tolist()
         for first in range(0, len(self.states), tile):

@@ -27,7 +27,7 @@ from sdewm.sde.system import System
 from sdewm.theory.bounds import Reference
 from sdewm.theory.coupling import CoupledSystem
 from sdewm.theory.flow_variation import FlowVariation
-from sdewm.theory.iteration import LARGE, iterated_rates
+from sdewm.theory.iteration import LARGE, RateIteration
 
 _BETWEEN = (0.0, 0.5, 1.0)  # where on the segment from X⁰ to X^e
 
@@ -75,16 +75,22 @@ class Coefficients:
         points: states `(S, D)` of the batch size that will be asked for.
 
     Raises:
-        ValueError: automatic derivatives of the coefficients are wrong.
+        ValueError: automatic derivatives of the coefficients are wrong, or cut by detach().
     """
 
     def __init__(self, system: System, t: torch.Tensor, points: torch.Tensor) -> None:
         self.system = system
         self.diagonal = system.noise_type == "diagonal"
         self._recorded = fuse(self.values, (t, points))
-        check_derivatives(
-            "the coefficients (system.f, system.g)", partial(self._recorded, t), (points,)
-        )
+        name = "the coefficients (system.f, system.g)"
+        check_derivatives(name, partial(self._recorded, t), (points,))
+        # A recording differentiates through detach(); the functions themselves do not.
+        along = torch.linspace(0.5, 1.5, points.numel()).to(points).reshape(points.shape)
+        pair = [
+            jvp(partial(one, t), (points,), (along,))[1] for one in (self._recorded, self.values)
+        ]
+        if not all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*pair, strict=True)):
+            raise ValueError(f"{name} have derivatives that are cut: by detach() or no_grad().")
 
     def values(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
         """Drift and diffusion."""
@@ -133,6 +139,7 @@ def sampled_rates(
     paths, points, size = tube.reference.shape
     between = len(_BETWEEN)
     coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0].repeat(between, 1))
+    iteration = RateIteration(coefficients.values, step_size, blocks)
     largest: list[dict[str, torch.Tensor]] = []
     own: list[tuple[torch.Tensor, ...]] = []
     for n in range(points - 1):
@@ -142,7 +149,7 @@ def sampled_rates(
         segment = torch.cat([tube.reference[:, n] + share * d for share in _BETWEEN])
         with torch.no_grad():
             if size > LARGE:
-                rates = iterated_rates(coefficients.values, t, segment, step_size, blocks)
+                rates = iteration.rates(t, segment)
             else:
                 drift, noise = coefficients.jacobians(t, segment)
                 rates = jacobian_rates(drift, noise, step_size, blocks)
