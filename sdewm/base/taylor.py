@@ -183,6 +183,7 @@ def simplify(graph: torch.fx.Graph) -> None:
             if node.op == "get_attr":
                 _merge(node, ("get_attr", node.target), seen)
             continue
+        _make_functional(node)
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
             raise ValueError(f"the graph changes a tensor in place: {node.target}")
@@ -199,6 +200,24 @@ def simplify(graph: torch.fx.Graph) -> None:
             one.add(node)
         _merge(node, (node.target, _key(node.args), _key(node.kwargs)), seen)
     graph.eliminate_dead_code()
+
+
+def _make_functional(node: torch.fx.Node) -> None:
+    """Replace an in-place operation on a value that nothing else uses (torch's rms_norm has one)."""
+    source, name = node.args[0] if node.args else None, _operation_name(node)
+    if (
+        not isinstance(source, torch.fx.Node)
+        or source.op != "call_function"
+        or len(source.users) > 1
+        or not isinstance(node.target, torch._ops.OpOverload)
+        or not isinstance(source.target, torch._ops.OpOverload)
+        or any(value.alias_info is not None for value in source.target._schema.returns)
+    ):
+        return
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
+    overload = node.target._overloadname
+    if name.endswith("_") and packet is not None and overload in packet.overloads():
+        node.target = getattr(packet, overload)
 
 
 def _operation_name(node: torch.fx.Node) -> str:

@@ -11,6 +11,10 @@ FUNCTIONS = {
     "mixing": lambda x: (torch.softmax(x, dim=1) * x.sum(dim=1, keepdim=True),),
     "group norm": lambda x: (torch.nn.functional.group_norm(x[:, :2], 1),),
     "layer norm": lambda x: (torch.nn.functional.layer_norm(x, (3,)),),
+    "rms norm": lambda x: (torch.nn.functional.rms_norm(x, (3,), eps=1e-3),),
+    "both norms": lambda x: (
+        torch.nn.functional.layer_norm(torch.nn.functional.rms_norm(x, (3,)) ** 2, (3,)),
+    ),
 }
 
 
@@ -87,6 +91,23 @@ def test_a_function_with_a_memory_is_left_as_it_is(tensors):
         return (x * len(calls),)
 
     assert fuse(counting, (tensors[0],)) is counting
+
+
+def test_a_model_with_rms_norm_and_layer_norm_is_recorded(tensors):
+    for name in ("rms norm", "both norms"):
+        assert isinstance(fuse(FUNCTIONS[name], (tensors[0],)), torch.fx.GraphModule), name
+
+
+def test_an_argument_changed_in_place_is_not_recorded(tensors):
+    def changes_its_argument(x):
+        return (x.view(-1).add_(1.0).view_as(x),)
+
+    x = tensors[0]
+    before = x.clone()
+    fused = fuse(changes_its_argument, (x.clone(),))
+    if isinstance(fused, torch.fx.GraphModule):  # then as a function without side effects
+        torch.testing.assert_close(fused(x)[0], before + 1.0)
+        torch.testing.assert_close(x, before)
 
 
 def test_torch_is_still_wrong_about_layer_norm_so_that_recording_is_needed(tensors):
