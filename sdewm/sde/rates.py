@@ -186,6 +186,9 @@ def jacobian_rates(
         square = square + step_size * gram
     step_square = largest_eigenvalue(square).clamp_min(0)
     beta_square = zero if gram is None else largest_eigenvalue(gram).clamp_min(0)
+    # Sums over drivers are crude where there are many: Σ (u · A_k v)² ≤ |u|² Σ |A_k v|².
+    radial = torch.minimum(radial, beta_square)
+    product = torch.minimum(product, step_square * beta_square)
     # E|Fv|⁴ = (E|Fv|²)² + 4Δ Σ ((I + ΔA)v · A_k v)² + at most 2Δ² (Σ|A_k v|²)²
     fourth = step_square**2 + 4 * step_size * product + 2 * step_size**2 * beta_square**2
     return {
@@ -208,6 +211,7 @@ def _radial(noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if noise.dim() == 3:  # A_k = e_k rᵀ: the eigenvalues of sym A_k are ½(r_k ± |r|), or 0
         length, own = noise.norm(dim=2), noise.diagonal(dim1=1, dim2=2)
         upper = (0.5 * (own.abs() + length)).square().sum(1)
+        upper = torch.minimum(upper, length.square().amax(1))  # Σ v_k² (r_k · v)²
         return upper, own.square().sum(1) if noise.shape[1] == 1 else torch.zeros_like(upper)
     spectrum = torch.linalg.eigvalsh(0.5 * (noise + noise.mT))  # (B, M, D)
     low, high = spectrum[..., 0], spectrum[..., -1]

@@ -224,7 +224,7 @@ def _largest(
         return inner * (own * between + 0.5 * (1.0 - gram) * pushed + pulled)
 
     start, iterations = inner * _random_like(stacked), _ITERATIONS
-    if near is not None:
+    if near is not None and near.shape == start.shape:  # noise may set in on the way
         start = near + _FRESH * start / start.norm(dim=1, keepdim=True)
         iterations = _ITERATIONS_AGAIN
     values, vectors = _ritz_pair(operator, start, iterations)
