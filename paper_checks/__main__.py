@@ -1,4 +1,4 @@
-"""Check the claims of claims.toml, print one table, and redraw the figures.
+"""Check the claims of claims.toml, print one table, redraw the figures and their table.
 
     python -m paper_checks [--only ID ...] [--paths N] [--device D] [--json FILE] [--resume]
 
@@ -81,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         log.close()
+    for table in _tables() if figures else []:
+        problem = table.run()
+        _say(f"{table.id}: {problem or 'written'}")
+        broken += [table.id] if problem else []
     order = [claim.id for claim in chosen]
     rows.sort(key=lambda row: order.index(row["id"]))
     report(chosen, rows, time.monotonic() - start, broken)
@@ -130,6 +134,11 @@ def _whole(text: str) -> int | float:
 def _figures(options: argparse.Namespace) -> list[Figure]:
     scripts = sorted((records.ROOT / "analysis").glob("fig_*.py"))
     return [Figure(script, tuple(options.figure_options)) for script in scripts]
+
+
+def _tables() -> list[Figure]:
+    """The tables made of the numbers that a figure has drawn."""
+    return [Figure(records.ROOT / "analysis" / f"{name}.py", ()) for name in ("table_tightness",)]
 
 
 def _kept_rows(

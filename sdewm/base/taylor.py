@@ -203,7 +203,7 @@ def simplify(graph: torch.fx.Graph) -> None:
 
 
 def _make_functional(node: torch.fx.Node) -> None:
-    """Replace an in-place operation on a value that nothing else uses (torch's rms_norm has one)."""
+    """Replace an in-place operation on a value that nothing else uses; torch's rms_norm has one."""
     source, name = node.args[0] if node.args else None, _operation_name(node)
     if (
         not isinstance(source, torch.fx.Node)

@@ -9,7 +9,6 @@ those of "mean_square" and "sup_square" multiply δ_2² = E|e|².
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +64,7 @@ def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
     }
 
 
-def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) -> Factors:
+def log_norm(rates: Rates, step_size: float, form: str) -> Factors:
     """Logarithmic norms (S10, S11, S16).
 
     Form "sde": e^{p ∫ λ_p}, and for the supremum times `supremum_factor` at ½p² ∫ κ². Form "step":
@@ -78,7 +77,6 @@ def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) 
         rates: in the Euclidean norm, or in a metric.
         step_size: Δ.
         form: "step" or "sde".
-        condition: cond(M) of the metric (S12), by which squares grow on the way back; else 1.
     """
     if form == "sde":
         mean = from_start(step_size * rates.log_norm[0]).exp()
@@ -96,13 +94,7 @@ def log_norm(rates: Rates, step_size: float, form: str, condition: float = 1.0) 
     largest = running_maximum(fourth)
     sup = torch.minimum(sup, torch.minimum(2.0 * running_maximum(square.sqrt()), 4 / 3 * largest))
     sup_square = torch.minimum(sup_square, 2.0 * largest**2)
-    root = math.sqrt(condition)
-    return {
-        "mean": root * mean,
-        "mean_square": condition * square,
-        "sup": root * sup,
-        "sup_square": condition * sup_square,
-    }
+    return {"mean": mean, "mean_square": square, "sup": sup, "sup_square": sup_square}
 
 
 def entropy_rate(rates: Rates, step_size: float) -> torch.Tensor:
