@@ -24,6 +24,7 @@ def read_options(
     ready: ModuleType,
     defaults: Mapping[str, Any],
     arguments: Sequence[str] | None = None,
+    needed: Sequence[str] = CASE,
 ) -> argparse.Namespace:
     """The options of a figure script; `options.case` is the system, made without arguments.
 
@@ -33,6 +34,7 @@ def read_options(
         defaults: values of system, driver, paths and steps where the user gives none; an option
             whose default is None is not offered.
         arguments: the command line; None: that of the process.
+        needed: attributes that the figure needs of a system of the user.
 
     Raises:
         SystemExit: with code 2 and one sentence, for an option that cannot be used.
@@ -41,7 +43,7 @@ def read_options(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     texts: dict[str, tuple[Callable[[str], Any], str]] = {
-        "system": (str, "ready system, or MODULE:CLASS with the attributes x0, t1, loss, ..."),
+        "system": (str, f"ready system, or MODULE:CLASS with {', '.join(needed)}"),
         "driver": (str, "driver of the error: same or independent"),
         "paths": (_whole, "sample paths"),
         "steps": (_whole, "steps of the scheme"),
@@ -65,13 +67,13 @@ def read_options(
             check_choice("--driver", options.driver, ("same", "independent"))
         options.device = str(check_device(options.device))
         if hasattr(options, "system"):
-            options.case = load_case(options.system, ready)
+            options.case = load_case(options.system, ready, needed)
     except ValueError as error:
         parser.error(str(error))
     return options
 
 
-def load_case(name: str, ready: ModuleType) -> Any:
+def load_case(name: str, ready: ModuleType, needed: Sequence[str] = CASE) -> Any:
     """The system called `name`: one of `ready.__all__`, or MODULE:CLASS found from here.
 
     Raises:
@@ -90,9 +92,9 @@ def load_case(name: str, ready: ModuleType) -> Any:
     if class_name not in vars(module):
         raise ValueError(f"--system={name!r}: {module_name} has no class {class_name!r}.")
     case = getattr(module, class_name)()
-    missing = [attribute for attribute in CASE if getattr(case, attribute, None) is None]
+    missing = [attribute for attribute in needed if getattr(case, attribute, None) is None]
     if missing:
-        raise ValueError(f"--system={name!r} lacks {', '.join(missing)}; expected {CASE}.")
+        raise ValueError(f"--system={name!r} lacks {', '.join(missing)}; expected {tuple(needed)}.")
     return case
 
 

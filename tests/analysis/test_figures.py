@@ -18,6 +18,7 @@ TINY = {
     "fig_fundamental_matrix": ["--steps", "2", "--paths", "20"],
     "fig_counterexamples": ["--steps", "2", "--paths", "200"],
     "fig_value_expansion": ["--steps", "2", "--paths", "200"],
+    "fig_rollout_bounds": ["--steps", "2", "--paths", "200"],
 }
 
 
