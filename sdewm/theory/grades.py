@@ -62,8 +62,8 @@ class LinearisedBound(GradeBound):
     Attributes:
         prediction: name -> Curve of |y|, over all paths.
         remainder: bound of E|D − y|.
-        range: E|e| up to which ½ E|w| ≤ 5 % of E|y| at all times, for errors of this shape: there
-            the prediction of E|D| is good to 5 % (up to third order; an estimate).
+        range: E|e| up to which ½ E|w| ≤ 5 % of E|y| − ½ E|w| at all times, for errors of this
+            shape: there E|y| is within 5 % of E|D| (up to third order; an estimate).
     """
 
     prediction: Mapping[str, Curve] = field(default_factory=dict)
@@ -81,11 +81,26 @@ class RolloutBounds(Mapping[str, GradeBound]):
         check_choice("grade", grade, self._bounds)
         return self._bounds[grade]
 
+    def __contains__(self, grade: object) -> bool:
+        return grade in self._bounds
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._bounds)
 
     def __len__(self) -> int:
         return len(self._bounds)
+
+
+def added(excess: dict[str, Curve], prediction: dict[str, Curve]) -> dict[str, Curve]:
+    """The sums of curves with the same names, their errors taken as independent."""
+    return {
+        name: Curve(
+            curve.times,
+            curve.values + excess[name].values,
+            np.hypot(curve.standard_errors, excess[name].standard_errors),
+        )
+        for name, curve in prediction.items()
+    }
 
 
 def widened(

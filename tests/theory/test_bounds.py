@@ -225,11 +225,3 @@ def test_no_bound_rises_when_rates_are_lowered():
             plain, cut = (all_bounds(r, 0.2, form) for r in (rates, rates.lowered(0.8)))
             for name, bound in cut.items():
                 assert (bound <= plain[name]).all(), name
-
-
-def test_a_metric_costs_its_condition():
-    rates, dt = constant(FLOW, 1.5, 6)
-    plain, dear = (bounds.log_norm(rates, dt, "step", condition=c) for c in (1.0, 9.0))
-    for name in NORMS:
-        power = 9.0 if name.endswith("square") else 3.0
-        torch.testing.assert_close(dear[name], power * plain[name])
