@@ -57,13 +57,13 @@ def bound(
 
 
 def below(quantity: str, measured: Curve, claimed: Curve) -> Finding:
-    """measured ≤ claimed at all times after the start; shown where that is closest to failing."""
+    """measured ≤ claimed at all times after the start; shown is the end, or where it fails."""
     spread = THRESHOLD * np.hypot(measured.standard_errors, np.nan_to_num(claimed.standard_errors))
     rounding = 1e-10 * np.abs(measured.values)
     excess = measured.values - claimed.values - spread - rounding
     known = np.isfinite(measured.values) & ~np.isnan(claimed.values)
     excess[0] = -np.inf  # at the start both are |e|
-    n = int(np.nanargmax(np.where(known, excess / np.maximum(measured.values, 1e-300), -np.inf)))
+    n = int(np.nanargmax(np.where(known, excess, -np.inf))) if excess.max() > 0 else -1
     value = Estimate(float(measured.values[n]), float(measured.standard_errors[n]))
     allowed = float(claimed.values[n])
     outcome = UNDECIDED if not known.all() else HOLDS if excess.max() <= 0 else FAILS

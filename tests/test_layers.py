@@ -46,8 +46,8 @@ TABLE = {
         "base certificates sde",
         "perturbation variation terms coupling curve sampling verdict order expansion "
         "value_function flow_variation value_sampling divergence value_expansion network_system "
-        "recurrent_system bounds iteration tube term_bounds grades growth_rates growth_bounds growth "
-        "rollout_bounds",
+        "recurrent_system bounds iteration tube term_bounds grades growth_rates growth_bounds "
+        "growth rollout_bounds",
     ),
     "model": Folder(
         2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"

@@ -32,7 +32,14 @@ from sdewm.theory.bounds import FORMS, Reference
 from sdewm.theory.coupling import InitialError, draw_errors, initial_states
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow_variation import FlowVariation
-from sdewm.theory.grades import GradeBound, LinearisedBound, RolloutBounds, named_constants, widened
+from sdewm.theory.grades import (
+    GradeBound,
+    LinearisedBound,
+    RolloutBounds,
+    added,
+    named_constants,
+    widened,
+)
 from sdewm.theory.iteration import LARGE
 from sdewm.theory.tube import Tube, exact_reference, sample_tube, sampled_rates
 
@@ -226,7 +233,9 @@ class _Problem:
             rest = self._curve(remainder, remainder)
         elif rates.additive:
             norms, remainders = formulas.linearised(reference, rates, self.step_size, self.form)
-            curves, rest = self._curves(norms), self._curves(remainders)["mean"]
+            # What the bound adds to |y| comes from the few paths with Jacobians, |y| from all.
+            curves = added(self._curves(norms, reference.variation), prediction)
+            rest = self._curves(remainders)["mean"]
         else:
             fourth = self._moment(4).value ** 0.25
             pair = formulas.linearised_mean_square(rates, self.step_size, fourth, self.form)
@@ -254,7 +263,7 @@ class _Problem:
         bend = 0.5 * tube.second.norm(dim=2).mean(0)
         length = tube.first.norm(dim=2).mean(0)
         share = float((bend / length)[length > 0].amax()) if bool((length > 0).any()) else 0.0
-        return _RANGE / share * self._moment(1).value if share > 0 else math.inf
+        return _RANGE / (1.0 + _RANGE) / share * self._moment(1).value if share > 0 else math.inf
 
     def _moment(self, power: int) -> Estimate:
         """E|e|^q over the paths; without error where e is one vector."""
@@ -267,12 +276,19 @@ class _Problem:
         times = self.noise.grid(torch.float64)
         return Curve(times.numpy(), values.cpu().numpy(), errors.cpu().numpy())
 
-    def _curves(self, norms: torch.Tensor) -> dict[str, Curve]:
-        """The four curves of |D_n| `(P, N + 1)` given path by path."""
-        largest = formulas.running_maximum(norms)
-        kinds = (norms, norms**2, largest, largest**2)
+    def _curves(self, norms: torch.Tensor, without: torch.Tensor | None = None) -> dict[str, Curve]:
+        """The four curves of |D_n| `(P, N + 1)`, path by path; or by what they exceed others."""
+        values = four_norms(norms)
+        if without is not None:
+            values = [value - less for value, less in zip(values, four_norms(without), strict=True)]
         spread = 1.0 / math.sqrt(len(norms))
         return {
             name: self._curve(value.mean(0), value.std(0) * spread)
-            for name, value in zip(NORMS, kinds, strict=True)
+            for name, value in zip(NORMS, values, strict=True)
         }
+
+
+def four_norms(norms: torch.Tensor) -> list[torch.Tensor]:
+    """|D|, |D|², and their running suprema, from |D| `(P, N + 1)`, in the order of NORMS."""
+    largest = formulas.running_maximum(norms)
+    return [norms, norms**2, largest, largest**2]
