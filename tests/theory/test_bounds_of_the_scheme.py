@@ -121,10 +121,10 @@ def test_gronwall_breaks_when_its_rate_is_halved():
 class Parabola:
     """dx = ½ h x² dt + (½ k x² + s) dB: curvatures h and k exactly."""
 
-    noise_type, sde_type, x0 = "diagonal", "ito", torch.tensor([0.5], **F64)
+    noise_type, sde_type = "diagonal", "ito"
 
-    def __init__(self, h=0.8, k=0.0, s=0.1):
-        self.h, self.k, self.s = h, k, s
+    def __init__(self, h=0.8, k=0.0, s=0.1, start=0.5):
+        self.h, self.k, self.s, self.x0 = h, k, s, tensor(start)
 
     def f(self, t, y):
         return 0.5 * self.h * y**2
@@ -155,8 +155,9 @@ def parabola_bound(case, error, t1, steps, bend=1.0, transition=True, lower=1.0)
 
 
 @pytest.mark.parametrize("transition", [True, False])
-def test_a_parabola_meets_the_linearised_bound_and_breaks_it_without_curvature(transition):
-    case, e, t1, steps = Parabola(), 0.3, 2.0, 8
+@pytest.mark.parametrize("start", [0.5, -0.5], ids=["expanding", "contracting"])
+def test_a_parabola_meets_the_linearised_bound_and_breaks_it_without_curvature(start, transition):
+    case, e, t1, steps = Parabola(start=start), 0.3, 2.0, 8
     distances, rest = enumerated(case, tensor(e), t1, steps)
     d, r = parabola_bound(case, e, t1, steps, transition=transition)
     torch.testing.assert_close(d, distances, rtol=1e-11, atol=0)
@@ -182,6 +183,37 @@ def test_the_remainder_of_one_step_is_met_for_curved_noise():
         less = replace(rates, **{name: 0.9 * getattr(rates, name)})
         cut, _ = bounds.linearised_mean_square(less, dt, e, "step")
         assert cut[1] < rest[:, 1].square().mean().sqrt()
+
+
+def test_remainders_are_those_of_their_recursions():
+    dt, e = 0.2, 0.3
+    rates = scalar_rates(tensor(-0.3, 0.4), tensor(0.4, 0.5), dt, 0.7, 0.2).repeated(6)
+    scale = torch.linspace(0.5, 1.5, 6, **F64)
+    rates = replace(rates, drift=scale * rates.drift, noise=scale * rates.noise)
+    remainder, supremum = bounds.linearised_mean_square(rates, dt, e, "step")
+    m, r, drift, martingale = e, 0.0, 0.0, 0.0
+    for n in range(6):
+        a, a4, alpha, beta = (
+            getattr(rates, name)[n].item() for name in ("step", "fourth", "drift", "noise")
+        )
+        # The code takes the larger of m at both ends of a step for the supremum.
+        ahead = max(m, m * a4)
+        drift += dt * (alpha * r + 0.5 * 0.7 * ahead**2)
+        martingale += dt * (beta * r + 0.5 * 0.2 * ahead**2) ** 2
+        mixed = dt * ((1 + dt * alpha) * 0.7 + beta * 0.2) * m**2 * r
+        r = math.sqrt(a**2 * r**2 + mixed + 0.25 * m**4 * (dt**2 * 0.7**2 + dt * 0.2**2))
+        m *= a4
+        assert remainder[n + 1].item() == pytest.approx(r)
+        assert supremum[n + 1].item() == pytest.approx(drift + 2 * math.sqrt(martingale))
+
+
+def test_without_noise_the_remainder_is_the_triangle_inequality():
+    one = scalar_rates(tensor(0.6), tensor(0.0), 0.2, 0.7).repeated(5)
+    remainder, _ = bounds.linearised_mean_square(one, 0.2, 0.3, "step")
+    r, m = 0.0, 0.3
+    for n in range(5):
+        r, m = 1.12 * r + 0.5 * 0.2 * 0.7 * m**2, 1.12 * m
+        assert remainder[n + 1].item() == pytest.approx(r)
 
 
 def test_the_linearised_bound_of_the_equation_solves_its_riccati_equation():

@@ -122,10 +122,11 @@ def test_the_prediction_is_good_to_five_percent_in_its_range_and_not_far_beyond(
         e = error * (length / error.norm())
         found = bound(system, e, **grid, kind="estimate", grades=("linearised",))["linearised"]
         measured = sdewm.rollout_divergence(system, system.x0, e, paths=60, quantiles=(), **grid)
-        return float(np.abs(measured["mean"].values / found.prediction["mean"].values - 1).max())
+        return float(np.abs(found.prediction["mean"].values / measured["mean"].values - 1).max())
 
     assert gap(stated) < 0.05 + 0.05**2  # up to third order
     assert gap(20 * stated) > 0.05
+    assert name != "cubic" or gap(1.3 * stated) > 0.05  # no caution beyond the second order
     assert gap(stated / 10) < 0.1 * 0.05 * 1.2  # the error is of first order in |e|
 
 

@@ -11,6 +11,7 @@ from sdewm.sde.examples import (
     LinearFlow,
     LinearWorldModel,
 )
+from sdewm.theory import bounds as formulas
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.grades import GradeBound
 from sdewm.theory.recurrent_system import RecurrentSystem
@@ -154,6 +155,17 @@ def test_an_error_is_a_vector_samples_or_a_sampler():
     spread = float(lengths.std()) / math.sqrt(60)
     assert found["mean"].standard_errors[0] == pytest.approx(spread)
     assert not bound(TANH, e[0])["log_norm"]["mean"].standard_errors.any()
+
+
+def test_the_remainder_for_multiplicative_noise_takes_the_fourth_moment_of_the_error():
+    # Rare and large: the fourth moment is far above the fourth power of the mean.
+    e = torch.zeros(60, 3, **F64)
+    e[::10, 0] = 0.3
+    found = bound(TANH, e)
+    fourth = (6 / 60 * 0.3**4) ** 0.25
+    expected = formulas.linearised_mean_square(found.rates, 0.2, fourth, "step")[0]
+    np.testing.assert_allclose(found["linearised"].remainder.values, expected, rtol=1e-12)
+    assert fourth > 5 * found["log_norm"]["mean"].values[0]
 
 
 def test_one_start_per_path_is_followed():
