@@ -41,7 +41,7 @@ from sdewm.theory.grades import (
     widened,
 )
 from sdewm.theory.iteration import LARGE
-from sdewm.theory.tube import Tube, exact_reference, sample_tube, sampled_rates
+from sdewm.theory.tube import Tube, exact_reference, needs_transition, sample_tube, sampled_rates
 
 GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
@@ -155,7 +155,8 @@ class _Problem:
         if proven is None:
             rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
         else:
-            rates, reference = proven, exact_reference(self.system, tube, self.step_size)
+            rates, needed = proven, needs_transition(proven)
+            reference = exact_reference(self.system, tube, self.step_size, needed)
         reason = "" if rates.additive else "it needs additive noise (S16)."
         if rates.additive and not math.isfinite(float(rates.step_blocks.sum())):
             reason = f"{len(self.blocks)} blocks are too many for a state of this size; give fewer."

@@ -30,6 +30,7 @@ from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.iteration import LARGE, RateIteration
 
 _BETWEEN = (0.0, 0.5, 1.0)  # where on the segment from X⁰ to X^e
+_MOST_NORMS = 2**26  # of transition matrices: 512 MiB
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,22 @@ def sampled_rates(
         for name in largest[0]
     }
     collected = [torch.stack(part, dim=1) for part in zip(*own, strict=True)]
+    rates = Rates(**stacked)
     if size > LARGE:
         reference = _reference(tube, *collected)
     else:
-        reference = reference_of_jacobians(tube, collected[0], step_size)
-    return Rates(**stacked), reference
+        reference = reference_of_jacobians(tube, collected[0], step_size, needs_transition(rates))
+    return rates, reference
 
 
-def exact_reference(system: System, tube: Tube, step_size: float) -> Reference:
+def needs_transition(rates: Rates) -> bool:
+    """Whether a bound uses ‖Φ_{n,k}‖, N²/2 norms on each path: curved, with additive noise."""
+    return rates.additive and bool(rates.curvature.any())
+
+
+def exact_reference(
+    system: System, tube: Tube, step_size: float, transition: bool = True
+) -> Reference:
     """The reference's rates by LAPACK whatever D, for bounds that are proven."""
     coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0])
     with torch.no_grad():
@@ -179,16 +188,19 @@ def exact_reference(system: System, tube: Tube, step_size: float) -> Reference:
             coefficients.jacobians(tube.grid[n], tube.reference[:, n])[0]
             for n in range(tube.reference.shape[1] - 1)
         ]
-    return reference_of_jacobians(tube, torch.stack(jacobians, dim=1), step_size)
+    return reference_of_jacobians(tube, torch.stack(jacobians, dim=1), step_size, transition)
 
 
-def reference_of_jacobians(tube: Tube, drift: torch.Tensor, step_size: float) -> Reference:
-    """From the Jacobians A `(J, N, D, D)` on the reference paths."""
-    size = drift.shape[-1]
+def reference_of_jacobians(
+    tube: Tube, drift: torch.Tensor, step_size: float, transition: bool = True
+) -> Reference:
+    """From the Jacobians A `(J, N, D, D)` on the reference paths; ‖Φ_{n,k}‖ where they fit."""
+    paths, count, size = drift.shape[:3]
+    few = size <= LARGE and paths * (count + 1) ** 2 <= _MOST_NORMS
     steps = torch.eye(size, dtype=drift.dtype, device=drift.device) + step_size * drift
-    transition = transition_norms(steps) if size <= LARGE else None
+    norms = transition_norms(steps) if transition and few else None
     log_norm = largest_eigenvalue(0.5 * (drift + drift.mT))
-    return _reference(tube, largest_singular_value(steps), log_norm, transition)
+    return _reference(tube, largest_singular_value(steps), log_norm, norms)
 
 
 def _reference(

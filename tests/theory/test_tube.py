@@ -10,6 +10,7 @@ from sdewm.sde.examples import CircleDiffusion, CubicFlow, LinearFlow, LinearWor
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import Rates, block_slices, exact_rates, jacobian_rates
 from sdewm.sde.solve import solve_path
+from sdewm.theory import tube as module
 from sdewm.theory.network_system import NetworkSystem
 from sdewm.theory.recurrent_system import RecurrentSystem
 from sdewm.theory.tube import Coefficients, exact_reference, sample_tube, sampled_rates
@@ -200,6 +201,16 @@ def test_the_reference_carries_its_own_rates():
     again = exact_reference(system, tube, 0.2)
     for name in ("step", "log_norm", "variation", "error", "transition"):
         torch.testing.assert_close(getattr(again, name), getattr(reference, name))
+
+
+def test_norms_of_products_are_computed_where_a_bound_uses_them_and_they_fit(monkeypatch):
+    error = torch.tensor([0.1], **F64)
+    assert sampled(CubicFlow(), error)[2].transition.shape == (20, 6, 6)
+    assert sampled(CircleDiffusion(), error)[2].transition is None  # multiplicative noise
+    linear = LinearWorldModel()
+    assert sampled(linear, torch.full((4,), 0.1, **F64))[2].transition is None  # D = y
+    monkeypatch.setattr(module, "_MOST_NORMS", 20 * 6**2 - 1)
+    assert sampled(CubicFlow(), error)[2].transition is None
 
 
 def test_large_systems_take_the_iteration_and_stay_below_lapack():
