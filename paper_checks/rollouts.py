@@ -105,6 +105,9 @@ class Understated(_Derived):
 
 
 class _Quiet(_Derived):
+    def g(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(self.system.g(t, y))
+
     def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
         drift, noise = self.system.jacobians()
         return drift, torch.zeros_like(noise)

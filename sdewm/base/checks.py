@@ -9,6 +9,29 @@ from collections.abc import Iterable
 import torch
 
 
+class UnknownName(ValueError, KeyError):
+    """A name that a mapping does not have; `in` and `get` take it for a missing key."""
+
+    __str__ = ValueError.__str__
+
+
+def check_key(name: str, key: object, allowed: Iterable[str]) -> str:
+    """`check_choice` for the key of a mapping.
+
+    Raises:
+        UnknownName: a ValueError and a KeyError.
+
+    >>> check_key("grade", "lognorm", ("gronwall", "log_norm"))
+    Traceback (most recent call last):
+    ...
+    sdewm.base.checks.UnknownName: grade='lognorm' is not allowed; did you mean 'log_norm'? ...
+    """
+    try:
+        return check_choice(name, key, allowed)
+    except ValueError as problem:
+        raise UnknownName(str(problem)) from None
+
+
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`, else raise ValueError naming the nearest one.
 
@@ -24,6 +47,22 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     hint = f"did you mean {near[0]!r}? " if near else ""
     listing = ", ".join(repr(option) for option in options)
     raise ValueError(f"{name}={value!r} is not allowed; {hint}Allowed: {listing}.")
+
+
+def check_names(name: str, values: object, allowed: Iterable[str]) -> list[str]:
+    """Return `values` as a list if it is a sequence of at least one of `allowed`.
+
+    >>> check_names("grades", "log_norm", ("gronwall", "log_norm"))
+    Traceback (most recent call last):
+    ...
+    ValueError: grades='log_norm': expected a sequence of names, such as ('gronwall',).
+    """
+    options = list(allowed)
+    if isinstance(values, str) or not isinstance(values, Iterable) or not (given := [*values]):
+        raise ValueError(
+            f"{name}={values!r}: expected a sequence of names, such as ({options[0]!r},)."
+        )
+    return [check_choice(name, value, options) for value in given]
 
 
 def check_count(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:

@@ -123,13 +123,20 @@ def block_slices(system: object, blocks: Sequence[slice] | None, size: int) -> l
     """
     own = getattr(system, "blocks", None)
     given = list(own.values() if isinstance(own, dict) else own or ()) if blocks is None else blocks
-    parts = sorted(given, key=lambda part: part.start) if given else []
+    allowed = f"expected slices that cut 0 … {size} into pieces."
+    whole = isinstance(given, Sequence) and all(
+        isinstance(part, slice) and isinstance(part.start, int) and isinstance(part.stop, int)
+        for part in given
+    )
+    if not whole or any(part.step not in (None, 1) for part in given):
+        raise ValueError(f"blocks={given!r}: {allowed}")
+    parts = sorted(given, key=lambda part: part.start)
     if blocks is None and not parts:
         return [slice(i, i + 1) for i in range(size)]
     cut = [0, *(part.stop for part in parts)]
     starts = [part.start for part in parts]
     if starts != cut[:-1] or cut[-1] != size or any(b <= a for a, b in pairwise(cut)):
-        raise ValueError(f"blocks={given!r}: expected slices that cut 0 … {size} into pieces.")
+        raise ValueError(f"blocks={given!r}: {allowed}")
     return parts
 
 

@@ -87,8 +87,8 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
         )
     check_choice("system.noise_type", system.noise_type, NOISE_TYPES)
     batch, size = y.shape
-    check_output("system.f", system.f(t, y), (batch, size), like=y)
-    diffusion = system.g(t, y)
+    check_output("system.f", _called(system, "f", t, y), (batch, size), like=y)
+    diffusion = _called(system, "g", t, y)
     if system.noise_type == "diagonal":
         check_output("system.g", diffusion, (batch, size), like=y)
         return size
@@ -107,6 +107,75 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
         raise ValueError(f"system.g returned {drivers} drivers; scalar noise expects (B, D, 1).")
     check_output("system.g", diffusion, (batch, size, drivers), like=y)
     return drivers
+
+
+def _called(system: System, name: str, t: torch.Tensor, y: torch.Tensor) -> object:
+    try:
+        return getattr(system, name)(t, y)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError, TypeError) as problem:
+        raise ValueError(
+            f"system.{name} does not take a state {tuple(y.shape)} of {y.dtype}: {problem} "
+            "(x0 gives the size; the theory computes in float64 where no dtype is passed: convert "
+            "a torch.nn.Module by module.double())"
+        ) from problem
+
+
+def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> None:
+    """Check that f and g are affine with the constant Jacobians that `system.jacobians()` gives.
+
+    At up to four times and states, along one direction v: f(t, y + v) − f(t, y) = A v, and likewise
+    for each g_k.
+
+    Args:
+        system: with `jacobians()`, see `sde.rates.ConstantJacobians`.
+        times: `(T,)`.
+        y: states `(B, D)`.
+
+    Raises:
+        ValueError: other shapes than A `(D, D)` and A_k `(M, D, D)`, values that are not finite, or
+            coefficients that are not affine with these derivatives.
+
+    >>> class Decay:
+    ...     noise_type, sde_type = "diagonal", "ito"
+    ...     def f(self, t, y): return -y
+    ...     def g(self, t, y): return 0 * y
+    ...     def jacobians(self): return torch.ones(1, 1), torch.zeros(1, 1, 1)
+    >>> check_jacobians(Decay(), torch.zeros(1), torch.zeros(1, 1))
+    Traceback (most recent call last):
+    ...
+    ValueError: system.jacobians() is not the derivative of system.f at t = 0 ...
+    """
+    times, y = times[:: 1 + len(times) // 4], y[:4]
+    drivers, size = check_system(system, times[0], y), y.shape[1]
+    given = system.jacobians()  # type: ignore[attr-defined]
+    shapes = [tuple(part.shape) if isinstance(part, torch.Tensor) else None for part in given]
+    expected = [(size, size), (drivers, size, size)]
+    fits = shapes[0] == expected[0] and shapes[1] in (expected[1], (1, size, size))
+    if not fits or (shapes[1] != expected[1] and bool(given[1].any())):
+        raise ValueError(f"system.jacobians() has shapes {shapes}; expected {expected}.")
+    drift, noise = (part.to(y) for part in given)
+    noise = noise.expand(drivers, -1, -1)  # one matrix 0 stands for all
+    if not bool(torch.isfinite(drift).all() & torch.isfinite(noise).all()):
+        raise ValueError("system.jacobians() contains values that are not finite.")
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(y.shape, dtype=y.dtype, generator=generator).to(y.device)
+    pushed = {"f": v @ drift.T, "g": torch.einsum("kij,bj->bik", noise, v)}
+    tolerance = 1e-9 if y.dtype == torch.float64 else 1e-3
+    for t in times:
+        for name, product in pushed.items():
+            ends = [getattr(system, name)(t, x) for x in (y, y + v)]
+            if name == "g" and system.noise_type == "diagonal":
+                ends = [torch.diag_embed(end) for end in ends]
+            size_of = sum(float(part.abs().max()) for part in (*ends, product))
+            gap = float((ends[1] - ends[0] - product).abs().max())
+            if not gap <= tolerance * size_of:
+                raise ValueError(
+                    f"system.jacobians() is not the derivative of system.{name} at t = "
+                    f"{float(t):.6g} (off by {gap:.3g} along one direction); it is for f and g "
+                    "that are affine in the state, the same at all times."
+                )
 
 
 def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch.Tensor:

@@ -50,6 +50,10 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
     size = like.shape[-1]
     allowed = f"a vector (D,) = ({size},), samples (B, D), or a sampler (count, generator)"
     if isinstance(error, torch.Tensor):
+        if error.is_complex():
+            raise ValueError(
+                f"error is a tensor of {error.dtype}; expected real numbers, {allowed}."
+            )
         rows = error.unsqueeze(0) if error.dim() == 1 else error
         if rows.dim() != 2 or rows.shape[1] != size or rows.shape[0] == 0:
             raise ValueError(f"error has shape {tuple(error.shape)}; expected {allowed}.")

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from sdewm.base.checks import (
-    check_choice,
     check_count,
     check_device,
     check_float_dtype,
     check_interval,
+    check_key,
 )
 from sdewm.base.stats import BatchSums
 from sdewm.sde.monte_carlo import accumulate, tile_size
@@ -50,7 +50,7 @@ class Divergence(Mapping[str, Curve]):
         return self.curves["mean"].times
 
     def __getitem__(self, name: str) -> Curve:
-        return self.curves[check_choice("name", name, NORMS)]
+        return self.curves[check_key("name", name, NORMS)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.curves)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sdewm.base.checks import check_choice
+from sdewm.base.checks import UnknownName, check_key
 from sdewm.sde.rates import Rates
 from sdewm.theory.curve import NORMS, Curve
 
@@ -36,9 +36,9 @@ class GradeBound:
     constants: Mapping[str, float]
 
     def __getitem__(self, name: str) -> Curve:
-        check_choice("name", name, NORMS)
+        check_key("name", name, NORMS)
         if name not in self.curves:
-            raise KeyError(
+            raise UnknownName(
                 f"grade {self.grade!r} has no bound of {name!r}; it has {[*self.curves]}."
             )
         return self.curves[name]
@@ -78,7 +78,7 @@ class RolloutBounds(Mapping[str, GradeBound]):
         self._bounds, self.rates, self.form = bounds, rates, form
 
     def __getitem__(self, grade: str) -> GradeBound:
-        check_choice("grade", grade, self._bounds)
+        check_key("grade", grade, self._bounds)
         return self._bounds[grade]
 
     def __contains__(self, grade: object) -> bool:

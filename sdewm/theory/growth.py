@@ -15,13 +15,14 @@ from sdewm.base.checks import (
     check_device,
     check_float_dtype,
     check_interval,
+    check_key,
 )
 from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE, ConstantJacobians
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, System
+from sdewm.sde.system import StepSystem, System, check_jacobians
 from sdewm.theory.bounds import FORMS
 from sdewm.theory.coupling import initial_states
 from sdewm.theory.curve import NORMS, Curve
@@ -84,7 +85,7 @@ class Growth(Mapping[str, Curve]):
         return self.curves["sup_square"]
 
     def __getitem__(self, name: str) -> Curve:
-        return self.curves[check_choice("name", name, NORMS)]
+        return self.curves[check_key("name", name, NORMS)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.curves)
@@ -162,6 +163,8 @@ def fundamental_matrix(
     states = initial_states(x0, paths).to(check_device(device), dtype)
     drivers = count_drivers(system, states.new_tensor(start), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
+    if isinstance(system, ConstantJacobians) and isinstance(system, System):
+        check_jacobians(system, noise.grid(dtype, states.device), states)
     exact, exact_limit = _exact(system, noise)
     states = states.expand(paths, -1)
     bounds, constants = growth_bounds(system, states, noise, form, kind)

@@ -11,7 +11,14 @@ import torch
 
 from sdewm.sde.linear_moments import growth_rate
 from sdewm.sde.noise import GaussianNoise
-from sdewm.sde.rates import CERTIFICATE, ESTIMATE, CertifiedSystem, ConstantJacobians, Rates
+from sdewm.sde.rates import (
+    CERTIFICATE,
+    ESTIMATE,
+    CertifiedSystem,
+    ConstantJacobians,
+    Rates,
+    block_slices,
+)
 from sdewm.sde.system import StepSystem, System
 from sdewm.theory import bounds as formulas
 from sdewm.theory.curve import NORMS, Curve
@@ -63,7 +70,11 @@ def growth_bounds(
     """
     in_metrics: list[tuple[Metric, Rates]] = []
     kinds = dict.fromkeys(GRADES, ESTIMATE)
-    rho = math.nan
+    rho, size = math.nan, states.shape[1]
+    reason = (
+        f"{type(system).__name__} proves no rates; give it jacobians() (affine coefficients) or "
+        "certified_rates(...), or use kind='estimate'."
+    )
     exact = torch.empty(0, dtype=torch.float64)  # formulas are evaluated so, on the CPU
     if isinstance(system, ConstantJacobians) and kind != ESTIMATE:
         drift, columns = (part.to(exact) for part in system.jacobians())
@@ -74,18 +85,19 @@ def growth_bounds(
         in_metrics = [(one, rates.to(exact)) for one, rates in sampled]
     rates = in_metrics[-1][1] if in_metrics else None
     if isinstance(system, CertifiedSystem) and kind != ESTIMATE and ESTIMATE in kinds.values():
-        box, whole = states.to(torch.float64).aminmax(dim=0), [slice(0, states.shape[1])]
-        proven = system.certified_rates(*box, noise.step_size, whole)
-        rates = proven.to(exact).repeated(noise.steps)
-        kinds |= {"gronwall": CERTIFICATE, "log_norm": CERTIFICATE}
+        box, blocks = states.to(torch.float64).aminmax(dim=0), block_slices(system, None, size)
+        try:
+            proven = system.certified_rates(*box, noise.step_size, blocks)
+        except ValueError as problem:
+            reason = f"{type(system).__name__} has no proof: {problem}"
+        else:
+            rates = proven.to(exact).repeated(noise.steps)
+            kinds |= {"gronwall": CERTIFICATE, "log_norm": CERTIFICATE}
     if kind == CERTIFICATE and CERTIFICATE not in kinds.values():
-        raise ValueError(
-            f"kind='certificate': {type(system).__name__} proves no rates; give it jacobians() "
-            "(affine coefficients) or certified_rates(...), or use kind='estimate'."
-        )
+        raise ValueError(f"kind='certificate': {reason}")
     if rates is None:
         return {}, None
-    euclidean = (Metric.euclidean(exact.new_empty((states.shape[1],) * 2)), rates)
+    euclidean = (Metric.euclidean(exact.new_empty(size, size)), rates)
     squares = {
         "gronwall": lambda: _gronwall(euclidean, noise.step_size, form),
         "log_norm": lambda: _lowest([euclidean], noise.step_size, form),

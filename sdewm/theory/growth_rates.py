@@ -116,6 +116,7 @@ def _outward(rates: Rates, one: Metric, drift: torch.Tensor) -> Rates:
     return replace(rates, **moved)
 
 
+@torch.no_grad()
 def reference_rates(
     system: System, states: torch.Tensor, noise: GridNoise
 ) -> tuple[list[tuple[Metric, Rates]], float]:
@@ -131,8 +132,7 @@ def reference_rates(
     """
     size, grid = states.shape[1], noise.grid(states.dtype, states.device)
     few = max(_FEWEST_PATHS, min(_MOST_PATHS, 2**16 // size**2))
-    with torch.no_grad():
-        path = solve_path(system, states[:few], noise, times=noise.grid(torch.float64).tolist())
+    path = solve_path(system, states[:few], noise, times=noise.grid(torch.float64).tolist())
     coefficients, step_size = Coefficients(system, grid[0], path[:, 0]), noise.step_size
     whole = [slice(0, size)]
     if size > LARGE:

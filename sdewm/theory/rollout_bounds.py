@@ -13,6 +13,7 @@ from sdewm.base.checks import (
     check_count,
     check_device,
     check_interval,
+    check_names,
 )
 from sdewm.base.stats import Estimate
 from sdewm.sde.noise import GaussianNoise
@@ -25,13 +26,11 @@ from sdewm.sde.rates import (
     block_slices,
     exact_rates,
 )
-from sdewm.sde.solve import solve_path
-from sdewm.sde.system import System, check_system
+from sdewm.sde.system import System, check_jacobians, check_system
 from sdewm.theory import bounds as formulas
 from sdewm.theory.bounds import FORMS, Reference
 from sdewm.theory.coupling import InitialError, draw_errors, initial_states
 from sdewm.theory.curve import NORMS, Curve
-from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.grades import (
     GradeBound,
     LinearisedBound,
@@ -40,8 +39,15 @@ from sdewm.theory.grades import (
     named_constants,
     widened,
 )
-from sdewm.theory.iteration import LARGE
-from sdewm.theory.tube import Tube, exact_reference, needs_transition, sample_tube, sampled_rates
+from sdewm.theory.tube import (
+    Tube,
+    exact_reference,
+    first_variation,
+    missed_kink,
+    needs_transition,
+    sample_tube,
+    sampled_rates,
+)
 
 GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
@@ -119,7 +125,7 @@ def rollout_bounds(
     steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
     if kind is not None:
         check_choice("kind", kind, (CERTIFICATE, ESTIMATE))
-    wanted = [check_choice("grades", grade, GRADES) for grade in grades or GRADES]
+    wanted = check_names("grades", GRADES if grades is None else grades, GRADES)
     states = initial_states(x0, paths).to(check_device(device), torch.float64)
     errors = draw_errors(error, paths, states, seed)
     drivers = check_system(system, states.new_tensor(start), states[:2])
@@ -157,13 +163,16 @@ class _Problem:
         else:
             rates, needed = proven, needs_transition(proven)
             reference = exact_reference(self.system, tube, self.step_size, needed)
-        reason = "" if rates.additive else "it needs additive noise (S16)."
+        reasons = {"block": "" if rates.additive else "it needs additive noise (S16)."}
         if rates.additive and not math.isfinite(float(rates.step_blocks.sum())):
-            reason = f"{len(self.blocks)} blocks are too many for a state of this size; give fewer."
-        if reason and "block" in wanted:
-            if explicit:
-                raise ValueError(f"grades contains 'block': {reason}")
-            wanted = [grade for grade in wanted if grade != "block"]
+            reasons["block"] = f"{len(self.blocks)} blocks are too many for this state; give fewer."
+        if proven is None and "linearised" in wanted:
+            reasons["linearised"] = missed_kink(tube, rates, reference, self.step_size)
+        for grade, reason in reasons.items():
+            if reason and grade in wanted:
+                if explicit:
+                    raise ValueError(f"grades contains {grade!r}: {reason}")
+                wanted = [other for other in wanted if other != grade]
         certified = CERTIFICATE if proven is not None else ESTIMATE
         return RolloutBounds(
             {grade: self._bound(grade, rates, reference, tube, certified) for grade in wanted},
@@ -175,6 +184,7 @@ class _Problem:
         """The rates that the system proves from these starts, if it does; else, if needed, why."""
         name = type(self.system).__name__
         if isinstance(self.system, ConstantJacobians):
+            check_jacobians(self.system, self.noise.grid(torch.float64), self.states)
             rates = exact_rates(self.system, self.step_size, self.blocks)
         elif isinstance(self.system, CertifiedSystem):
             both = torch.cat((self.states, self.states + self.errors))
@@ -226,7 +236,7 @@ class _Problem:
     def _linearised(
         self, rates: Rates, reference: Reference, tube: Tube, kind: str, constants: dict[str, float]
     ) -> LinearisedBound:
-        variation = self._first_variation()  # (paths, N + 1)
+        variation = first_variation(self.system, self.states, self.errors, self.noise)
         prediction = self._curves(variation)
         flat = not bool(rates.curvature.any() or rates.noise_curvature.any())
         if flat:  # D = y
@@ -242,23 +252,11 @@ class _Problem:
             pair = formulas.linearised_mean_square(rates, self.step_size, fourth, self.form)
             curves = widened(prediction, *(part.cpu().numpy() for part in pair))
             rest = self._curve(pair[0], torch.zeros_like(pair[0]))
-        if self.form == "sde" and not flat:
-            kind = ESTIMATE  # the reference path is that of the scheme
+        if self.form == "sde":
+            kind = ESTIMATE  # y and the reference path are those of the scheme
         return LinearisedBound(
             "linearised", kind, curves, constants, prediction, rest, self._range(tube)
         )
-
-    def _first_variation(self) -> torch.Tensor:
-        size = self.states.shape[1]
-        flow, rows = FlowVariation(self.system, order=1, fused=size > LARGE), []
-        tile = min(len(self.states), max(1, 2**24 // (size * (self.noise.steps + 1))))
-        times = self.noise.grid(torch.float64).tolist()
-        for first in range(0, len(self.states), tile):
-            part = slice(first, first + tile)
-            start = flow.initial(self.states[part], self.errors[part])
-            path = solve_path(flow, start, self.noise, times=times, first=first)
-            rows.append(path[..., size:].norm(dim=2))
-        return torch.cat(rows)
 
     def _range(self, tube: Tube) -> float:
         bend = 0.5 * tube.second.norm(dim=2).mean(0)

@@ -7,18 +7,25 @@ from collections.abc import Callable
 
 import torch
 
-from sdewm.base.checks import check_count, check_interval
+from sdewm.base.checks import check_count, check_interval, check_output
 from sdewm.base.differences import check_derivatives
 from sdewm.base.taylor import fuse, second_order
 from sdewm.sde.noise import GaussianNoise
-from sdewm.sde.rates import CertifiedSystem, ConstantJacobians, exact_rates, jacobian_rates
+from sdewm.sde.rates import (
+    CertifiedSystem,
+    ConstantJacobians,
+    block_slices,
+    exact_rates,
+    jacobian_rates,
+)
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import System
+from sdewm.sde.system import System, check_jacobians
 from sdewm.theory.coupling import initial_states
 from sdewm.theory.perturbation import Perturbation, count_drivers
 from sdewm.theory.tube import Coefficients
 
 
+@torch.no_grad()
 def term_bounds(
     system: System,
     error: Perturbation,
@@ -71,14 +78,18 @@ def term_bounds(
     start, end = check_interval(t0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths)
     states = initial_states(x0, paths).to(torch.float64).expand(paths, -1)
+    if not isinstance(error, Perturbation):
+        raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
+    if not callable(loss):
+        raise ValueError(f"loss={loss!r}: expected a function (B, D) -> (B,).")
+    check_output("loss", loss(states[:2]), (len(states[:2]),), like=states)
     drivers, own = count_drivers(system, error, states.new_tensor(start), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     grid = noise.grid(torch.float64)
-    with torch.no_grad():
-        path = solve_path(system, states, noise, times=grid.tolist())  # (P, N + 1, D)
+    path = solve_path(system, states, noise, times=grid.tolist())  # (P, N + 1, D)
     coefficients, dt = Coefficients(system, grid[0], path[:, 0]), noise.step_size
     whole = [slice(0, states.shape[1])]
-    proven = _proven_rate(system, states, dt)
+    proven = _proven_rate(system, states, grid, dt)
     xi, square = 0.0, 0.0
     for n in range(steps):
         t, x = grid[n], path[:, n]
@@ -111,14 +122,20 @@ def term_bounds(
     }
 
 
-def _proven_rate(system: System, states: torch.Tensor, step_size: float) -> float | None:
+def _proven_rate(
+    system: System, states: torch.Tensor, grid: torch.Tensor, step_size: float
+) -> float | None:
     """The mean-square rate of a step, if the system proves one for these starts."""
-    whole = [slice(0, states.shape[1])]
+    blocks = block_slices(system, None, states.shape[1])
     if isinstance(system, ConstantJacobians):
-        return float(exact_rates(system, step_size, whole).step)
+        check_jacobians(system, grid, states)
+        return float(exact_rates(system, step_size, blocks).step)
     if isinstance(system, CertifiedSystem):
         box = states.amin(0), states.amax(0)
-        return float(system.certified_rates(*box, step_size, whole).step)
+        try:
+            return float(system.certified_rates(*box, step_size, blocks).step)
+        except ValueError:  # no proof from these starts or at this step
+            return None
     return None
 
 

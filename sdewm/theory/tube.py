@@ -24,7 +24,7 @@ from sdewm.sde.rates import (
 )
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import System
-from sdewm.theory.bounds import Reference
+from sdewm.theory.bounds import Reference, linearised
 from sdewm.theory.coupling import CoupledSystem
 from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.iteration import LARGE, RateIteration
@@ -60,11 +60,38 @@ def sample_tube(
     times = grid.tolist()
     with torch.no_grad():
         pair = torch.cat((states, states + errors), dim=1)
-        x, shifted = solve_path(CoupledSystem(system), pair, noise, times=times).chunk(2, dim=2)
+        try:
+            both = solve_path(CoupledSystem(system), pair, noise, times=times)
+        except FloatingPointError:
+            for start in (states, states + errors):  # names the path and the component
+                solve_path(system, start, noise)
+            raise
+        x, shifted = both.chunk(2, dim=2)
         flow = FlowVariation(system, order=2, fused=False)
-        path = solve_path(flow, flow.initial(states, errors), noise, times=times)
+        try:
+            path = solve_path(flow, flow.initial(states, errors), noise, times=times)
+        except FloatingPointError as problem:
+            raise FloatingPointError(
+                f"the derivatives along the path (x, y, w): {problem}"
+            ) from None
         _, first, second = path.chunk(3, dim=2)
     return Tube(grid, x, shifted - x, first, second)
+
+
+def first_variation(
+    system: System, states: torch.Tensor, errors: torch.Tensor, noise: GridNoise
+) -> torch.Tensor:
+    """|y| `(P, N + 1)` of the paths from states `(P, D)`, y the first variation along `errors`."""
+    size = states.shape[1]
+    flow, rows = FlowVariation(system, order=1, fused=size > LARGE), []
+    tile = min(len(states), max(1, 2**24 // (size * (noise.steps + 1))))
+    times = noise.grid(torch.float64).tolist()
+    for first in range(0, len(states), tile):
+        part = slice(first, first + tile)
+        start = flow.initial(states[part], errors[part])
+        path = solve_path(flow, start, noise, times=times, first=first)
+        rows.append(path[..., size:].norm(dim=2))
+    return torch.cat(rows)
 
 
 class Coefficients:
@@ -109,6 +136,11 @@ class Coefficients:
             tangent = torch.zeros_like(points)
             tangent[:, j] = 1.0
             drift, diffusion = jvp(partial(self.values, t), (points,), (tangent,))[1]
+            if not bool(torch.isfinite(drift).all() & torch.isfinite(diffusion).all()):
+                raise FloatingPointError(
+                    f"the coefficients (system.f, system.g) have derivatives that are not finite "
+                    f"in component {j} at t = {float(t):.6g}."
+                )
             columns.append(drift)
             noise.append(diffusion)
         diffusion = torch.stack(noise, dim=-1)  # (S, D, D), or (S, D, M, D)
@@ -176,6 +208,29 @@ def sampled_rates(
 def needs_transition(rates: Rates) -> bool:
     """Whether a bound uses ‖Φ_{n,k}‖, N²/2 norms on each path: curved, with additive noise."""
     return rates.additive and bool(rates.curvature.any())
+
+
+def missed_kink(tube: Tube, rates: Rates, reference: Reference, step_size: float) -> str:
+    """Why S18 fails on the tube's own paths with curvatures sampled there; "" where it holds.
+
+    |D| is compared with its bound for additive noise, and D with y where no curvature was met: a
+    kink (ReLU, |x|, clamp) between the sampled states has none.
+    """
+    tiny = 1e-9 * (1.0 + float(tube.reference.abs().max()))
+    if not bool(rates.curvature.any() or rates.noise_curvature.any()):
+        missed, size = (tube.difference - tube.first).norm(dim=2), tube.first.norm(dim=2)
+        failed = missed > 1e-6 * size.cummax(dim=1).values + tiny
+    elif rates.additive:
+        bound = linearised(reference, rates, step_size, "step")[0]
+        failed = tube.difference.norm(dim=2) > (1.0 + 1e-6) * bound + tiny
+    else:
+        return ""
+    if not bool(failed.any()):
+        return ""
+    return (
+        "it fails on the sampled paths, whose curvature is too small to explain their divergence: "
+        "f or g has a kink (ReLU, |x|, clamp) or bends between them."
+    )
 
 
 def exact_reference(

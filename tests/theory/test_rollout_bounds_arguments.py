@@ -72,7 +72,8 @@ def test_the_linearised_grade_of_the_equation_is_an_estimate():
     found = bound(SYSTEMS["network"], form="sde")
     assert found["linearised"].kind == "estimate"
     assert found["log_norm"].kind == "certificate"
-    assert bound(LinearFlow(), form="sde")["linearised"].kind == "certificate"
+    # The scheme's |y|, 0.1 (1 − 0.8 Δ)^15, is below the equation's, 0.1 e^{−1.2}.
+    assert bound(LinearFlow(), form="sde")["linearised"].kind == "estimate"
 
 
 def test_blocks_are_refused_for_multiplicative_noise():

@@ -5,6 +5,7 @@ import torch
 
 import sdewm
 from sdewm.sde import examples
+from sdewm.sde.rates import exact_rates
 from sdewm.theory.term_bounds import term_bounds
 
 NAMES = ("P", "P_drift", "S", "S_cross", "S_drift")
@@ -49,9 +50,10 @@ def test_both_variations_are_equalities_for_the_ornstein_uhlenbeck_process():
 
 def test_a_lowered_rate_is_noticed():
     class Understated(examples.OrnsteinUhlenbeck):
-        def jacobians(self):
-            drift, noise = super().jacobians()
-            return drift - 0.3, noise
+        jacobians = None  # which would be compared with f
+
+        def certified_rates(self, low, high, step_size, blocks):
+            return exact_rates(examples.OrnsteinUhlenbeck(), step_size, blocks).lowered(0.7)
 
     case, error = problem("OrnsteinUhlenbeck")
     wrong = term_bounds(Understated(), error, case.loss, case.x0, t1=case.t1, steps=20, paths=4)
