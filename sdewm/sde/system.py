@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from sdewm.base.checks import check_choice, check_output
+from sdewm.base.checks import check_choice, check_count, check_output
 
 NOISE_TYPES = ("diagonal", "additive", "scalar", "general")
 
@@ -188,6 +188,26 @@ def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch
     if diffusion.shape[2] == 1:
         return diffusion[:, :, 0] * increment
     return (diffusion * increment.unsqueeze(1)).sum(dim=2)
+
+
+def check_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor) -> int:
+    """Check a system of either kind and return M; one given by its step states it as `drivers`.
+
+    Raises:
+        ValueError: see `check_system`; a system given by its step without a number of drivers.
+    """
+    if isinstance(system, System) or not isinstance(system, StepSystem):
+        return check_system(system, t, y)
+    if getattr(system, "drivers", None) is None:
+        raise ValueError(
+            f"system={type(system).__name__} has no 'drivers'; a system given by f_and_g_prod "
+            "states the number of its Brownian motions there."
+        )
+    drivers = check_count("system.drivers", system.drivers)  # type: ignore[attr-defined]
+    parts = system.f_and_g_prod(t, y, y.new_zeros(len(y), drivers))
+    for name, part in zip(("drift", "noise"), parts, strict=True):
+        check_output(f"system.f_and_g_prod ({name})", part, tuple(y.shape), like=y)
+    return drivers
 
 
 def step_of(

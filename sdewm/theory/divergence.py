@@ -20,10 +20,9 @@ from sdewm.base.stats import BatchSums
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, System
+from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.coupling import CoupledSystem, InitialError, draw_errors, initial_states
 from sdewm.theory.curve import NORMS, Curve
-from sdewm.theory.value_sampling import count_drivers
 
 QUANTILES = (0.025, 0.5, 0.975)
 _NUMBERS_AT_ONCE = 1 << 24  # of stored paths: 128 MiB in float64
@@ -118,7 +117,7 @@ def rollout_divergence(
     levels = _check_levels(quantiles)
     states = initial_states(x0, paths).to(check_device(device), dtype)
     errors = draw_errors(error, paths, states, seed)
-    drivers = count_drivers(system, states.new_tensor(start), states[:2])
+    drivers = check_drivers(system, states.new_tensor(start), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     times = noise.grid(torch.float64).tolist()
     kept = np.empty((paths if levels else 0, steps + 1))

@@ -23,7 +23,8 @@ class GradeBound:
     Attributes:
         grade: its name.
         kind: "certificate": every constant is proven for all paths (grade "linearised": and path by
-            path on the sampled reference, so that only the mean over paths carries an error);
+            path on the sampled reference, up to rounding of about 1e-12, so that only the
+            mean over paths carries an error);
             "estimate": constants are suprema over samples; "recalled": no bound, see
             `double_exponential`.
         curves: name -> Curve.
@@ -92,12 +93,12 @@ class RolloutBounds(Mapping[str, GradeBound]):
 
 
 def added(excess: dict[str, Curve], prediction: dict[str, Curve]) -> dict[str, Curve]:
-    """The sums of curves with the same names, their errors taken as independent."""
+    """The sums of curves with the same names; the sum of their errors bounds that of the sum."""
     return {
         name: Curve(
             curve.times,
             curve.values + excess[name].values,
-            np.hypot(curve.standard_errors, excess[name].standard_errors),
+            curve.standard_errors + excess[name].standard_errors,
         )
         for name, curve in prediction.items()
     }

@@ -22,7 +22,7 @@ from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE, ConstantJacobians
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, System, check_jacobians
+from sdewm.sde.system import StepSystem, System, check_drivers, check_jacobians
 from sdewm.theory.bounds import FORMS
 from sdewm.theory.coupling import initial_states
 from sdewm.theory.curve import NORMS, Curve
@@ -30,7 +30,6 @@ from sdewm.theory.divergence import norm_curves, path_quantities, path_tile
 from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.grades import GradeBound
 from sdewm.theory.growth_bounds import GrowthConstants, growth_bounds
-from sdewm.theory.value_sampling import count_drivers
 
 _RECORD_FROM = 50  # evaluations of the variation step from which recording it pays
 
@@ -161,7 +160,7 @@ def fundamental_matrix(
     start, end = check_interval(t0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths)
     states = initial_states(x0, paths).to(check_device(device), dtype)
-    drivers = count_drivers(system, states.new_tensor(start), states[:2])
+    drivers = check_drivers(system, states.new_tensor(start), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     if isinstance(system, ConstantJacobians) and isinstance(system, System):
         check_jacobians(system, noise.grid(dtype, states.device), states)

@@ -18,10 +18,10 @@ from sdewm.base.checks import (
 )
 from sdewm.base.stats import BatchSums, Estimate
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
-from sdewm.sde.system import StepSystem, System
+from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.coupling import InitialError, draw_errors, initial_states
 from sdewm.theory.order import RemainderOrder, remainder_order
-from sdewm.theory.value_sampling import LAWS, QUANTITIES, QFunction, ValueProblem, count_drivers
+from sdewm.theory.value_sampling import LAWS, QUANTITIES, QFunction, ValueProblem
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
 TERMS = {
@@ -202,7 +202,7 @@ def value_expansion(
     states = initial_states(x0, paths).to(where, dtype)
     if not callable(q_function):
         raise ValueError(f"q_function={q_function!r}: expected a function (B, D) -> (B,).")
-    drivers = count_drivers(system, torch.tensor(start, dtype=dtype, device=where), states[:2])
+    drivers = check_drivers(system, torch.tensor(start, dtype=dtype, device=where), states[:2])
     noise = INCREMENTS[increments](drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     if noise.paths_limit is not None and (callable(error) or len(states) > 1):
         name = "error is a sampler" if callable(error) else "x0 has one row per path"

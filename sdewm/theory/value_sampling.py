@@ -11,14 +11,14 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from sdewm.base.checks import check_count, check_output
+from sdewm.base.checks import check_output
 from sdewm.base.differences import check_derivatives
 from sdewm.base.stats import BatchSums, Estimate
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, System, check_system, step_of
+from sdewm.sde.system import StepSystem, System, step_of
 from sdewm.theory.flow_variation import FlowVariation
 
 QFunction = Callable[[torch.Tensor], torch.Tensor]
@@ -29,26 +29,6 @@ QUANTITIES = ("value", "magnitude", "first", "second_flow", "second_curvature", 
 # Recording the variation step, about a second, pays from this many evaluations of it, or from this
 # many components of states evaluated in all.
 _RECORD_FROM, _RECORD_FROM_COMPONENTS = 50, 2e6
-
-
-def count_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor) -> int:
-    """The number of drivers M of a checked system; one given by its step states it as `drivers`.
-
-    Raises:
-        ValueError: see `check_system`; a system given by its step without a number of drivers.
-    """
-    if isinstance(system, System) or not isinstance(system, StepSystem):
-        return check_system(system, t, y)
-    if getattr(system, "drivers", None) is None:
-        raise ValueError(
-            f"system={type(system).__name__} has no 'drivers'; a system given by f_and_g_prod "
-            "states the number of its Brownian motions there."
-        )
-    drivers = check_count("system.drivers", system.drivers)  # type: ignore[attr-defined]
-    parts = system.f_and_g_prod(t, y, y.new_zeros(len(y), drivers))
-    for name, part in zip(("drift", "noise"), parts, strict=True):
-        check_output(f"system.f_and_g_prod ({name})", part, tuple(y.shape), like=y)
-    return drivers
 
 
 @dataclass(frozen=True)
