@@ -28,8 +28,8 @@ TABLE = {
     "certificates": Folder(
         1,
         "base",
-        "interval activations norms enclosure normalisation layers recurrent constants attack "
-        "certificate",
+        "interval activations norms enclosure normalisation layers modules recurrent constants "
+        "attack certificate",
     ),
     "sde": Folder(
         1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +14,8 @@ from sdewm.certificates.attack import LowerBounds, Target, search
 from sdewm.certificates.constants import PartConstants, is_square, least_constants
 from sdewm.certificates.enclosure import Enclosure
 from sdewm.certificates.interval import Interval
-from sdewm.certificates.layers import Chain, read
+from sdewm.certificates.layers import Chain
+from sdewm.certificates.modules import check_module, check_sizes, read
 from sdewm.certificates.recurrent import GatedRecurrentUnit
 
 Box = tuple[torch.Tensor, torch.Tensor]
@@ -104,8 +106,9 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
         region: (low, high), tensors (n,) with low <= high, infinite ends allowed; None for Rⁿ.
 
     Raises:
-        ValueError: if a module is not supported (the message names it and what is), a parameter is
-            not finite, or the region does not fit; for a GRU, if its hidden part misses [−1, 1].
+        ValueError: if a module is not supported (the message names it and what is) or carries
+            forward hooks, sizes do not fit, a parameter is not finite, or the region does not fit;
+            for a GRU, if its hidden part misses [−1, 1].
 
     Source: theorems S9 to S18 of the checked theory take these constants.
 
@@ -130,6 +133,7 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
         return _certify_recurrent(module, region)
     network = Chain(read(module))
     size = network.size
+    check_sizes(network.layers, size)
     box = _check_region(region, size)
     whole = Interval.everything(len(box.lower))
     enclosures = [network.enclose(one) for one in _distinct(whole, box, region)]
@@ -137,7 +141,23 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
     return _certificate(enclosures, region and (box.lower, box.upper), target, {})
 
 
+def checksum(module: nn.Module) -> int:
+    """A number that changes with the parameters: a certificate is one of the values it was made of.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> before = checksum(layer)
+    >>> layer.weight.data += 1.0
+    >>> checksum(layer) == before
+    False
+    """
+    total = 0
+    for parameter in module.parameters():
+        total = zlib.crc32(parameter.detach().cpu().contiguous().numpy().tobytes(), total)
+    return total
+
+
 def _certify_recurrent(module: nn.GRUCell, region: Box | None) -> Certificate:
+    check_module(module)
     cell = GatedRecurrentUnit.of(module)
     one = torch.ones(cell.hidden, dtype=torch.float64)
     far = torch.full((cell.inputs,), torch.inf, dtype=torch.float64)

@@ -1,9 +1,7 @@
-"""The modules that can be certified, read into float64 layers with values and enclosures."""
+"""The layers of networks in float64, with values and enclosures."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -11,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from sdewm.certificates import activations
 from sdewm.certificates.activations import Activation, Triple
 from sdewm.certificates.enclosure import (
     Enclosure,
@@ -22,7 +19,6 @@ from sdewm.certificates.enclosure import (
     plus_identity,
 )
 from sdewm.certificates.interval import Interval, image, product
-from sdewm.certificates.normalisation import Normalisation
 from sdewm.certificates.norms import row_sums, spectral_norm
 
 
@@ -186,69 +182,8 @@ def mean_value(point: Interval, jacobian: Interval, offset: Interval) -> Interva
     return point.plus(product(jacobian, offset[:, None])[:, 0])
 
 
-ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
-    nn.Tanh: lambda module: activations.TANH,
-    nn.Sigmoid: lambda module: activations.SIGMOID,
-    nn.SiLU: lambda module: activations.SILU,
-    nn.ReLU: lambda module: activations.RELU,
-    nn.GELU: lambda module: (
-        activations.GELU if module.approximate == "none" else activations.GELU_TANH
-    ),
-    nn.Softplus: lambda module: activations.softplus(module.beta, module.threshold),
-    nn.ELU: lambda module: activations.elu(module.alpha),
-}
-SUPPORTED = (
-    "Linear, Tanh, Sigmoid, Softplus, SiLU, GELU, ELU, ReLU, Identity, LayerNorm, RMSNorm, "
-    "Sequential and Residual of these, GRUCell (by itself)"
-)
-
-
 def exact(values: torch.Tensor | None, like: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
     """A parameter in float64 on the CPU, without loss; `fill` where there is none."""
     if values is None:
         return torch.full(like.shape, fill, dtype=torch.float64)
     return values.detach().to("cpu", torch.float64).clone()
-
-
-def read(module: nn.Module) -> tuple[Layer, ...]:
-    """The layers of a module.
-
-    Raises:
-        ValueError: if the module, or one in it, is not supported, or holds a number that is not
-            finite.
-    """
-    for name, parameter in module.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise ValueError(f"parameter {name} of {type(module).__name__} is not finite.")
-    kind = type(module)  # a subclass may compute something else
-    if kind in ACTIVATIONS:
-        return (Elementwise(ACTIVATIONS[kind](module)),)
-    if isinstance(module, nn.Sequential) and kind is nn.Sequential:
-        return tuple(layer for child in module for layer in read(child))
-    if isinstance(module, Residual) and kind is Residual:
-        return (Chain(read(module.inner), residual=True),)
-    if isinstance(module, nn.Linear) and kind is nn.Linear:
-        weight = exact(module.weight, module.weight)
-        return (Linear(weight, exact(module.bias, weight[:, 0])),)
-    if kind is nn.Identity:
-        return ()
-    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and kind in (nn.LayerNorm, nn.RMSNorm):
-        return (_read_normalisation(module),)
-    raise ValueError(
-        f"module={kind.__name__} is not supported; supported are {SUPPORTED}. "
-        + ("Take it out: it is the identity in eval mode." if "Dropout" in kind.__name__ else "")
-    )
-
-
-def _read_normalisation(module: nn.LayerNorm | nn.RMSNorm) -> Normalisation:
-    name, shape = type(module).__name__, tuple(module.normalized_shape)
-    if len(shape) != 1:
-        raise ValueError(f"{name} over {shape}: only the last dimension of vectors is supported.")
-    dtype = torch.get_default_dtype() if module.weight is None else module.weight.dtype
-    floor = torch.finfo(dtype).eps if module.eps is None else module.eps
-    if not (0.0 < floor < math.inf):
-        raise ValueError(f"{name} with eps={floor}: expected a positive number.")
-    like = torch.zeros(shape, dtype=torch.float64)
-    bias = module.bias if isinstance(module, nn.LayerNorm) else None
-    centred = isinstance(module, nn.LayerNorm)
-    return Normalisation(exact(module.weight, like, 1.0), exact(bias, like), floor, centred)

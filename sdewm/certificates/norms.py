@@ -123,7 +123,7 @@ def spectral_norm(matrix: torch.Tensor, error: float = 0.0) -> float:
         return math.inf
     if largest == 0.0:
         return error
-    scale = 2.0 ** math.frexp(largest)[1]  # squares neither overflow nor vanish
+    scale = 2.0 ** min(math.frexp(largest)[1], 1023)  # squares neither overflow nor vanish
     scaled = matrix / scale
     wide = scaled if len(scaled) <= scaled.shape[1] else scaled.T
     gram, rounding = multiply(wide, wide.T)

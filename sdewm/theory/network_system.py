@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 
 from sdewm.base.checks import check_finite_number
-from sdewm.certificates.certificate import Certificate, certify
+from sdewm.certificates.certificate import Certificate, certify, checksum
 from sdewm.sde.rates import Rates
 
 _ROUNDING = 16 * torch.finfo(torch.float64).eps
@@ -65,11 +64,18 @@ class NetworkSystem:
         if noise.dim() != 2 or noise.shape[0] != size:
             raise ValueError(f"noise has shape {tuple(noise.shape)}; expected (D, M), D = {size}.")
         self.noise = noise.detach()
+        others = {part.dtype for part in network.parameters()} - {start.dtype}
+        if others:
+            raise ValueError(
+                f"network has parameters of {others.pop()}, start is {start.dtype}; convert one of "
+                "them: network.double(), start.double()."
+            )
         with torch.no_grad():
             shape = tuple(network(start[None]).shape)
         if shape != (1, size):
             raise ValueError(f"network returned shape {shape} for (1, {size}); expected the same.")
         self.blocks = {"x": slice(0, size)}
+        self._certificates: dict[int, Certificate] = {}
 
     def f(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Drift (B, D)."""
@@ -79,10 +85,13 @@ class NetworkSystem:
         """Diffusion (B, D, M)."""
         return self.noise.to(y).expand(len(y), *self.noise.shape)
 
-    @cached_property
+    @property
     def certificate(self) -> Certificate:
-        """The proven constants of the network on all of R^D."""
-        return certify(self.network)
+        """The proven constants of the network on all of R^D, as its parameters are now."""
+        current = checksum(self.network)
+        if current not in self._certificates:
+            self._certificates = {current: certify(self.network)}
+        return self._certificates[current]
 
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]

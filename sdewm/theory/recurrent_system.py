@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import nn
 
 from sdewm.base.checks import check_count, check_finite_number
-from sdewm.certificates.certificate import Certificate, certify
+from sdewm.certificates.certificate import Certificate, certify, checksum
 from sdewm.sde.rates import Rates
 from sdewm.theory.network_system import relaxed_rates
 
@@ -69,6 +68,10 @@ class RecurrentSystem:
         self.state_size = hidden + latent
         self.blocks = {"h": slice(0, hidden), "z": slice(hidden, self.state_size)}
         self.x0 = torch.zeros(self.state_size, dtype=torch.float64) if start is None else start
+        if tuple(self.x0.shape) != (self.state_size,):
+            shape = tuple(self.x0.shape)
+            raise ValueError(f"start has shape {shape}; expected (R + Z,) = ({self.state_size},).")
+        self._certificates: dict[tuple[int, int], tuple[Certificate, Certificate]] = {}
 
     @classmethod
     def like_trained(
@@ -125,10 +128,13 @@ class RecurrentSystem:
         """Drift and noise increment, each (B, R + Z), without forming the matrix of g."""
         return self.f(t, y), torch.nn.functional.pad(self.noise * v, (self.blocks["z"].start, 0))
 
-    @cached_property
+    @property
     def certificates(self) -> tuple[Certificate, Certificate]:
-        """The proven constants of cell and head."""
-        return certify(self.cell), certify(self.head)
+        """The proven constants of cell and head, as their parameters are now."""
+        current = checksum(self.cell), checksum(self.head)
+        if current not in self._certificates:
+            self._certificates = {current: (certify(self.cell), certify(self.head))}
+        return self._certificates[current]
 
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]

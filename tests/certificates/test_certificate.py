@@ -8,7 +8,7 @@ from torch import nn
 
 import sdewm
 from sdewm.base.taylor import fuse, second_order
-from sdewm.certificates import activations, layers
+from sdewm.certificates import activations, layers, modules
 from sdewm.certificates.activations import Activation
 from sdewm.certificates.attack import LowerBounds
 from sdewm.certificates.layers import Residual
@@ -73,7 +73,7 @@ def lowered(activation: Activation) -> Activation:
 @pytest.mark.parametrize("what", ["activation", "norm"])
 def test_attack_beats_certificates_that_are_wrong(what, monkeypatch):
     if what == "activation":
-        monkeypatch.setitem(layers.ACTIVATIONS, nn.Tanh, lambda module: lowered(activations.TANH))
+        monkeypatch.setitem(modules.ACTIVATIONS, nn.Tanh, lambda module: lowered(activations.TANH))
     else:
         true = layers.spectral_norm
         monkeypatch.setattr(layers, "spectral_norm", lambda matrix: 0.5 * true(matrix))

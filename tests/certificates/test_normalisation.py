@@ -8,7 +8,7 @@ from torch import nn
 
 import sdewm
 from sdewm.certificates.interval import Interval
-from sdewm.certificates.layers import read
+from sdewm.certificates.modules import read
 from sdewm.certificates.normalisation import Normalisation, _bend
 from tests.certificates.random_networks import Draw
 

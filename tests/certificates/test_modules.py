@@ -1,0 +1,101 @@
+"""Which modules are refused, and that a certificate is one of the weights as they are."""
+
+import pytest
+import torch
+from torch import nn
+
+from sdewm.certificates.certificate import certify
+from sdewm.certificates.layers import Residual
+from sdewm.certificates.norms import spectral_norm
+from sdewm.theory.network_system import NetworkSystem
+from sdewm.theory.recurrent_system import RecurrentSystem
+
+F64 = torch.float64
+
+
+def test_what_is_no_module_is_refused():
+    for given in (None, torch.tanh):
+        with pytest.raises(ValueError, match="expected a torch.nn.Module"):
+            certify(given)  # type: ignore[arg-type]
+
+
+def test_hooks_and_replaced_forwards_are_refused():
+    def wrapped(change):
+        network = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+        change(network[0])
+        return network
+
+    changes = (
+        lambda layer: layer.register_forward_hook(lambda module, given, out: 100 * out),
+        lambda layer: layer.register_forward_pre_hook(lambda module, given: None),
+        lambda layer: setattr(layer, "forward", lambda x: 100 * x),
+    )
+    for change in changes:
+        with pytest.raises(ValueError, match=r"0 \(Linear\) has forward hooks or its own forward"):
+            certify(wrapped(change))
+    cell = nn.GRUCell(1, 2)
+    changes[0](cell)
+    with pytest.raises(ValueError, match=r"module \(GRUCell\) has forward hooks"):
+        certify(cell)
+    assert certify(wrapped(lambda layer: None)).lipschitz_2 > 0
+
+
+def test_parameters_without_finite_real_values_are_refused():
+    cell = nn.GRUCell(1, 2)
+    cell.weight_hh.data[0, 0] = torch.nan
+    for module in (cell, nn.Linear(2, 2, dtype=torch.complex64)):
+        with pytest.raises(ValueError, match="not finite, or not of real"):
+            certify(module)
+    with pytest.raises(ValueError, match="parameter weight of Linear has no values yet"):
+        certify(nn.Linear(2, 2, device="meta"))
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="a layer takes 4 values and gets 8"):
+        certify(nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(4, 2)))
+    with pytest.raises(ValueError, match="a layer takes 3 values and gets 2"):
+        certify(nn.Sequential(nn.Tanh(), nn.Linear(3, 2), nn.LayerNorm(3)))
+    with pytest.raises(ValueError, match="a Residual takes 3 values and gives 2"):
+        certify(Residual(nn.Linear(3, 2)))
+    inner = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
+    assert certify(nn.Sequential(Residual(inner), nn.Linear(3, 1))).log_norm_2 is None
+
+
+def test_a_normalisation_whose_floor_depends_on_its_input_is_refused():
+    with pytest.raises(ValueError, match="RMSNorm with eps=None and no weight"):
+        certify(nn.RMSNorm(3, elementwise_affine=False))
+    set_to = certify(nn.RMSNorm(3, eps=1e-4, elementwise_affine=False))
+    assert set_to.lipschitz_2 == pytest.approx(100.0)
+
+
+def test_a_softplus_that_jumps_is_refused():
+    for options in ({"threshold": 1.0}, {"beta": -1.0}, {"beta": 0.0}):
+        with pytest.raises(ValueError, match="expected beta > 0, and a threshold of at least 15"):
+            certify(nn.Sequential(nn.Linear(1, 1), nn.Softplus(**options)))
+    assert certify(nn.Sequential(nn.Linear(1, 1), nn.Softplus(2.0, 15.0))).lipschitz_2 > 0
+
+
+def test_norms_of_the_largest_numbers_do_not_fail():
+    assert spectral_norm(torch.full((1, 1), 1.5e308, dtype=F64)) >= 1.5e308
+
+
+def test_certificates_of_systems_follow_the_weights():
+    network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    system = NetworkSystem(network, 0.1, torch.zeros(2, dtype=F64))
+    before = system.certificate
+    assert system.certificate is before
+    network[0].weight.data *= 10.0
+    assert system.certificate.lipschitz_2 > 2.0 * before.lipschitz_2
+    recurrent = RecurrentSystem.like_trained(hidden=3, latent=1)
+    first = recurrent.certificates
+    assert recurrent.certificates is first
+    recurrent.cell.weight_hh.data *= 3.0
+    assert recurrent.certificates[0].lipschitz_2 > first[0].lipschitz_2
+
+
+def test_systems_refuse_other_sizes_and_dtypes():
+    with pytest.raises(ValueError, match=r"network has parameters of torch.float32.*double\(\)"):
+        NetworkSystem(nn.Linear(2, 2), 0.1, torch.zeros(2, dtype=F64))
+    cell, head = nn.GRUCell(1, 2, dtype=F64), nn.Linear(2, 1, dtype=F64)
+    with pytest.raises(ValueError, match=r"start has shape \(2,\); expected \(R \+ Z,\) = \(3,\)"):
+        RecurrentSystem(cell, head, start=torch.zeros(2, dtype=F64))
