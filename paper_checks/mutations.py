@@ -6,7 +6,6 @@ usually a `Problem`, and returns it with the mistake in it.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +14,17 @@ from torch.func import jvp
 
 import sdewm
 from paper_checks.measurement import Change, Problem
-from paper_checks.rollouts import far_error as far_error
-from paper_checks.rollouts import separate_noise as separate_noise
-from paper_checks.rollouts import understate_rates as understate_rates
-from paper_checks.rollouts import with_relaxation as with_relaxation
-from paper_checks.rollouts import without_noise as without_noise
+from paper_checks.rollout_mutations import drop_flow_curvature as drop_flow_curvature
+from paper_checks.rollout_mutations import far_error as far_error
+from paper_checks.rollout_mutations import halve_first_layer as halve_first_layer
+from paper_checks.rollout_mutations import no_supremum_factor as no_supremum_factor
+from paper_checks.rollout_mutations import rare_law as rare_law
+from paper_checks.rollout_mutations import scaled_law as scaled_law
+from paper_checks.rollout_mutations import separate_noise as separate_noise
+from paper_checks.rollout_mutations import shifted_error as shifted_error
+from paper_checks.rollout_mutations import understate_rates as understate_rates
+from paper_checks.rollout_mutations import with_relaxation as with_relaxation
+from paper_checks.rollout_mutations import without_noise as without_noise
 from sdewm.theory.perturbation import ito_correction
 
 
@@ -129,39 +134,6 @@ def sequence_reads_latent(problem: Problem) -> Problem:
 def last_value_only(extrapolate: Any) -> Any:
     """No extrapolation: the value of the finest scheme is taken for that of continuous time."""
     return lambda values: values[-1]
-
-
-def no_supremum_factor(factor: Any) -> Any:
-    """The bound of the mean is taken for one of the supremum (S11)."""
-    return torch.ones_like
-
-
-def rare_law(law: str) -> str:
-    """An error that is rare, not small: E|e| decides no order (S14)."""
-    return "rare"
-
-
-def scaled_law(law: str) -> str:
-    """An error that keeps the shape of its law and shrinks (S14)."""
-    return "scaled"
-
-
-def drop_flow_curvature(second_order: Any) -> Any:
-    """The second derivative of the flow is left out of the second order (S20)."""
-    return lambda terms: terms["second_curvature"].value
-
-
-def shifted_error(error: torch.Tensor) -> torch.Tensor:
-    """An error with a mean (S20)."""
-    return error + 0.05
-
-
-def halve_first_layer(module: torch.nn.Module) -> torch.nn.Module:
-    """The norm of the first weight matrix is understated by half (S18)."""
-    wrong = copy.deepcopy(module)
-    with torch.no_grad():
-        next(p for p in wrong.parameters() if p.dim() == 2).mul_(0.5)
-    return wrong
 
 
 class _Derived:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from torch import nn
 
 from sdewm.sde import examples
-from sdewm.sde.rates import ConstantJacobians, Rates, exact_rates
 from sdewm.theory.network_system import NetworkSystem
 from sdewm.theory.recurrent_system import RecurrentSystem
 
@@ -46,78 +44,6 @@ class Rollout:
     def grid(self) -> dict[str, Any]:
         """The arguments that all functions on rollouts share."""
         return {"t1": self.t1, "steps": self.steps}
-
-
-def understate_rates(rollout: Rollout) -> Rollout:
-    """The bound is computed from rates lowered on purpose."""
-    bounded = rollout.bounded or rollout.system
-    return replace(rollout, bounded=Understated(bounded, rollout.understate))
-
-
-def separate_noise(rollout: Rollout) -> Rollout:
-    """The two rollouts see Brownian paths of their own."""
-    return replace(rollout, same_noise=False)
-
-
-def without_noise(rollout: Rollout) -> Rollout:
-    """The diffusion of the system is left out of the rates and of the exact value (S19)."""
-    return replace(rollout, bounded=_Quiet(rollout.bounded or rollout.system))
-
-
-def with_relaxation(rollout: Rollout) -> Rollout:
-    """The predictor relaxes, dz̃ = (p(h) − z̃) dt, in place of integrating (S17)."""
-    return replace(rollout, system=_Relaxing(rollout.system))
-
-
-def far_error(rollout: Rollout) -> Rollout:
-    """An error 20 times as large, outside the range in which the prediction is claimed (S18)."""
-    return replace(rollout, error=20.0 * rollout.error)
-
-
-class _Derived:
-    def __init__(self, system: Any) -> None:
-        self.system = system
-        self.noise_type, self.sde_type = system.noise_type, system.sde_type
-        self.blocks = getattr(system, "blocks", None)
-
-    def f(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.system.f(t, y)
-
-    def g(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.system.g(t, y)
-
-
-class Understated(_Derived):
-    """A system that claims to prove rates below its own."""
-
-    def __init__(self, system: Any, factor: float) -> None:
-        super().__init__(system)
-        self.factor = factor
-
-    def certified_rates(
-        self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
-    ) -> Rates:
-        if isinstance(self.system, ConstantJacobians):
-            rates = exact_rates(self.system, step_size, blocks)
-        else:
-            rates = self.system.certified_rates(low, high, step_size, blocks)
-        return rates.lowered(self.factor)
-
-
-class _Quiet(_Derived):
-    def g(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(self.system.g(t, y))
-
-    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
-        drift, noise = self.system.jacobians()
-        return drift, torch.zeros_like(noise)
-
-
-class _Relaxing(_Derived):
-    def f(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        drift, part = self.system.f(t, y).clone(), self.system.blocks["z_tilde"]
-        drift[:, part] = drift[:, part] - y[:, part]
-        return drift
 
 
 @lru_cache

@@ -73,10 +73,19 @@ class LinearisedBound(GradeBound):
 
 
 class RolloutBounds(Mapping[str, GradeBound]):
-    """Result of `rollout_bounds`: grade -> GradeBound, in the order of the grades."""
+    """Result of `rollout_bounds`: grade -> GradeBound, in the order of the grades.
 
-    def __init__(self, bounds: dict[str, GradeBound], rates: Rates, form: str) -> None:
+    Attributes:
+        rates: what the bounds are made of.
+        form: "step" or "sde".
+        left_out: a grade that does not apply, or "certificate" -> why.
+    """
+
+    def __init__(
+        self, bounds: dict[str, GradeBound], rates: Rates, form: str, left_out: dict[str, str]
+    ) -> None:
         self._bounds, self.rates, self.form = bounds, rates, form
+        self.left_out: Mapping[str, str] = left_out
 
     def __getitem__(self, grade: str) -> GradeBound:
         check_key("grade", grade, self._bounds)

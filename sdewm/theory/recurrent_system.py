@@ -139,14 +139,14 @@ class RecurrentSystem:
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
     ) -> Rates:
-        """Rates for all paths from |h|_inf <= 1, N = 1.
+        """Rates for all paths from |h|_inf <= 1, N = 1; steps up to 1, and 1 as a grid rounds it.
 
         Raises:
             ValueError: a start outside that set, a step above 1, or other blocks than (h, z).
         """
         own = list(self.blocks.values())
         hidden = torch.cat((low[own[0]], high[own[0]]))
-        if step_size > 1.0 or bool((hidden.abs() > 1.0).any()):
+        if step_size > 1.0 + 1e-12 or bool((hidden.abs() > 1.0).any()):
             raise ValueError(
                 f"step_size={step_size:g}, |h| up to {float(hidden.abs().max()):g}: rates are "
                 "proven for steps up to 1 and |h| ≤ 1 only."

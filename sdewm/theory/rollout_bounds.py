@@ -83,16 +83,17 @@ def rollout_bounds(
 
     The constants are proven where the system proves them (`jacobians()`: affine coefficients;
     `certified_rates`: see sde.rates): the bound is then a certificate. Else they are suprema over
-    Jacobians at sampled states of the tube between both paths: an estimate.
+    Jacobians at sampled states of the tube between both paths: an estimate. What was left out, and
+    why, is in `.left_out`.
 
     Args:
         system: D components, in the Itô reading.
         x0: initial state `(D,)` or one per path `(paths, D)`.
         error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
-            the Brownian paths.
+            the Brownian paths. Rates are proven for the errors drawn, moments are their means.
         t1: end time.
         steps: number of steps of the scheme.
-        grades: which; default: all that apply to the system.
+        grades: which; default: all that apply. "block" is refused for multiplicative noise.
         paths: sample paths of e, of y and of the tube.
         seed: root seed.
         t0: start time.
@@ -156,7 +157,16 @@ class _Problem:
         return self.noise.step_size
 
     def solve(self, wanted: list[str], kind: str | None, explicit: bool) -> RolloutBounds:
-        proven = None if kind == ESTIMATE else self._proven_rates(needed=kind == CERTIFICATE)
+        proven, left_out = None, {}
+        if kind != ESTIMATE:
+            if isinstance(self.system, ConstantJacobians):
+                check_jacobians(self.system, self.noise.grid(torch.float64), self.states)
+            try:
+                proven = self._proven_rates()
+            except ValueError as reason:
+                if kind == CERTIFICATE:
+                    raise ValueError(f"kind='certificate': {reason}") from None
+                left_out[CERTIFICATE] = str(reason)
         tube = self._tube()
         if proven is None:
             rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
@@ -173,18 +183,19 @@ class _Problem:
                 if explicit:
                     raise ValueError(f"grades contains {grade!r}: {reason}")
                 wanted = [other for other in wanted if other != grade]
+                left_out[grade] = reason
         certified = CERTIFICATE if proven is not None else ESTIMATE
         return RolloutBounds(
             {grade: self._bound(grade, rates, reference, tube, certified) for grade in wanted},
             rates,
             self.form,
+            left_out,
         )
 
-    def _proven_rates(self, needed: bool) -> Rates | None:
-        """The rates that the system proves from these starts, if it does; else, if needed, why."""
+    def _proven_rates(self) -> Rates:
+        """The rates that the system proves from these starts; else ValueError saying why not."""
         name = type(self.system).__name__
         if isinstance(self.system, ConstantJacobians):
-            check_jacobians(self.system, self.noise.grid(torch.float64), self.states)
             rates = exact_rates(self.system, self.step_size, self.blocks)
         elif isinstance(self.system, CertifiedSystem):
             both = torch.cat((self.states, self.states + self.errors))
@@ -192,16 +203,12 @@ class _Problem:
             try:
                 rates = self.system.certified_rates(*box, self.step_size, self.blocks)
             except ValueError as reason:
-                if needed:
-                    raise ValueError(f"kind='certificate': {name} has no proof: {reason}") from None
-                return None
-        elif needed:
-            raise ValueError(
-                f"kind='certificate': {name} proves no rates; give it jacobians() (affine "
-                "coefficients) or certified_rates(...), or use kind='estimate'."
-            )
+                raise ValueError(f"{name} has no proof: {reason}") from None
         else:
-            return None
+            raise ValueError(
+                f"{name} proves no rates; give it jacobians() (affine coefficients) or "
+                "certified_rates(...), or use kind='estimate'."
+            )
         return rates.to(self.states).repeated(self.noise.steps)
 
     def _tube(self) -> Tube:

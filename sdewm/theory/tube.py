@@ -13,6 +13,7 @@ import torch
 from torch.func import jvp
 
 from sdewm.base.differences import check_derivatives
+from sdewm.base.progress import Progress
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.rates import (
@@ -175,7 +176,9 @@ def sampled_rates(
     iteration = RateIteration(coefficients.values, step_size, blocks)
     largest: list[dict[str, torch.Tensor]] = []
     own: list[tuple[torch.Tensor, ...]] = []
+    progress = Progress("rates along the tube", points - 1)
     for n in range(points - 1):
+        progress.update(n)
         t, d = tube.grid[n], tube.difference[:, n]
         length = d.norm(dim=1, keepdim=True)
         direction = torch.where(length > 0, d / length, size**-0.5)
@@ -192,6 +195,7 @@ def sampled_rates(
         bends = coefficients.curvatures(t, segment, direction.repeat(between, 1))
         rates |= dict(zip(("curvature", "noise_curvature"), bends, strict=True))
         largest.append({name: _largest(name, value) for name, value in rates.items()})
+    progress.close()
     stacked = {
         name: torch.stack([rates[name] for rates in largest], dim=1 if name == "log_norm" else 0)
         for name in largest[0]

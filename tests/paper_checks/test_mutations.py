@@ -2,7 +2,16 @@
 
 import pytest
 
-from paper_checks import check_remainder, check_structure, check_terms, mutations
+from paper_checks import (
+    check_certificates,
+    check_remainder,
+    check_rollouts,
+    check_structure,
+    check_terms,
+    check_values,
+    mutations,
+    rollout_mutations,
+)
 from paper_checks.measurement import Settings
 
 SETTINGS = Settings(paths=8192)
@@ -34,6 +43,20 @@ CASES = {
     "sequence_noise_curved": (check_structure.second_correction, {}),
     "sequence_reads_latent": (check_structure.unseen_error, {}),
     "last_value_only": (check_terms.continuous_time, {}),
+    "understate_rates": (check_rollouts.bound, {"case": "geometric", "grade": "log_norm"}),
+    "separate_noise": (
+        check_rollouts.bound,
+        {"case": "tanh", "grade": "linearised", "share": 0.01, "t1": 1.0, "steps": 10},
+    ),
+    "without_noise": (check_rollouts.linear_exact, {}),
+    "with_relaxation": (check_rollouts.integrator, {}),
+    "far_error": (check_rollouts.prediction, {"case": "cubic", "share": 0.01}),
+    "no_supremum_factor": (check_rollouts.suprema, {}),
+    "rare_law": (check_values.order, {"law": "scaled", "expected": 3}),
+    "scaled_law": (check_values.order, {"law": "rare", "expected": 1}),
+    "drop_flow_curvature": (check_values.cubic, {}),
+    "shifted_error": (check_values.unbiased, {}),
+    "halve_first_layer": (check_certificates.attacked, {}),
 }
 
 
@@ -76,7 +99,7 @@ def test_every_mutation_is_used_by_a_claim_and_tested_here():
         for name, value in vars(mutations).items()
         if callable(value)
         and not name.startswith("_")
-        and getattr(value, "__module__", "") == mutations.__name__
+        and getattr(value, "__module__", "") in (mutations.__name__, rollout_mutations.__name__)
     } - {"identity", "ito_correction"}
     assert made == set(CASES)
     assert {claim.negative_control for claim in read_claims()} == made

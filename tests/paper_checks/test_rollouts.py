@@ -6,7 +6,8 @@ import torch
 
 from paper_checks import check_growth, check_rollouts, check_values, mutations
 from paper_checks.measurement import Settings
-from paper_checks.rollouts import rollout_case, understate_rates
+from paper_checks.rollout_mutations import understate_rates
+from paper_checks.rollouts import rollout_case
 from sdewm.theory.curve import Curve
 
 SETTINGS = Settings(paths=8192)
