@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from sdewm.base.checks import check_key
 from sdewm.base.stats import Estimate
 
 # Of a process D with running supremum D*: E|D|, E|D|², E D*, E (D*)².
@@ -63,3 +65,48 @@ class Curve:
 
     def __len__(self) -> int:
         return len(self.times)
+
+
+@dataclass(frozen=True, eq=False)
+class NormCurves(Mapping[str, Curve]):
+    """The four norms of a process over one grid: `curves[name]`, or `.mean` and so on.
+
+    Attributes:
+        curves: name in NORMS -> Curve.
+    """
+
+    curves: dict[str, Curve]
+
+    @property
+    def times(self) -> np.ndarray:
+        """The grid times t_0 … t_N."""
+        return self.mean.times
+
+    @property
+    def mean(self) -> Curve:
+        """E|D_t|."""
+        return self.curves["mean"]
+
+    @property
+    def mean_square(self) -> Curve:
+        """E|D_t|²."""
+        return self.curves["mean_square"]
+
+    @property
+    def sup(self) -> Curve:
+        """E sup_{s ≤ t}|D_s| over the grid."""
+        return self.curves["sup"]
+
+    @property
+    def sup_square(self) -> Curve:
+        """E sup_{s ≤ t}|D_s|² over the grid."""
+        return self.curves["sup_square"]
+
+    def __getitem__(self, name: str) -> Curve:
+        return self.curves[check_key("name", name, NORMS)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.curves)
+
+    def __len__(self) -> int:
+        return len(self.curves)

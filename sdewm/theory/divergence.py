@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,6 @@ from sdewm.base.checks import (
     check_device,
     check_float_dtype,
     check_interval,
-    check_key,
 )
 from sdewm.base.stats import BatchSums
 from sdewm.sde.monte_carlo import accumulate, tile_size
@@ -22,14 +21,14 @@ from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.coupling import CoupledSystem, InitialError, draw_errors, initial_states
-from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.curve import NORMS, Curve, NormCurves
 
 QUANTILES = (0.025, 0.5, 0.975)
 _NUMBERS_AT_ONCE = 1 << 24  # of stored paths: 128 MiB in float64
 
 
 @dataclass(frozen=True, eq=False)
-class Divergence(Mapping[str, Curve]):
+class Divergence(NormCurves):
     """Result of `rollout_divergence`: `divergence[name]` for the four norms, over all grid times.
 
     Attributes:
@@ -39,23 +38,8 @@ class Divergence(Mapping[str, Curve]):
         paths: number of paths.
     """
 
-    curves: dict[str, Curve]
     quantiles: dict[float, Curve]
     paths: int
-
-    @property
-    def times(self) -> np.ndarray:
-        """The grid times t_0 … t_N."""
-        return self.curves["mean"].times
-
-    def __getitem__(self, name: str) -> Curve:
-        return self.curves[check_key("name", name, NORMS)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.curves)
-
-    def __len__(self) -> int:
-        return len(self.curves)
 
 
 def rollout_divergence(

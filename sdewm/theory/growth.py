@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from sdewm.base.checks import (
     check_device,
     check_float_dtype,
     check_interval,
-    check_key,
 )
 from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.monte_carlo import accumulate, tile_size
@@ -25,7 +24,7 @@ from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, System, check_drivers, check_jacobians
 from sdewm.theory.bounds import FORMS
 from sdewm.theory.coupling import initial_states
-from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.curve import Curve, NormCurves
 from sdewm.theory.divergence import norm_curves, path_quantities, path_tile
 from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.grades import GradeBound
@@ -35,7 +34,7 @@ _RECORD_FROM = 50  # evaluations of the variation step from which recording it p
 
 
 @dataclass(frozen=True, eq=False)
-class Growth(Mapping[str, Curve]):
+class Growth(NormCurves):
     """Result of `fundamental_matrix`: `growth[name]` for the four norms, over all grid times.
 
     Attributes:
@@ -50,47 +49,12 @@ class Growth(Mapping[str, Curve]):
         paths: number of paths.
     """
 
-    curves: dict[str, Curve]
     exact: Curve | None
     exact_limit: Curve | None
     bounds: Mapping[str, GradeBound]
     constants: GrowthConstants | None
     kurtosis: float
     paths: int
-
-    @property
-    def times(self) -> np.ndarray:
-        """The grid times t_0 … t_N."""
-        return self.mean.times
-
-    @property
-    def mean(self) -> Curve:
-        """E‖Φ_t‖_F."""
-        return self.curves["mean"]
-
-    @property
-    def mean_square(self) -> Curve:
-        """E‖Φ_t‖_F²."""
-        return self.curves["mean_square"]
-
-    @property
-    def sup(self) -> Curve:
-        """E sup_{s ≤ t}‖Φ_s‖_F over the grid."""
-        return self.curves["sup"]
-
-    @property
-    def sup_square(self) -> Curve:
-        """E sup_{s ≤ t}‖Φ_s‖_F² over the grid."""
-        return self.curves["sup_square"]
-
-    def __getitem__(self, name: str) -> Curve:
-        return self.curves[check_key("name", name, NORMS)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.curves)
-
-    def __len__(self) -> int:
-        return len(self.curves)
 
 
 def fundamental_matrix(
