@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdewm.base.taylor import fuse, second_order
+from sdewm.base.taylor import fuse, second_order, simplify
 
 FUNCTIONS = {
     "trigonometric": lambda x: (torch.sin(x) * torch.cos(2 * x), torch.exp(-(x**2))),
@@ -96,6 +96,22 @@ def test_a_function_with_a_memory_is_left_as_it_is(tensors):
 def test_a_model_with_rms_norm_and_layer_norm_is_recorded(tensors):
     for name in ("rms norm", "both norms"):
         assert isinstance(fuse(FUNCTIONS[name], (tensors[0],)), torch.fx.GraphModule), name
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_in_place_operation_is_kept_out_only_where_nobody_else_sees_it(shared):
+    graph = torch.fx.Graph()
+    fresh = graph.call_function(torch.ops.aten.sin.default, (graph.placeholder("x"),))
+    changed = graph.call_function(torch.ops.aten.add_.Scalar, (fresh, 1.0))
+    graph.output((changed, fresh) if shared else (changed,))
+    if shared:
+        with pytest.raises(ValueError, match="in place"):
+            simplify(graph)
+    else:
+        simplify(graph)
+        x = torch.ones(1)
+        module = torch.fx.GraphModule(torch.nn.Module(), graph)
+        torch.testing.assert_close(module(x)[0], torch.sin(x) + 1.0)
 
 
 def test_an_argument_changed_in_place_is_not_recorded(tensors):

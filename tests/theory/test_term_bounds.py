@@ -48,6 +48,17 @@ def test_both_variations_are_equalities_for_the_ornstein_uhlenbeck_process():
     assert bounds["S_drift"] == pytest.approx(exact["S_drift"], rel=1e-9)
 
 
+def test_a_diffusion_error_along_the_noise_adds_its_mixed_term():
+    """y is correlated with A_k σ̄: without 2Δ‖Σ A_kᵀσ̄_k‖√r the bound of S would be exceeded."""
+    case = examples.ScaledGeometricBrownianMotion()
+    error = sdewm.Perturbation(diffusion=case.error_diffusion)
+    alone = sdewm.Perturbation(diffusion=case.error_diffusion, driver="independent")
+    grid = {"t1": case.t1, "steps": 16, "paths": 20_000}
+    exact = case.exact_terms(steps=16)["S"]
+    bounds = [term_bounds(case, one, case.loss, case.x0, **grid)["S"] for one in (error, alone)]
+    assert bounds[1] < 0.95 * exact < exact < bounds[0]
+
+
 def test_a_lowered_rate_is_noticed():
     class Understated(examples.OrnsteinUhlenbeck):
         jacobians = None  # which would be compared with f
