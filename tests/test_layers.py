@@ -37,7 +37,9 @@ TABLE = {
         "system rates linear_moments world_model_sde examples noise solve compiled monte_carlo",
     ),
     "jacobian_penalty": Folder(1, "base"),
-    "data": Folder(1, "base", "wrappers envs replay rollout"),
+    "data": Folder(
+        1, "base", "frames episodes dmc cartpole_pixels envs vector rollout replay dataset"
+    ),
     "plots": Folder(
         1, "base", "style figure_script expansion_plots value_plots growth_plots bound_plots tables"
     ),
@@ -50,10 +52,16 @@ TABLE = {
         "growth rollout_bounds",
     ),
     "model": Folder(
-        2, "base jacobian_penalty", "distributions networks rssm world_model behaviour"
+        2,
+        "base jacobian_penalty",
+        "distributions networks latents rssm encoders world_model step_maps returns behaviour",
     ),
     "latent_sde": Folder(3, "base certificates sde theory model"),
-    "train": Folder(3, "base data jacobian_penalty model", "config checkpoint agent trainer"),
+    "train": Folder(
+        3,
+        "base data jacobian_penalty model",
+        "config optimiser agent checkpoint metrics pictures evaluation recording trainer",
+    ),
     "evaluate": Folder(
         4,
         "base data jacobian_penalty sde theory model latent_sde train",
