@@ -24,7 +24,11 @@ class Folder:
 
 
 TABLE = {
-    "base": Folder(0, "", "checks taylor differences compiling stats progress records"),
+    "base": Folder(
+        0,
+        "",
+        "checks taylor differences compiling stats progress records jacobians probes schedules",
+    ),
     "certificates": Folder(
         1,
         "base",
@@ -37,8 +41,12 @@ TABLE = {
         "system rates linear_moments world_model_sde examples noise solve compiled monte_carlo",
     ),
     "jacobian_penalty": Folder(1, "base"),
+    "jacobian_diagnostics": Folder(1, "base"),
     "data": Folder(
-        1, "base", "frames episodes dmc cartpole_pixels envs vector rollout replay dataset"
+        1,
+        "base",
+        "frames episodes dmc cartpole_pixels envs vector rollout chunks "
+        "replay_files replay dataset",
     ),
     "plots": Folder(
         1, "base", "style figure_script expansion_plots value_plots growth_plots bound_plots tables"
@@ -60,7 +68,7 @@ TABLE = {
     "train": Folder(
         3,
         "base data jacobian_penalty model",
-        "config optimiser agent checkpoint metrics pictures evaluation recording trainer",
+        "config optimiser agent randomness checkpoint metrics pictures evaluation recording trainer",
     ),
     "evaluate": Folder(
         4,

@@ -40,8 +40,8 @@ class Progress:
         self.live = sys.stderr.isatty()
         self.open = False
 
-    def update(self, done: int) -> None:
-        """Say that `done` units are finished."""
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` units are finished, and `note`, a few words on how it goes."""
         now = time.monotonic()
         if now - self.start < 2.0 or now - self.shown < (0.5 if self.live else 30.0):
             return
@@ -52,6 +52,7 @@ class Progress:
             f"{self.label}: {100 * done / self.total:.0f} % of {self.total}, "
             f"{format_seconds(now - self.start)} passed, {format_seconds(remaining)} to go"
         )
+        text += f", {note}" if note else ""
         sys.stderr.write(f"\r\x1b[2K{text}" if self.live else f"{text}\n")
         sys.stderr.flush()
         self.open = self.live

@@ -21,7 +21,10 @@ def test_progress_tells_share_and_remaining_time(monkeypatch):
     assert screen.getvalue() == ""
     now[0] += 10.0
     progress.update(25)
-    assert "25 % of 100, 10 s passed, 30 s to go" in screen.getvalue()
+    assert screen.getvalue().endswith("25 % of 100, 10 s passed, 30 s to go")
+    now[0] += 10.0
+    progress.update(50, "return 3.5")
+    assert screen.getvalue().endswith("50 % of 100, 20 s passed, 20 s to go, return 3.5")
     progress.close()
     assert screen.getvalue().endswith("\x1b[2K")
 

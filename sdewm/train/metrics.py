@@ -1,0 +1,193 @@
+"""The figures of a run: means over updates, `metrics.jsonl` and TensorBoard event files."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sdewm.base.records import RowLog, Value, read_log
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+# Columns that depend on the clock and the machine; all others are functions of config and seed.
+CLOCK_COLUMNS = (
+    "seconds",
+    "updates_per_second",
+    "env_frames_per_second",
+    "memory_mb",
+    "gpu_memory_mb",
+)
+COUNTERS = ("env_frames", "policy_steps", "updates")
+EXPLODED = 1e12  # a loss beyond this has no use, long before float32 ends at 3e38
+
+
+class DivergedError(ArithmeticError):
+    """A figure of an update is not finite, or a loss has exploded."""
+
+
+class UpdateMeans:
+    """Means of the metrics of the updates since the last row.
+
+    The values stay on their device until they are asked for, so that updates are not waited for.
+
+    >>> means = UpdateMeans()
+    >>> for loss in (1.0, 2.0):
+    ...     means.add({"loss/reward": torch.tensor(loss)})
+    >>> means.check(last_update=2)
+    >>> means.take(), means.take()
+    ({'loss/reward': 1.5}, {})
+    """
+
+    def __init__(self) -> None:
+        # Runs of updates with the same names: names, and per update one vector (names,).
+        self._groups: list[tuple[tuple[str, ...], list[Tensor]]] = []
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Keep the metrics, scalar tensors by name, of one update."""
+        names = tuple(metrics)
+        if not names:
+            return
+        if not self._groups or self._groups[-1][0] != names:
+            self._groups.append((names, []))
+        # Stacking copies: the update may reuse the memory of what it returned.
+        values = [value.detach().float() for value in metrics.values()]
+        self._groups[-1][1].append(torch.stack(values))  # (names,)
+
+    def check(self, last_update: int) -> None:
+        """Refuse figures that are not finite and losses beyond `EXPLODED`.
+
+        Args:
+            last_update: number of the update added last.
+
+        Raises:
+            DivergedError: naming the first such update and its offending terms.
+        """
+        number = last_update - sum(len(vectors) for _, vectors in self._groups)
+        for names, vectors in self._groups:
+            for values in torch.stack(vectors).tolist():
+                number += 1
+                bad = {
+                    name: value
+                    for name, value in zip(names, values, strict=True)
+                    if not math.isfinite(value) or ("loss" in name and abs(value) > EXPLODED)
+                }
+                if bad:
+                    terms = ", ".join(f"{name} = {value:g}" for name, value in bad.items())
+                    raise DivergedError(f"update {number}: {terms}")
+
+    def take(self) -> dict[str, float]:
+        """The mean of every metric over the updates that gave it; then starts afresh."""
+        columns: dict[str, list[Tensor]] = {}
+        for names, vectors in self._groups:
+            table = torch.stack(vectors).to("cpu", torch.float64)  # (updates, names)
+            for place, name in enumerate(names):
+                columns.setdefault(name, []).append(table[:, place])
+        self._groups = []
+        return {name: float(torch.cat(parts).mean()) for name, parts in columns.items()}
+
+    def state_dict(self) -> list[Any]:
+        """The values kept so far."""
+        return [[list(names), torch.stack(vectors)] for names, vectors in self._groups]
+
+    def load_state_dict(self, state: Iterable[Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._groups = [(tuple(names), list(table.unbind(0))) for names, table in state]
+
+
+class RunLog:
+    """The records of a run: `metrics.jsonl`, `evaluation.jsonl`, TensorBoard events.
+
+    On resume, rows written after the checkpoint are dropped, so that the files become those of a
+    run that was never interrupted.
+
+    Args:
+        run: the run's directory.
+        facts: the manifest, first line of both files.
+        step_name: the counter that is TensorBoard's step, "env_frames" or "updates".
+        kept: rows of metrics and evaluations that the checkpoint counted; None: a new run.
+        step: the checkpoint's step; later TensorBoard events are dropped.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        facts: Mapping[str, Value],
+        *,
+        step_name: str,
+        kept: tuple[int, int] | None = None,
+        step: int = 0,
+    ) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter  # a second to import
+
+        self.step_name = step_name
+        self.rows, self.evaluation_rows = kept or (0, 0)
+        rows = read_log(run / "metrics.jsonl")[0]
+        if len(rows) < self.rows:
+            sys.stderr.write(
+                f"{run / 'metrics.jsonl'} has {len(rows)} rows, the checkpoint counted "
+                f"{self.rows}: the others are lost.\n"
+            )
+        self._metrics = RowLog(run / "metrics.jsonl", facts, rows[: self.rows])
+        evaluations = kept_evaluations(read_log(run / "evaluation.jsonl")[0], self.evaluation_rows)
+        self._evaluations = RowLog(run / "evaluation.jsonl", facts, evaluations)
+        purge = None if kept is None else step + 1
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
+
+    def add_row(self, row: Mapping[str, Value]) -> None:
+        """One row of metrics, with the counters; None where there is no figure."""
+        self._metrics.append(row)
+        self.rows += 1
+        self._add_scalars(row, "train")
+
+    def add_evaluation(self, row: Mapping[str, Any]) -> None:
+        """One row of evaluation, with the counters."""
+        self._evaluations.append(row)
+        self.evaluation_rows += 1
+        figures = {name: row[name] for name in (*COUNTERS, "mean_return", "standard_error")}
+        self._add_scalars(figures, "evaluation")
+
+    def add_picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """An image (H, W, 3) of uint8 for TensorBoard."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._metrics.close()
+        self._evaluations.close()
+        self._writer.close()
+
+    def _add_scalars(self, row: Mapping[str, Any], group: str) -> None:
+        step = row[self.step_name]
+        for name, value in row.items():
+            if name not in COUNTERS and value is not None:
+                self._writer.add_scalar(name if "/" in name else f"{group}/{name}", value, step)
+        self._writer.flush()
+
+
+def kept_evaluations(rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The first `count` rows of the run itself, and all that `sdewm evaluate` has added."""
+    kept = []
+    for row in rows:
+        count -= row.get("by") == "train"
+        if row.get("by") != "train" or count >= 0:
+            kept.append(row)
+    return kept
+
+
+def memory_figures() -> dict[str, float]:
+    """Most memory that this process has used so far, in MB of 10⁶ bytes; also on the GPU."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    figures = {"memory_mb": round(peak * unit / 1e6, 1)}
+    if torch.cuda.is_initialized():
+        figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    return figures
