@@ -45,7 +45,7 @@ TABLE = {
     "data": Folder(
         1,
         "base",
-        "frames episodes dmc cartpole_pixels envs vector rollout chunks "
+        "frames episodes dmc cartpole_pixels envs vector rollout chunks rings "
         "replay_files replay dataset",
     ),
     "plots": Folder(
