@@ -1,0 +1,119 @@
+"""Pictures of a run: open-loop predictions beside the truth, and an episode as a GIF."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FRAMES = 12  # columns of a strip of frames
+COMPONENTS = 9  # panels of a vector's plot
+ENLARGE = 3  # sides of GIF frames, in pixels per pixel
+MOST_GIF_FRAMES = 250
+SECONDS_PER_FRAME = 0.04
+CONTEXT_COLOUR = (30, 120, 220)
+
+
+def open_loop_picture(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
+    """An open-loop prediction: truth, model and their difference.
+
+    Frames become a strip of three rows: truth, model, and error (model − truth + 1)/2, mid-grey
+    where there is none; frames of the context, which the model has seen, have a blue line below
+    them. Vectors become one panel per component (at most nine) with truth, model and error over
+    the steps, the context shaded.
+
+    Args:
+        truth: (T, height, width, 3) in [0, 1], or (T, D).
+        model: the same shape.
+        context: the first steps, which the model observed; from there on it imagines.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: shapes that differ or are neither.
+
+    >>> grey = np.full((20, 64, 64, 3), 0.5)
+    >>> open_loop_picture(grey, grey, context=5).shape
+    (194, 768, 3)
+    """
+    if truth.shape != model.shape or truth.ndim not in (2, 4):
+        raise ValueError(
+            f"truth {truth.shape} and model {model.shape}: expected two equal shapes, "
+            "(T, height, width, 3) or (T, D)."
+        )
+    draw = _strip if truth.ndim == 4 else _panels
+    return draw(np.asarray(truth, np.float64), np.asarray(model, np.float64), context)
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as PNG; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def save_gif(path: Path, frames: np.ndarray) -> None:
+    """Write (T, height, width, 3) uint8 as an endless GIF of at most 250 frames.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_gif(Path(folder) / "a.gif", np.random.default_rng(0).integers(
+    ...         0, 255, (500, 8, 8, 3), dtype=np.uint8))
+    ...     with Image.open(Path(folder) / "a.gif") as image:
+    ...         image.n_frames, image.size
+    (250, (24, 24))
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    every = -(-len(frames) // MOST_GIF_FRAMES)
+    size = (frames.shape[2] * ENLARGE, frames.shape[1] * ENLARGE)
+    images = [
+        Image.fromarray(frame).resize(size, Image.Resampling.NEAREST) for frame in frames[::every]
+    ]
+    duration = int(1000 * SECONDS_PER_FRAME * every)
+    images[0].save(path, save_all=True, append_images=images[1:], duration=duration, loop=0)
+
+
+def _strip(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
+    steps = np.unique(np.linspace(0, len(truth) - 1, FRAMES).round().astype(int))
+    error = (model - truth + 1) / 2
+    rows = [np.concatenate(list(part[steps]), axis=1) for part in (truth, model, error)]
+    marks = np.full((2, rows[0].shape[1], 3), 1.0)
+    for place, step in enumerate(steps):
+        if step < context:
+            width = truth.shape[2]
+            marks[:, place * width : (place + 1) * width] = np.array(CONTEXT_COLOUR) / 255
+    image = np.concatenate([*rows, marks])
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _panels(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    shown = min(truth.shape[1], COMPONENTS)
+    columns = min(shown, 3)
+    rows = -(-shown // columns)
+    figure = Figure(figsize=(3.2 * columns, 0.5 + 1.8 * rows), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for place, panel in enumerate(panels):
+        if place >= shown:
+            panel.set_axis_off()
+            continue
+        panel.axvspan(-0.5, context - 0.5, color="0.9")
+        panel.plot(truth[:, place], color="black", label="truth")
+        panel.plot(model[:, place], color="tab:blue", label="model")
+        panel.plot(model[:, place] - truth[:, place], color="tab:red", lw=0.8, label="error")
+        panel.set_title(f"component {place} of {truth.shape[1]}", fontsize=8)
+        panel.tick_params(labelsize=7)
+    panels[0].legend(fontsize=7)
+    buffer = io.BytesIO()
+    canvas.print_png(buffer)
+    with Image.open(buffer) as image:
+        return np.array(image.convert("RGB"))
