@@ -1,0 +1,272 @@
+"""Recorded episodes on disk, for training a world model without an environment.
+
+    manifest.json                     how they were made, their fields, checksums of the files below
+    episodes-000000000.safetensors    some whole episodes, one after the other, (rows, …) per field
+
+The manifest is written again after each file and says "complete" only at the end, so a recording
+that was stopped can go on and is never taken for a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdewm.base.records import dump_json
+from sdewm.data.chunks import DTYPES, check_chunk, read_chunk, write_chunk
+from sdewm.data.replay import Field, Replay
+
+MANIFEST = "manifest.json"
+FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when it has as many
+RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # what decides the rows
+NOTES = ("command", "commit")
+Episode = Mapping[str, np.ndarray | Tensor]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A recorded dataset; iterating it reads its episodes in order, (T, …) tensors per field.
+
+    Attributes:
+        directory: where it is.
+        facts: its manifest: env, obs, action_repeat, policy, seed, command, commit and more.
+        fields: of its rows.
+        rows: in all episodes together.
+        episodes: their number.
+    """
+
+    directory: Path
+    facts: dict[str, Any]
+    fields: dict[str, Field]
+    rows: int
+    episodes: int
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Each episode; ValueError where a file is damaged, naming it."""
+        for chunk in self.facts["chunks"]:
+            tensors = read_chunk(self.directory, chunk)
+            parts = {name: value.split(chunk["lengths"]) for name, value in tensors.items()}
+            for n in range(len(chunk["lengths"])):
+                yield {name: part[n] for name, part in parts.items()}
+
+
+def write_dataset(
+    directory: Path, episodes: Iterable[Episode], facts: Mapping[str, Any]
+) -> Dataset:
+    """Record episodes; go on where an interrupted recording with the same facts stopped.
+
+    Files of up to 64 MiB or 32 episodes are written as the episodes come. Whatever stops
+    `episodes`, an interrupt included, those finished by then are kept.
+
+    Args:
+        directory: of the dataset; made if missing.
+        episodes: the rows of each, stacked, (T, …) per field, `is_first` true in the first row
+            only and `is_last` in the last row only. Where a recording goes on, the ones after the
+            `recorded_episodes(directory, facts)` first.
+        facts: env, obs, action_repeat, policy and seed, which must be those of the recording that
+            goes on; command and commit; and whatever else JSON can hold.
+
+    Raises:
+        ValueError: a fact is missing, the directory holds another recording or a complete one, or
+            an episode is not whole or has other fields than the first.
+        OSError: the disk is full or fails; the episodes written before stay.
+
+    >>> import tempfile
+    >>> episode = {"reward": torch.ones(3), "is_first": torch.tensor([True, False, False]),
+    ...            "is_last": torch.tensor([False, False, True])}
+    >>> facts = {"env": "gym:X", "obs": "proprio", "action_repeat": 2, "policy": "random",
+    ...          "seed": 0, "command": "sdewm record", "commit": "0123456"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dataset = write_dataset(Path(folder), [episode, episode], facts)
+    ...     dataset.rows, dataset.episodes, [len(each["reward"]) for each in dataset]
+    (6, 2, [3, 3])
+    """
+    recorded_episodes(directory, facts)  # refuses what cannot go on
+    directory.mkdir(parents=True, exist_ok=True)
+    recording = _Recording(directory, facts)
+    try:
+        for episode in episodes:
+            recording.add(episode)
+    finally:
+        recording.flush()
+    if not recording.chunks:
+        raise ValueError("episodes: expected at least one.")
+    recording.write_manifest(complete=True)
+    return read_dataset(directory)
+
+
+def recorded_episodes(directory: Path, facts: Mapping[str, Any]) -> int:
+    """How many episodes an interrupted recording holds; 0 if there is none.
+
+    Raises:
+        ValueError: a fact is missing, or the directory holds another recording or a complete one.
+    """
+    if missing := [name for name in (*RECIPE, *NOTES) if name not in facts]:
+        raise ValueError(f"facts lack {', '.join(missing)}.")
+    if not (directory / MANIFEST).exists():
+        return 0
+    found = _read_manifest(directory)
+    for name in RECIPE:
+        if found[name] != facts[name]:
+            raise ValueError(
+                f"{directory} holds a recording with {name}={found[name]!r}; this one has "
+                f"{name}={facts[name]!r}: take another folder."
+            )
+    if found["complete"]:
+        raise ValueError(f"{directory} holds a complete recording: take another folder.")
+    return found["episodes"]
+
+
+def read_dataset(directory: Path) -> Dataset:
+    """Open a dataset: its manifest, and that its files are there with the right sizes.
+
+    Their checksums are compared as the episodes are read.
+
+    Raises:
+        ValueError: there is no dataset, it is not complete, or a file is missing or damaged.
+    """
+    if not (directory / MANIFEST).is_file():
+        raise ValueError(f"{directory} holds no dataset: {MANIFEST} is missing.")
+    facts = _read_manifest(directory)
+    if not facts["complete"]:
+        raise ValueError(
+            f"{directory}: the recording was stopped after {facts['episodes']} episodes; "
+            "repeat its command to go on."
+        )
+    for chunk in facts["chunks"]:
+        check_chunk(directory, chunk)
+    dtypes = {_name(dtype): dtype for dtype in DTYPES}
+    fields = {
+        name: Field(tuple(shape), dtypes[dtype]) for name, (shape, dtype) in facts["fields"].items()
+    }
+    return Dataset(directory, facts, fields, facts["rows"], facts["episodes"])
+
+
+def fill(replay: Replay, dataset: Dataset) -> None:
+    """Add all episodes of a dataset to a replay memory of one environment, one after the other.
+
+    Fields that only the dataset has are left out; mutable ones that only the replay has are zero.
+
+    Raises:
+        ValueError: the replay has several environments, which would need episodes of equal
+            lengths, or too little room, or fields that the dataset lacks or has otherwise; or a
+            file of the dataset is damaged.
+    """
+    if replay.envs != 1:
+        raise ValueError(f"envs={replay.envs}: expected a replay of one environment.")
+    if replay.capacity - len(replay) < dataset.rows:
+        raise ValueError(
+            f"capacity={replay.capacity}: {dataset.directory} has {dataset.rows} rows and "
+            f"{len(replay)} are in memory; take a capacity of {len(replay) + dataset.rows}."
+        )
+    for name, field in replay.fields.items():
+        given = dataset.fields.get(name)
+        if given is None and field.mutable:
+            continue
+        if given is None or (given.shape, given.dtype) != (field.shape, field.dtype):
+            what = "nothing" if given is None else f"{given.shape} {_name(given.dtype)}"
+            raise ValueError(
+                f"{name}: {dataset.directory} has {what}; expected {field.shape} "
+                f"{_name(field.dtype)}."
+            )
+    for episode in dataset:
+        length = len(next(iter(episode.values())))
+        replay.extend(
+            {
+                name: episode[name][None]
+                if name in dataset.fields
+                else torch.zeros(1, length, *field.shape, dtype=field.dtype)
+                for name, field in replay.fields.items()
+            }
+        )
+
+
+class _Recording:
+    """The dataset while it is written."""
+
+    def __init__(self, directory: Path, facts: Mapping[str, Any]) -> None:
+        found = _read_manifest(directory) if (directory / MANIFEST).exists() else {}
+        self.directory, self.facts = directory, dict(facts)
+        self.fields: dict[str, list[Any]] = found.get("fields", {})
+        self.chunks: list[dict[str, Any]] = found.get("chunks", [])
+        self._waiting: list[dict[str, Tensor]] = []
+
+    def add(self, episode: Episode) -> None:
+        """Take one whole episode."""
+        tensors = {name: torch.as_tensor(value).clone() for name, value in episode.items()}
+        layout = {name: [list(x.shape[1:]), _name(x.dtype)] for name, x in tensors.items()}
+        self.fields = self.fields or layout
+        number = sum(len(chunk["lengths"]) for chunk in self.chunks) + len(self._waiting)
+        if layout != self.fields:
+            raise ValueError(f"episode {number} has fields {layout}; expected {self.fields}.")
+        if len({len(x) for x in tensors.values()}) != 1 or not _is_whole(tensors):
+            raise ValueError(
+                f"episode {number}: expected fields of one length, is_first true in the first row "
+                "only and is_last in the last row only."
+            )
+        self._waiting.append(tensors)
+        size = sum(x.numel() * x.element_size() for one in self._waiting for x in one.values())
+        if size >= FILE_BYTES or len(self._waiting) >= FILE_EPISODES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the episodes that wait, and the manifest."""
+        if not self._waiting:
+            return
+        tensors = {name: torch.cat([one[name] for one in self._waiting]) for name in self.fields}
+        lengths = [len(one["is_first"]) for one in self._waiting]
+        path = self.directory / f"episodes-{len(self.chunks):09d}.safetensors"
+        self.chunks.append({**write_chunk(path, tensors), "lengths": lengths})
+        self._waiting = []
+        self.write_manifest(complete=False)
+
+    def write_manifest(self, *, complete: bool) -> None:
+        lengths = [length for chunk in self.chunks for length in chunk["lengths"]]
+        text = dump_json(
+            {
+                **self.facts,
+                "complete": complete,
+                "rows": sum(lengths),
+                "episodes": len(lengths),
+                "fields": self.fields,
+                "chunks": self.chunks,
+            },
+            indent=1,
+        )
+        aside = self.directory / f"{MANIFEST}.part"
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, self.directory / MANIFEST)
+
+
+def _is_whole(episode: Mapping[str, Tensor]) -> bool:
+    if not {"is_first", "is_last"} <= episode.keys():
+        return False
+    first, last = episode["is_first"].nonzero(), episode["is_last"].nonzero()
+    return first.tolist() == [[0]] and last.tolist() == [[len(episode["is_last"]) - 1]]
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        needed = (*RECIPE, "complete", "rows", "episodes", "fields", "chunks")
+        if missing := [name for name in needed if name not in facts]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except ValueError as problem:
+        raise ValueError(f"{path} is no manifest of a dataset: {problem}.") from problem
+    return facts
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
