@@ -1,0 +1,245 @@
+"""Jacobians of a step that treats the rows of a batch one by one.
+
+A *step* is a function of one or several tensors `(B, …)` that returns a tensor or a tuple of
+tensors `(B, …)`; row b of the outputs depends on row b of the inputs only. Flattened row by row and
+joined in the order given, the inputs have n entries and the outputs C, and J_b is the C × n matrix
+of their derivatives at row b. Whatever else the step needs (actions, weights, noise) it holds
+itself, as a closure or a `functools.partial`: what is not among the inputs is not differentiated.
+
+Everything works inside `torch.compile(fullgraph=True)` and passes gradients on to the parameters of
+the step, and to the inputs unless those were detached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+Tensors = torch.Tensor | tuple[torch.Tensor, ...]
+Step = Callable[..., Any]  # of tensors (B, …), returning Tensors
+
+
+def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
+    """The tensors as a tuple.
+
+    Raises:
+        ValueError: unless they are at least one floating-point tensor (B, …), all with the same B.
+    """
+    rows = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+    if not rows:
+        raise ValueError(f"{name}=(): expected at least one tensor (B, …).")
+    for tensor in rows:
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name} holds {type(tensor).__name__}; expected tensors (B, …).")
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} holds {tensor.dtype}; expected floating-point tensors.")
+        if tensor.dim() == 0 or tensor.shape[0] != rows[0].shape[0]:
+            shapes = [tuple(tensor.shape) for tensor in rows]
+            raise ValueError(f"{name} has shapes {shapes}; expected (B, …) with one B for all.")
+    return rows
+
+
+def row_size(rows: tuple[torch.Tensor, ...]) -> int:
+    """Entries of one row of all tensors together: n for inputs, C for outputs."""
+    return sum(tensor[0].numel() for tensor in rows)
+
+
+def join_rows(rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Rows flattened and joined, shape (B, C)."""
+    return torch.cat(
+        [tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None] for tensor in rows], 1
+    )
+
+
+def written_layer_norm(
+    x: torch.Tensor,
+    normalized_shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    *_: object,
+) -> torch.Tensor:
+    """`torch.nn.functional.layer_norm` in elementary operations, at least in float32 inside."""
+    axes = tuple(range(-len(normalized_shape), 0))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    centred = wide - wide.mean(axes, keepdim=True)
+    scaled = centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps)
+    scaled = scaled if weight is None else scaled * weight
+    return (scaled if bias is None else scaled + bias).to(x.dtype)
+
+
+class _NormalisationWrittenOut(TorchFunctionMode):
+    """Layer norms inside run as `written_layer_norm`.
+
+    Torch's own rule loses the derivative of the mean and variance when differentiated a third time
+    (2.13, pytorch/pytorch#196700): a backward pass through J v would be wrong without a word.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function itself, or its elementary version."""
+        if func in (torch.nn.functional.layer_norm, torch.layer_norm):
+            func = written_layer_norm
+            kwargs = {k: v for k, v in (kwargs or {}).items() if k != "cudnn_enable"}
+            kwargs = {"x" if k == "input" else k: v for k, v in kwargs.items()}
+        return func(*args, **(kwargs or {}))
+
+
+def joined_step(step: Step, rows: int) -> Callable[..., torch.Tensor]:
+    """The step with its outputs joined to one tensor (B, C)."""
+
+    def joined(*inputs: torch.Tensor) -> torch.Tensor:
+        with _NormalisationWrittenOut():
+            outputs = as_rows("the output of step", step(*inputs))
+        if outputs[0].shape[0] != rows:
+            raise ValueError(
+                f"step returned {outputs[0].shape[0]} rows for inputs of {rows}; expected one "
+                "row of output for each row of input."
+            )
+        return join_rows(outputs)
+
+    return joined
+
+
+def pull_back(
+    step: Step, inputs: Tensors
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """Outputs (B, C) of the step, and the map of covectors (B, C) to J_bᵀ u_b (B, n), by vjp."""
+    rows = as_rows("inputs", inputs)
+    found: Any = torch.func.vjp(joined_step(step, rows[0].shape[0]), *rows)
+    outputs, pull = found
+    return outputs, lambda covectors: join_rows(pull(covectors.to(outputs.dtype)))
+
+
+def push_forward(step: Step, inputs: Tensors) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The map of directions (B, n) to J_b v_b (B, C), as the transpose of `pull_back`.
+
+    u ↦ Jᵀu is linear, so its own vjp is v ↦ Jv. Forward mode (`torch.func.jvp`) gives the same and
+    is no faster here; under `torch.compile` it fails with modules that this file has to adapt.
+    """
+    outputs, pull = pull_back(step, inputs)
+    found: Any = torch.func.vjp(pull, torch.zeros_like(outputs))
+    images, push = found
+    return lambda directions: push(directions.to(images.dtype))[0]
+
+
+def row_jacobians(step: Step, inputs: Tensors) -> torch.Tensor:
+    """J_b for every row, shape (B, C, n), in min(C, n) passes.
+
+    Unit vectors are pulled back (C ≤ n) or pushed forward (n < C), all at once under `vmap`: the
+    memory is min(C, n) times that of one pass.
+
+    >>> row_jacobians(lambda x: (x.sum(1), 3 * x), torch.ones(1, 2))
+    tensor([[[1., 1.],
+             [3., 0.],
+             [0., 3.]]])
+    """
+    rows = as_rows("inputs", inputs)
+    outputs, pull = pull_back(step, rows)
+    if outputs.shape[1] <= row_size(rows):
+        return torch.func.vmap(pull)(_units(outputs)).movedim(0, 1)  # (C, B, n) to (B, C, n)
+    push = push_forward(step, rows)
+    return torch.func.vmap(push)(_units(join_rows(rows))).permute(1, 2, 0)  # from (n, B, C)
+
+
+def _units(like: torch.Tensor) -> torch.Tensor:
+    """Every unit vector for every row of `like` (B, D), shape (D, B, D)."""
+    batch, size = like.shape
+    units = torch.eye(size, dtype=like.dtype, device=like.device)
+    return units[:, None].expand(size, batch, size)
+
+
+def step_log_norms(step: Step, inputs: Tensors) -> torch.Tensor:
+    """λ_max(sym J + ½ GᵀG) − 1 for every row (B,): the rate of mean-square growth per step (S24).
+
+    The inputs are the state (n entries). The first n outputs of the step are the mean of the next
+    state, J its Jacobian; the outputs after them, if any, are standard deviations of independent
+    noises, G their Jacobian. In the notation of S10 with a time step of 1: A = J − I, Σ A_kᵀA_k =
+    GᵀG, and this is λ_max(sym A + ½ Σ A_kᵀA_k). For a time step Δ divide by Δ.
+
+    The whole Jacobian and an eigenvalue problem of size n per row: for small n.
+
+    >>> step_log_norms(lambda x: (0.5 * x, 0.2 * x), torch.zeros(1, 3))
+    tensor([-0.4800])
+    """
+    jacobians = row_jacobians(step, inputs)
+    _, outer, inner = jacobians.shape
+    if outer < inner:
+        raise ValueError(
+            f"step has {outer} outputs for {inner} inputs; a logarithmic norm needs the next state "
+            "among the outputs: at least as many outputs as inputs."
+        )
+    jacobians = jacobians.to(torch.promote_types(jacobians.dtype, torch.float32))
+    mean, noise = jacobians[:, :inner], jacobians[:, inner:]
+    symmetric = 0.5 * (mean + mean.mT) + 0.5 * noise.mT @ noise
+    return torch.linalg.eigvalsh(symmetric)[:, -1] - 1.0
+
+
+def check_step(step: Step, inputs: Tensors) -> None:
+    """Check that a step is what the functions of this file need. Done once, before training.
+
+    Every second row is exchanged for others; the rest must come out as before, to the square root
+    of the rounding unit. And uᵀ(J v) and (Jᵀu)ᵀ v, one number, must have one gradient.
+
+    Raises:
+        ValueError: if the rows are mixed (batch norm in training mode), or if two calls differ
+            (dropout, noise drawn inside the step), or if B < 3, or if the second derivatives of an
+            operation in the step are wrong (an `autograd.Function` with a detached backward).
+
+    >>> check_step(torch.tanh, torch.eye(4))
+    >>> check_step(lambda x: x - x.mean(0), torch.eye(4))
+    Traceback (most recent call last):
+    ...
+    ValueError: step mixes the rows of its batch or draws random numbers: ...
+    """
+    rows = as_rows("inputs", inputs)
+    batch = rows[0].shape[0]
+    if batch < 3:
+        raise ValueError(f"inputs have {batch} rows; at least 3 are needed to compare rows.")
+    tolerance = torch.finfo(rows[0].dtype).eps ** 0.5
+    others = [tensor.clone() for tensor in rows]
+    for other in others:
+        other[1::2] = 0.5 * other[1::2] + other[0] + 1.0
+    function = joined_step(step, batch)
+    with torch.no_grad():
+        before, after = function(*rows)[::2], function(*others)[::2]
+    worst = float((before - after).abs().max())
+    if not worst <= tolerance * (1.0 + float(before.abs().max())):
+        raise ValueError(
+            "step mixes the rows of its batch or draws random numbers: with other values in the "
+            f"odd rows its even rows change by {worst:.3g}. Use batch norm in evaluation mode, "
+            "switch dropout off, and draw noise outside the step."
+        )
+    by_pull, by_push = _gradients_of_pairing(step, tuple(t.detach() for t in rows))
+    worst = float((by_pull - by_push).abs().max())
+    if not worst <= 100 * tolerance * (1.0 + float(by_pull.abs().max())):
+        raise ValueError(
+            "the second derivatives of an operation in step are wrong: the gradient of uᵀJv "
+            f"differs by {worst:.3g} between two ways to compute it. Write the operation out in "
+            "elementary ones."
+        )
+
+
+def _gradients_of_pairing(
+    step: Step, rows: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients (B, n) of Σ_b uᵀJ_b v in the inputs, from Jᵀu and from J v, with fixed u and v."""
+    with torch.enable_grad():
+        leaves = tuple(tensor.clone().requires_grad_() for tensor in rows)
+        outputs, pull = pull_back(step, leaves)
+        u, v = (
+            torch.linspace(-1.0, 2.0, like.numel(), dtype=like.dtype, device=like.device)
+            .reshape(like.shape)
+            .cos()
+            for like in (outputs, join_rows(leaves))
+        )
+        pairings = (pull(u) * v).sum(), (push_forward(step, leaves)(v) * u).sum()
+        by_pull, by_push = (
+            torch.autograd.grad(pairing, leaves, materialize_grads=True)
+            if pairing.requires_grad
+            else [torch.zeros_like(leaf) for leaf in leaves]
+            for pairing in pairings
+        )
+    return join_rows(tuple(by_pull)), join_rows(tuple(by_push))
