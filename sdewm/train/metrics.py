@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sdewm.base.records import RowLog, Value, read_log
+from sdewm.base.records import RowLog, Value, dump_json, read_log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,6 +182,14 @@ def kept_evaluations(rows: Iterable[dict[str, Any]], count: int) -> list[dict[st
         if row.get("by") != "train" or count >= 0:
             kept.append(row)
     return kept
+
+
+def append_evaluation(run: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to `evaluation.jsonl` at once, also while the run is being trained."""
+    with (run / "evaluation.jsonl").open("a", encoding="utf-8") as file:
+        file.write(dump_json(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def memory_figures() -> dict[str, float]:

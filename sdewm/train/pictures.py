@@ -3,21 +3,80 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
+
+from sdewm.data.envs import make_env
+from sdewm.train.agent import Agent
+from sdewm.train.config import Config
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CONTEXT, LENGTH = 5, 50  # of open-loop predictions, in policy steps
 FRAMES = 12  # columns of a strip of frames
 COMPONENTS = 9  # panels of a vector's plot
 ENLARGE = 3  # sides of GIF frames, in pixels per pixel
 MOST_GIF_FRAMES = 250
 SECONDS_PER_FRAME = 0.04
 CONTEXT_COLOUR = (30, 120, 220)
+
+
+def draw_open_loop(agent: Agent, episode: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The picture of an open-loop prediction of the first 50 rows of an episode.
+
+    Args:
+        agent: with `open_loop`.
+        episode: its rows, (T, …) per field.
+
+    Returns:
+        (H, W, 3) uint8; None if the episode is too short to predict anything.
+    """
+    length = min(LENGTH, len(episode["reward"]))
+    if length <= CONTEXT:
+        return None
+    device = agent.config.device
+    batch = {name: torch.as_tensor(x[:length])[None].to(device) for name, x in episode.items()}
+    predicted = agent.open_loop(batch, CONTEXT)
+    truth, model = (predicted[name][0].float().cpu().numpy() for name in ("truth", "model"))
+    return open_loop_picture(truth, model, CONTEXT)
+
+
+def episode_frames(config: Config, episode: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+    """The frames of the first episode of an evaluation, (T, height, width, 3) uint8.
+
+    A run from vectors has none: its actions are played again where frames are drawn.
+
+    Args:
+        config: of the run.
+        episode: its rows; the first episode of environment 0.
+        seed: of the evaluation.
+
+    Raises:
+        ValueError: the environment cannot be drawn.
+        RuntimeError: there is no OpenGL to draw it with.
+    """
+    if config.obs == "pixels":
+        return episode["observation"]
+    env = make_env(
+        config.env,
+        obs="pixels",
+        action_repeat=config.action_repeat,
+        render="fast",
+        seed=seed,
+        index=0,
+    )
+    try:
+        frames = [env.reset()[0]]
+        frames += [env.step(action)[0] for action in episode["previous_action"][1:]]
+    finally:
+        env.close()
+    return np.stack(frames)
 
 
 def open_loop_picture(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:

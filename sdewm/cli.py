@@ -1,0 +1,352 @@
+"""The command line: `sdewm train | resume | evaluate | record`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, make_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.base.progress import Progress
+
+if TYPE_CHECKING:
+    from sdewm.train.agent import Agent
+    from sdewm.train.config import Config
+    from sdewm.train.run_directory import RunFacts
+
+HELP = """\
+usage: sdewm COMMAND ...
+
+Trains world models (Dreamer) with a penalty on the Jacobian of their latent dynamics.
+
+commands:
+  train      start a run                      sdewm train --help lists every setting
+  resume     go on with a run that stopped
+  evaluate   returns of a run's policy
+  record     write a dataset of episodes, for train --world-model-only
+
+examples:
+  sdewm train --preset tiny --env dmc:cartpole_swingup --env-frames 100000 --run runs/cartpole
+  sdewm resume runs/cartpole
+  sdewm evaluate runs/cartpole --episodes 10
+  sdewm train --preset dreamerv3-12m --env dmc:walker_walk --obs pixels --device cuda \\
+      --jacobian.weight 0.01 --seed 0 --run runs/walker
+  sdewm record data/cartpole --from-run runs/cartpole --episodes 100
+  sdewm train --preset tiny --world-model-only --data data/cartpole --run runs/model
+"""
+
+USAGE, FAILURE = 2, 1  # exit codes: nothing was begun; something went wrong
+Arguments = TypeVar("Arguments")
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run from its newest good checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """Its directory."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Returns of a run's policy, in mean mode, at its newest good checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """Its directory."""
+    episodes: int = 10
+    """Episodes."""
+    seed: int | None = None
+    """Seed of the episodes; by default that of the evaluations of all runs."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Write a dataset of episodes: of a run's policy, or of random actions.
+
+    The same command goes on with a recording that was interrupted.
+    """
+
+    data: tyro.conf.Positional[Path]
+    """Directory of the dataset."""
+    episodes: int
+    """Episodes in all."""
+    from_run: Path | None = None
+    """Run whose policy acts, in its environment; without it, actions are random."""
+    policy: Literal["sample", "mean"] = "sample"
+    """Actions of the run's policy: drawn as in training, or its mean."""
+    env: str | None = None
+    """Environment of random actions: dmc:<domain>_<task>, gym:<id> or own:<name>."""
+    obs: Literal["proprio", "pixels"] = "proprio"
+    """What is observed under random actions."""
+    action_repeat: int = 2
+    """Simulator steps per policy step under random actions."""
+    seed: int = 0
+    """Seed of episodes and actions."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: its words; None: those of the process.
+
+    Returns:
+        Exit code: 0; 1 if something went wrong; 2 if the words or values are not allowed;
+        130 or 143 after Ctrl-C or SIGTERM.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "resume": _resume,
+        "evaluate": _evaluate,
+        "record": _record,
+    }
+    try:
+        return commands[check_choice("command", words[0], commands)](words[1:])
+    except SystemExit as ended:  # tyro has said what is wrong, or shown the help
+        return ended.code if isinstance(ended.code, int) else USAGE
+    except (ValueError, OSError, MemoryError) as problem:
+        return _say(problem, FAILURE if isinstance(problem, (OSError, MemoryError)) else USAGE)
+    except KeyboardInterrupt:
+        return _say("Interrupted.", 130)
+
+
+def _train(words: list[str]) -> int:
+    from sdewm.train.config import PRESETS, Config, check_config
+    from sdewm.train.run_directory import RunFacts, check_new, create_run
+
+    name = _preset_of(words, Config.preset)
+    preset = PRESETS[check_choice("--preset", name, PRESETS)]
+
+    kind = _train_arguments(Config)
+    given: Any = _parse(kind, words, "train", default=kind(tyro.MISSING, preset))
+    config = given.config
+    if given.world_model_only != (given.data is not None):
+        raise ValueError("--world-model-only and --data DIR go together; give both or neither.")
+    check_config(config)
+    check_new(given.run)
+    if given.data is None:
+        _check_environment(config)
+    else:
+        config = _as_recorded(config, given.data, preset)
+    facts = RunFacts(config, given.data, {})
+    return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data))
+
+
+def _resume(words: list[str]) -> int:
+    from sdewm.train.run_directory import read_run
+
+    run = _parse(Resume, words, "resume").run
+    facts = read_run(run)
+    return _run_trainer(run, facts, lambda: facts)
+
+
+def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> int:
+    """Build the trainer, save what the run is made from, train."""
+    from sdewm.train.metrics import DivergedError
+    from sdewm.train.signals import Interrupted, StopRequest
+    from sdewm.train.trainer import Trainer
+
+    stop = StopRequest()
+    with stop.listening():
+        trainer = Trainer(run, facts, stop)
+        trainer.facts = begin()
+        print("\n".join(trainer.describe()), flush=True)
+        try:
+            trainer.train()
+        except Interrupted as interrupted:
+            sentence = f"Stopped by {interrupted}; a checkpoint is saved."
+            return _say(f"{sentence} Go on with: sdewm resume {run}", interrupted.exit_code)
+        except DivergedError as problem:
+            kept = trainer.checkpoints.last
+            sentence = f"Training diverged at {problem}."
+            tail = f"The last good checkpoint is {kept}." if kept else "There is no checkpoint yet."
+            return _say(f"{sentence} {tail}", FAILURE)
+    print(f"Finished: {trainer.summary()}")
+    return 0
+
+
+def _evaluate(words: list[str]) -> int:
+    from sdewm.train.checkpoint import Checkpoints
+    from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
+    from sdewm.train.metrics import append_evaluation
+    from sdewm.train.run_directory import read_run
+
+    given = _parse(Evaluate, words, "evaluate")
+    check_count("episodes", given.episodes)
+    seed = EVALUATION_SEED if given.seed is None else check_count("seed", given.seed, minimum=0)
+    facts = read_run(given.run)
+    state = Checkpoints(given.run / "checkpoints").load()
+    config, agent = _agent_of(facts.config, state["agent"])
+    progress = Progress("episodes", given.episodes)
+    episodes = evaluate(
+        agent.policy("mean"),
+        config,
+        episodes=given.episodes,
+        seed=seed,
+        progress=progress.update,
+    )
+    progress.close()
+    returns, lengths = [one.total_reward for one in episodes], [one.length for one in episodes]
+    row = evaluation_row(returns, lengths, seed=seed)
+    append_evaluation(given.run, {**state["counters"], "by": "evaluate", **row})
+    spread = "" if len(returns) < 2 else f" ± {row['standard_error']:.3g} (standard error)"
+    print(
+        f"{config.env}: mean return {row['mean_return']:.6g}{spread} over {len(returns)} episodes "
+        f"with seed {seed}, after {state['counters']['env_frames']} env_frames and "
+        f"{state['counters']['updates']} updates"
+    )
+    return 0
+
+
+def _record(words: list[str]) -> int:
+    from sdewm.train.checkpoint import Checkpoints
+    from sdewm.train.config import Config, check_config
+    from sdewm.train.recording import record_dataset
+    from sdewm.train.run_directory import read_run
+
+    given = _parse(Record, words, "record")
+    if (given.from_run is None) == (given.env is None):
+        raise ValueError("give either --from-run DIR (its policy) or --env NAME (random actions).")
+    agent = None
+    if given.from_run is not None:
+        state = Checkpoints(given.from_run / "checkpoints").load()
+        config, agent = _agent_of(read_run(given.from_run).config, state["agent"])
+        name = f"{given.policy} of {given.from_run} at {state['counters']['updates']} updates"
+    else:
+        assert given.env is not None
+        config = replace(
+            Config(), env=given.env, obs=given.obs, action_repeat=given.action_repeat, envs=1
+        )
+        check_config(config)
+        _check_environment(config)
+        name = "random"
+    progress = Progress("episodes", check_count("episodes", given.episodes))
+    dataset = record_dataset(
+        given.data,
+        None if agent is None else agent.policy(given.policy),
+        config,
+        episodes=given.episodes,
+        seed=check_count("seed", given.seed, minimum=0),
+        policy_name=name,
+        progress=progress.update,
+    )
+    progress.close()
+    print(f"{given.data}: {dataset.episodes} episodes, {dataset.rows} rows of {config.env}")
+    return 0
+
+
+def _train_arguments(config: type[Config]) -> type[Any]:
+    """What `sdewm train` takes: the fields of the configuration, and where the run is."""
+    kind = make_dataclass(
+        "Train",
+        [
+            ("run", Annotated[Path, tyro.conf.arg(help="Directory of the run; a new one.")]),
+            ("config", Annotated[config, tyro.conf.arg(name="")]),
+            (
+                "world_model_only",
+                Annotated[bool, tyro.conf.arg(help="Train the world model alone, on --data.")],
+                False,
+            ),
+            (
+                "data",
+                Annotated[Path | None, tyro.conf.arg(help="Dataset made by sdewm record.")],
+                None,
+            ),
+        ],
+        frozen=True,
+    )
+    kind.__doc__ = "Start a run. --preset chooses the defaults of all other settings."
+    return kind
+
+
+def _check_environment(config: Config) -> None:
+    """Make the environment once, so that what cannot work is refused before a run is begun."""
+    from sdewm.data.envs import make_env
+
+    try:
+        make_env(
+            config.env,
+            obs=config.obs,
+            action_repeat=config.action_repeat,
+            render=config.render,
+            seed=config.seed,
+            index=0,
+        ).close()
+    except RuntimeError as problem:  # no OpenGL
+        raise ValueError(str(problem)) from problem
+
+
+def _as_recorded(config: Config, data: Path, preset: Config) -> Config:
+    """The configuration with the environment of a dataset.
+
+    Raises:
+        ValueError: there is no dataset, or another environment was asked for.
+    """
+    from sdewm.data.dataset import read_dataset
+
+    facts = read_dataset(data).facts
+    for name in ("env", "obs", "action_repeat"):
+        asked = getattr(config, name)
+        if asked not in (facts[name], getattr(preset, name)):
+            raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
+    return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
+
+
+def _agent_of(config: Config, state: Mapping[str, Any]) -> tuple[Config, Agent]:
+    """The agent of a checkpoint; on the CPU where its device is not there."""
+    import torch
+    from gymnasium.spaces import Box
+
+    from sdewm.data.envs import make_env
+    from sdewm.train.agent import Agent
+
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.stderr.write(f"device={config.device!r} is not here; the CPU is used.\n")
+        config = replace(config, device="cpu")
+    config = replace(config, compile=False)
+    env = make_env(
+        config.env,
+        obs=config.obs,
+        action_repeat=config.action_repeat,
+        render=config.render,
+        seed=0,
+        index=0,
+    )
+    spaces = env.observation_space, env.action_space
+    env.close()
+    assert isinstance(spaces[0], Box) and isinstance(spaces[1], Box)
+    agent = Agent(config, *spaces)
+    agent.load_state_dict(state)
+    return config, agent
+
+
+def _say(sentence: object, code: int) -> int:
+    sys.stderr.write(f"sdewm: {sentence}\n")
+    return code
+
+
+def _parse(kind: type[Arguments], words: list[str], command: str, **defaults: Any) -> Arguments:
+    return tyro.cli(
+        kind,
+        args=words,
+        prog=f"sdewm {command}",
+        **defaults,
+    )
+
+
+def _preset_of(words: Sequence[str], default: str) -> str:
+    """The value of --preset, which chooses the defaults of all other settings."""
+    for place, word in enumerate(words):
+        if word == "--preset" and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith("--preset="):
+            return word.removeprefix("--preset=")
+    return default

@@ -1,0 +1,172 @@
+"""The directory of a run: what it is made from is saved before its first step.
+
+    config.json       the full configuration, from which `sdewm resume` builds the same run
+    manifest.json     command, commit, seed, versions, hardware; the recorded dataset, if any
+    resumes.jsonl     the same facts for each time the run was resumed
+    metrics.jsonl, evaluation.jsonl, tensorboard/, pictures/, checkpoints/
+    lock              held by the process that trains, so that there is only one
+
+A run is a directory that holds a config.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+import types
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdewm.base.checks import check_choice
+from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
+from sdewm.train.config import Config
+
+PACKAGES = ("gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """What a run is made from.
+
+    Attributes:
+        config: its configuration.
+        data: the recorded dataset of a world-model-only run, else None.
+        manifest: command, commit, seed, versions, hardware at its start.
+    """
+
+    config: Config
+    data: Path | None
+    manifest: dict[str, Value]
+
+
+def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
+    """Make the directory of a new run and save what it is made from.
+
+    Raises:
+        ValueError: the directory already holds a run, or other files.
+    """
+    check_new(run)
+    facts = _facts(config, data)
+    run.mkdir(parents=True, exist_ok=True)
+    _write(run / "manifest.json", facts)
+    _write(run / "config.json", dataclasses.asdict(config))  # last: with it, this is a run
+    return RunFacts(config, data, facts)
+
+
+def check_new(run: Path) -> None:
+    """Refuse a directory in which no run can be started.
+
+    Raises:
+        ValueError: it already holds a run, or other files.
+    """
+    if (run / "config.json").exists():
+        raise ValueError(
+            f"run={str(run)!r} already holds a run: go on with `sdewm resume {run}`, "
+            "or take another directory."
+        )
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise ValueError(f"run={str(run)!r} is not an empty directory: take another one.")
+
+
+def read_run(run: Path) -> RunFacts:
+    """What the run in a directory is made from.
+
+    Raises:
+        ValueError: there is no run, or its files are damaged.
+    """
+    if not (run / "config.json").is_file():
+        raise ValueError(
+            f"run={str(run)!r} holds no run (no config.json): start one with `sdewm train`."
+        )
+    try:
+        config = from_plain(Config, json.loads((run / "config.json").read_text("utf-8")))
+        facts = json.loads((run / "manifest.json").read_text("utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise ValueError(f"run={str(run)!r}: its files are damaged: {problem}") from problem
+    data = facts.get("data")
+    return RunFacts(config, None if data is None else Path(data), facts)
+
+
+def note_resume(run: Path, config: Config, updates: int) -> None:
+    """Record that the run goes on from `updates`, with which code and on which machine."""
+    rows, _ = read_log(run / "resumes.jsonl")
+    log = RowLog(run / "resumes.jsonl", {"seed": config.seed}, rows)
+    log.append({"from_updates": updates, **_facts(config, None)})
+    log.close()
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run; it is free again when the block or the process ends, however it ends.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    with (run / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"run={str(run)!r} is being trained by process {file.read() or '?'}: "
+                "stop that one first, or take another directory."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def from_plain(kind: Any, plain: Any) -> Any:
+    """The inverse of `dataclasses.asdict` after JSON, for a field declared as `kind`.
+
+    Raises:
+        ValueError: a field that this version does not have.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        for name in plain:
+            check_choice(f"field of {kind.__name__}", name, hints)
+        return kind(**{name: from_plain(hints[name], item) for name, item in plain.items()})
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        some = next(option for option in typing.get_args(kind) if option is not type(None))
+        return None if plain is None else from_plain(some, plain)
+    if isinstance(plain, list):
+        return tuple(plain)
+    return float(plain) if kind is float else plain
+
+
+def _facts(config: Config, data: Path | None) -> dict[str, Value]:
+    versions = {name: version(name) for name in PACKAGES}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return manifest(
+        seed=config.seed,
+        preset=config.preset,
+        env=config.env,
+        data=None if data is None else str(data.resolve()),
+        **versions,
+        processor=platform.processor() or platform.machine(),
+        cores=os.cpu_count(),
+        torch_threads=torch.get_num_threads(),
+        gpu=device,
+        system=platform.platform(),
+    )
+
+
+def _write(path: Path, content: object) -> None:
+    """JSON, on the disk when this returns."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(dump_json(content, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)

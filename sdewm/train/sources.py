@@ -1,0 +1,225 @@
+"""Where the rows of a run come from: an environment, or a recorded dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from sdewm.data.dataset import fill, read_dataset
+from sdewm.data.replay import Field, Replay
+from sdewm.data.rollout import Collector, Policy, RandomPolicy
+from sdewm.data.vector import make_vector
+from sdewm.train.config import Config
+
+
+class Source(Protocol):
+    """What the training loop asks of either."""
+
+    replay: Replay
+
+    @property
+    def spaces(self) -> tuple[Box, Box]:
+        """Of one environment's observations and actions."""
+        ...
+
+    @property
+    def step_name(self) -> str:
+        """The counter that says how far the run is."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """That counter at the end."""
+        ...
+
+    @property
+    def env_frames(self) -> int:
+        """Simulator steps so far, of all environments."""
+        ...
+
+    @property
+    def policy_steps(self) -> int:
+        """Policy steps so far, of all environments."""
+        ...
+
+    def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
+        """Make the replay; the policy acts after the prefill."""
+        ...
+
+    def done(self, updates: int) -> int:
+        """The counter `step_name`, after so many updates."""
+        ...
+
+    def due_updates(self) -> int:
+        """How many updates should have been made by now."""
+        ...
+
+    def collect(self) -> list[tuple[float, int]]:
+        """One step of all environments into the replay; (return, length) of finished episodes."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the replay."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on bitwise as from where `state_dict` was taken."""
+        ...
+
+    def close(self) -> None:
+        """Free the environments."""
+        ...
+
+
+class EnvironmentSource:
+    """Rows of parallel environments, on which the agent's policy acts.
+
+    With `random_prefill`, the first `prefill_policy_steps` are uniformly random.
+
+    ⌊(p − prefill)·train_ratio/(batch_size·batch_length)⌋ updates are due after p policy steps.
+    """
+
+    step_name = "env_frames"
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.total = config, config.env_frames
+        self.vector = make_vector(
+            config.env,
+            envs=config.envs,
+            workers=config.workers,
+            obs=config.obs,
+            action_repeat=config.action_repeat,
+            render=config.render,
+            seed=config.seed,
+        )
+        observation, action = self.vector.single_observation_space, self.vector.single_action_space
+        assert isinstance(observation, Box) and isinstance(action, Box)
+        self.spaces: tuple[Box, Box] = observation, action
+
+    def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
+        """Make the replay and the collector; the policy acts after the prefill."""
+        config, self.policy = self.config, policy
+        fields = _fields(*self.spaces)
+        self.replay = _replay(config, {**fields, **latent_fields}, config.envs)
+        # Rows of the random policy have no latent states yet.
+        self._blank = {
+            name: torch.zeros((config.envs, *field.shape), dtype=field.dtype)
+            for name, field in latent_fields.items()
+        }
+        first = policy
+        if config.random_prefill:
+            first = RandomPolicy(self.spaces[1], seed=config.seed)
+        self.collector = Collector(self.vector, first, config.action_repeat)
+
+    @property
+    def env_frames(self) -> int:
+        """Simulator steps so far."""
+        return self.collector.env_frames
+
+    @property
+    def policy_steps(self) -> int:
+        """Steps of the policy so far, of all environments."""
+        return self.collector.policy_steps
+
+    def done(self, updates: int) -> int:
+        """Simulator steps so far."""
+        return self.collector.env_frames
+
+    def due_updates(self) -> int:
+        """How many updates should have been made by now."""
+        config = self.config
+        fresh = self.collector.policy_steps - config.prefill_policy_steps
+        batch = config.batch_size * config.batch_length
+        enough = self.replay.can_sample(config.batch_length + config.context)
+        return max(0, math.floor(fresh * config.train_ratio / batch)) if enough else 0
+
+    def collect(self) -> list[tuple[float, int]]:
+        """One step of all environments into the replay; (return, length) of finished episodes."""
+        if self.collector.policy_steps >= self.config.prefill_policy_steps:
+            self.collector.policy = self.policy
+        self.replay.add({**self._blank, **self.collector.step()})
+        return self.collector.finished
+
+    def state_dict(self) -> dict[str, Any]:
+        """The environments' positions and the policy's state."""
+        return self.collector.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on bitwise as from where `state_dict` was taken."""
+        self.collector.load_state_dict(state)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.vector.close()
+
+
+class DatasetSource:
+    """Rows of a recorded dataset, all in the replay from the start."""
+
+    step_name = "updates"
+    env_frames = policy_steps = 0
+
+    def __init__(self, config: Config, data: Path) -> None:
+        self.config, self.total = config, config.updates
+        self.dataset = read_dataset(data)
+        for name in ("env", "obs", "action_repeat"):
+            if (recorded := self.dataset.facts[name]) != (asked := getattr(config, name)):
+                raise ValueError(f"{name}={asked!r}: {data} was recorded with {name}={recorded!r}.")
+        observation, action = (self.dataset.fields[n] for n in ("observation", "previous_action"))
+        pixels = observation.dtype == torch.uint8
+        low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
+        self.spaces: tuple[Box, Box] = (
+            Box(low, high, observation.shape, kind),
+            Box(-1.0, 1.0, action.shape, np.float32),
+        )
+
+    def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
+        """Make the replay and fill it; the policy has nothing to do here."""
+        fields = _fields(*self.spaces)
+        self.replay = _replay(self.config, {**fields, **latent_fields}, 1, self.dataset.rows)
+        fill(self.replay, self.dataset)
+
+    def done(self, updates: int) -> int:
+        """The updates."""
+        return updates
+
+    def due_updates(self) -> int:
+        """All of them."""
+        return self.total
+
+    def collect(self) -> list[tuple[float, int]]:
+        """Nothing is collected."""
+        raise AssertionError("a recorded dataset collects nothing")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing changes but the replay."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def _fields(observation: Box, action: Box) -> dict[str, Field]:
+    """The fields of every row."""
+    kind = torch.uint8 if observation.dtype == np.uint8 else torch.float32
+    flags = {name: Field((), torch.bool) for name in ("is_first", "is_last", "is_terminal")}
+    return {
+        "observation": Field(observation.shape, kind),
+        "previous_action": Field(action.shape, torch.float32),
+        "reward": Field((), torch.float32),
+        **flags,
+    }
+
+
+def _replay(config: Config, fields: Mapping[str, Field], envs: int, least: int = 0) -> Replay:
+    capacity = max(config.replay_capacity, least)
+    return Replay(fields, capacity=capacity, envs=envs, device=config.device, seed=config.seed)

@@ -1,0 +1,268 @@
+"""The training loop: collect, update, log, evaluate, checkpoint, resume.
+
+It knows nothing of the algorithm: the agent gives a policy, an update and a state.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdewm.base.progress import Progress
+from sdewm.train.agent import Agent
+from sdewm.train.checkpoint import Checkpoints, tensors_of
+from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
+from sdewm.train.metrics import DivergedError, RunLog, UpdateMeans, memory_figures
+from sdewm.train.pictures import draw_open_loop, episode_frames, save_gif, save_picture
+from sdewm.train.randomness import (
+    random_states,
+    restore_random_states,
+    seed_everything,
+    undisturbed,
+)
+from sdewm.train.run_directory import RunFacts, locked, note_resume
+from sdewm.train.signals import Interrupted, StopRequest
+from sdewm.train.sources import DatasetSource, EnvironmentSource, Source
+
+
+class Trainer:
+    """One run, from its first step or from its newest checkpoint.
+
+    With an environment it ends when `env_frames` are collected and the updates due are made; with a
+    recorded dataset, of which only the world model learns, after `updates` updates.
+
+    Args:
+        run: its directory, made by `create_run`.
+        facts: its configuration, dataset and manifest.
+        stop: is asked at every step whether to save and stop.
+
+    Raises:
+        ValueError: an environment or dataset that cannot be used.
+    """
+
+    def __init__(self, run: Path, facts: RunFacts, stop: StopRequest | None = None) -> None:
+        self.run, self.config, self.facts = run, facts.config, facts
+        self.stop = stop or StopRequest()
+        seed_everything(self.config.seed)
+        self.source: Source
+        if facts.data is None:
+            self.source = EnvironmentSource(self.config)
+        else:
+            self.source = DatasetSource(self.config, facts.data)
+        self.agent = Agent(self.config, *self.source.spaces)
+        self.source.attach(self.agent.policy("sample"), self.agent.latent_fields)
+        self.replay = self.source.replay
+        learns_all = facts.data is None
+        self._learn = self.agent.update if learns_all else self.agent.update_world_model
+        self.checkpoints = Checkpoints(run / "checkpoints")
+        self.means = UpdateMeans()
+        self.finished: list[tuple[float, int]] = []  # return and length of episodes since the row
+        self.updates = self.evaluated = 0  # the latter: env_frames at the last evaluation
+        self.seconds = 0.0  # of the sessions before this one
+        self.note = ""  # how it goes, for the progress line
+        self._draws_episodes = True
+
+    def describe(self) -> list[str]:
+        """What is about to run, line by line."""
+        config, memory = self.config, self.replay.bytes / 1e6
+        what = config.env if self.facts.data is None else f"{self.facts.data} ({config.env})"
+        return [
+            f"{self.run}: {what}, {config.obs}, preset {config.preset}, seed {config.seed}",
+            *self.agent.describe(),
+            f"replay: at most {self.replay.capacity} rows, {memory:.0f} MB on {config.device}",
+        ]
+
+    def summary(self) -> str:
+        """How far the run is, and its newest checkpoint."""
+        counted = ", ".join(f"{count} {name}" for name, count in self._counters().items())
+        return f"{counted}; {self.checkpoints.last}"
+
+    def train(self) -> None:
+        """Run to the end.
+
+        Raises:
+            ValueError: another process trains this run.
+            Interrupted: asked to stop; a checkpoint has been saved.
+            DivergedError: a figure is not finite or a loss exploded; the checkpoint before stays
+                the newest.
+            OSError: the disk is full or fails.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.run))
+            stack.enter_context(_deterministic(self.config.deterministic))
+            stack.callback(self.source.close)
+            kept = self._load() if self.checkpoints.exist() else None
+            source = self.source
+            done = source.done(self.updates)
+            manifest, step_name = self.facts.manifest, source.step_name
+            self.log = RunLog(self.run, manifest, step_name=step_name, kept=kept, step=done)
+            stack.callback(self.log.close)
+            self.progress = Progress(str(self.run), source.total, done)
+            stack.callback(self.progress.close)
+            self.start = self.saved = self.row_time = time.monotonic()
+            self.row_from = (self.updates, source.env_frames)
+            try:
+                self._loop()
+            except Interrupted:
+                self._save()
+                raise
+
+    def _loop(self) -> None:
+        """One update, evaluation or step of the environments at a time, whichever is due first."""
+        source = self.source
+        while True:
+            ended = source.done(self.updates) >= source.total
+            if self.updates < source.due_updates():
+                self._update()
+            elif self._evaluation_is_due(ended):
+                self._evaluate()
+            elif ended:
+                break
+            else:
+                self.finished += source.collect()
+            self.progress.update(source.done(self.updates), self.note)
+            if time.monotonic() - self.saved >= self.config.checkpoint_every_seconds:
+                self._save()
+            self.stop.check()
+        if self.row_from[0] < self.updates:
+            self._log_row()
+        self._save()
+
+    def _update(self) -> None:
+        config = self.config
+        batch, windows = self.replay.sample(config.batch_size, config.batch_length, config.context)
+        metrics, refreshed = self._learn(batch)
+        self.replay.write(windows, refreshed)
+        self.updates += 1
+        self.means.add(metrics)
+        if self.updates % config.log_every_updates == 0:
+            self._log_row()
+
+    def _log_row(self) -> None:
+        self.means.check(self.updates)
+        now, source = time.monotonic(), self.source
+        passed = max(now - self.row_time, 1e-9)
+        updates, frames = self.updates - self.row_from[0], source.env_frames - self.row_from[1]
+        returns, lengths = zip(*self.finished, strict=True) if self.finished else ((), ())
+        row = {
+            **self._counters(),
+            "seconds": round(self._seconds(), 3),
+            "episodes": len(returns),
+            "episode_return": float(np.mean(returns)) if returns else None,
+            "episode_length": float(np.mean(lengths)) if lengths else None,
+            **self.means.take(),
+            "updates_per_second": round(updates / passed, 3),
+            "env_frames_per_second": round(frames / passed, 3),
+            **memory_figures(),
+        }
+        self.log.add_row(row)
+        self.row_time, self.row_from, self.finished = now, (self.updates, source.env_frames), []
+        self.note = f"{row['updates_per_second']:.1f} updates/s"
+        if returns:
+            self.note = f"return {row['episode_return']:.4g}, {self.note}"
+
+    def _evaluation_is_due(self, ended: bool) -> bool:
+        """Each time the frames pass a multiple of the interval, and at the end; not for data."""
+        if self.source.step_name == "updates":
+            return False
+        frames, every = self.source.env_frames, self.config.eval_every_env_frames
+        return frames // every > self.evaluated // every or (ended and frames > self.evaluated)
+
+    def _evaluate(self) -> None:
+        count = self.config.eval_episodes
+        episodes = evaluate(
+            self.agent.policy("mean"),
+            self.config,
+            episodes=count,
+            progress=lambda done: self.stop.check(),
+        )
+        returns = [episode.total_reward for episode in episodes]
+        lengths = [episode.length for episode in episodes]
+        figures = evaluation_row(returns, lengths, seed=EVALUATION_SEED)
+        self.log.add_evaluation({**self._counters(), "by": "train", **figures})
+        self.evaluated = self.source.env_frames
+        if self.config.pictures:
+            self._draw(episodes[0].rows)
+
+    def _draw(self, episode: Mapping[str, np.ndarray]) -> None:
+        """Pictures of an evaluation's first episode."""
+        step = self.source.done(self.updates)
+        folder = self.run / "pictures"
+        with undisturbed():
+            image = draw_open_loop(self.agent, episode)
+        if image is not None:
+            save_picture(folder / f"open_loop-{step:09d}.png", image)
+            self.log.add_picture("pictures/open_loop", image, step)
+        if not self._draws_episodes:
+            return
+        try:
+            frames = episode_frames(self.config, episode, EVALUATION_SEED)
+        except (ValueError, RuntimeError) as problem:  # other observations, no OpenGL
+            self._draws_episodes = False
+            sys.stderr.write(f"No GIFs of episodes: {problem}\n")
+            return
+        save_gif(folder / f"episode-{step:09d}.gif", frames)
+
+    def _counters(self) -> dict[str, int]:
+        source = self.source
+        return {
+            "env_frames": source.env_frames,
+            "policy_steps": source.policy_steps,
+            "updates": self.updates,
+        }
+
+    def _seconds(self) -> float:
+        return self.seconds + time.monotonic() - self.start
+
+    def _save(self) -> None:
+        """A checkpoint, unless something in it is not finite."""
+        self.means.check(self.updates)
+        agent = self.agent.state_dict()
+        for name, tensor in tensors_of(agent):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise DivergedError(f"update {self.updates}: {name} of the agent is not finite")
+        state = {
+            "agent": agent,
+            "source": self.source.state_dict(),
+            "random": random_states(),
+            "counters": self._counters(),
+            "evaluated": self.evaluated,
+            "seconds": self._seconds(),
+            "kept": (self.log.rows, self.log.evaluation_rows),
+            "means": self.means.state_dict(),
+            "finished": self.finished,
+        }
+        self.checkpoints.save(self.updates, state, self.replay)
+        self.saved = time.monotonic()
+
+    def _load(self) -> tuple[int, int]:
+        """Go on from the newest good checkpoint; the rows it counted."""
+        state = self.checkpoints.load(self.replay)
+        self.agent.load_state_dict(state["agent"])
+        self.source.load_state_dict(state["source"])
+        restore_random_states(state["random"])
+        self.updates, self.evaluated = state["counters"]["updates"], state["evaluated"]
+        self.seconds, self.finished = state["seconds"], state["finished"]
+        self.means.load_state_dict(state["means"])
+        note_resume(self.run, self.config, self.updates)
+        return state["kept"]
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Only operations that give bitwise the same every time, if wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
