@@ -45,11 +45,14 @@ TABLE = {
     "data": Folder(
         1,
         "base",
-        "frames episodes dmc cartpole_pixels envs vector rollout chunks rings "
+        "frames episodes opengl dmc cartpole_pixels envs workers vector rollout chunks rings "
         "replay_files replay dataset",
     ),
     "plots": Folder(
-        1, "base", "style figure_script expansion_plots value_plots growth_plots bound_plots tables"
+        1,
+        "base",
+        "style figure_script expansion_plots value_plots growth_plots bound_plots training_plots "
+        "tables",
     ),
     "theory": Folder(
         2,
@@ -62,13 +65,14 @@ TABLE = {
     "model": Folder(
         2,
         "base jacobian_penalty",
-        "distributions networks latents rssm encoders world_model step_maps returns behaviour",
+        "distributions networks latents rssm encoders heads world_model step_maps returns behaviour",
     ),
     "latent_sde": Folder(3, "base certificates sde theory model"),
     "train": Folder(
         3,
         "base data jacobian_penalty model",
-        "config optimiser agent randomness checkpoint metrics pictures evaluation recording trainer",
+        "config optimiser policy agent randomness run_directory checkpoint metrics pictures "
+        "evaluation recording signals sources trainer",
     ),
     "evaluate": Folder(
         4,

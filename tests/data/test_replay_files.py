@@ -124,6 +124,10 @@ def test_files_complete_before_are_linked_and_evicted_ones_dropped(tmp_path):
         return (tmp_path / "a" / name).stat().st_ino == (tmp_path / "b" / name).stat().st_ino
 
     assert [shared(name) for name in names(tmp_path / "b")[:3]] == [True, True, False]
+    alone = save(replay, tmp_path / "c")["files"]["rows"]
+    assert alone[0]["first"] == 10 and alone[-1]["last"] == 30
+    oldest = safetensors.torch.load_file(tmp_path / "c" / alone[0]["name"])["step"]
+    assert oldest.tolist() == [[10, 11]] * ENVS
 
 
 def test_links_go_on_after_loading(tmp_path):
