@@ -71,8 +71,8 @@ TABLE = {
     "train": Folder(
         3,
         "base data jacobian_penalty model",
-        "config optimiser policy agent randomness run_directory checkpoint metrics pictures "
-        "evaluation recording signals sources trainer",
+        "config optimiser policy agent randomness signals run_directory checkpoint "
+        "metrics pictures sources evaluation recording trainer",
     ),
     "evaluate": Folder(
         4,

@@ -1,0 +1,131 @@
+"""DeepMind Control tasks as Gymnasium environments.
+
+dm_control is imported when the first one is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.data.episodes import FRAME_SHAPE
+from sdewm.data.opengl import choose_opengl
+
+RENDERS = ("full", "fast")
+# The published runs look through camera 2 at quadrupeds, through camera 0 at all others.
+CAMERAS = {"quadruped": 2}
+# Draws on the GPU when it builds its hills at every reset, whatever is observed.
+_NEEDS_OPENGL = {("quadruped", "escape")}
+
+
+def dmc_tasks() -> dict[str, tuple[str, str]]:
+    """Names `<domain>_<task>` of all tasks of the suite, with domain and task.
+
+    Both parts may contain an underscore, so a name is looked up here and never split.
+    """
+    choose_opengl(required=False)
+    from dm_control import suite
+
+    return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+
+
+class DmcEnv(gymnasium.Env):
+    """One task of the DeepMind Control suite at its own control rate.
+
+    Observations are all entries of the task's observation, flattened and joined in its order,
+    `(D,)` float32. `terminated` is a last step with discount 0, `truncated` any other last step
+    (the time limit). Nothing is drawn until `frame` is called.
+
+    `reset(seed=s)` draws the episode from s alone; `physics` and `task` are dm_control's.
+
+    Args:
+        name: `<domain>_<task>`, such as "walker_walk".
+        render: "full" draws as in the published runs; "fast" leaves out shadows, reflections,
+            multisampling and the sky (about ten times faster without a GPU).
+        pixels: whether frames will be asked for; OpenGL is then required.
+        seed: of what the suite draws when it builds the model (only few tasks do).
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one.
+        RuntimeError: if frames are wanted and there is no OpenGL.
+    """
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, name: str, *, render: str, pixels: bool, seed: int) -> None:
+        self.render_quality = check_choice("render", render, RENDERS)
+        tasks = dmc_tasks()
+        self.domain, self.task_name = tasks[check_choice("task", name, tasks)]
+        choose_opengl(required=pixels or (self.domain, self.task_name) in _NEEDS_OPENGL)
+        from dm_control import suite
+
+        self._random = np.random.RandomState(check_count("seed", seed, minimum=0))
+        self._env = suite.load(self.domain, self.task_name, task_kwargs={"random": self._random})
+        self._camera: Any = None
+        actions = self._env.action_spec()
+        self.action_space = Box(actions.minimum, actions.maximum, actions.shape, np.float64)
+        size = sum(int(np.prod(spec.shape)) for spec in self._env.observation_spec().values())
+        self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+
+    @property
+    def physics(self) -> Any:
+        """dm_control's Physics, with the MuJoCo model and data."""
+        return self._env.physics
+
+    @property
+    def task(self) -> Any:
+        """dm_control's Task."""
+        return self._env.task
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode, drawn from `seed` if it is given."""
+        if seed is not None:
+            self._random.seed(seed)
+        return self._joined(self._env.reset().observation), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One control step of the task."""
+        result = self._env.step(action)
+        terminated = result.last() and result.discount == 0
+        observation = self._joined(result.observation)
+        return observation, float(result.reward), terminated, result.last() and not terminated, {}
+
+    def frame(self) -> np.ndarray:
+        """The present view, `(64, 64, 3)` uint8."""
+        if self._camera is None:
+            self._camera = self._make_camera()
+        # The camera draws into one buffer and returns a view of it.
+        return np.array(self._camera.render())
+
+    def _make_camera(self) -> Any:
+        from dm_control.mujoco.engine import Camera
+        from mujoco import mjtRndFlag  # pyright: ignore[reportAttributeAccessIssue]
+
+        fast = self.render_quality == "fast"
+        if fast:  # Read when the first camera makes the drawing context.
+            quality = self.physics.model.vis.quality
+            quality.offsamples = quality.shadowsize = 0
+        height, width, _ = FRAME_SHAPE
+        number = CAMERAS.get(self.domain, 0)
+        camera = Camera(self.physics, height=height, width=width, camera_id=number)
+        if fast:
+            for part in ("SHADOW", "REFLECTION", "SKYBOX"):
+                camera.scene.flags[getattr(mjtRndFlag, f"mjRND_{part}")] = 0
+        return camera
+
+    def _joined(self, observation: dict[str, Any]) -> np.ndarray:
+        parts = [np.ravel(value) for value in observation.values()]
+        return np.concatenate(parts).astype(np.float32)
+
+    def close(self) -> None:
+        """Give back the memory of the simulator and its drawing context."""
+        if self._camera is not None:
+            self._camera.scene.free()
+            self._camera = None
+        self._env.physics.free()

@@ -1,0 +1,292 @@
+"""Parallel environments that survive the death of a worker and can be saved.
+
+Gymnasium's own SyncVectorEnv or AsyncVectorEnv does the stepping; around it, the actions of the
+present episodes are kept. With them every environment can be brought back to where it stood: after
+a checkpoint, and when a worker died and all of them are started anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
+
+from sdewm.base.checks import check_count
+from sdewm.data.envs import make_env
+from sdewm.data.episodes import Position
+from sdewm.data.workers import Workers, make_in_worker
+
+# A worker that dies this often without finishing an episode in between will not do better.
+MOST_DEATHS_IN_A_ROW = 3
+
+Rows = dict[str, np.ndarray]
+
+
+def make_vector(
+    env: str,
+    *,
+    envs: int,
+    workers: bool,
+    obs: str,
+    action_repeat: int,
+    render: str,
+    seed: int,
+) -> EpisodeVector:
+    """`envs` environments of `make_env`, with index 0, 1, … and one seed.
+
+    Args:
+        env: a name as in `make_env`, as are the arguments that are not listed here.
+        envs: how many.
+        workers: whether each one runs in a process of its own, observations going through shared
+            memory; worth it where a step takes much longer than 0.1 ms. The processes are spawned,
+            so a script needs the usual `if __name__ == "__main__"`.
+        obs: "proprio" or "pixels".
+        action_repeat: simulator steps per policy step.
+        render: "full" or "fast".
+        seed: of the run.
+
+    Raises:
+        ValueError: as `make_env`, or for a wrong number of environments.
+        RuntimeError: as `make_env`, or if the workers do not start.
+
+    >>> vector = make_vector("own:cartpole_pixels", envs=2, workers=False, obs="proprio",
+    ...                      action_repeat=2, render="fast", seed=0)
+    >>> observation, infos = vector.reset()
+    >>> observation.shape, infos["is_first"].tolist()
+    ((2, 5), [True, True])
+    """
+    common = {
+        "env": env,
+        "obs": obs,
+        "action_repeat": action_repeat,
+        "render": render,
+        "seed": seed,
+    }
+    functions = [
+        functools.partial(make_env, **common, index=index)
+        for index in range(check_count("envs", envs))
+    ]
+    return EpisodeVector(functions, workers=workers, seed=seed, name=env)
+
+
+class EpisodeVector(VectorWrapper):
+    """A vector environment that knows the positions of its environments.
+
+    After the last row of an episode comes the first row of the next one: that step's action is
+    ignored and its reward is 0. Rows that start an episode are marked in infos["is_first"]
+    `(N,)`, which is there only if there is such a row.
+
+    If a worker dies or an environment in it raises, one line on stderr says so, all workers are
+    started anew, its environment starts its next episode, and all others go on from exactly where
+    they were.
+
+    Args:
+        functions: one per environment, each making an `Episodes` environment whose index is its
+            place in the list.
+        workers: whether each runs in its own process.
+        seed: of the run.
+        name: of the environment, for messages.
+
+    Attributes:
+        restarts: number of times that a worker had to be replaced.
+    """
+
+    def __init__(
+        self,
+        functions: list[Callable[[], gymnasium.Env]],
+        *,
+        workers: bool,
+        seed: int,
+        name: str,
+    ) -> None:
+        self.functions, self.workers, self.name = functions, workers, name
+        self.restarts = 0
+        self._deaths = [0] * len(functions)  # since the last finished episode
+        self._seeds, self._episodes = [seed] * len(functions), [-1] * len(functions)
+        self._over = [True] * len(functions)
+        self._actions: list[list[np.ndarray]] = [[] for _ in functions]
+        self._vector = self._start()
+        super().__init__(self._vector)
+
+    def _start(self) -> SyncVectorEnv | Workers:
+        if not self.workers:
+            return SyncVectorEnv(self.functions, autoreset_mode=AutoresetMode.NEXT_STEP)
+        try:
+            return Workers([functools.partial(make_in_worker, make) for make in self.functions])
+        except (EOFError, OSError) as problem:
+            raise RuntimeError(
+                f"the {len(self.functions)} workers of env={self.name!r} did not start "
+                f"({type(problem).__name__}: {problem}); see above, or take workers=False."
+            ) from problem
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start the next episode everywhere; options={"episode": k} starts episode k.
+
+        A `seed` starts episode 0 of environment i under seed + i, as Gymnasium has it.
+        """
+        for index in range(self.num_envs):
+            if seed is not None:
+                self._seeds[index], self._episodes[index] = seed + index, -1
+            if options is not None and "episode" in options:
+                self._episodes[index] = options["episode"] - 1
+            self._actions[index], self._over[index] = [], True
+        result = self._surely(lambda: self._vector.reset(seed=seed, options=options))
+        if result is None:  # Workers died; in the new ones, every step starts an episode.
+            result = self._step(np.zeros(self.action_space.shape or (), np.float32))[::4]
+        self._note_starts(result[1])
+        return result
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One policy step of each environment.
+
+        Args:
+            actions: `(N, A)` in [-1, 1].
+
+        Raises:
+            ValueError: if actions have a wrong shape, are not finite or leave [-1, 1].
+        """
+        actions = np.array(actions, dtype=np.float32)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"actions: shape {actions.shape}; expected {self.action_space.shape}.")
+        if not (np.abs(actions) <= 1).all():
+            raise ValueError(f"actions: {actions}; expected finite numbers in [-1, 1].")
+        result = self._step(actions)
+        first = result[4].get("is_first", np.zeros(self.num_envs, bool))
+        for index in np.flatnonzero(~first):
+            self._actions[index].append(actions[index])
+        self._note_starts(result[4])
+        for index in np.flatnonzero(result[2] | result[3]):
+            self._over[index], self._deaths[index] = True, 0
+        return result
+
+    def _step(self, actions: np.ndarray) -> Any:
+        while (result := self._surely(lambda: self._vector.step(actions))) is None:
+            pass
+        return result
+
+    def _note_starts(self, infos: dict[str, Any]) -> None:
+        for index in np.flatnonzero(infos.get("is_first", False)):
+            self._episodes[index] += 1
+            self._actions[index], self._over[index] = [], False
+
+    @property
+    def positions(self) -> list[Position]:
+        """Where each environment stands."""
+        shape = self.single_action_space.shape or ()
+        return [
+            Position(
+                seed=self._seeds[index],
+                episode=self._episodes[index],
+                actions=np.array(self._actions[index], np.float32).reshape(-1, *shape),
+                over=self._over[index],
+            )
+            for index in range(self.num_envs)
+        ]
+
+    def restore(self, positions: list[Position]) -> list[tuple[Any, float] | None]:
+        """Bring every environment to its position, by playing its episode again without drawing.
+
+        Returns:
+            For each environment, vector observation and reward of the row where it stands, or
+            None where the next step starts an episode.
+
+        Raises:
+            ValueError: if there are not as many positions as environments, or an episode ends
+                before its recorded actions do.
+        """
+        if len(positions) != self.num_envs:
+            raise ValueError(
+                f"positions: {len(positions)} of them; expected {self.num_envs}, one per "
+                f"environment."
+            )
+        self._vector.reset()  # Gymnasium forgets which episodes were over.
+        found = list(self._vector.call("restore", positions))
+        for index, position in enumerate(positions):
+            self._seeds[index], self._episodes[index] = position.seed, position.episode
+            self._over[index], self._actions[index] = position.over, list(position.actions)
+        return found
+
+    def _surely(self, act: Callable[[], Any]) -> Any:
+        """The result of `act`, or None after the workers had to be started anew."""
+        if not isinstance(self._vector, Workers):
+            return act()
+        try:
+            return self._vector.quietly(act)
+        except Exception as problem:  # Whatever an environment raises arrives here.
+            dead = self._vector.dead()
+            if not dead:
+                raise
+            self._replace(self._vector, dead, problem)
+        return None
+
+    def _replace(self, vector: Workers, dead: dict[int, int | None], problem: Exception) -> None:
+        vector.kill()
+        for index, code in dead.items():
+            self._deaths[index] += 1
+            self.restarts += 1
+            reason = (
+                f"raised {type(problem).__name__}: {problem}"
+                if code is None
+                else f"ended with exit code {code}"
+            )
+            story = f"worker {index} of {self.name} {reason}"
+            if self._deaths[index] >= MOST_DEATHS_IN_A_ROW:
+                raise RuntimeError(
+                    f"{story}; that was the {self._deaths[index]}rd time without a finished "
+                    f"episode in between. workers=False shows where an exception comes from."
+                ) from problem
+            lost = 0 if self._over[index] else len(self._actions[index])
+            print(
+                f"warning: {story} in episode {self._episodes[index]}; restarted "
+                f"({self.restarts} so far), {lost} policy steps of the episode are cut off",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._actions[index], self._over[index] = [], True
+        self.env = self._vector = self._start()
+        self._surely(lambda: self.restore(self.positions))
+
+    def close(self, **kwargs: Any) -> None:
+        """End the environments and their workers."""
+        if isinstance(self._vector, Workers):
+            self._vector.kill()
+        else:
+            self._vector.close(**kwargs)
+
+
+def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> Rows:
+    """Rows of episodes that just start."""
+    observation, _ = vector.reset(options=options)
+    envs = vector.num_envs
+    return {
+        "observation": observation,
+        "previous_action": np.zeros(vector.action_space.shape or (), np.float32),
+        "reward": np.zeros(envs, np.float32),
+        "is_first": np.ones(envs, bool),
+        "is_last": np.zeros(envs, bool),
+        "is_terminal": np.zeros(envs, bool),
+    }
+
+
+def next_rows(vector: EpisodeVector, actions: np.ndarray) -> Rows:
+    """Rows that follow when `actions` are taken; actions after a last row have no effect."""
+    actions = np.clip(np.asarray(actions, np.float32), -1.0, 1.0)
+    observation, reward, terminated, truncated, infos = vector.step(actions)
+    first = np.array(infos.get("is_first", np.zeros(vector.num_envs, bool)), bool)
+    return {
+        "observation": observation,
+        "previous_action": np.where(first[:, None], np.float32(0), actions),
+        "reward": np.where(first, 0.0, reward).astype(np.float32),
+        "is_first": first,
+        "is_last": terminated | truncated,
+        "is_terminal": terminated,
+    }

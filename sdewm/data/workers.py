@@ -1,0 +1,74 @@
+"""Gymnasium's AsyncVectorEnv, able to say which of its processes ended and to end the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+
+def make_in_worker(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+    """Call `make`; in a worker, Ctrl-C is left to the main process, which saves and ends it."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make()
+
+
+class Workers(AsyncVectorEnv):
+    """One process per environment, observations in shared memory.
+
+    The first row of the next episode follows the last row of an episode.
+
+    Args:
+        functions: one per environment, picklable.
+    """
+
+    def __init__(self, functions: list[Callable[[], gymnasium.Env]]) -> None:
+        super().__init__(
+            functions,
+            shared_memory=True,
+            # A forked copy of a process that runs torch or OpenGL may hang.
+            context="spawn",
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+
+    def dead(self) -> dict[int, int | None]:
+        """Index and exit code of the processes that ended; code None for those that raised."""
+        deadline = time.monotonic() + 2.0  # A closed pipe is seen before the process is gone.
+        while True:
+            found: dict[int, int | None] = {}
+            for index, process in enumerate(self.processes):
+                if self.parent_pipes[index] is None:
+                    found[index] = None
+                elif not process.is_alive():
+                    found[index] = process.exitcode
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
+
+    def quietly(self, act: Callable[[], Any]) -> Any:
+        """`act()`, the traceback of a worker's exception not being issued as a warning as well."""
+        level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
+        try:
+            return act()
+        finally:
+            gymnasium.logger.min_level = level
+
+    def kill(self) -> None:
+        """End all processes at once, whatever they do; they hold nothing that has to be saved."""
+        if self.closed:
+            return
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()
+        for pipe in self.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+        self.error_queue.close()
+        self.closed = True
