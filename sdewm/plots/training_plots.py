@@ -16,7 +16,8 @@ from sdewm.plots.expansion_plots import Rows, series_of
 from sdewm.plots.style import BLACK, COLOURS, DASHES, RC, legend_below, new_figure
 
 COLUMNS = 3
-GREYS = ("#555555", "#999999")
+OWN_DASHES = (DASHES[0], DASHES[1], DASHES[2], DASHES[4])
+PUBLISHED = (("#444444", DASHES[3]), ("#999999", DASHES[5]))
 THOUSAND = 1e-3
 
 
@@ -27,8 +28,8 @@ def learning_curves(rows: Rows) -> Figure:
     of own curves are thin lines. Panels end where the last own curve does.
 
     Rows: panel (its title), series (text of the legend), kind ("published", "own", or "seed" for
-    one seed of an own series), seed (of a "seed" row), seeds (their number, written in the order of
-    the legend), env_frames, mean, and deviation (None where there is one seed).
+    one seed of an own series), seed (of a "seed" row), seeds (their number), env_frames, mean, and
+    deviation (None where there is one seed).
     """
     names = list(dict.fromkeys(row["panel"] for row in rows))
     across = min(COLUMNS, len(names))
@@ -57,15 +58,15 @@ def learning_curves(rows: Rows) -> Figure:
 
 def _looks(rows: Rows) -> dict[str, dict[str, Any]]:
     """Colour, dash and height of each series, the same in all panels; own ones first."""
-    own = dict.fromkeys(row["series"] for row in rows if row["kind"] == "own")
-    published = dict.fromkeys(row["series"] for row in rows if row["kind"] == "published")
     looks: dict[str, dict[str, Any]] = {}
-    for number, series in enumerate(own):
-        colour = COLOURS[number % (len(COLOURS) - 1)]  # not the one for areas
-        looks[series] = {"color": colour, "ls": DASHES[number % len(DASHES)], "zorder": 5, "lw": 2}
-    for number, series in enumerate(published):
-        colour = GREYS[number % len(GREYS)]
-        looks[series] = {"color": colour, "ls": DASHES[1 + number], "zorder": 3, "lw": 1.6}
+    for number, series in enumerate(dict.fromkeys(r["series"] for r in rows if r["kind"] == "own")):
+        colour = COLOURS[number % (len(COLOURS) - 1)]  # the last is for areas
+        dash = OWN_DASHES[number % len(OWN_DASHES)]
+        looks[series] = {"color": colour, "ls": dash, "lw": 2.0, "zorder": 5}
+    published = sorted({r["series"] for r in rows if r["kind"] == "published"}, reverse=True)
+    for number, series in enumerate(published):  # the newest is the darkest
+        colour, dash = PUBLISHED[number % len(PUBLISHED)]
+        looks[series] = {"color": colour, "ls": dash, "lw": 1.6, "zorder": 3}
     return looks
 
 
@@ -86,8 +87,10 @@ def _panel(axes: Axes, rows: Rows, looks: dict[str, dict[str, Any]]) -> dict[str
         x = [row["env_frames"] * THOUSAND for row in own]
         axes.plot(x, [row["mean"] for row in own], color=looks[series]["color"], lw=0.6, zorder=4)
     seeds = {row["series"]: row["seeds"] for row in rows}
-    counts = ", ".join(str(seeds[series]) for series in looks if series in seeds)
-    axes.text(0.98, 0.02, f"seeds: {counts}", transform=axes.transAxes, ha="right", fontsize=8)
+    note = "\n".join(
+        ["seeds", *(f"{series}: {seeds[series]}" for series in looks if series in seeds)]
+    )
+    axes.text(0.98, 0.02, note, transform=axes.transAxes, ha="right", fontsize=7, color="#444444")
     last = max(row["env_frames"] for row in rows if row["kind"] == "own")
     axes.set_xlim(0, last * THOUSAND)
     axes.set_ylim(bottom=min(0.0, *(row["mean"] for row in rows)))
