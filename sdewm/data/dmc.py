@@ -18,6 +18,8 @@ from sdewm.data.opengl import choose_opengl
 RENDERS = ("full", "fast")
 # The published runs look through camera 2 at quadrupeds, through camera 0 at all others.
 CAMERAS = {"quadruped": 2}
+# MuJoCo's mjMAXVAL, which dm_control gives as the bound of an action that has none.
+UNLIMITED = 1e10
 # Draws on the GPU when it builds its hills at every reset, whatever is observed.
 _NEEDS_OPENGL = {("quadruped", "escape")}
 
@@ -67,7 +69,11 @@ class DmcEnv(gymnasium.Env):
         self._env = suite.load(self.domain, self.task_name, task_kwargs={"random": self._random})
         self._camera: Any = None
         actions = self._env.action_spec()
-        self.action_space = Box(actions.minimum, actions.maximum, actions.shape, np.float64)
+        low, high = (
+            np.where(np.abs(bound) < UNLIMITED, bound, np.sign(bound) * np.inf)
+            for bound in (actions.minimum, actions.maximum)
+        )
+        self.action_space = Box(low, high, actions.shape, np.float64)
         size = sum(int(np.prod(spec.shape)) for spec in self._env.observation_spec().values())
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
 
