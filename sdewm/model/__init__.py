@@ -1,0 +1,1 @@
+"""The world model (RSSM) and the behaviour learnt in its imagination."""

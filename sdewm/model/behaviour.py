@@ -1,0 +1,255 @@
+"""Actor and critic learnt from imagined trajectories."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sdewm.model.distributions import Normal, TruncatedNormal
+from sdewm.model.heads import SCALAR_HEADS, ScalarHead
+from sdewm.model.networks import MLP, initialise_all
+from sdewm.model.returns import ReturnNormaliser, lambda_return
+from sdewm.model.rssm import RSSM, State
+from sdewm.model.world_model import Rows, WorldModel
+
+
+@dataclass(frozen=True)
+class BehaviourConfig:
+    """Actor, critic and imagination; the defaults are DreamerV3's."""
+
+    horizon: int = 15
+    """Imagined steps H."""
+    discount: float = 1 - 1 / 333
+    """γ per policy step."""
+    lambda_: float = 0.95
+    """λ of the λ-returns."""
+    objective: Literal["reinforce", "dynamics"] = "reinforce"
+    """Gradient of the actor: score function, or backpropagation through the dynamics."""
+    actor_law: Literal["normal", "truncated_normal"] = "normal"
+    """normal: std in [0.1, 1], clipped at the environment; truncated_normal: DreamerV2's."""
+    entropy: float = 3e-4
+    """Weight of the entropy bonus."""
+    units: int = 256
+    """Units of actor and critic."""
+    actor_layers: int = 3
+    """Hidden layers of the actor."""
+    critic_layers: int = 3
+    """Hidden layers of the critic."""
+    critic_head: Literal["two_hot", "normal"] = "two_hot"
+    """Law of the return."""
+    normalise_returns: bool = True
+    """Advantages are divided by max(1, 5 to 95 percentile range of returns)."""
+    slow_rate: float = 0.02
+    """Share of the critic that its slow copy takes over at each slow update."""
+    slow_every: int = 1
+    """Updates between slow updates."""
+    slow_targets: bool = False
+    """λ-returns from the slow critic (DreamerV2) instead of the critic (DreamerV3)."""
+    slow_regulariser: float = 1.0
+    """Weight of the loss that draws the critic to its slow copy's mean."""
+    replay_critic: float = 0.3
+    """Weight of the critic's loss on replayed states; its gradient enters the world model."""
+
+
+class Imagined(NamedTuple):
+    """An imagined batch: features of states 0 … H (N, H + 1, F), actions of steps 0 … H − 1."""
+
+    features: Tensor
+    action: Tensor
+
+
+class Actor(nn.Module):
+    """Perceptron on features whose output is a law over actions (…, A)."""
+
+    def __init__(
+        self, config: BehaviourConfig, features: int, actions: int, norm: str, activation: str
+    ) -> None:
+        super().__init__()
+        self.layers = MLP(
+            features, config.units, config.actor_layers, 2 * actions, norm, activation, 0.01
+        )
+        self.truncated = config.actor_law == "truncated_normal"
+        self.law = TruncatedNormal if self.truncated else Normal
+
+    def forward(self, features: Tensor) -> Normal | TruncatedNormal:
+        """The law at each state; mean tanh(x)."""
+        mean, free = self.layers(features).float().chunk(2, -1)
+        if self.truncated:
+            return TruncatedNormal(torch.tanh(mean), 2 * torch.sigmoid(free / 2) + 0.1)
+        return Normal(torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(free + 2))
+
+
+def imagine(
+    rssm: RSSM, actor: Actor, start: State, latent_noise: Tensor, action_noise: Tensor
+) -> Imagined:
+    """H steps of the prior under the actor from N states.
+
+    Args:
+        rssm: the dynamics.
+        actor: the policy.
+        start: N states; the gradient does not go further back.
+        latent_noise: (H, N, …) of `latent.draw_noise`.
+        action_noise: (H, N, A) of the actor's law.
+    """
+    state, features, actions = start, [start.features], []
+    for drawn, chosen in zip(latent_noise, action_noise, strict=True):
+        action = actor(features[-1]).sample(chosen)
+        state = rssm.imagine_step(state, action, drawn)
+        features.append(state.features)
+        actions.append(action)
+    return Imagined(torch.stack(features, 1), torch.stack(actions, 1))
+
+
+class Objective(Protocol):
+    """How the actor's gradient is estimated."""
+
+    needs_gradient: bool  # through the imagined trajectory
+
+    def gain(self, log_prob: Tensor, returns: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+        """What the actor raises, per state and step (N, H); weights and entropy come after."""
+        ...
+
+
+class Reinforce:
+    """Score function: stop-gradient((G − v)/scale)·ln π(a)."""
+
+    needs_gradient = False
+
+    def gain(self, log_prob: Tensor, returns: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+        """(N, H)."""
+        return ((returns - value) / scale).detach() * log_prob
+
+
+class DynamicsBackprop:
+    """The return itself, G/scale, differentiated through dynamics, rewards and values."""
+
+    needs_gradient = True
+
+    def gain(self, log_prob: Tensor, returns: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+        """(N, H)."""
+        return returns / scale
+
+
+OBJECTIVES = {"reinforce": Reinforce, "dynamics": DynamicsBackprop}
+
+
+class Behaviour(nn.Module):
+    """Actor, critic, slow critic, normaliser of returns.
+
+    Args:
+        config: see `BehaviourConfig`.
+        world_model: only its sizes, normalisation and activation are used here.
+        actions: dimension A of the action.
+        generator: randomness of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: BehaviourConfig,
+        world_model: WorldModel,
+        actions: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        features = world_model.rssm.features_size
+        style = (world_model.config.norm, world_model.config.activation)
+        self.actor = Actor(config, features, actions, *style)
+        self.critic: ScalarHead = SCALAR_HEADS[config.critic_head](
+            features, config.units, config.critic_layers, *style
+        )
+        initialise_all(self, generator)
+        self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.returns = ReturnNormaliser()
+        self.objective: Objective = OBJECTIVES[config.objective]()
+
+    def losses(
+        self,
+        world_model: WorldModel,
+        critic: ScalarHead,
+        imagined: Imagined,
+        start_continues: Tensor,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses of actor and critic on an imagined batch.
+
+        State t counts with w_t = continue_0·∏_{k=1…t} γ·continue_k, the chance that it is reached;
+        the last state, where no action is taken, trains neither.
+
+        Args:
+            world_model: gives rewards and continuation; frozen, as the actor's loss must not move it.
+            critic: the critic's frozen view, for the same reason.
+            imagined: the batch; with gradient if the objective needs it.
+            start_continues: (N,) 0 where the start state is terminal, else 1.
+
+        Returns:
+            The losses by name, and the λ-returns (N, H).
+        """
+        config, features = self.config, imagined.features
+        reward = world_model.reward.mean(features[:, 1:])  # (N, H), of the state arrived at
+        goes_on = world_model.continue_probability(features[:, 1:])
+        discount = config.discount * goes_on
+        targets = self.slow_critic if config.slow_targets else critic
+        value = targets.mean(features)  # (N, H + 1)
+        returns = lambda_return(reward, discount, value[:, 1:], config.lambda_)
+        with torch.no_grad():
+            self.returns.update(returns)
+            scale = self.returns.scale() if config.normalise_returns else returns.new_ones(())
+            chances = torch.cat([start_continues[:, None], discount[:, :-1]], 1)
+            weight = chances.cumprod(1)  # (N, H)
+        fixed = features[:, :-1].detach()
+        law = self.actor(fixed)
+        gain = self.objective.gain(
+            law.log_prob(imagined.action.detach()), returns, value[:, :-1], scale
+        )
+        losses = {
+            "actor": -(weight * gain).mean(),
+            "entropy": -(weight * law.entropy()).mean(),
+        }
+        return losses | self.critic_losses(fixed, returns, weight), returns
+
+    def critic_losses(self, features: Tensor, returns: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Negative log-likelihood of the returns, and of the slow critic's mean: weighted means."""
+        losses = {"critic": (weight * self.critic.loss(features, returns.detach())).mean()}
+        if self.config.slow_regulariser:
+            with torch.no_grad():
+                slow = self.slow_critic.mean(features)
+            losses["slow"] = (weight * self.critic.loss(features, slow)).mean()
+        return losses
+
+    def replay_loss(self, rows: Rows, features: Tensor, start_returns: Tensor) -> Tensor:
+        """The critic's loss on replayed states, with gradient into the features.
+
+        λ-returns along the replayed rewards, where the value of each state is its imagined return;
+        at the last row of an episode the return is cut to that value (zero if terminal).
+
+        Args:
+            rows: (B, T, …).
+            features: (B, T, F) posterior features, with gradient.
+            start_returns: (B, T) imagined λ-returns from these states.
+        """
+        alive = 1 - rows.is_terminal[:, 1:].float()
+        lambda_ = self.config.lambda_ * (1 - rows.is_last[:, 1:].float())
+        returns = lambda_return(
+            rows.reward[:, 1:], self.config.discount * alive, start_returns[:, 1:], lambda_
+        )
+        weight = 1 - rows.is_last[:, :-1].float()  # a row after the last belongs elsewhere
+        losses = self.critic_losses(features[:, :-1], returns, weight)
+        return losses["critic"] + self.config.slow_regulariser * losses.get("slow", 0.0)
+
+    def weights(self) -> dict[str, float]:
+        """The weight of every term of `losses`."""
+        weights = {"actor": 1.0, "entropy": self.config.entropy, "critic": 1.0}
+        if self.config.slow_regulariser:
+            weights["slow"] = self.config.slow_regulariser
+        return weights
+
+    @torch.no_grad()
+    def update_slow_critic(self, updates: int) -> None:
+        """Move the slow copy towards the critic, after update number `updates` (from 1)."""
+        if updates % self.config.slow_every == 0:
+            slow, fast = self.slow_critic.parameters(), self.critic.parameters()
+            torch._foreach_lerp_([*slow], [*fast], self.config.slow_rate)

@@ -1,0 +1,190 @@
+"""Laws of latents, actions, rewards and values; every sample takes its noise as an argument."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def symlog(x: Tensor) -> Tensor:
+    """Signed logarithm, sign(x)·ln(1 + |x|).
+
+    >>> symlog(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.6931,  0.0000,  0.6931])
+    """
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of `symlog`, sign(x)·(exp|x| − 1)."""
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Weights on the two bins around x whose mean is x; x outside the bins falls on the last one.
+
+    Args:
+        x: scalars (…).
+        bins: increasing positions (K,).
+
+    Returns:
+        Weights (…, K), zero but for two neighbours that sum to one: x = Σ_k weight_k bin_k.
+
+    >>> two_hot(torch.tensor([0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([[0.0000, 0.7500, 0.2500],
+            [0.0000, 0.0000, 1.0000]])
+    """
+    x = x.clamp(bins[0], bins[-1])
+    above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)  # (…,)
+    low, high = bins[above - 1], bins[above]
+    share = ((x - low) / (high - low)).unsqueeze(-1)  # (…, 1)
+    index = torch.arange(len(bins), device=bins.device)
+    above = above.unsqueeze(-1)
+    return torch.where(index == above, share, torch.where(index == above - 1, 1 - share, 0.0))
+
+
+def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy −Σ_k two_hot(x)_k ln p_k from the two bins that count: (…, K), (…) → (…)."""
+    x = x.clamp(bins[0], bins[-1])
+    above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)
+    low, high = bins[above - 1], bins[above]
+    share = (x - low) / (high - low)
+    at = torch.stack([above - 1, above], -1)
+    both = log_p.gather(-1, at)  # (…, 2)
+    return -((1 - share) * both[..., 0] + share * both[..., 1])
+
+
+def symexp_bins(count: int = 255, limit: float = 20.0) -> Tensor:
+    """Odd number of bins, evenly spaced on [−limit, limit] in symlog space, exactly antisymmetric.
+
+    >>> bins = symexp_bins(5, 2.0)
+    >>> bool((bins == -bins.flip(0)).all()), bins[-1].item()
+    (True, 6.389056)
+    """
+    positive = symexp(torch.linspace(0, limit, count // 2 + 1))[1:]
+    return torch.cat([-positive.flip(0), torch.zeros(1), positive])
+
+
+def symmetric_mean(probabilities: Tensor, bins: Tensor) -> Tensor:
+    """Mean Σ_k p_k bin_k, summed by pairs ±bin: exactly 0 for a symmetric law.
+
+    A plain sum over bins of size e^20 leaves rounding errors of the size of typical rewards.
+    """
+    half = len(bins) // 2
+    pairs = probabilities[..., half + 1 :] - probabilities[..., :half].flip(-1)
+    return (pairs * bins[half + 1 :]).sum(-1)
+
+
+def mix_uniform(logits: Tensor, share: float) -> Tensor:
+    """Log-probabilities of (1 − share)·softmax(logits) + share/K over the last axis (unimix).
+
+    >>> mix_uniform(torch.tensor([200.0, 0.0]), 0.01).exp()
+    tensor([0.9950, 0.0050])
+    """
+    if share == 0.0:
+        return functional.log_softmax(logits, -1)
+    return torch.log((1 - share) * torch.softmax(logits, -1) + share / logits.shape[-1])
+
+
+def sample_one_hot(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """One-hot draw by inversion: class k where P(class < k) ≤ u < P(class ≤ k); no gradient.
+
+    Args:
+        probabilities: (…, K), summing to one to rounding.
+        uniforms: (…) in [0, 1); equal uniforms couple two laws.
+
+    >>> sample_one_hot(torch.tensor([[0.2, 0.8], [0.2, 0.8]]), torch.tensor([0.1, 0.3]))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    cumulative = probabilities.detach().cumsum(-1)
+    # The last class takes what rounding leaves below one.
+    index = (cumulative[..., :-1] <= uniforms.unsqueeze(-1)).sum(-1)
+    return functional.one_hot(index, probabilities.shape[-1]).to(probabilities.dtype)
+
+
+def straight_through(sample: Tensor, probabilities: Tensor) -> Tensor:
+    """`sample` in value, `probabilities` in gradient."""
+    return sample + (probabilities - probabilities.detach())
+
+
+def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ_s Σ_k p ln(p/q), summed over groups and classes: (…, S, K) → (…)."""
+    return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
+
+
+def normal_kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+    """KL of diagonal Gaussians, summed over the last axis, in nats."""
+    ratio = (std_p / std_q) ** 2
+    return 0.5 * (ratio + ((mean_p - mean_q) / std_q) ** 2 - 1 - torch.log(ratio)).sum(-1)
+
+
+class Normal:
+    """Diagonal Gaussian over actions; samples are not squashed, environments clip them.
+
+    Args:
+        mean: (…, A).
+        std: (…, A), positive.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean, self.std = mean, std
+
+    @staticmethod
+    def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Standard normal noise for `sample`, on the generator's device."""
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Reparameterised draw mean + std·noise."""
+        return self.mean + self.std * noise
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density summed over the last axis."""
+        scaled = (action - self.mean) / self.std
+        return (-0.5 * scaled**2 - torch.log(self.std) - 0.5 * LOG_2PI).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, summed over the last axis."""
+        return (torch.log(self.std) + 0.5 * (1 + LOG_2PI)).sum(-1)
+
+
+class TruncatedNormal:
+    """Diagonal Gaussian restricted to [−1, 1] and renormalised, reparameterised by inversion.
+
+    Args:
+        mean: (…, A) of the parent Gaussian, in [−1, 1].
+        std: (…, A) of the parent Gaussian.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean, self.std = mean, std
+        self._low, self._high = (-1 - mean) / std, (1 - mean) / std
+        self._below = torch.special.ndtr(self._low)
+        self._mass = torch.special.ndtr(self._high) - self._below
+
+    @staticmethod
+    def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Uniform noise for `sample`, on the generator's device."""
+        return torch.rand(shape, generator=generator, device=generator.device)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Reparameterised draw: mean + std·Φ⁻¹(Φ(low) + u·mass), with Φ the normal CDF."""
+        level = (self._below + noise * self._mass).clamp(1e-6, 1 - 1e-6)
+        return (self.mean + self.std * torch.special.ndtri(level)).clamp(-1 + 1e-6, 1 - 1e-6)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density on [−1, 1], summed over the last axis."""
+        scaled = (action - self.mean) / self.std
+        return (-0.5 * scaled**2 - torch.log(self.std * self._mass) - 0.5 * LOG_2PI).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, summed over the last axis."""
+        low, high = (torch.exp(-0.5 * x**2 - 0.5 * LOG_2PI) for x in (self._low, self._high))
+        edge = (self._low * low - self._high * high) / (2 * self._mass)
+        return (torch.log(self.std * self._mass) + 0.5 * (1 + LOG_2PI) + edge).sum(-1)

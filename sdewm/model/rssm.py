@@ -1,0 +1,259 @@
+"""The recurrent state-space model: deterministic state, prior and posterior of the latent.
+
+One step, with all noise explicit:
+
+    deter_t = f(deter_{t−1}, stoch_{t−1}, action_{t−1}),
+    prior: stoch_t ~ p(· | deter_t),   posterior: stoch_t ~ q(· | deter_t, embed_t).
+
+A row's `previous_action` is action_{t−1}, the action that led to it. Where `is_first`, the state
+and the action before it are set to zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sdewm.base.checks import check_choice
+from sdewm.model.latents import CategoricalLatent, GaussianLatent, Latent
+from sdewm.model.networks import ACTIVATIONS, MLP, BlockLinear, Dense, SumLinear, make_norm
+
+
+@dataclass(frozen=True)
+class RSSMConfig:
+    """Sizes and laws of the RSSM."""
+
+    cell: Literal["block_gru", "gru"] = "block_gru"
+    """block_gru: DreamerV3's block-diagonal GRU; gru: DreamerV2's GRU with one normalisation."""
+    deter: int = 2048
+    """Size R of the deterministic state."""
+    hidden: int = 256
+    """Units of the layers around the recurrent cell."""
+    blocks: int = 8
+    """Blocks of block_gru."""
+    latent: Literal["categorical", "gaussian"] = "categorical"
+    """Law of the stochastic latent."""
+    groups: int = 32
+    """Groups S of a categorical latent."""
+    classes: int = 16
+    """Classes K of each group."""
+    unimix: float = 0.01
+    """Uniform share of the class probabilities, in prior and posterior."""
+    gaussian_size: int = 30
+    """Components of a Gaussian latent."""
+    min_std: float = 0.1
+    """Least standard deviation of a Gaussian latent."""
+    prior_layers: int = 2
+    """Hidden layers of the prior head."""
+
+
+class State(NamedTuple):
+    """Latent state: `deter` (…, R) and a flat sample `stoch` (…, Z)."""
+
+    deter: Tensor
+    stoch: Tensor
+
+    @property
+    def features(self) -> Tensor:
+        """Concatenation (…, F), the input of every head."""
+        return torch.cat([self.deter, self.stoch], -1)
+
+
+class Cell(Protocol):
+    """The deterministic step f, in two parts: what needs the action alone, and the rest."""
+
+    def embed_action(self, action: Tensor) -> Tensor:
+        """The part of the step that depends on the action alone: (…, A) → (…, hidden)."""
+        ...
+
+    def __call__(self, deter: Tensor, stoch: Tensor, embedded_action: Tensor) -> Tensor:
+        """The next deter (B, R)."""
+        ...
+
+
+class GRUCell(nn.Module):
+    """DreamerV2's cell: a dense layer on [stoch, action], then a GRU with one normalisation.
+
+    With (r, c, u) the thirds of norm(W [x, h]): h' = u·tanh(r·c) + (1 − u)·h, r = sigmoid(r),
+    u = sigmoid(u − 1).
+    """
+
+    def __init__(self, config: RSSMConfig, stoch: int, actions: int, norm: str, activation: str):
+        super().__init__()
+        self.input = SumLinear(stoch, actions, config.hidden)
+        self.after_input = nn.Sequential(make_norm(norm, config.hidden), ACTIVATIONS[activation]())
+        self.gates = nn.Linear(config.hidden + config.deter, 3 * config.deter)
+        self.gates_norm = nn.LayerNorm(3 * config.deter, eps=1e-3)
+
+    def embed_action(self, action: Tensor) -> Tensor:
+        """W_a a."""
+        return self.input.of_y(action)
+
+    def forward(self, deter: Tensor, stoch: Tensor, embedded_action: Tensor) -> Tensor:
+        """The next deter (B, R)."""
+        x = self.after_input(self.input(stoch, embedded_action))  # (B, hidden)
+        gates = self.gates_norm(self.gates(torch.cat([x, deter], -1)))  # (B, 3R)
+        return gru_update(deter, *gates.chunk(3, -1))
+
+
+class BlockGRUCell(nn.Module):
+    """DreamerV3's cell: h, z and a are projected and normalised one by one, then a block GRU.
+
+    Each block of the state sees all three projections but only its own part of h.
+    """
+
+    def __init__(self, config: RSSMConfig, stoch: int, actions: int, norm: str, activation: str):
+        super().__init__()
+        r, hidden = config.deter, config.hidden
+        self.of_deter = Dense(r, hidden, norm, activation)
+        self.of_stoch = Dense(stoch, hidden, norm, activation)
+        self.of_action = Dense(actions, hidden, norm, activation)
+        # BlockLinear on [all projections, own block of h] = dense part + block-diagonal part.
+        self.shared = nn.Linear(3 * hidden, r, bias=False)
+        self.own = BlockLinear(r, r, config.blocks)
+        fan_in = 3 * hidden + r // config.blocks
+        self.shared.fan_in = self.own.fan_in = fan_in  # type: ignore[assignment]
+        self.after = nn.Sequential(make_norm(norm, r), ACTIVATIONS[activation]())
+        self.gates = BlockLinear(r, 3 * r, config.blocks)
+        self.blocks = config.blocks
+
+    def embed_action(self, action: Tensor) -> Tensor:
+        """Dense, normalised projection of the action."""
+        return self.of_action(action)
+
+    def forward(self, deter: Tensor, stoch: Tensor, embedded_action: Tensor) -> Tensor:
+        """The next deter (B, R)."""
+        x = torch.cat([self.of_deter(deter), self.of_stoch(stoch), embedded_action], -1)
+        x = self.after(self.shared(x) + self.own(deter))  # (B, R)
+        gates = self.gates(x).unflatten(-1, (self.blocks, 3, -1))  # (B, G, 3, R / G)
+        reset, candidate, update = (gate.flatten(-2) for gate in gates.unbind(-2))
+        return gru_update(deter, reset, candidate, update)
+
+
+def gru_update(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
+    """h' = u·tanh(r·c) + (1 − u)·h with r = sigmoid(reset), u = sigmoid(update − 1)."""
+    u = torch.sigmoid(update - 1)
+    return u * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - u) * deter
+
+
+class Observed(NamedTuple):
+    """What `RSSM.observe` returns, each with leading (B, T)."""
+
+    state: State
+    prior: Tensor
+    posterior: Tensor
+
+
+class RSSM(nn.Module):
+    """Cell, prior head and posterior head around a law of the latent.
+
+    Args:
+        config: sizes and laws.
+        actions: dimension A of the action.
+        embed: dimension E of the encoder's output.
+        norm: normalisation of the layers, see `make_norm`.
+        activation: "silu" or "elu".
+    """
+
+    def __init__(
+        self, config: RSSMConfig, actions: int, embed: int, norm: str, activation: str
+    ) -> None:
+        super().__init__()
+        check_choice("activation", activation, ACTIVATIONS)
+        self.latent: Latent = (
+            CategoricalLatent(config.groups, config.classes, config.unimix)
+            if config.latent == "categorical"
+            else GaussianLatent(config.gaussian_size, config.min_std)
+        )
+        cell = BlockGRUCell if config.cell == "block_gru" else GRUCell
+        self.cell: Cell = cell(config, self.latent.size, actions, norm, activation)
+        self.prior_head = MLP(
+            config.deter, config.hidden, config.prior_layers, self.latent.raw_size, norm, activation
+        )
+        self.posterior_input = SumLinear(config.deter, embed, config.hidden)
+        self.posterior_output = nn.Sequential(
+            make_norm(norm, config.hidden),
+            ACTIVATIONS[activation](),
+            nn.Linear(config.hidden, self.latent.raw_size),
+        )
+        self.deter_size = config.deter
+        self.features_size = config.deter + self.latent.size
+
+    def initial(self, batch: int) -> State:
+        """The state before the first row: zeros."""
+        weight = self.posterior_input.of_x.weight
+        return State(
+            weight.new_zeros(batch, self.deter_size), weight.new_zeros(batch, self.latent.size)
+        )
+
+    def deterministic(self, state: State, action: Tensor) -> Tensor:
+        """deter' = f(deter, stoch, action): (B, R)."""
+        return self.cell(*state, self.cell.embed_action(clip_action(action)))
+
+    def prior(self, deter: Tensor) -> Tensor:
+        """Stats of p(stoch | deter)."""
+        return self.latent.stats(self.prior_head(deter))
+
+    def posterior(self, deter: Tensor, embed: Tensor) -> Tensor:
+        """Stats of q(stoch | deter, embed)."""
+        return self._posterior(deter, self.posterior_input.of_y(embed))
+
+    def _posterior(self, deter: Tensor, embedded: Tensor) -> Tensor:
+        return self.latent.stats(self.posterior_output(self.posterior_input(deter, embedded)))
+
+    def imagine_step(self, state: State, action: Tensor, noise: Tensor) -> State:
+        """One step of the prior."""
+        deter = self.deterministic(state, action)
+        return State(deter, self.latent.sample(self.prior(deter), noise))
+
+    def observe_step(
+        self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, noise: Tensor
+    ) -> State:
+        """One step of the posterior; `state` and `action` before a first row count as zero."""
+        keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # (B, 1)
+        state = State(state.deter * keep, state.stoch * keep)
+        deter = self.deterministic(state, action * keep)
+        return State(deter, self.latent.sample(self.posterior(deter, embed), noise))
+
+    def observe(
+        self,
+        embed: Tensor,
+        previous_action: Tensor,
+        is_first: Tensor,
+        noise: Tensor,
+        initial: State | None = None,
+    ) -> Observed:
+        """Posterior along a batch of sequences; `observe_step` in a loop is the slow version.
+
+        Args:
+            embed: (B, T, E).
+            previous_action: (B, T, A).
+            is_first: (B, T).
+            noise: (B, T, …) of `latent.draw_noise`.
+            initial: the state before row 0; None: every sequence starts afresh at row 0.
+        """
+        if initial is None:
+            initial = self.initial(len(embed))
+            is_first = torch.cat([torch.ones_like(is_first[:, :1]), is_first[:, 1:]], 1)
+        keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # (B, T, 1)
+        # All that does not depend on the recurrent state, for all steps at once.
+        actions = self.cell.embed_action(clip_action(previous_action) * keep).unbind(1)
+        embedded = self.posterior_input.of_y(embed).unbind(1)
+        state, deters, stochs, posteriors = initial, [], [], []
+        for t, (kept, drawn) in enumerate(zip(keep.unbind(1), noise.unbind(1), strict=True)):
+            deter = self.cell(state.deter * kept, state.stoch * kept, actions[t])
+            posterior = self._posterior(deter, embedded[t])
+            state = State(deter, self.latent.sample(posterior, drawn))
+            deters.append(deter)
+            stochs.append(state.stoch)
+            posteriors.append(posterior)
+        states = State(torch.stack(deters, 1), torch.stack(stochs, 1))
+        return Observed(states, self.prior(states.deter), torch.stack(posteriors, 1))
+
+
+def clip_action(action: Tensor) -> Tensor:
+    """a / max(1, |a|) per component: what the environment does with an action out of range."""
+    return action / torch.clamp(action.abs(), min=1).detach()

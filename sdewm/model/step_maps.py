@@ -1,0 +1,97 @@
+"""The smooth maps of an RSSM whose Jacobians are penalised and watched.
+
+Each is a step of `sdewm.jacobian_penalty`: a function of the tensors it is differentiated by, with
+everything else held fixed. A sample of the latent is not a smooth function of the state, so maps
+return the mean and the standard deviation of the next stoch (for one-hot groups the probabilities π
+and √(π(1 − π))); for a reparameterised sample z' = m + s·ξ the mean over ξ of ‖∂z'‖_F² is exactly
+‖∂m‖_F² + ‖∂s‖_F².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.model.rssm import RSSM, State
+
+Policy = Callable[[Tensor], Tensor]  # features (N, F) to actions (N, A)
+
+
+class StepMap(NamedTuple):
+    """A step and the tensors it is differentiated by."""
+
+    step: Callable[..., tuple[Tensor, ...]]
+    inputs: tuple[Tensor, ...]
+
+
+def mean_step(rssm: RSSM, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The full step (h', mean', std'), each (N, …): smooth in all arguments."""
+    deter = rssm.deterministic(state, action)
+    stats = rssm.prior(deter)
+    return deter, rssm.latent.mean(stats), rssm.latent.std(stats)
+
+
+def chosen_map(
+    config: PenaltyConfig,
+    rssm: RSSM,
+    state: State,
+    actions: Tensor,
+    embed: Tensor,
+    policy: Policy | None,
+) -> StepMap:
+    """The map that the configuration names, at N states.
+
+    Args:
+        config: `map`, `inputs`, `policy` and `steps` are read.
+        rssm: the dynamics.
+        state: N states; pass them detached, the penalty then shapes the map and not the states.
+        actions: (N, steps, A), what is done in these states; not read if the policy is included.
+        embed: (N, E), read by the map "posterior" only, which is differentiated by h, or, with
+            inputs "both", by h and the embed (GPLD).
+        policy: the policy's mean action at features; read if `config.policy` is "included".
+    """
+
+    def act(now: State, step: int) -> Tensor:
+        if config.policy == "included":
+            assert policy is not None  # the caller's duty, not the user's
+            return policy(now.features)
+        return actions[:, step]
+
+    def deterministic(now: State) -> tuple[Tensor, ...]:
+        return (rssm.deterministic(now, act(now, 0)),)
+
+    def several(now: State) -> tuple[Tensor, ...]:
+        steps = config.steps if config.map == "multi_step" else 1
+        deter, mean, std = mean_step(rssm, now, act(now, 0))
+        for step in range(1, steps):
+            now = State(deter, mean)
+            deter, mean, std = mean_step(rssm, now, act(now, step))
+        return deter, mean, std
+
+    def moments(stats: Tensor) -> tuple[Tensor, ...]:
+        return rssm.latent.mean(stats), rssm.latent.std(stats)
+
+    deter, stoch = state
+    if config.map == "prior":
+        return StepMap(lambda h: moments(rssm.prior(h)), (deter,))
+    if config.map == "posterior":
+        if config.inputs == "deter":
+            return StepMap(lambda h: moments(rssm.posterior(h, embed)), (deter,))
+        return StepMap(lambda h, e: moments(rssm.posterior(h, e)), (deter, embed))
+    whole = deterministic if config.map == "deterministic" else several
+    if config.inputs == "deter":
+        return StepMap(lambda h: whole(State(h, stoch)), (deter,))
+    if config.inputs == "stoch":
+        return StepMap(lambda z: whole(State(deter, z)), (stoch,))
+    return StepMap(lambda h, z: whole(State(h, z)), (deter, stoch))
+
+
+def output_size(config: PenaltyConfig, rssm: RSSM) -> int:
+    """Number C of outputs of the chosen map."""
+    latent = 2 * rssm.latent.size
+    if config.map in ("prior", "posterior"):
+        return latent
+    return rssm.deter_size + (0 if config.map == "deterministic" else latent)

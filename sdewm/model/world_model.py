@@ -1,0 +1,221 @@
+"""The world model: encoder, RSSM and heads, and its named losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sdewm.model.encoders import (
+    Decoder,
+    Encoder,
+    PooledEncoder,
+    StridedDecoder,
+    StridedEncoder,
+    UpsampledDecoder,
+    VectorDecoder,
+    VectorEncoder,
+)
+from sdewm.model.heads import SCALAR_HEADS, ContinueHead, ScalarHead
+from sdewm.model.networks import initialise_all
+from sdewm.model.rssm import RSSM, Observed, RSSMConfig, State
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Networks and losses of the world model; the defaults are DreamerV3's, size 12m."""
+
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    """Sizes and laws of the latent state."""
+    norm: Literal["rms", "layer", "none"] = "rms"
+    """Normalisation before activations."""
+    activation: Literal["silu", "elu"] = "silu"
+    """Activation."""
+    units: int = 256
+    """Units of perceptrons."""
+    vector_layers: int = 3
+    """Hidden layers of the vector encoder and decoder."""
+    image_layers: Literal["pooled", "strided"] = "pooled"
+    """Convolutions of DreamerV3 (pooled) or DreamerV2 (strided)."""
+    image_depth: int = 16
+    """Channels of the convolutions are multiples of this."""
+    symlog_inputs: bool = True
+    """Vectors are encoded and predicted in symlog space."""
+    reward_head: Literal["two_hot", "normal"] = "two_hot"
+    """Law of the reward."""
+    reward_layers: int = 1
+    """Hidden layers of the reward head."""
+    continue_layers: int | None = 1
+    """Hidden layers of the continue head; None: no head, episodes go on for ever."""
+    dyn_weight: float = 1.0
+    """Weight of KL(stop-gradient posterior ‖ prior)."""
+    rep_weight: float = 0.1
+    """Weight of KL(posterior ‖ stop-gradient prior)."""
+    free_nats: float = 1.0
+    """KL below this gives no gradient."""
+    free_nats_on: Literal["state", "batch_mean"] = "state"
+    """Whether the KL of each state is clipped (DreamerV3) or its batch mean (DreamerV2)."""
+
+
+class Rows(NamedTuple):
+    """A batch of sequences, fields (B, T, …); `previous_action` led to the row it stands in."""
+
+    observation: Tensor
+    previous_action: Tensor
+    reward: Tensor
+    is_first: Tensor
+    is_last: Tensor
+    is_terminal: Tensor
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> Rows:
+        """The fields a model needs, from a batch that may hold more."""
+        return cls(*(batch[name] for name in cls._fields))
+
+
+class WorldModel(nn.Module):
+    """Encoder, RSSM, decoder, reward and continue heads.
+
+    Args:
+        config: networks and losses.
+        observation_shape: (D,) of a vector or (64, 64, 3) of an image.
+        actions: dimension A of the action.
+        generator: randomness of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: WorldModelConfig,
+        observation_shape: tuple[int, ...],
+        actions: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        style = (config.norm, config.activation)
+        self.encoder: Encoder = make_encoder(config, observation_shape)
+        self.rssm = RSSM(config.rssm, actions, self.encoder.size, *style)
+        features = self.rssm.features_size
+        self.decoder: Decoder = make_decoder(config, observation_shape, self.rssm)
+        head = SCALAR_HEADS[config.reward_head]
+        self.reward: ScalarHead = head(features, config.units, config.reward_layers, *style)
+        self.goes_on = (
+            None
+            if config.continue_layers is None
+            else ContinueHead(features, config.units, config.continue_layers, *style)
+        )
+        initialise_all(self, generator)
+
+    def observe(self, rows: Rows, noise: Tensor, initial: State | None = None) -> Observed:
+        """Posterior states of a batch of sequences, see `RSSM.observe`."""
+        embed = self.encoder(rows.observation)
+        return self.rssm.observe(embed, rows.previous_action, rows.is_first, noise, initial)
+
+    def losses(self, rows: Rows, seen: Observed) -> dict[str, Tensor]:
+        """Named losses, each a mean over batch and time, without weights.
+
+        reconstruction (summed over the observation's components), reward, continue, dyn and rep
+        (in nats, summed over the latent's components, clipped below at the free nats).
+        """
+        features = seen.state.features
+        losses = {
+            "reconstruction": self.decoder.loss(features, rows.observation).mean(),
+            "reward": self.reward.loss(features, rows.reward).mean(),
+        }
+        if self.goes_on is not None:
+            target = (~rows.is_terminal).to(rows.reward.dtype)
+            losses["continue"] = self.goes_on.loss(features, target).mean()
+        kl = self.rssm.latent.kl
+        losses["dyn"] = self._free(kl(seen.posterior.detach(), seen.prior))
+        losses["rep"] = self._free(kl(seen.posterior, seen.prior.detach()))
+        return losses
+
+    def weights(self) -> dict[str, float]:
+        """The weight of every term of `losses`."""
+        weights = {"reconstruction": 1.0, "reward": 1.0}
+        if self.goes_on is not None:
+            weights["continue"] = 1.0
+        return weights | {"dyn": self.config.dyn_weight, "rep": self.config.rep_weight}
+
+    def _free(self, kl: Tensor) -> Tensor:
+        if self.config.free_nats_on == "state":
+            return kl.clamp(min=self.config.free_nats).mean()
+        return kl.mean().clamp(min=self.config.free_nats)
+
+    def continue_probability(self, features: Tensor) -> Tensor:
+        """Probability that the episode goes on after each state; 1 without a continue head."""
+        if self.goes_on is None:
+            return torch.ones_like(features[..., 0], dtype=torch.float32)
+        return self.goes_on.mean(features)
+
+    def open_loop(self, rows: Rows, context: int, noise: Tensor) -> Tensor:
+        """Observations predicted by the prior after `context` observed rows: (B, T, *obs_shape).
+
+        The first `context` predictions are reconstructions from the posterior; the others see
+        actions only. All draws use `noise` (B, T, …).
+        """
+        head = Rows(*(field[:, :context] for field in rows))
+        seen = self.observe(head, noise[:, :context])
+        deter, stoch = [*seen.state.deter.unbind(1)], [*seen.state.stoch.unbind(1)]
+        state = State(deter[-1], stoch[-1])
+        for t in range(context, rows.reward.shape[1]):
+            state = self.rssm.imagine_step(state, rows.previous_action[:, t], noise[:, t])
+            deter.append(state.deter)
+            stoch.append(state.stoch)
+        return self.decoder.predict(State(torch.stack(deter, 1), torch.stack(stoch, 1)).features)
+
+
+def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Σ weight·loss over terms with the same names, each counted once.
+
+    Raises:
+        ValueError: a loss without weight or a weight without loss.
+    """
+    if set(losses) != set(weights):
+        odd = ", ".join(sorted(set(losses) ^ set(weights)))
+        raise ValueError(f"losses and weights have different names; only in one of them: {odd}.")
+    return torch.stack([weights[name] * losses[name] for name in losses]).sum()
+
+
+def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
+    """The encoder for observations of this shape.
+
+    Raises:
+        ValueError: neither a vector nor a 64×64 image of three channels.
+    """
+    style = (config.norm, config.activation)
+    if len(shape) == 1:
+        return VectorEncoder(
+            shape[0], config.units, config.vector_layers, config.symlog_inputs, *style
+        )
+    if shape != (64, 64, 3):
+        raise ValueError(f"observation_shape={shape}: expected (D,) or (64, 64, 3).")
+    kind = PooledEncoder if config.image_layers == "pooled" else StridedEncoder
+    return kind(config.image_depth, *style)
+
+
+def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -> Decoder:
+    """The decoder for observations of a shape that `make_encoder` accepts."""
+    style = (config.norm, config.activation)
+    if len(shape) == 1:
+        return VectorDecoder(
+            rssm.features_size,
+            shape[0],
+            config.units,
+            config.vector_layers,
+            config.symlog_inputs,
+            *style,
+        )
+    if config.image_layers == "strided":
+        return StridedDecoder(rssm.features_size, config.image_depth, *style)
+    return UpsampledDecoder(
+        rssm.deter_size,
+        rssm.latent.size,
+        config.image_depth,
+        config.units,
+        config.rssm.blocks,
+        *style,
+    )

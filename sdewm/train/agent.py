@@ -1,0 +1,346 @@
+"""The agent: world model, behaviour and optimiser; one call of `update` is one gradient update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from sdewm.data.replay import Field
+from sdewm.jacobian_penalty import (
+    configured_penalty,
+    describe_penalty,
+    draw_probes,
+    draw_rows,
+    weight_schedule,
+)
+from sdewm.model.behaviour import Behaviour, imagine
+from sdewm.model.networks import share_frozen
+from sdewm.model.rssm import Observed, State
+from sdewm.model.step_maps import StepMap, chosen_map, output_size
+from sdewm.model.world_model import Rows, WorldModel, total_loss
+from sdewm.train.config import Config
+from sdewm.train.optimiser import Optimiser
+from sdewm.train.policy import AgentPolicy, store_stoch, stored_stoch
+
+
+class Noise(NamedTuple):
+    """All randomness of one update, drawn before it."""
+
+    posterior: Tensor  # (B, T, …)
+    latent: Tensor  # (H, B·T, …)
+    action: Tensor  # (H, B·T, A)
+    probes: Tensor | None  # of the penalty
+    rows: Tensor | None  # states at which the penalty is taken
+
+
+class Agent:
+    """Everything that learns.
+
+    Args:
+        config: the run's configuration.
+        observation_space: a Box, (D,) or (64, 64, 3).
+        action_space: a Box(−1, 1, (A,)).
+    """
+
+    def __init__(self, config: Config, observation_space: Box, action_space: Box) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        self.actions = int(np.prod(action_space.shape))
+        weights = torch.Generator().manual_seed(config.seed)
+        shape = tuple(observation_space.shape)
+        self.world_model = WorldModel(config.model, shape, self.actions, weights).to(self.device)
+        self.behaviour = Behaviour(config.behaviour, self.world_model, self.actions, weights)
+        self.behaviour.to(self.device)
+        self.frozen_model = share_frozen(self.world_model)
+        self.frozen_critic = share_frozen(self.behaviour.critic)
+        self.optimiser = Optimiser(
+            config.optimiser,
+            {
+                "model": self.world_model,
+                "actor": self.behaviour.actor,
+                "critic": self.behaviour.critic,
+            },
+        )
+        self.updates = 0
+        self.penalty_weight = weight_schedule(config.jacobian)
+        self.noise_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
+        self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        compiled = config.compile
+        self._model_losses = (
+            torch.compile(self.model_losses, mode=mode) if compiled else self.model_losses
+        )
+        self._behaviour_losses = (
+            torch.compile(self.behaviour_losses, mode=mode) if compiled else self.behaviour_losses
+        )
+
+    # -- acting ----------------------------------------------------------------------------------
+
+    def policy(self, mode: Literal["sample", "mean"]) -> AgentPolicy:
+        """A policy on the current weights.
+
+        "sample" draws actions with the agent's own generator, "mean" takes the mean action, with a
+        generator for the latents that starts afresh: evaluations do not disturb training.
+        """
+        generator = self.policy_generator
+        if mode == "mean":
+            generator = torch.Generator(self.device).manual_seed(self.config.seed + 3)
+        return AgentPolicy(
+            self.world_model,
+            self.behaviour.actor,
+            generator,
+            mode,
+            store_latents=mode == "sample" and self.config.context > 0,
+        )
+
+    @property
+    def latent_fields(self) -> dict[str, Field]:
+        """Fields of the replay that hold latent states, for sequences that start from them."""
+        if not self.config.context:
+            return {}
+        rssm = self.config.model.rssm
+        stoch = (
+            Field((rssm.groups,), torch.uint8, mutable=True)
+            if rssm.latent == "categorical"
+            else Field((rssm.gaussian_size,), torch.float32, mutable=True)
+        )
+        return {"deter": Field((rssm.deter,), torch.float16, mutable=True), "stoch": stoch}
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def update(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One gradient update of world model, actor and critic.
+
+        Args:
+            batch: rows (B, context + T, …), as `Replay.sample` gives them.
+
+        Returns:
+            Figures by name (0-dim tensors), and refreshed latent fields (B, context + T, …).
+        """
+        return self._update(batch, behaviour=True)
+
+    def update_world_model(
+        self, batch: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One gradient update of the world model alone; see `update`."""
+        return self._update(batch, behaviour=False)
+
+    def _update(
+        self, batch: Mapping[str, Tensor], behaviour: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        torch.compiler.cudagraph_mark_step_begin()
+        rows, initial = self._split_context(batch)
+        noise = self._draw_noise(*rows.reward.shape)
+        with self._autocast():
+            losses, figures, seen = self._model_losses(rows, initial, noise)
+            weights = self.world_model.weights()
+            if self.config.jacobian.weight:
+                weights["jacobian"] = self.penalty_weight(self.updates)
+            if behaviour:
+                more, returns, more_figures = self._behaviour_losses(rows, seen, noise)
+                losses, figures = losses | more, figures | more_figures
+                weights = weights | self.behaviour.weights()
+                if self.config.behaviour.replay_critic:
+                    weights["replay_critic"] = self.config.behaviour.replay_critic
+        total = total_loss(losses, weights)
+        total.backward()
+        self.updates += 1
+        norms = self.optimiser.step(self.updates)
+        if behaviour:
+            self.behaviour.update_slow_critic(self.updates)
+        figures = {f"loss/{name}": value for name, value in losses.items()} | figures
+        figures |= {f"gradient_norm/{name}": value for name, value in norms.items()}
+        figures["loss/total"] = total
+        figures = {name: value.detach().float().clone() for name, value in figures.items()}
+        return figures, self._refreshed(batch, seen)
+
+    def model_losses(
+        self, rows: Rows, initial: State | None, noise: Noise
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Observed]:
+        """Losses of the world model with the Jacobian penalty, figures, and the states seen."""
+        embed = self.world_model.encoder(rows.observation)
+        seen = self.world_model.rssm.observe(
+            embed, rows.previous_action, rows.is_first, noise.posterior, initial
+        )
+        losses = self.world_model.losses(rows, seen)
+        if self.config.jacobian.weight:
+            chosen = self.penalised_map(rows, seen, embed, noise.rows)
+            losses["jacobian"] = configured_penalty(
+                self.config.jacobian, chosen.step, chosen.inputs, noise.probes
+            )
+        latent = self.world_model.rssm.latent
+        with torch.no_grad():
+            figures = {
+                "latent/kl": latent.kl(seen.posterior, seen.prior).mean(),
+                "latent/prior_entropy": latent.entropy(seen.prior).mean(),
+                "latent/posterior_entropy": latent.entropy(seen.posterior).mean(),
+            }
+        return losses, figures, seen
+
+    def behaviour_losses(
+        self, rows: Rows, seen: Observed, noise: Noise
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """Losses of actor and critic from imagination at every state, λ-returns, figures."""
+        start = State(*(part.detach().flatten(0, 1) for part in seen.state))  # (B·T, …)
+        grad = nullcontext() if self.behaviour.objective.needs_gradient else torch.no_grad()
+        with grad:
+            imagined = imagine(
+                self.frozen_model.rssm, self.behaviour.actor, start, noise.latent, noise.action
+            )
+        continues = 1 - rows.is_terminal.flatten().float()
+        losses, returns = self.behaviour.losses(
+            self.frozen_model, self.frozen_critic, imagined, continues
+        )
+        if self.config.behaviour.replay_critic:
+            starts = returns[:, 0].detach().unflatten(0, rows.reward.shape)
+            losses["replay_critic"] = self.behaviour.replay_loss(rows, seen.state.features, starts)
+        with torch.no_grad():
+            figures = {
+                "behaviour/return": returns.mean(),
+                "behaviour/return_scale": self.behaviour.returns.scale(),
+                "behaviour/action_std": imagined.action.std(0).mean(),
+            }
+        return losses, returns, figures
+
+    def penalised_map(
+        self, rows: Rows, seen: Observed, embed: Tensor, chosen: Tensor | None
+    ) -> StepMap:
+        """The configured map at the states of a batch that have enough actions after them."""
+        steps = self._penalty_steps()
+        length = rows.reward.shape[1] - steps
+        state = State(*(part[:, :length].detach().flatten(0, 1) for part in seen.state))
+        # Row t's previous_action led to it: what is done in state t stands in rows t + 1, t + 2, …
+        actions = (
+            rows.previous_action[:, 1:].unfold(1, steps, 1).movedim(-1, 2)
+        )  # (B, T', steps, A)
+        actions = actions[:, :length].flatten(0, 1)
+        embeds = embed[:, :length].detach().flatten(0, 1)
+        if chosen is not None:
+            state = State(*(part[chosen] for part in state))
+            actions, embeds = actions[chosen], embeds[chosen]
+        return chosen_map(
+            self.config.jacobian,
+            self.world_model.rssm,
+            state,
+            actions,
+            embeds,
+            lambda features: self.behaviour.actor(features).mean.detach(),
+        )
+
+    def open_loop(self, batch: Mapping[str, Tensor], context: int) -> dict[str, Tensor]:
+        """Truth and prediction (B, T, *obs_shape), in observation units, images in [0, 1].
+
+        The first `context` rows are reconstructed from the posterior, the others predicted by the
+        prior from the actions alone. The noise is the same at every call.
+        """
+        rows = Rows.of(batch)
+        generator = torch.Generator(self.device).manual_seed(self.config.seed + 4)
+        noise = self.world_model.rssm.latent.draw_noise((*rows.reward.shape,), generator)
+        with torch.no_grad(), self._autocast():
+            predicted = self.world_model.open_loop(rows, context, noise)
+        truth = rows.observation
+        if truth.dtype == torch.uint8:
+            truth = truth.float() / 255
+        return {"truth": truth, "model": predicted.float()}
+
+    def describe(self) -> list[str]:
+        """Parameters by part, and the penalty's weight with its normalisation."""
+        counts = {
+            "world model": self.world_model,
+            "actor": self.behaviour.actor,
+            "critic": self.behaviour.critic,
+        }
+        lines = [
+            f"{name}: {sum(weight.numel() for weight in part.parameters()):,} parameters"
+            for name, part in counts.items()
+        ]
+        penalty, rssm = self.config.jacobian, self.world_model.rssm
+        if not penalty.weight:
+            return [*lines, "Jacobian penalty: weight 0, off"]
+        return [
+            *lines,
+            describe_penalty(penalty, self._penalty_inputs(), output_size(penalty, rssm)),
+        ]
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, moments, running scales, counters and generators, as a nested dict."""
+        return {
+            "world_model": dict(self.world_model.state_dict()),
+            "behaviour": dict(self.behaviour.state_dict()),
+            "optimiser": self.optimiser.state_dict(),
+            "updates": self.updates,
+            "noise_generator": self.noise_generator.get_state(),
+            "policy_generator": self.policy_generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same configuration and spaces."""
+        self.world_model.load_state_dict(state["world_model"])
+        self.behaviour.load_state_dict(state["behaviour"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.updates = int(state["updates"])
+        self.noise_generator.set_state(state["noise_generator"].cpu())
+        self.policy_generator.set_state(state["policy_generator"].cpu())
+
+    # -- parts of an update ----------------------------------------------------------------------
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        )
+
+    def _split_context(self, batch: Mapping[str, Tensor]) -> tuple[Rows, State | None]:
+        """The rows to train on and the latent state before them."""
+        if not self.config.context:
+            return Rows.of(batch), None
+        rows = Rows(*(field[:, self.config.context :] for field in Rows.of(batch)))
+        stoch = stored_stoch(batch["stoch"][:, 0], self.config.model.rssm)
+        return rows, State(batch["deter"][:, 0].float(), stoch)
+
+    def _refreshed(self, batch: Mapping[str, Tensor], seen: Observed) -> dict[str, Tensor]:
+        if not self.config.context:
+            return {}
+        deter = seen.state.deter.detach().to(torch.float16)
+        stoch = store_stoch(seen.state.stoch.detach(), self.config.model.rssm)
+        fresh = {"deter": deter, "stoch": stoch}
+        return {name: torch.cat([batch[name][:, :1], fresh[name]], 1) for name in fresh}
+
+    def _penalty_steps(self) -> int:
+        config = self.config.jacobian
+        return config.steps if config.map == "multi_step" else 1
+
+    def _penalty_inputs(self) -> int:
+        config, rssm = self.config.jacobian, self.world_model.rssm
+        if config.map == "posterior" and config.inputs == "both":
+            return rssm.deter_size + self.world_model.encoder.size
+        if config.map in ("prior", "posterior") or config.inputs == "deter":
+            return rssm.deter_size
+        return rssm.latent.size + (rssm.deter_size if config.inputs == "both" else 0)
+
+    def _draw_noise(self, batch: int, length: int) -> Noise:
+        config, generator, rssm = self.config, self.noise_generator, self.world_model.rssm
+        horizon, starts = config.behaviour.horizon, batch * length
+        probes = rows = None
+        if config.jacobian.weight:
+            total = batch * (length - self._penalty_steps())
+            if config.jacobian.share < 1:
+                rows = draw_rows(total, config.jacobian.share, generator)
+                total = len(rows)
+            inputs = torch.empty(total, self._penalty_inputs(), device=self.device)
+            outputs = torch.empty(total, output_size(config.jacobian, rssm), device=self.device)
+            probes = draw_probes(config.jacobian, inputs, outputs, generator)
+        return Noise(
+            rssm.latent.draw_noise((batch, length), generator),
+            rssm.latent.draw_noise((horizon, starts), generator),
+            self.behaviour.actor.law.draw_noise((horizon, starts, self.actions), generator),
+            probes,
+            rows,
+        )
