@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -14,7 +14,6 @@ from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 
 if TYPE_CHECKING:
-    from sdewm.train.agent import Agent
     from sdewm.train.config import Config
     from sdewm.train.run_directory import RunFacts
 
@@ -121,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(words: list[str]) -> int:
     from sdewm.train.config import PRESETS, Config, check_config
     from sdewm.train.run_directory import RunFacts, check_new, create_run
+    from sdewm.train.sources import as_recorded, check_environment
 
     name = _preset_of(words, Config.preset)
     preset = PRESETS[check_choice("--preset", name, PRESETS)]
@@ -133,9 +133,9 @@ def _train(words: list[str]) -> int:
     check_config(config)
     check_new(given.run)
     if given.data is None:
-        _check_environment(config)
+        check_environment(config)
     else:
-        config = _as_recorded(config, given.data, preset)
+        config = as_recorded(config, given.data, preset)
     facts = RunFacts(config, given.data, {})
     return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data))
 
@@ -174,17 +174,13 @@ def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> i
 
 
 def _evaluate(words: list[str]) -> int:
-    from sdewm.train.checkpoint import Checkpoints
-    from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
+    from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row, trained_agent
     from sdewm.train.metrics import append_evaluation
-    from sdewm.train.run_directory import read_run
 
     given = _parse(Evaluate, words, "evaluate")
     check_count("episodes", given.episodes)
     seed = EVALUATION_SEED if given.seed is None else check_count("seed", given.seed, minimum=0)
-    facts = read_run(given.run)
-    state = Checkpoints(given.run / "checkpoints").load()
-    config, agent = _agent_of(facts.config, state["agent"])
+    config, agent, counters = trained_agent(given.run)
     progress = Progress("episodes", given.episodes)
     episodes = evaluate(
         agent.policy("mean"),
@@ -196,42 +192,49 @@ def _evaluate(words: list[str]) -> int:
     progress.close()
     returns, lengths = [one.total_reward for one in episodes], [one.length for one in episodes]
     row = evaluation_row(returns, lengths, seed=seed)
-    append_evaluation(given.run, {**state["counters"], "by": "evaluate", **row})
+    append_evaluation(given.run, {**counters, "by": "evaluate", **row})
     spread = "" if len(returns) < 2 else f" ± {row['standard_error']:.3g} (standard error)"
     print(
         f"{config.env}: mean return {row['mean_return']:.6g}{spread} over {len(returns)} episodes "
-        f"with seed {seed}, after {state['counters']['env_frames']} env_frames and "
-        f"{state['counters']['updates']} updates"
+        f"with seed {seed}, after {counters['env_frames']} env_frames and "
+        f"{counters['updates']} updates"
     )
     return 0
 
 
 def _record(words: list[str]) -> int:
-    from sdewm.train.checkpoint import Checkpoints
+    from sdewm.data.rollout import Policy, RandomPolicy
     from sdewm.train.config import Config, check_config
+    from sdewm.train.evaluation import trained_agent
     from sdewm.train.recording import record_dataset
-    from sdewm.train.run_directory import read_run
+    from sdewm.train.sources import check_environment
 
     given = _parse(Record, words, "record")
     if (given.from_run is None) == (given.env is None):
         raise ValueError("give either --from-run DIR (its policy) or --env NAME (random actions).")
-    agent = None
     if given.from_run is not None:
-        state = Checkpoints(given.from_run / "checkpoints").load()
-        config, agent = _agent_of(read_run(given.from_run).config, state["agent"])
-        name = f"{given.policy} of {given.from_run} at {state['counters']['updates']} updates"
+        config, agent, counters = trained_agent(given.from_run)
+        name = f"{given.policy} of {given.from_run} at {counters['updates']} updates"
+
+        def make_policy(seed: int) -> Policy:
+            agent.policy_generator.manual_seed(seed)
+            return agent.policy(given.policy)
     else:
         assert given.env is not None
         config = replace(
             Config(), env=given.env, obs=given.obs, action_repeat=given.action_repeat, envs=1
         )
         check_config(config)
-        _check_environment(config)
+        _, actions = check_environment(config)
         name = "random"
+
+        def make_policy(seed: int) -> Policy:
+            return RandomPolicy(actions, seed)
+
     progress = Progress("episodes", check_count("episodes", given.episodes))
     dataset = record_dataset(
         given.data,
-        None if agent is None else agent.policy(given.policy),
+        make_policy,
         config,
         episodes=given.episodes,
         seed=check_count("seed", given.seed, minimum=0),
@@ -267,67 +270,6 @@ def _train_arguments(config: type[Config]) -> type[Any]:
     return kind
 
 
-def _check_environment(config: Config) -> None:
-    """Make the environment once, so that what cannot work is refused before a run is begun."""
-    from sdewm.data.envs import make_env
-
-    try:
-        make_env(
-            config.env,
-            obs=config.obs,
-            action_repeat=config.action_repeat,
-            render=config.render,
-            seed=config.seed,
-            index=0,
-        ).close()
-    except RuntimeError as problem:  # no OpenGL
-        raise ValueError(str(problem)) from problem
-
-
-def _as_recorded(config: Config, data: Path, preset: Config) -> Config:
-    """The configuration with the environment of a dataset.
-
-    Raises:
-        ValueError: there is no dataset, or another environment was asked for.
-    """
-    from sdewm.data.dataset import read_dataset
-
-    facts = read_dataset(data).facts
-    for name in ("env", "obs", "action_repeat"):
-        asked = getattr(config, name)
-        if asked not in (facts[name], getattr(preset, name)):
-            raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
-    return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
-
-
-def _agent_of(config: Config, state: Mapping[str, Any]) -> tuple[Config, Agent]:
-    """The agent of a checkpoint; on the CPU where its device is not there."""
-    import torch
-    from gymnasium.spaces import Box
-
-    from sdewm.data.envs import make_env
-    from sdewm.train.agent import Agent
-
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.stderr.write(f"device={config.device!r} is not here; the CPU is used.\n")
-        config = replace(config, device="cpu")
-    config = replace(config, compile=False)
-    env = make_env(
-        config.env,
-        obs=config.obs,
-        action_repeat=config.action_repeat,
-        render=config.render,
-        seed=0,
-        index=0,
-    )
-    spaces = env.observation_space, env.action_space
-    env.close()
-    assert isinstance(spaces[0], Box) and isinstance(spaces[1], Box)
-    agent = Agent(config, *spaces)
-    agent.load_state_dict(state)
-    return config, agent
-
-
 def _say(sentence: object, code: int) -> int:
     sys.stderr.write(f"sdewm: {sentence}\n")
     return code
@@ -350,3 +292,7 @@ def _preset_of(words: Sequence[str], default: str) -> str:
         if word.startswith("--preset="):
             return word.removeprefix("--preset=")
     return default
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sdewm.base.checks import check_count
 from sdewm.data.rollout import Episode, Policy, run_episodes
 from sdewm.data.vector import make_vector
+from sdewm.train.agent import Agent
+from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.config import Config
 from sdewm.train.randomness import undisturbed
+from sdewm.train.run_directory import read_run
+from sdewm.train.sources import check_environment
 
 # Of the evaluation episodes of every run, whatever its own seed: all see the same first states.
 EVALUATION_SEED = 20_000_003
@@ -73,3 +81,22 @@ def evaluation_row(
         "returns": list(returns),
         "lengths": list(lengths),
     }
+
+
+def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
+    """Configuration, agent and counters of a run at its newest good checkpoint.
+
+    On the CPU where the run's device is not there.
+
+    Raises:
+        ValueError: there is no run, or its environment cannot be made here.
+        CheckpointError: there is no good checkpoint.
+    """
+    config = replace(read_run(run).config, compile=False)
+    state = Checkpoints(run / "checkpoints").load()
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.stderr.write(f"device={config.device!r} is not here; the CPU is used.\n")
+        config = replace(config, device="cpu")
+    agent = Agent(config, *check_environment(config))
+    agent.load_state_dict(state["agent"])
+    return config, agent, state["counters"]

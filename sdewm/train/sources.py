@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.data.dataset import fill, read_dataset
+from sdewm.data.envs import make_env
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import make_vector
@@ -148,11 +150,14 @@ class EnvironmentSource:
 
     def state_dict(self) -> dict[str, Any]:
         """The environments' positions and the policy's state."""
-        return self.collector.state_dict()
+        acts = self.collector.policy is self.policy
+        return {"collector": self.collector.state_dict(), "agent_acts": acts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on bitwise as from where `state_dict` was taken."""
-        self.collector.load_state_dict(state)
+        if state["agent_acts"]:
+            self.collector.policy = self.policy
+        self.collector.load_state_dict(state["collector"])
 
     def close(self) -> None:
         """Close the environments."""
@@ -168,9 +173,6 @@ class DatasetSource:
     def __init__(self, config: Config, data: Path) -> None:
         self.config, self.total = config, config.updates
         self.dataset = read_dataset(data)
-        for name in ("env", "obs", "action_repeat"):
-            if (recorded := self.dataset.facts[name]) != (asked := getattr(config, name)):
-                raise ValueError(f"{name}={asked!r}: {data} was recorded with {name}={recorded!r}.")
         observation, action = (self.dataset.fields[n] for n in ("observation", "previous_action"))
         pixels = observation.dtype == torch.uint8
         low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
@@ -206,6 +208,46 @@ class DatasetSource:
 
     def close(self) -> None:
         """Nothing to do."""
+
+
+def check_environment(config: Config) -> tuple[Box, Box]:
+    """Make the environment once, so that what cannot work is refused before a run is begun.
+
+    Returns:
+        The spaces of its observations and actions.
+
+    Raises:
+        ValueError: it cannot be made, with the reason.
+    """
+    try:
+        env = make_env(
+            config.env,
+            obs=config.obs,
+            action_repeat=config.action_repeat,
+            render=config.render,
+            seed=config.seed,
+            index=0,
+        )
+    except RuntimeError as problem:  # no OpenGL
+        raise ValueError(str(problem)) from problem
+    observation, action = env.observation_space, env.action_space
+    env.close()
+    assert isinstance(observation, Box) and isinstance(action, Box)
+    return observation, action
+
+
+def as_recorded(config: Config, data: Path, preset: Config) -> Config:
+    """The configuration with the environment of a dataset.
+
+    Raises:
+        ValueError: there is no dataset, or another environment was asked for.
+    """
+    facts = read_dataset(data).facts
+    for name in ("env", "obs", "action_repeat"):
+        asked = getattr(config, name)
+        if asked not in (facts[name], getattr(preset, name)):
+            raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
+    return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
 
 
 def _fields(observation: Box, action: Box) -> dict[str, Field]:
