@@ -81,11 +81,12 @@ def read_chunk(directory: Path, facts: Mapping[str, Any]) -> dict[str, Tensor]:
         ValueError: the file is missing or not what was written; names it.
     """
     path = check_chunk(directory, facts)
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != facts["sha256"]:
         raise ValueError(f"{path} is damaged: its SHA-256 is not that of what was written.")
     try:
-        return safetensors.torch.load(content)
+        return safetensors.torch.load_file(path)  # mapped into memory, not copied
     except SafetensorError as problem:
         raise ValueError(f"{path} is no safetensors file: {problem}.") from problem
 

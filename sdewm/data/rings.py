@@ -77,24 +77,30 @@ class Rings:
         return self.arrays[name].view(self.envs * self.time, -1)
 
     def put(self, first: int, values: Mapping[str, Tensor]) -> None:
-        """Write (envs, T, …) from step `first` on."""
+        """Write (envs, T, …) from step `first` on, T ≤ time."""
         for name, value in values.items():
-            if value.shape[1] == 1:
-                self.arrays[name][:, first % self.time].copy_(value.reshape(self.envs, -1))
-                continue
-            steps = torch.arange(first, first + value.shape[1]) % self.time
-            source = value.to(self.device).reshape(self.envs, value.shape[1], -1)
-            self.arrays[name].index_copy_(1, steps.to(self.device), source)
+            rows = value.reshape(self.envs, value.shape[1], -1)
+            for place, part in self._spans(first, first + value.shape[1]):
+                self.arrays[name][:, place].copy_(rows[:, part])
 
     def gather(self, names: Sequence[str], first: int, last: int) -> dict[str, Tensor]:
         """Steps first … last−1, (envs, last − first, …) per field."""
-        steps = (torch.arange(first, last) % self.time).to(self.device)
+        places = [place for place, _ in self._spans(first, last)]
         return {
-            name: self.arrays[name]
-            .index_select(1, steps)
-            .view(self.envs, last - first, *self.fields[name].shape)
+            name: torch.cat([self.arrays[name][:, place] for place in places], dim=1).view(
+                self.envs, last - first, *self.fields[name].shape
+            )
             for name in names
         }
+
+    def _spans(self, first: int, last: int) -> list[tuple[slice, slice]]:
+        """Where steps first … last−1 are: slices of the arrays and of the steps, two at a wrap."""
+        start, count = first % self.time, last - first
+        before = min(count, self.time - start)
+        spans = [(slice(start, start + before), slice(0, before))]
+        if before < count:
+            spans.append((slice(0, count - before), slice(before, count)))
+        return spans
 
     def check_rows(self, rows: Values, leading: tuple[int, ...]) -> dict[str, Tensor]:
         """Rows as tensors, (*leading, …) per field.
