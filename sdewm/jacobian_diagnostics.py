@@ -7,7 +7,7 @@ For a state x (n entries) and a step to the next state:
 | `frobenius` | ‖J‖_F | what the penalty penalises |
 | `top_singular_value` | σ_max(J) | largest growth of a small difference in one step |
 | `log_norm` | λ_max(sym J) − 1 = μ(J − I) | its growth rate per step, read as x' = x + A x |
-| `spectral_radius` | max abs of eigenvalues | growth factor per step over many steps of a constant J |
+| `spectral_radius` | max abs of eigenvalues | growth factor per step over many steps, J constant |
 
 One step stretches a difference by at most σ_max, which is at least 1 + `log_norm` and at least
 `spectral_radius`. The last two figures need a square J (C = n) and are None otherwise.
