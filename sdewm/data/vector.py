@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from sdewm.base.checks import check_count
 from sdewm.data.envs import make_env
 from sdewm.data.episodes import Position
-from sdewm.data.workers import Workers, make_in_worker
+from sdewm.data.workers import Workers
 
 # A worker that dies this often without finishing an episode in between will not do better.
 MOST_DEATHS_IN_A_ROW = 3
@@ -43,8 +43,8 @@ def make_vector(
         env: a name as in `make_env`, as are the arguments that are not listed here.
         envs: how many.
         workers: whether each one runs in a process of its own, observations going through shared
-            memory; worth it where a step takes much longer than 0.1 ms. The processes are spawned,
-            so a script needs the usual `if __name__ == "__main__"`.
+            memory; worth it where a step takes much longer than 0.1 ms. The main script is
+            imported by them, so it needs the usual `if __name__ == "__main__"`.
         obs: "proprio" or "pixels".
         action_repeat: simulator steps per policy step.
         render: "full" or "fast".
@@ -117,7 +117,7 @@ class EpisodeVector(VectorWrapper):
         if not self.workers:
             return SyncVectorEnv(self.functions, autoreset_mode=AutoresetMode.NEXT_STEP)
         try:
-            return Workers([functools.partial(make_in_worker, make) for make in self.functions])
+            return Workers(self.functions)
         except (EOFError, OSError) as problem:
             raise RuntimeError(
                 f"the {len(self.functions)} workers of env={self.name!r} did not start "

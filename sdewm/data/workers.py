@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
+# What workers have to know of this process as it is now: they start as copies of an older one.
+_SETTINGS = ("MUJOCO", "SDEWM", "PYOPENGL", "__EGL", "EGL")
 
-def make_in_worker(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+
+def _make_in_worker(
+    make: Callable[[], gymnasium.Env], settings: Mapping[str, str]
+) -> gymnasium.Env:
     """Call `make`; in a worker, Ctrl-C is left to the main process, which saves and ends it."""
     if multiprocessing.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.environ.update(settings)
     return make()
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
 
 
 class Workers(AsyncVectorEnv):
@@ -29,11 +41,17 @@ class Workers(AsyncVectorEnv):
     """
 
     def __init__(self, functions: list[Callable[[], gymnasium.Env]]) -> None:
+        # A forked copy of this process, which may run torch, CUDA or OpenGL, could hang. Workers
+        # are copies of a process that has imported what they need and has done nothing else.
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            ["__main__", "sdewm.data.envs"]
+        )
+        functions[0]().close()  # Decides about OpenGL, for the settings.
+        settings = _settings()
         super().__init__(
-            functions,
+            [functools.partial(_make_in_worker, make, settings) for make in functions],
             shared_memory=True,
-            # A forked copy of a process that runs torch or OpenGL may hang.
-            context="spawn",
+            context="forkserver",
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
 
