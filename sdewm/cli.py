@@ -125,7 +125,7 @@ def _train(words: list[str]) -> int:
     name = _preset_of(words, Config.preset)
     preset = PRESETS[check_choice("--preset", name, PRESETS)]
 
-    kind = _train_arguments(Config)
+    kind = _train_arguments(Config, list(PRESETS))
     given: Any = _parse(kind, words, "train", default=kind(tyro.MISSING, preset))
     config = given.config
     if given.world_model_only != (given.data is not None):
@@ -246,7 +246,7 @@ def _record(words: list[str]) -> int:
     return 0
 
 
-def _train_arguments(config: type[Config]) -> type[Any]:
+def _train_arguments(config: type[Config], presets: list[str]) -> type[Any]:
     """What `sdewm train` takes: the fields of the configuration, and where the run is."""
     kind = make_dataclass(
         "Train",
@@ -266,7 +266,10 @@ def _train_arguments(config: type[Config]) -> type[Any]:
         ],
         frozen=True,
     )
-    kind.__doc__ = "Start a run. --preset chooses the defaults of all other settings."
+    kind.__doc__ = (
+        "Start a run. --preset chooses the defaults of all other settings; presets are "
+        f"{', '.join(presets)}."
+    )
     return kind
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,6 +113,9 @@ class Trainer:
                 self._loop()
             except Interrupted:
                 self._save()
+                raise
+            except (ValueError, RuntimeError):  # weights that are not finite give such actions
+                self._good_agent_state()
                 raise
 
     def _loop(self) -> None:
@@ -223,13 +227,8 @@ class Trainer:
 
     def _save(self) -> None:
         """A checkpoint, unless something in it is not finite."""
-        self.means.check(self.updates)
-        agent = self.agent.state_dict()
-        for name, tensor in tensors_of(agent):
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise DivergedError(f"update {self.updates}: {name} of the agent is not finite")
         state = {
-            "agent": agent,
+            "agent": self._good_agent_state(),
             "source": self.source.state_dict(),
             "random": random_states(),
             "counters": self._counters(),
@@ -241,6 +240,15 @@ class Trainer:
         }
         self.checkpoints.save(self.updates, state, self.replay)
         self.saved = time.monotonic()
+
+    def _good_agent_state(self) -> dict[str, Any]:
+        """What is to be saved of the agent; DivergedError if something in it is not finite."""
+        self.means.check(self.updates)
+        state = self.agent.state_dict()
+        for name, tensor in tensors_of(state):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise DivergedError(f"update {self.updates}: {name} of the agent is not finite")
+        return state
 
     def _load(self) -> tuple[int, int]:
         """Go on from the newest good checkpoint; the rows it counted."""

@@ -1,0 +1,162 @@
+"""The command line, tried as a new user would."""
+
+import json
+
+import pytest
+
+from sdewm.base.records import read_log
+from sdewm.cli import main
+from sdewm.data.dataset import read_dataset
+from sdewm.train import evaluation, trainer
+from sdewm.train.config import PRESETS
+from tests.train.fake_agent import ENV, FakeAgent
+
+SHORT = (
+    f"--preset tiny --env {ENV} --obs proprio --action-repeat 10 --env-frames 1500 "
+    "--prefill-policy-steps 100 --train-ratio 16 --batch-size 4 --batch-length 8 "
+    "--log-every-updates 10 --eval-every-env-frames 5000 --eval-episodes 1 --no-pictures"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    for module in (trainer, evaluation):
+        monkeypatch.setattr(module, "Agent", FakeAgent)
+    return FakeAgent
+
+
+def run(capsys, *words):
+    """Exit code, stdout and stderr."""
+    code = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_without_arguments_it_shows_examples(capsys):
+    for words in ((), ("--help",), ("-h",)):
+        code, out, err = run(capsys, *words)
+        assert code == 0 and err == ""
+        assert "sdewm train --preset tiny" in out and "sdewm resume" in out
+
+
+def test_help_lists_every_setting_of_the_preset(capsys):
+    code, out, _ = run(capsys, "train", "--preset", "tiny", "--help")
+    assert code == 0
+    for flag in ("--run", "--env-frames", "--jacobian.weight", "--world-model-only", "--workers"):
+        assert flag in out
+    words = " ".join(out.replace("│", " ").split())
+    assert f"Sequences in a batch. (default: {PRESETS['tiny'].batch_size})" in words
+    assert ", ".join(PRESETS) in words
+
+
+WRONG = {
+    "command": (["trian"], "did you mean 'train'"),
+    "preset": (["train", "--preset", "tyny", "--run", "{run}"], "did you mean 'tiny'"),
+    "flag": (["train", "--env-frame", "10", "--run", "{run}"], "--env-frames"),
+    "flag of a part": (["train", "--jacobian.wieght", "1", "--run", "{run}"], "--jacobian.weight"),
+    "no run": (["train", *SHORT], "--run"),
+    "no number": (["train", *SHORT, "--env-frames", "many", "--run", "{run}"], "--env-frames"),
+    "range": (["train", *SHORT, "--batch-size", "0", "--run", "{run}"], "batch_size=0"),
+    "choice": (["train", *SHORT, "--obs", "pixel", "--run", "{run}"], "--obs"),
+    "env": (["train", *SHORT, "--env", "dmc:cartpole_swingp", "--run", "{run}"], "swingup"),
+    "spaces": (["train", *SHORT, "--env", "gym:CartPole-v1", "--run", "{run}"], "Box"),
+    "data alone": (["train", *SHORT, "--data", "{run}", "--run", "{run}"], "go together"),
+    "no dataset": (
+        ["train", *SHORT, "--world-model-only", "--data", "{run}", "--run", "{run}"],
+        "holds no dataset",
+    ),
+    "resume nothing": (["resume", "{run}"], "holds no run"),
+    "evaluate nothing": (["evaluate", "{run}"], "holds no run"),
+    "record from nothing": (["record", "{run}", "--episodes", "1"], "--from-run DIR"),
+    "no episodes": (["record", "{run}", "--episodes", "0", "--env", ENV], "episodes=0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_refused_before_anything_is_made(name, tmp_path, capsys):
+    words, said = WRONG[name]
+    place = tmp_path / "run"
+    code, _, err = run(capsys, *(word.replace("{run}", str(place)) for word in words))
+    assert code == 2
+    assert said in err, err
+    assert "Traceback" not in err
+    assert not place.exists()
+
+
+def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsys):
+    place = tmp_path / "run"
+    words = ["train", *SHORT, "--seed", "4", "--jacobian.weight", "0.25", "--run", place]
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    assert "a fake agent" in out and "replay: at most" in out and "Finished" in out
+    config = json.loads((place / "config.json").read_text())
+    assert (config["seed"], config["jacobian"]["weight"], config["preset"]) == (4, 0.25, "tiny")
+
+    code, _, err = run(capsys, *words)
+    assert code == 2 and f"sdewm resume {place}" in err
+
+    rows = (place / "metrics.jsonl").read_bytes()
+    code, out, _ = run(capsys, "resume", place)
+    assert code == 0 and "Finished" in out
+    assert (place / "metrics.jsonl").read_bytes() == rows
+
+    code, out, _ = run(capsys, "evaluate", place, "--episodes", "2")
+    (trained, row), _ = read_log(place / "evaluation.jsonl")
+    assert code == 0 and f"mean return {row['mean_return']:.6g} ± " in out
+    assert row["returns"][0] == trained["returns"][0]  # the same seeds and weights
+    assert (row["by"], row["episodes"], row["updates"]) == ("evaluate", 2, trained["updates"])
+
+    data = tmp_path / "data"
+    code, out, err = run(
+        capsys, "record", data, "--env", ENV, "--action-repeat", "10", "--episodes", "2"
+    )
+    assert code == 0, err
+    assert read_dataset(data).facts["policy"] == "random"
+    words = [word for word in SHORT if word not in ("--env", ENV)]
+    code, _, err = run(
+        capsys, "train", *words, "--updates", "20", "--world-model-only", "--data", data,
+        "--run", tmp_path / "model",
+    )  # fmt: skip
+    assert code == 0, err
+    assert read_log(tmp_path / "model" / "metrics.jsonl")[0][-1]["updates"] == 20
+    code, _, err = run(capsys, "train", *SHORT, "--world-model-only", "--data", data,
+                       "--env", "dmc:cartpole_balance", "--run", tmp_path / "other")  # fmt: skip
+    assert code == 2 and "was recorded with" in err
+
+
+def test_recording_of_a_run_says_whose_policy_it_is(tmp_path, capsys, monkeypatch):
+    class Agent(FakeAgent):
+        @property
+        def policy_generator(self):
+            return self.generator
+
+    for module in (trainer, evaluation):
+        monkeypatch.setattr(module, "Agent", Agent)
+    place, data = tmp_path / "run", tmp_path / "data"
+    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
+    code, _, err = run(capsys, "record", data, "--from-run", place, "--episodes", "1")
+    assert code == 0, err
+    dataset = read_dataset(data)
+    assert dataset.facts["policy"].startswith(f"sample of {place} at ")
+    assert dataset.facts["action_repeat"] == 10 and dataset.rows == 101
+
+
+def test_divergence_is_a_failure_with_a_sentence(tmp_path, capsys, monkeypatch, fake):
+    monkeypatch.setattr(fake, "break_at", 3)
+    code, _, err = run(capsys, "train", *SHORT, "--run", tmp_path / "run")
+    assert code == 1
+    assert "Training diverged at update 3: loss/kl = nan. There is no checkpoint yet." in err
+
+
+def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys):
+    place = tmp_path / "run"
+    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
+    run(capsys, "resume", place)  # a second checkpoint
+    newest = place / "checkpoints" / (place / "checkpoints" / "latest").read_text()
+    (newest / "state.safetensors").write_bytes(b"")
+    code, _, err = run(capsys, "resume", place)
+    assert code == 0 and f"{newest} is damaged" in err and "the checkpoint before it" in err
+    for marker in (place / "checkpoints").rglob("COMPLETE"):
+        marker.unlink()
+    code, _, err = run(capsys, "resume", place)
+    assert code == 1 and "none of its 2 checkpoints is good" in err

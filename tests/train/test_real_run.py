@@ -1,0 +1,76 @@
+"""A run of the real agent on real physics, killed and resumed, as `sdewm` does it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdewm.base.records import read_log
+from sdewm.train.checkpoint import Checkpoints, tensors_of
+from sdewm.train.metrics import CLOCK_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[2]
+# Both sizes of sequences: with stored latents at their start (context 1), and without.
+WORDS = (
+    "--preset tiny --env dmc:cartpole_swingup --obs proprio --env-frames 420 --deterministic "
+    "--prefill-policy-steps 150 --train-ratio 64 --batch-size 4 --batch-length 16 --envs 2 "
+    "--log-every-updates 10 --eval-every-env-frames 100000 --eval-episodes 1 --no-pictures "
+    "--jacobian.weight 0.01 --checkpoint-every-seconds 0.5"
+).split()
+
+
+def start(*words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "sdewm.cli", *words]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*words):
+    process = start(*words)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+
+
+def figures(run):
+    rows = read_log(run / "metrics.jsonl")[0]
+    kept = [{name: row[name] for name in row if name not in CLOCK_COLUMNS} for row in rows]
+    return kept, read_log(run / "evaluation.jsonl")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["0", "1"])
+def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
+    words = [*WORDS, "--context", context]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish("train", *words, "--run", str(whole))
+    process = start("train", *words, "--run", str(broken))
+    deadline = time.monotonic() + 200
+    while len(read_log(broken / "metrics.jsonl")[0]) < 3:  # 30 of about 60 updates
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert figures(broken) != figures(whole)
+    finish("resume", str(broken))
+    assert figures(broken) == figures(whole)
+    found, expected = (
+        dict(tensors_of(Checkpoints(run / "checkpoints").load()["agent"]))
+        for run in (broken, whole)
+    )
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    rows = figures(whole)[0]
+    assert rows[-1]["loss/reconstruction"] < rows[0]["loss/reconstruction"]

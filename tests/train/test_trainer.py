@@ -1,0 +1,324 @@
+"""The training loop with a small agent: what is done when, and that nothing is lost."""
+
+import errno
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdewm.base.records import read_log
+from sdewm.train import checkpoint, trainer
+from sdewm.train.checkpoint import CheckpointError, Checkpoints, tensors_of
+from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError
+from sdewm.train.recording import FIELDS, record_dataset
+from sdewm.train.run_directory import create_run, locked, read_run
+from sdewm.train.signals import Interrupted, StopRequest
+from sdewm.train.trainer import Trainer
+from tests.train.fake_agent import FakeAgent, FakePolicy, small_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    monkeypatch.setattr(trainer, "Agent", FakeAgent)
+    return FakeAgent
+
+
+def train(run, data=None, **changes):
+    made = Trainer(run, create_run(run, small_config(**changes), data))
+    made.train()
+    return made
+
+
+def resume(run):
+    made = Trainer(run, read_run(run))
+    made.train()
+    return made
+
+
+def figures(run):
+    """All rows without the columns of the clock, exactly as written."""
+    rows, facts = read_log(run / "metrics.jsonl")
+    kept = [{name: row[name] for name in row if name not in CLOCK_COLUMNS} for row in rows]
+    return facts["seed"], kept, read_log(run / "evaluation.jsonl")[0]
+
+
+def weights(run):
+    state = Checkpoints(run / "checkpoints").load()
+    return {name: tensor for name, tensor in tensors_of(state["agent"])}
+
+
+def same_runs(one, two):
+    first, second = weights(one), weights(two)
+    equal = all(torch.equal(first[name], second[name]) for name in first)
+    return figures(one) == figures(two) and list(first) == list(second) and equal
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "Agent", FakeAgent)
+        train(run)
+    return run
+
+
+def test_updates_follow_the_train_ratio_and_rows_the_updates(whole):
+    rows, facts = read_log(whole / "metrics.jsonl")
+    # 300 policy steps, 100 of them before the first update, 16 rows each, 32 rows to a batch
+    assert [row["updates"] for row in rows] == [20, 40, 60, 80, 100]
+    assert rows[-1]["env_frames"] == 3000 and rows[-1]["policy_steps"] == 300
+    for row in rows:
+        due = math.floor((row["policy_steps"] - 100) * 16 / 32)
+        assert due - 1 <= row["updates"] <= due
+        assert row["loss/kl"] == 1.0 and row["loss/fit"] > 0
+        assert set(CLOCK_COLUMNS) - {"gpu_memory_mb"} <= set(row)
+    assert facts["seed"] == 0 and {"commit", "command", "mujoco", "cores"} <= set(facts)
+    state = Checkpoints(whole / "checkpoints").load()
+    assert state["counters"] == {"env_frames": 3000, "policy_steps": 300, "updates": 100}
+
+
+def test_evaluations_come_at_the_interval_and_at_the_end_on_the_same_seeds(whole):
+    rows, _ = read_log(whole / "evaluation.jsonl")
+    assert [row["env_frames"] for row in rows] == [1260, 2500, 3000]
+    assert len({row["seed"] for row in rows}) == 1
+    for row in rows:
+        assert len(row["returns"]) == row["episodes"] == 2
+        assert row["mean_return"] == pytest.approx(np.mean(row["returns"]))
+        spread = np.std(row["returns"], ddof=1) / math.sqrt(2)
+        assert row["standard_error"] == pytest.approx(spread)
+
+
+def test_evaluations_and_pictures_do_not_disturb_the_training(whole, tmp_path):
+    other = {"eval_every_env_frames": 2000, "eval_episodes": 1, "pictures": True}
+    train(tmp_path / "run", **other)
+    assert figures(tmp_path / "run")[1] == figures(whole)[1]
+    train(tmp_path / "seed", seed=1)
+    assert figures(tmp_path / "seed")[1] != figures(whole)[1]
+
+
+def test_pictures_are_drawn_at_each_evaluation(tmp_path):
+    train(tmp_path / "run", pictures=True, env_frames=1500, obs="pixels")
+    found = sorted(path.name for path in (tmp_path / "run" / "pictures").iterdir())
+    numbers = ("000001260", "000001500")
+    assert found == sorted(
+        f"{name}-{number}.{kind}"
+        for name, kind in (("episode", "gif"), ("open_loop", "png"))
+        for number in numbers
+    )
+
+
+def interrupted_at(run, frames):
+    """Train until `frames`, save as for a signal, leave."""
+
+    class Stop(StopRequest):
+        def check(self):
+            if made.source.env_frames >= frames:
+                raise Interrupted(signal.SIGTERM)
+
+    made = Trainer(run, create_run(run, small_config()), Stop())
+    with pytest.raises(Interrupted):
+        made.train()
+
+
+@pytest.mark.parametrize("frames", [20, 990, 1380, 2500, 2980])
+def test_a_stopped_run_becomes_bitwise_the_uninterrupted_one(frames, whole, tmp_path):
+    run = tmp_path / "run"
+    interrupted_at(run, frames)
+    assert not same_runs(run, whole)
+    resume(run)
+    assert same_runs(run, whole)
+
+
+def test_without_the_random_states_the_run_would_differ(whole, tmp_path, monkeypatch):
+    interrupted_at(tmp_path / "run", 2000)
+    monkeypatch.setattr(trainer, "restore_random_states", lambda states: torch.manual_seed(5))
+    resume(tmp_path / "run")
+    assert not same_runs(tmp_path / "run", whole)
+
+
+def script(*words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "train" / "fake_agent.py"), *words]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_checkpoint(run, process):
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "latest").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_becomes_bitwise_the_uninterrupted_one(whole, tmp_path):
+    run = tmp_path / "run"
+    create_run(run, small_config(checkpoint_every_seconds=0.2))
+    process = script("resume", str(run))
+    wait_for_checkpoint(run, process)
+    time.sleep(np.random.default_rng().uniform(0, 0.6))
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    made = resume(run)
+    assert made.updates == 100
+    assert same_runs(run, whole)
+
+
+def test_a_signal_saves_and_exits(whole, tmp_path):
+    run = tmp_path / "run"
+    create_run(run, small_config(checkpoint_every_seconds=0.1))
+    process = script("resume", str(run))
+    wait_for_checkpoint(run, process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert "Stopped by SIGTERM; a checkpoint is saved." in said
+    assert f"sdewm resume {run}" in said
+    resume(run)
+    assert same_runs(run, whole)
+
+
+@pytest.mark.parametrize("part", ["loss", "weights"])
+def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(
+    part, tmp_path, monkeypatch, fake
+):
+    monkeypatch.setattr(fake, "break_at", 7)
+    monkeypatch.setattr(fake, "broken_part", part)
+    term = "loss/kl = nan" if part == "loss" else "network/weight of the agent is not finite"
+    run = tmp_path / "run"
+    with pytest.raises(DivergedError, match=f"^update 7: {term}$"):
+        train(run, checkpoint_every_seconds=1e-9)  # before every step
+    good = Checkpoints(run / "checkpoints").load()
+    assert good["counters"]["updates"] == 6
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
+
+
+@pytest.mark.parametrize(("part", "named"), [("loss", "loss/kl = nan"), ("weights", "network/w")])
+def test_divergence_between_checkpoints_is_named(part, named, tmp_path, monkeypatch, fake):
+    monkeypatch.setattr(fake, "break_at", 33)
+    monkeypatch.setattr(fake, "broken_part", part)  # weights: the environment refuses the actions
+    with pytest.raises(DivergedError, match=f"^update 33: {named}"):
+        train(tmp_path / "run")
+    rows, _ = read_log(tmp_path / "run" / "metrics.jsonl")
+    assert [row["updates"] for row in rows] == [20]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, fake):
+    monkeypatch.setattr(fake, "break_at", 100)  # the last one: no later loss tells
+    monkeypatch.setattr(fake, "broken_part", "weights")
+    with pytest.raises(DivergedError, match="update 100: network/weight of the agent"):
+        train(tmp_path / "run")
+    assert not Checkpoints(tmp_path / "run" / "checkpoints").exist()
+
+
+def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch):
+    run, real = tmp_path / "run", checkpoint._write
+
+    def full(path, content):
+        if "000000010" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        train(run, checkpoint_every_seconds=1e-9)
+    monkeypatch.setattr(checkpoint, "_write", real)
+    assert Checkpoints(run / "checkpoints").load()["counters"]["updates"] == 9
+    config = run / "config.json"
+    config.write_text(config.read_text().replace("1e-09", "1000.0"))
+    resume(run)
+    assert same_runs(run, whole)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    run = tmp_path / "run"
+    facts = create_run(run, small_config())
+    with locked(run), pytest.raises(ValueError, match=f"trained by process {os.getpid()}"):
+        Trainer(run, facts).train()
+    with pytest.raises(ValueError, match=f"already holds a run: go on with `sdewm resume {run}`"):
+        create_run(run, small_config())
+    with pytest.raises(ValueError, match="not an empty directory"):
+        create_run(tmp_path, small_config())
+    with pytest.raises(ValueError, match="holds no run"):
+        read_run(tmp_path)
+
+
+def test_the_configuration_comes_back_from_its_file(tmp_path):
+    config = small_config(train_ratio=32.0)
+    create_run(tmp_path / "run", config)
+    read = read_run(tmp_path / "run")
+    assert read.config == config and read.data is None and read.manifest["seed"] == 0
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"batch_size"', '"batch_sise"'))
+    with pytest.raises(ValueError, match="did you mean 'batch_size'"):
+        read_run(tmp_path / "run")
+
+
+def record(directory, episodes=5, stop=None):
+    config = small_config()
+
+    class Agent:
+        network = staticmethod(lambda observation: observation[:, :1])
+        generator = torch.Generator()
+
+    def make_policy(seed):
+        Agent.generator.manual_seed(seed)
+        return FakePolicy(Agent, "sample")
+
+    def progress(done):
+        if done == stop:
+            raise KeyboardInterrupt
+
+    return record_dataset(
+        directory,
+        make_policy,
+        config,
+        episodes=episodes,
+        seed=3,
+        policy_name="fake",
+        progress=progress,
+    )
+
+
+def test_an_interrupted_recording_becomes_the_uninterrupted_one(tmp_path):
+    expected = list(record(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path / "broken", stop=4)
+    found = list(record(tmp_path / "broken"))
+    assert len(found) == len(expected) == 5
+    for one, two in zip(found, expected, strict=True):
+        assert set(one) == set(FIELDS)
+        assert all(torch.equal(one[name], two[name]) for name in FIELDS)
+    starts = {tuple(episode["observation"][0].tolist()) for episode in expected}
+    assert len(starts) == 5
+
+
+def test_a_world_model_learns_from_a_recorded_dataset(tmp_path):
+    data, run = tmp_path / "data", tmp_path / "run"
+    dataset = record(data)
+    made = train(run, data, updates=70, batch_size=8)
+    rows, facts = read_log(run / "metrics.jsonl")
+    assert [row["updates"] for row in rows] == [20, 40, 60, 70]
+    assert rows[-1]["env_frames"] == 0 and facts["data"] == str(data)
+    assert len(made.replay) == dataset.rows
+    assert read_log(run / "evaluation.jsonl")[0] == []
+    create_run(tmp_path / "again", small_config(updates=70, batch_size=8), data)
+    stop = StopRequest()
+    broken = Trainer(tmp_path / "again", read_run(tmp_path / "again"), stop)
+    stop.number = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        broken.train()
+    resume(tmp_path / "again")
+    assert same_runs(tmp_path / "again", run)
