@@ -70,8 +70,8 @@ TABLE = {
     "latent_sde": Folder(3, "base certificates sde theory model"),
     "train": Folder(
         3,
-        "base data jacobian_penalty model",
-        "config optimiser policy agent randomness signals run_directory checkpoint "
+        "base data jacobian_penalty jacobian_diagnostics model",
+        "config optimiser policy jacobian_term agent randomness signals run_directory checkpoint "
         "metrics pictures sources evaluation recording trainer",
     ),
     "evaluate": Folder(

@@ -160,7 +160,7 @@ class Behaviour(nn.Module):
         style = (world_model.config.norm, world_model.config.activation)
         self.actor = Actor(config, features, actions, *style)
         self.critic: ScalarHead = SCALAR_HEADS[config.critic_head](
-            features, config.units, config.critic_layers, *style
+            features, config.units, config.critic_layers, world_model.config.bins, *style
         )
         initialise_all(self, generator)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
@@ -180,7 +180,8 @@ class Behaviour(nn.Module):
         the last state, where no action is taken, trains neither.
 
         Args:
-            world_model: gives rewards and continuation; frozen, as the actor's loss must not move it.
+            world_model: gives rewards and continuation; a frozen view, as the actor's loss must not
+                move it.
             critic: the critic's frozen view, for the same reason.
             imagined: the batch; with gradient if the objective needs it.
             start_continues: (N,) 0 where the start state is terminal, else 1.
@@ -189,35 +190,39 @@ class Behaviour(nn.Module):
             The losses by name, and the λ-returns (N, H).
         """
         config, features = self.config, imagined.features
-        reward = world_model.reward.mean(features[:, 1:])  # (N, H), of the state arrived at
-        goes_on = world_model.continue_probability(features[:, 1:])
-        discount = config.discount * goes_on
-        targets = self.slow_critic if config.slow_targets else critic
-        value = targets.mean(features)  # (N, H + 1)
+        after = features[:, 1:]  # the states arrived at
+        reward = world_model.reward.mean(world_model.reward(after))  # (N, H)
+        discount = config.discount * world_model.continue_probability(after)
+        slow = self.slow_critic.mean(self.slow_critic(features))  # (N, H + 1)
+        law = self.critic(features.detach())
+        if config.slow_targets:
+            value = slow
+        elif self.objective.needs_gradient:
+            value = critic.mean(critic(features))
+        else:
+            value = self.critic.mean(law.detach())
         returns = lambda_return(reward, discount, value[:, 1:], config.lambda_)
         with torch.no_grad():
             self.returns.update(returns)
             scale = self.returns.scale() if config.normalise_returns else returns.new_ones(())
             chances = torch.cat([start_continues[:, None], discount[:, :-1]], 1)
             weight = chances.cumprod(1)  # (N, H)
-        fixed = features[:, :-1].detach()
-        law = self.actor(fixed)
-        gain = self.objective.gain(
-            law.log_prob(imagined.action.detach()), returns, value[:, :-1], scale
-        )
+        actions = self.actor(features[:, :-1].detach())
+        log_prob = actions.log_prob(imagined.action.detach())
+        gain = self.objective.gain(log_prob, returns, value[:, :-1], scale)
         losses = {
             "actor": -(weight * gain).mean(),
-            "entropy": -(weight * law.entropy()).mean(),
+            "entropy": -(weight * actions.entropy()).mean(),
         }
-        return losses | self.critic_losses(fixed, returns, weight), returns
+        return losses | self.critic_losses(law[:, :-1], returns, slow[:, :-1], weight), returns
 
-    def critic_losses(self, features: Tensor, returns: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def critic_losses(
+        self, law: Tensor, returns: Tensor, slow: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
         """Negative log-likelihood of the returns, and of the slow critic's mean: weighted means."""
-        losses = {"critic": (weight * self.critic.loss(features, returns.detach())).mean()}
+        losses = {"critic": (weight * self.critic.loss(law, returns.detach())).mean()}
         if self.config.slow_regulariser:
-            with torch.no_grad():
-                slow = self.slow_critic.mean(features)
-            losses["slow"] = (weight * self.critic.loss(features, slow)).mean()
+            losses["slow"] = (weight * self.critic.loss(law, slow.detach())).mean()
         return losses
 
     def replay_loss(self, rows: Rows, features: Tensor, start_returns: Tensor) -> Tensor:
@@ -237,7 +242,10 @@ class Behaviour(nn.Module):
             rows.reward[:, 1:], self.config.discount * alive, start_returns[:, 1:], lambda_
         )
         weight = 1 - rows.is_last[:, :-1].float()  # a row after the last belongs elsewhere
-        losses = self.critic_losses(features[:, :-1], returns, weight)
+        features = features[:, :-1]
+        with torch.no_grad():
+            slow = self.slow_critic.mean(self.slow_critic(features))
+        losses = self.critic_losses(self.critic(features), returns, slow, weight)
         return losses["critic"] + self.config.slow_regulariser * losses.get("slow", 0.0)
 
     def weights(self) -> dict[str, float]:
@@ -251,5 +259,6 @@ class Behaviour(nn.Module):
     def update_slow_critic(self, updates: int) -> None:
         """Move the slow copy towards the critic, after update number `updates` (from 1)."""
         if updates % self.config.slow_every == 0:
-            slow, fast = self.slow_critic.parameters(), self.critic.parameters()
-            torch._foreach_lerp_([*slow], [*fast], self.config.slow_rate)
+            pairs = zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True)
+            for slow, fast in pairs:
+                slow.lerp_(fast, self.config.slow_rate)

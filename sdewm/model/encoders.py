@@ -104,7 +104,10 @@ class ChannelNorm(nn.Module):
 
 
 class PooledEncoder(nn.Module):
-    """DreamerV3: four times (conv 5×5, max-pool 2×2, norm, activation), channels depth·(2,3,4,4)."""
+    """DreamerV3: four times (conv 5×5, max-pool 2×2, norm, activation).
+
+    Channels are depth·(2, 3, 4, 4).
+    """
 
     def __init__(self, depth: int, norm: str, activation: str) -> None:
         super().__init__()
@@ -145,20 +148,20 @@ class StridedEncoder(nn.Module):
 class ImageDecoder(nn.Module):
     """Squared error of images, summed over pixels and channels; `planes` is the subclasses' part.
 
-    `half` gives ½ per component (the likelihood of DreamerV2), else 1 (DreamerV3).
+    `half_error` gives ½ per component (the likelihood of DreamerV2), else 1 (DreamerV3).
     """
 
-    half: bool
+    half_error: bool
 
     def planes(self, state: Tensor) -> Tensor:
         """Features (N, F) to images (N, 3, 64, 64) in [0, 1] units."""
         raise NotImplementedError
 
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
-        """Σ over pixels of (x/255 − x̂)², times ½ if `half`: (…)."""
+        """Σ over pixels of (x/255 − x̂)², times ½ if `half_error`: (…)."""
         target = image_planes(observation.flatten(0, -4)) + 0.5
         error = (self.planes(features.flatten(0, -2)).float() - target) ** 2
-        total = error.sum((1, 2, 3)) * (0.5 if self.half else 1.0)
+        total = error.sum((1, 2, 3)) * (0.5 if self.half_error else 1.0)
         return total.unflatten(0, features.shape[:-1])
 
     def predict(self, features: Tensor) -> Tensor:
@@ -180,7 +183,7 @@ class UpsampledDecoder(ImageDecoder):
         activation: a key of `ACTIVATIONS`.
     """
 
-    half = False
+    half_error = False
 
     def __init__(
         self,
@@ -219,7 +222,7 @@ class UpsampledDecoder(ImageDecoder):
 class StridedDecoder(ImageDecoder):
     """DreamerV2: a linear layer to 1×1, then transposed convolutions 5, 5, 6, 6 of stride 2."""
 
-    half = True
+    half_error = True
 
     def __init__(self, features: int, depth: int, norm: str, activation: str) -> None:
         super().__init__()

@@ -134,7 +134,7 @@ class BlockGRUCell(nn.Module):
 
 
 def gru_update(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
-    """h' = u·tanh(r·c) + (1 − u)·h with r = sigmoid(reset), u = sigmoid(update − 1)."""
+    """Gated step h' = u·tanh(r·c) + (1 − u)·h with r = σ(reset), u = σ(update − 1)."""
     u = torch.sigmoid(update - 1)
     return u * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - u) * deter
 
@@ -190,7 +190,7 @@ class RSSM(nn.Module):
         )
 
     def deterministic(self, state: State, action: Tensor) -> Tensor:
-        """deter' = f(deter, stoch, action): (B, R)."""
+        """Next deter, f(deter, stoch, action): (B, R)."""
         return self.cell(*state, self.cell.embed_action(clip_action(action)))
 
     def prior(self, deter: Tensor) -> Tensor:
@@ -255,5 +255,5 @@ class RSSM(nn.Module):
 
 
 def clip_action(action: Tensor) -> Tensor:
-    """a / max(1, |a|) per component: what the environment does with an action out of range."""
+    """Divide by max(1, |a|), per component: what environments do with an action out of range."""
     return action / torch.clamp(action.abs(), min=1).detach()

@@ -48,6 +48,8 @@ class WorldModelConfig:
     """Law of the reward."""
     reward_layers: int = 1
     """Hidden layers of the reward head."""
+    bins: int = 255
+    """Bins of two-hot heads."""
     continue_layers: int | None = 1
     """Hidden layers of the continue head; None: no head, episodes go on for ever."""
     dyn_weight: float = 1.0
@@ -101,7 +103,9 @@ class WorldModel(nn.Module):
         features = self.rssm.features_size
         self.decoder: Decoder = make_decoder(config, observation_shape, self.rssm)
         head = SCALAR_HEADS[config.reward_head]
-        self.reward: ScalarHead = head(features, config.units, config.reward_layers, *style)
+        self.reward: ScalarHead = head(
+            features, config.units, config.reward_layers, config.bins, *style
+        )
         self.goes_on = (
             None
             if config.continue_layers is None
@@ -123,11 +127,11 @@ class WorldModel(nn.Module):
         features = seen.state.features
         losses = {
             "reconstruction": self.decoder.loss(features, rows.observation).mean(),
-            "reward": self.reward.loss(features, rows.reward).mean(),
+            "reward": self.reward.loss(self.reward(features), rows.reward).mean(),
         }
         if self.goes_on is not None:
             target = (~rows.is_terminal).to(rows.reward.dtype)
-            losses["continue"] = self.goes_on.loss(features, target).mean()
+            losses["continue"] = self.goes_on.loss(self.goes_on(features), target).mean()
         kl = self.rssm.latent.kl
         losses["dyn"] = self._free(kl(seen.posterior.detach(), seen.prior))
         losses["rep"] = self._free(kl(seen.posterior, seen.prior.detach()))
@@ -149,7 +153,7 @@ class WorldModel(nn.Module):
         """Probability that the episode goes on after each state; 1 without a continue head."""
         if self.goes_on is None:
             return torch.ones_like(features[..., 0], dtype=torch.float32)
-        return self.goes_on.mean(features)
+        return self.goes_on.mean(self.goes_on(features))
 
     def open_loop(self, rows: Rows, context: int, noise: Tensor) -> Tensor:
         """Observations predicted by the prior after `context` observed rows: (B, T, *obs_shape).

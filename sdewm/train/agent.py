@@ -12,19 +12,12 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from sdewm.data.replay import Field
-from sdewm.jacobian_penalty import (
-    configured_penalty,
-    describe_penalty,
-    draw_probes,
-    draw_rows,
-    weight_schedule,
-)
 from sdewm.model.behaviour import Behaviour, imagine
 from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
-from sdewm.model.step_maps import StepMap, chosen_map, output_size
 from sdewm.model.world_model import Rows, WorldModel, total_loss
 from sdewm.train.config import Config
+from sdewm.train.jacobian_term import Drawn, JacobianTerm
 from sdewm.train.optimiser import Optimiser
 from sdewm.train.policy import AgentPolicy, store_stoch, stored_stoch
 
@@ -35,8 +28,7 @@ class Noise(NamedTuple):
     posterior: Tensor  # (B, T, …)
     latent: Tensor  # (H, B·T, …)
     action: Tensor  # (H, B·T, A)
-    probes: Tensor | None  # of the penalty
-    rows: Tensor | None  # states at which the penalty is taken
+    jacobian: Drawn
 
 
 class Agent:
@@ -68,7 +60,7 @@ class Agent:
             },
         )
         self.updates = 0
-        self.penalty_weight = weight_schedule(config.jacobian)
+        self.jacobian = JacobianTerm(config.jacobian, self.world_model, self.behaviour.actor)
         self.noise_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
@@ -140,8 +132,8 @@ class Agent:
         with self._autocast():
             losses, figures, seen = self._model_losses(rows, initial, noise)
             weights = self.world_model.weights()
-            if self.config.jacobian.weight:
-                weights["jacobian"] = self.penalty_weight(self.updates)
+            if self.jacobian.on:
+                weights["jacobian"] = self.jacobian.schedule(self.updates)
             if behaviour:
                 more, returns, more_figures = self._behaviour_losses(rows, seen, noise)
                 losses, figures = losses | more, figures | more_figures
@@ -158,6 +150,8 @@ class Agent:
         figures |= {f"gradient_norm/{name}": value for name, value in norms.items()}
         figures["loss/total"] = total
         figures = {name: value.detach().float().clone() for name, value in figures.items()}
+        if self.updates % self.config.log_every_updates == 0:
+            figures |= self._watch(rows, seen)
         return figures, self._refreshed(batch, seen)
 
     def model_losses(
@@ -169,11 +163,8 @@ class Agent:
             embed, rows.previous_action, rows.is_first, noise.posterior, initial
         )
         losses = self.world_model.losses(rows, seen)
-        if self.config.jacobian.weight:
-            chosen = self.penalised_map(rows, seen, embed, noise.rows)
-            losses["jacobian"] = configured_penalty(
-                self.config.jacobian, chosen.step, chosen.inputs, noise.probes
-            )
+        if self.jacobian.on:
+            losses["jacobian"] = self.jacobian.loss(rows, seen, embed, noise.jacobian)
         latent = self.world_model.rssm.latent
         with torch.no_grad():
             figures = {
@@ -208,31 +199,6 @@ class Agent:
             }
         return losses, returns, figures
 
-    def penalised_map(
-        self, rows: Rows, seen: Observed, embed: Tensor, chosen: Tensor | None
-    ) -> StepMap:
-        """The configured map at the states of a batch that have enough actions after them."""
-        steps = self._penalty_steps()
-        length = rows.reward.shape[1] - steps
-        state = State(*(part[:, :length].detach().flatten(0, 1) for part in seen.state))
-        # Row t's previous_action led to it: what is done in state t stands in rows t + 1, t + 2, …
-        actions = (
-            rows.previous_action[:, 1:].unfold(1, steps, 1).movedim(-1, 2)
-        )  # (B, T', steps, A)
-        actions = actions[:, :length].flatten(0, 1)
-        embeds = embed[:, :length].detach().flatten(0, 1)
-        if chosen is not None:
-            state = State(*(part[chosen] for part in state))
-            actions, embeds = actions[chosen], embeds[chosen]
-        return chosen_map(
-            self.config.jacobian,
-            self.world_model.rssm,
-            state,
-            actions,
-            embeds,
-            lambda features: self.behaviour.actor(features).mean.detach(),
-        )
-
     def open_loop(self, batch: Mapping[str, Tensor], context: int) -> dict[str, Tensor]:
         """Truth and prediction (B, T, *obs_shape), in observation units, images in [0, 1].
 
@@ -260,13 +226,7 @@ class Agent:
             f"{name}: {sum(weight.numel() for weight in part.parameters()):,} parameters"
             for name, part in counts.items()
         ]
-        penalty, rssm = self.config.jacobian, self.world_model.rssm
-        if not penalty.weight:
-            return [*lines, "Jacobian penalty: weight 0, off"]
-        return [
-            *lines,
-            describe_penalty(penalty, self._penalty_inputs(), output_size(penalty, rssm)),
-        ]
+        return [*lines, self.jacobian.describe()]
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -289,6 +249,14 @@ class Agent:
         self.updates = int(state["updates"])
         self.noise_generator.set_state(state["noise_generator"].cpu())
         self.policy_generator.set_state(state["policy_generator"].cpu())
+
+    def _watch(self, rows: Rows, seen: Observed) -> dict[str, Tensor]:
+        """Figures of the Jacobian at states of this batch; their noise depends on the update."""
+        generator = torch.Generator(self.device).manual_seed(self.config.seed + self.updates)
+        with torch.no_grad():
+            embed = self.world_model.encoder(rows.observation)
+        found = self.jacobian.figures(rows, seen, embed, generator)
+        return {name: torch.tensor(value) for name, value in found.items()}
 
     # -- parts of an update ----------------------------------------------------------------------
 
@@ -313,34 +281,12 @@ class Agent:
         fresh = {"deter": deter, "stoch": stoch}
         return {name: torch.cat([batch[name][:, :1], fresh[name]], 1) for name in fresh}
 
-    def _penalty_steps(self) -> int:
-        config = self.config.jacobian
-        return config.steps if config.map == "multi_step" else 1
-
-    def _penalty_inputs(self) -> int:
-        config, rssm = self.config.jacobian, self.world_model.rssm
-        if config.map == "posterior" and config.inputs == "both":
-            return rssm.deter_size + self.world_model.encoder.size
-        if config.map in ("prior", "posterior") or config.inputs == "deter":
-            return rssm.deter_size
-        return rssm.latent.size + (rssm.deter_size if config.inputs == "both" else 0)
-
     def _draw_noise(self, batch: int, length: int) -> Noise:
         config, generator, rssm = self.config, self.noise_generator, self.world_model.rssm
         horizon, starts = config.behaviour.horizon, batch * length
-        probes = rows = None
-        if config.jacobian.weight:
-            total = batch * (length - self._penalty_steps())
-            if config.jacobian.share < 1:
-                rows = draw_rows(total, config.jacobian.share, generator)
-                total = len(rows)
-            inputs = torch.empty(total, self._penalty_inputs(), device=self.device)
-            outputs = torch.empty(total, output_size(config.jacobian, rssm), device=self.device)
-            probes = draw_probes(config.jacobian, inputs, outputs, generator)
         return Noise(
             rssm.latent.draw_noise((batch, length), generator),
             rssm.latent.draw_noise((horizon, starts), generator),
             self.behaviour.actor.law.draw_noise((horizon, starts, self.actions), generator),
-            probes,
-            rows,
+            self.jacobian.draw(batch, length, generator),
         )

@@ -177,8 +177,9 @@ _TINY = Config(
         vector_layers=2,
         image_layers="strided",
         image_depth=8,
+        bins=63,
     ),
-    behaviour=BehaviourConfig(units=64, actor_layers=2, critic_layers=2),
+    behaviour=BehaviourConfig(units=64, actor_layers=2, critic_layers=2, replay_critic=0.0),
     optimiser=OptimiserConfig(model_rate=3e-4, actor_rate=3e-4, critic_rate=3e-4, warm_up=200),
 )
 
@@ -209,7 +210,7 @@ COUNTS = (
     "action_repeat envs env_frames updates batch_size batch_length replay_capacity "
     "eval_every_env_frames eval_episodes log_every_updates"
 ).split()
-MODEL_COUNTS = "units vector_layers image_depth reward_layers".split()
+MODEL_COUNTS = "units vector_layers image_depth reward_layers bins".split()
 RSSM_COUNTS = "deter hidden blocks groups classes gaussian_size prior_layers".split()
 BEHAVIOUR_COUNTS = "horizon units actor_layers critic_layers slow_every".split()
 

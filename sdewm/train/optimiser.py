@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+_torch: Any = torch  # its functions on lists of tensors are not declared to type checkers
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -56,11 +58,14 @@ class LaProp(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update from the gradients in `.grad`; parameters without one stay."""
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if weights:
-                self._step_group(weights, group["lr"])
+            both = [(w, w.grad) for w in group["params"] if w.grad is not None]
+            if both:
+                weights, gradients = zip(*both, strict=True)
+                self._step_group([*weights], [*gradients], group["lr"])
 
-    def _step_group(self, weights: list[Tensor], rate: float | Tensor) -> None:
+    def _step_group(
+        self, weights: list[Tensor], gradients: list[Tensor], rate: float | Tensor
+    ) -> None:
         beta1, beta2 = self.config.momentum, self.config.square_decay
         for weight in weights:
             if not self.state[weight]:
@@ -71,28 +76,28 @@ class LaProp(torch.optim.Optimizer):
                 }
         states = [self.state[weight] for weight in weights]
         steps, squares, momenta = ([s[k] for s in states] for k in ("step", "square", "momentum"))
-        torch._foreach_add_(steps, 1)
-        gradients = clip_adaptively(weights, [weight.grad for weight in weights], self.config.clip)
-        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        _torch._foreach_add_(steps, 1)
+        gradients = clip_adaptively(weights, gradients, self.config.clip)
+        _torch._foreach_lerp_(squares, _torch._foreach_mul(gradients, gradients), 1 - beta2)
         # √ν̂ = √ν/√(1 − β₂ᵗ), so u = g·√(1 − β₂ᵗ)/√ν up to the guard.
         age = steps[0]
-        root = torch._foreach_sqrt(squares)
-        torch._foreach_mul_(root, torch.rsqrt(1 - beta2**age))
-        torch._foreach_add_(root, self.config.guard)
-        torch._foreach_div_(gradients, root)
-        torch._foreach_lerp_(momenta, gradients, 1 - beta1)
-        change = torch._foreach_mul(momenta, rate / (1 - beta1**age))
-        torch._foreach_sub_(weights, change)
+        root = _torch._foreach_sqrt(squares)
+        _torch._foreach_mul_(root, torch.rsqrt(1 - beta2**age))
+        _torch._foreach_add_(root, self.config.guard)
+        _torch._foreach_div_(gradients, root)
+        _torch._foreach_lerp_(momenta, gradients, 1 - beta1)
+        change = _torch._foreach_mul(momenta, rate / (1 - beta1**age))
+        _torch._foreach_sub_(weights, change)
 
 
 def clip_adaptively(
     weights: list[Tensor], gradients: list[Tensor], factor: float, least: float = 1e-3
 ) -> list[Tensor]:
     """Gradients scaled so that ‖g‖ ≤ factor·max(least, ‖w‖), tensor by tensor; new tensors."""
-    limits = torch.stack(torch._foreach_norm(weights)).clamp(min=least) * factor
-    norms = torch.stack(torch._foreach_norm(gradients))
+    limits = torch.stack(_torch._foreach_norm(weights)).clamp(min=least) * factor
+    norms = torch.stack(_torch._foreach_norm(gradients))
     scales = (limits / norms.clamp(min=1e-6)).clamp(max=1.0)
-    return [*torch._foreach_mul(gradients, [*scales.unbind()])]
+    return [*_torch._foreach_mul(gradients, [*scales.unbind()])]
 
 
 class Optimiser:
@@ -135,9 +140,9 @@ class Optimiser:
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if not gradients:
                 continue
-            norms[name] = torch.stack(torch._foreach_norm(gradients)).norm()
+            norms[name] = torch.stack(_torch._foreach_norm(gradients)).norm()
             if self.config.rule == "adam":
-                torch._foreach_mul_(gradients, (self.config.clip / norms[name]).clamp(max=1.0))
+                _torch._foreach_mul_(gradients, (self.config.clip / norms[name]).clamp(max=1.0))
         self.rule.step()
         self.rule.zero_grad(set_to_none=True)
         return norms
