@@ -157,8 +157,8 @@ def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> i
     stop = StopRequest()
     with stop.listening():
         trainer = Trainer(run, facts, stop)
-        trainer.facts = begin()
         print("\n".join(trainer.describe()), flush=True)
+        trainer.facts = begin()
         try:
             trainer.train()
         except Interrupted as interrupted:
@@ -166,9 +166,8 @@ def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> i
             return _say(f"{sentence} Go on with: sdewm resume {run}", interrupted.exit_code)
         except DivergedError as problem:
             kept = trainer.checkpoints.last
-            sentence = f"Training diverged at {problem}."
             tail = f"The last good checkpoint is {kept}." if kept else "There is no checkpoint yet."
-            return _say(f"{sentence} {tail}", FAILURE)
+            return _say(f"Training diverged at {problem}. {tail}", FAILURE)
     print(f"Finished: {trainer.summary()}")
     return 0
 

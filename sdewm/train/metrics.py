@@ -139,7 +139,7 @@ class RunLog:
         self._metrics = RowLog(run / "metrics.jsonl", facts, rows[: self.rows])
         evaluations = kept_evaluations(read_log(run / "evaluation.jsonl")[0], self.evaluation_rows)
         self._evaluations = RowLog(run / "evaluation.jsonl", facts, evaluations)
-        purge = None if kept is None else step + 1
+        purge = 0 if kept is None else step + 1  # of a start that was lost, or later events
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
 
     def add_row(self, row: Mapping[str, Value]) -> None:

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import pickle
-import random
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,6 @@ import torch
 
 from sdewm.train import checkpoint
 from sdewm.train.checkpoint import CheckpointError, Checkpoints, tensors_of
-from sdewm.train.randomness import random_states, restore_random_states, undisturbed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,7 +223,7 @@ def test_full_disk_is_an_error_that_loses_nothing(name, tmp_path, monkeypatch):
 
 
 def test_really_full_disk_is_an_error_that_loses_nothing(tmp_path):
-    """A file-size limit of the system stands for the disk: one process writes, another reads."""
+    # A limit of file sizes stands for the disk.
     code = """
 import resource, signal, sys, torch
 from pathlib import Path
@@ -256,13 +254,12 @@ for updates in range(1, 100000):
     checkpoints.save(updates, {"w": torch.full((1000,), float(updates)), "updates": updates})
     print(updates, flush=True)
 """
-    wait = np.random.default_rng(0)
     words = [sys.executable, "-c", code, str(tmp_path)]
-    for _ in range(3):
+    for _ in range(2):
         shutil.rmtree(tmp_path)
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             said = [process.stdout.readline()]
-            time.sleep(wait.uniform(0, 0.2))
+            time.sleep(np.random.default_rng().uniform(0, 0.2))
             process.send_signal(signal.SIGKILL)
             said += process.stdout.readlines()
         finished = int(said[-1])
@@ -301,19 +298,3 @@ def test_names_are_joined_by_slashes(tmp_path):
     assert stored == {
         "dict": [["a", {"dict": [["b", {"tensor": "a/b"}]]}], ["c", {"list": [{"tensor": "c/0"}]}]]
     }
-
-
-def draw():
-    return torch.rand(2).tolist(), np.random.rand(2).tolist(), random.random()
-
-
-def test_global_generators_come_back(tmp_path):
-    Checkpoints(tmp_path).save(1, random_states())
-    first = draw()
-    with undisturbed():
-        draw()
-    second = draw()
-    restore_random_states(Checkpoints(tmp_path).load())
-    assert draw() == first
-    assert draw() == second
-    assert first != second

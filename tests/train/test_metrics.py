@@ -118,6 +118,15 @@ def test_resumed_files_are_those_of_an_uninterrupted_run(tmp_path):
     assert scalars(broken, "train/value") == scalars(whole, "train/value")
 
 
+def test_a_run_that_starts_again_forgets_what_was_lost(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    write(whole, range(1, 5))
+    write(broken, range(1, 4))  # killed before its first checkpoint
+    write(broken, range(1, 5))
+    assert (broken / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert scalars(broken, "train/value") == scalars(whole, "train/value")
+
+
 def test_evaluations_by_hand_stay(tmp_path):
     log = RunLog(tmp_path, FACTS, step_name="updates")
     for step, by in ((2, "train"), (2, "evaluate"), (4, "train"), (6, "evaluate")):

@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from sdewm.base.records import read_log
+from sdewm.data.rollout import RandomPolicy
 from sdewm.train import checkpoint, trainer
 from sdewm.train.checkpoint import CheckpointError, Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError
-from sdewm.train.recording import FIELDS, record_dataset
-from sdewm.train.run_directory import create_run, locked, read_run
+from sdewm.train.recording import record_dataset
+from sdewm.train.run_directory import create_run, read_run
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.trainer import Trainer
-from tests.train.fake_agent import FakeAgent, FakePolicy, small_config
+from tests.train.fake_agent import FakeAgent, small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -242,72 +244,16 @@ def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch):
     assert same_runs(run, whole)
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
-    run = tmp_path / "run"
-    facts = create_run(run, small_config())
-    with locked(run), pytest.raises(ValueError, match=f"trained by process {os.getpid()}"):
-        Trainer(run, facts).train()
-    with pytest.raises(ValueError, match=f"already holds a run: go on with `sdewm resume {run}`"):
-        create_run(run, small_config())
-    with pytest.raises(ValueError, match="not an empty directory"):
-        create_run(tmp_path, small_config())
-    with pytest.raises(ValueError, match="holds no run"):
-        read_run(tmp_path)
-
-
-def test_the_configuration_comes_back_from_its_file(tmp_path):
-    config = small_config(train_ratio=32.0)
-    create_run(tmp_path / "run", config)
-    read = read_run(tmp_path / "run")
-    assert read.config == config and read.data is None and read.manifest["seed"] == 0
-    path = tmp_path / "run" / "config.json"
-    path.write_text(path.read_text().replace('"batch_size"', '"batch_sise"'))
-    with pytest.raises(ValueError, match="did you mean 'batch_size'"):
-        read_run(tmp_path / "run")
-
-
-def record(directory, episodes=5, stop=None):
-    config = small_config()
-
-    class Agent:
-        network = staticmethod(lambda observation: observation[:, :1])
-        generator = torch.Generator()
-
-    def make_policy(seed):
-        Agent.generator.manual_seed(seed)
-        return FakePolicy(Agent, "sample")
-
-    def progress(done):
-        if done == stop:
-            raise KeyboardInterrupt
-
-    return record_dataset(
-        directory,
-        make_policy,
-        config,
-        episodes=episodes,
-        seed=3,
-        policy_name="fake",
-        progress=progress,
-    )
-
-
-def test_an_interrupted_recording_becomes_the_uninterrupted_one(tmp_path):
-    expected = list(record(tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        record(tmp_path / "broken", stop=4)
-    found = list(record(tmp_path / "broken"))
-    assert len(found) == len(expected) == 5
-    for one, two in zip(found, expected, strict=True):
-        assert set(one) == set(FIELDS)
-        assert all(torch.equal(one[name], two[name]) for name in FIELDS)
-    starts = {tuple(episode["observation"][0].tolist()) for episode in expected}
-    assert len(starts) == 5
-
-
 def test_a_world_model_learns_from_a_recorded_dataset(tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
-    dataset = record(data)
+    dataset = record_dataset(
+        data,
+        lambda seed: RandomPolicy(Box(-1.0, 1.0, (1,)), seed),
+        small_config(),
+        episodes=5,
+        seed=3,
+        policy_name="random",
+    )
     made = train(run, data, updates=70, batch_size=8)
     rows, facts = read_log(run / "metrics.jsonl")
     assert [row["updates"] for row in rows] == [20, 40, 60, 70]

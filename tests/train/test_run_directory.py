@@ -1,0 +1,39 @@
+"""A run's directory: saved first, never overwritten, trained by one process."""
+
+import os
+
+import pytest
+
+from sdewm.train import trainer
+from sdewm.train.run_directory import create_run, locked, read_run
+from sdewm.train.trainer import Trainer
+from tests.train.fake_agent import FakeAgent, small_config
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    monkeypatch.setattr(trainer, "Agent", FakeAgent)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    run = tmp_path / "run"
+    facts = create_run(run, small_config())
+    with locked(run), pytest.raises(ValueError, match=f"trained by process {os.getpid()}"):
+        Trainer(run, facts).train()
+    with pytest.raises(ValueError, match=f"already holds a run: go on with `sdewm resume {run}`"):
+        create_run(run, small_config())
+    with pytest.raises(ValueError, match="not an empty directory"):
+        create_run(tmp_path, small_config())
+    with pytest.raises(ValueError, match="holds no run"):
+        read_run(tmp_path)
+
+
+def test_the_configuration_comes_back_from_its_file(tmp_path):
+    config = small_config(train_ratio=32.0)
+    create_run(tmp_path / "run", config)
+    read = read_run(tmp_path / "run")
+    assert read.config == config and read.data is None and read.manifest["seed"] == 0
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"batch_size"', '"batch_sise"'))
+    with pytest.raises(ValueError, match="did you mean 'batch_size'"):
+        read_run(tmp_path / "run")
