@@ -71,7 +71,7 @@ TABLE = {
     "train": Folder(
         3,
         "base data jacobian_penalty jacobian_diagnostics model",
-        "config optimiser policy jacobian_term agent randomness signals run_directory checkpoint "
+        "optimiser config policy jacobian_term agent randomness signals run_directory checkpoint "
         "metrics pictures sources evaluation recording trainer",
     ),
     "evaluate": Folder(
