@@ -23,6 +23,8 @@ class BehaviourConfig:
 
     horizon: int = 15
     """Imagined steps H."""
+    start_every: int = 1
+    """Imagination starts at every so many rows of a sequence; above 1 replay_critic must be 0."""
     discount: float = 1 - 1 / 333
     """γ per policy step."""
     lambda_: float = 0.95

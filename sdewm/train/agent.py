@@ -26,8 +26,8 @@ class Noise(NamedTuple):
     """All randomness of one update, drawn before it."""
 
     posterior: Tensor  # (B, T, …)
-    latent: Tensor  # (H, B·T, …)
-    action: Tensor  # (H, B·T, A)
+    latent: Tensor  # (H, N, …) of imagination from N states
+    action: Tensor  # (H, N, A)
     jacobian: Drawn
 
 
@@ -142,6 +142,8 @@ class Agent:
                     weights["replay_critic"] = self.config.behaviour.replay_critic
         total = total_loss(losses, weights)
         total.backward()
+        if not behaviour:  # a penalty with the policy included reaches the actor
+            self.behaviour.zero_grad(set_to_none=True)
         self.updates += 1
         norms = self.optimiser.step(self.updates)
         if behaviour:
@@ -177,14 +179,15 @@ class Agent:
     def behaviour_losses(
         self, rows: Rows, seen: Observed, noise: Noise
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """Losses of actor and critic from imagination at every state, λ-returns, figures."""
-        start = State(*(part.detach().flatten(0, 1) for part in seen.state))  # (B·T, …)
+        """Losses of actor and critic from imagination, λ-returns, figures."""
+        every = self.config.behaviour.start_every
+        start = State(*(part[:, ::every].detach().flatten(0, 1) for part in seen.state))  # (N, …)
         grad = nullcontext() if self.behaviour.objective.needs_gradient else torch.no_grad()
         with grad:
             imagined = imagine(
                 self.frozen_model.rssm, self.behaviour.actor, start, noise.latent, noise.action
             )
-        continues = 1 - rows.is_terminal.flatten().float()
+        continues = 1 - rows.is_terminal[:, ::every].flatten().float()
         losses, returns = self.behaviour.losses(
             self.frozen_model, self.frozen_critic, imagined, continues
         )
@@ -283,7 +286,8 @@ class Agent:
 
     def _draw_noise(self, batch: int, length: int) -> Noise:
         config, generator, rssm = self.config, self.noise_generator, self.world_model.rssm
-        horizon, starts = config.behaviour.horizon, batch * length
+        horizon = config.behaviour.horizon
+        starts = batch * -(-length // config.behaviour.start_every)
         return Noise(
             rssm.latent.draw_noise((batch, length), generator),
             rssm.latent.draw_noise((horizon, starts), generator),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sdewm.base.checks import check_choice, check_count, check_device, check_finite_number
 from sdewm.jacobian_penalty import PenaltyConfig, check_penalty
@@ -173,13 +172,16 @@ _TINY = Config(
     eval_episodes=5,
     model=WorldModelConfig(
         rssm=RSSMConfig(cell="gru", deter=128, hidden=64, groups=8, classes=8, prior_layers=1),
+        norm="layer",
         units=64,
         vector_layers=2,
         image_layers="strided",
         image_depth=8,
         bins=63,
     ),
-    behaviour=BehaviourConfig(units=64, actor_layers=2, critic_layers=2, replay_critic=0.0),
+    behaviour=BehaviourConfig(
+        start_every=2, units=64, actor_layers=2, critic_layers=2, replay_critic=0.0
+    ),
     optimiser=OptimiserConfig(model_rate=3e-4, actor_rate=3e-4, critic_rate=3e-4, warm_up=200),
 )
 
@@ -212,7 +214,9 @@ COUNTS = (
 ).split()
 MODEL_COUNTS = "units vector_layers image_depth reward_layers bins".split()
 RSSM_COUNTS = "deter hidden blocks groups classes gaussian_size prior_layers".split()
-BEHAVIOUR_COUNTS = "horizon units actor_layers critic_layers slow_every".split()
+BEHAVIOUR_COUNTS = "horizon start_every units actor_layers critic_layers slow_every".split()
+MODEL_WEIGHTS = "dyn_weight rep_weight free_nats".split()
+BEHAVIOUR_WEIGHTS = "entropy slow_regulariser replay_critic".split()
 
 
 def check_config(config: Config) -> None:
@@ -236,6 +240,16 @@ def check_config(config: Config) -> None:
     _check_above("train_ratio", config.train_ratio, 0.0)
     _check_above("checkpoint_every_seconds", config.checkpoint_every_seconds, 0.0)
     behaviour, rssm, optimiser = config.behaviour, config.model.rssm, config.optimiser
+    if config.model.continue_layers is not None:
+        check_count("continue_layers", config.model.continue_layers)
+    check_count("warm_up", optimiser.warm_up, minimum=0)
+    for part, names in ((config.model, MODEL_WEIGHTS), (behaviour, BEHAVIOUR_WEIGHTS)):
+        for name in names:
+            _check_within(name, getattr(part, name), 0.0, float("inf"))
+    for name in ("momentum", "square_decay", "decay"):
+        if not 0.0 <= check_finite_number(name, getattr(optimiser, name)) < 1.0:
+            given = getattr(optimiser, name)
+            raise ValueError(f"{name}={given!r}: expected a number from 0 to below 1.")
     _check_within("discount", behaviour.discount, 0.0, 1.0)
     _check_within("lambda_", behaviour.lambda_, 0.0, 1.0)
     _check_within("slow_rate", behaviour.slow_rate, 0.0, 1.0)
@@ -245,19 +259,38 @@ def check_config(config: Config) -> None:
         _check_above(name, getattr(optimiser, name), 0.0)
     if rssm.cell == "block_gru" and rssm.deter % rssm.blocks:
         raise ValueError(f"deter={rssm.deter}: expected a multiple of blocks={rssm.blocks}.")
+    if behaviour.start_every > 1 and behaviour.replay_critic:
+        raise ValueError(
+            f"start_every={behaviour.start_every}: replay_critic={behaviour.replay_critic} needs "
+            "an imagined return at every row; use start_every=1 or replay_critic=0."
+        )
+    if config.model.bins % 2 == 0:
+        raise ValueError(f"bins={config.model.bins}: expected an odd number, with one bin at 0.")
     if config.context + config.batch_length > config.replay_capacity // config.envs:
         raise ValueError(
             f"replay_capacity={config.replay_capacity}: holds {config.replay_capacity} rows, fewer "
             f"than one sequence of {config.context + config.batch_length} in each of "
             f"{config.envs} environments."
         )
-    for part in dataclasses.fields(config):
-        value = getattr(config, part.name)
-        if str(part.type).startswith("Literal"):
-            options = [word.strip(" '\"") for word in str(part.type)[8:-1].split(",")]
-            check_choice(part.name, value, options)
+    for part in (config, config.model, rssm, behaviour, optimiser):
+        for name, annotation in get_type_hints(type(part)).items():
+            if get_origin(annotation) is Literal:
+                check_choice(name, getattr(part, name), get_args(annotation))
+    _check_combinations(config)
     check_device(config.device)
     check_penalty(config.jacobian)
+
+
+def _check_combinations(config: Config) -> None:
+    rssm, jacobian = config.model.rssm, config.jacobian
+    if config.model.bins % 2 == 0:
+        raise ValueError(f"bins={config.model.bins}: expected an odd number, one bin is 0.")
+    if config.context and rssm.latent == "categorical" and rssm.classes > 256:
+        raise ValueError(f"classes={rssm.classes}: at most 256 can be stored with context=1.")
+    if jacobian.map == "multi_step" and jacobian.steps >= config.batch_length:
+        raise ValueError(
+            f"steps={jacobian.steps}: expected fewer than batch_length={config.batch_length}."
+        )
 
 
 def _check_above(name: str, value: object, least: float) -> None:
