@@ -48,7 +48,8 @@ def initialise_all(module: nn.Module, generator: torch.Generator) -> None:
             fan_in = getattr(layer, "fan_in", layer.in_features)
             initialise(layer.weight, fan_in, scale, generator)
         elif isinstance(layer, BlockLinear):
-            fan_in = getattr(layer, "fan_in", layer.weight.shape[1])
+            # All inputs count, not those of one block: the published convention.
+            fan_in = getattr(layer, "fan_in", layer.weight[:, :, 0].numel())
             initialise(layer.weight, fan_in, scale, generator)
         elif isinstance(layer, nn.Conv2d):
             initialise(layer.weight, layer.weight[0].numel(), scale, generator)

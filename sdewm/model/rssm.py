@@ -112,9 +112,10 @@ class BlockGRUCell(nn.Module):
         self.of_stoch = Dense(stoch, hidden, norm, activation)
         self.of_action = Dense(actions, hidden, norm, activation)
         # BlockLinear on [all projections, own block of h] = dense part + block-diagonal part.
+        # Its fan-in counts the projections once per block, as published.
         self.shared = nn.Linear(3 * hidden, r, bias=False)
         self.own = BlockLinear(r, r, config.blocks)
-        fan_in = 3 * hidden + r // config.blocks
+        fan_in = config.blocks * 3 * hidden + r
         self.shared.fan_in = self.own.fan_in = fan_in  # type: ignore[assignment]
         self.after = nn.Sequential(make_norm(norm, r), ACTIVATIONS[activation]())
         self.gates = BlockLinear(r, 3 * r, config.blocks)

@@ -63,14 +63,12 @@ class LaProp(torch.optim.Optimizer):
                 weights, gradients = zip(*both, strict=True)
                 self._step_group([*weights], [*gradients], group["lr"])
 
-    def _step_group(
-        self, weights: list[Tensor], gradients: list[Tensor], rate: float | Tensor
-    ) -> None:
+    def _step_group(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
         beta1, beta2 = self.config.momentum, self.config.square_decay
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight] = {
-                    "step": torch.zeros((), device=weight.device),
+                    "step": torch.zeros(()),  # on the CPU: reading it stops nothing
                     "square": torch.zeros_like(weight),
                     "momentum": torch.zeros_like(weight),
                 }
@@ -79,14 +77,13 @@ class LaProp(torch.optim.Optimizer):
         _torch._foreach_add_(steps, 1)
         gradients = clip_adaptively(weights, gradients, self.config.clip)
         _torch._foreach_lerp_(squares, _torch._foreach_mul(gradients, gradients), 1 - beta2)
-        # √ν̂ = √ν/√(1 − β₂ᵗ), so u = g·√(1 − β₂ᵗ)/√ν up to the guard.
-        age = steps[0]
+        ages = [int(step) for step in steps]
         root = _torch._foreach_sqrt(squares)
-        _torch._foreach_mul_(root, torch.rsqrt(1 - beta2**age))
+        _torch._foreach_mul_(root, [(1 - beta2**age) ** -0.5 for age in ages])  # √ν̂
         _torch._foreach_add_(root, self.config.guard)
         _torch._foreach_div_(gradients, root)
         _torch._foreach_lerp_(momenta, gradients, 1 - beta1)
-        change = _torch._foreach_mul(momenta, rate / (1 - beta1**age))
+        change = _torch._foreach_mul(momenta, [rate / (1 - beta1**age) for age in ages])
         _torch._foreach_sub_(weights, change)
 
 
@@ -119,8 +116,6 @@ class Optimiser:
         if config.rule == "laprop":
             self.rule: torch.optim.Optimizer = LaProp(groups, config)
         else:
-            for group in groups:  # AdamW takes rate · weight_decay off at every update
-                group["weight_decay"] = config.decay / group["lr"]
             self.rule = torch.optim.AdamW(
                 groups, betas=(config.momentum, config.square_decay), eps=config.guard, foreach=True
             )
@@ -135,6 +130,8 @@ class Optimiser:
         share = min(1.0, updates / self.config.warm_up) if self.config.warm_up else 1.0
         for group, rate in zip(self.rule.param_groups, self._rates, strict=True):
             group["lr"] = share * rate
+            if self.config.rule == "adam":  # AdamW takes lr · weight_decay off at every update
+                group["weight_decay"] = self.config.decay / group["lr"]
         norms = {}
         for name, weights in self.parts.items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -153,7 +150,10 @@ class Optimiser:
         return {str(index): dict(entry) for index, entry in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, for the same parts."""
+        """Restore what `state_dict` gave, for the same parts; the tensors given are copied."""
         whole = self.rule.state_dict()
-        whole["state"] = {int(index): dict(entry) for index, entry in state.items()}
+        whole["state"] = {
+            int(index): {name: value.clone() for name, value in entry.items()}
+            for index, entry in state.items()
+        }
         self.rule.load_state_dict(whole)
