@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from sdewm.model.distributions import Normal, TruncatedNormal
+from sdewm.model.distributions import Normal, TruncatedNormal, widen
 from sdewm.model.heads import SCALAR_HEADS, ScalarHead
 from sdewm.model.networks import MLP, initialise_all
 from sdewm.model.returns import ReturnNormaliser, lambda_return
@@ -79,7 +79,7 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Normal | TruncatedNormal:
         """The law at each state; mean tanh(x)."""
-        mean, free = self.layers(features).float().chunk(2, -1)
+        mean, free = widen(self.layers(features)).chunk(2, -1)
         if self.truncated:
             return TruncatedNormal(torch.tanh(mean), 2 * torch.sigmoid(free / 2) + 0.1)
         return Normal(torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(free + 2))

@@ -11,6 +11,11 @@ from torch.nn import functional
 LOG_2PI = math.log(2 * math.pi)
 
 
+def widen(x: Tensor) -> Tensor:
+    """Half precision to float32, anything wider as it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def symlog(x: Tensor) -> Tensor:
     """Signed logarithm, sign(x)·ln(1 + |x|).
 

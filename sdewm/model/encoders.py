@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from sdewm.model.distributions import symexp, symlog
+from sdewm.model.distributions import symexp, symlog, widen
 from sdewm.model.networks import ACTIVATIONS, MLP, BlockLinear, Dense, make_norm
 
 IMAGE_SIZE = 64
@@ -73,14 +73,14 @@ class VectorDecoder(nn.Module):
 
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
         """Σ_d (symlog x_d − x̂_d)², or ½ Σ_d (x_d − x̂_d)²: (…)."""
-        predicted = self.layers(features).float()
+        predicted = widen(self.layers(features))
         if self.symlog_inputs:
             return ((symlog(observation) - predicted) ** 2).sum(-1)
         return 0.5 * ((observation - predicted) ** 2).sum(-1)
 
     def predict(self, features: Tensor) -> Tensor:
         """(…, F) → (…, D)."""
-        predicted = self.layers(features).float()
+        predicted = widen(self.layers(features))
         return symexp(predicted) if self.symlog_inputs else predicted
 
 
@@ -160,13 +160,13 @@ class ImageDecoder(nn.Module):
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
         """Σ over pixels of (x/255 − x̂)², times ½ if `half_error`: (…)."""
         target = image_planes(observation.flatten(0, -4)) + 0.5
-        error = (self.planes(features.flatten(0, -2)).float() - target) ** 2
+        error = (widen(self.planes(features.flatten(0, -2))) - target) ** 2
         total = error.sum((1, 2, 3)) * (0.5 if self.half_error else 1.0)
         return total.unflatten(0, features.shape[:-1])
 
     def predict(self, features: Tensor) -> Tensor:
         """(…, F) → (…, 64, 64, 3), float."""
-        planes = self.planes(features.flatten(0, -2)).float()
+        planes = widen(self.planes(features.flatten(0, -2)))
         return planes.permute(0, 2, 3, 1).unflatten(0, features.shape[:-1])
 
 

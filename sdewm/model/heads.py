@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sdewm.model.distributions import LOG_2PI, symexp_bins, symmetric_mean, two_hot_loss
+from sdewm.model.distributions import LOG_2PI, symexp_bins, symmetric_mean, two_hot_loss, widen
 from sdewm.model.networks import MLP
 
 
@@ -49,7 +49,7 @@ class TwoHotHead(ScalarHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """Log-probabilities of the bins (…, K)."""
-        return functional.log_softmax(self.layers(features).float(), -1)
+        return functional.log_softmax(widen(self.layers(features)), -1)
 
     def loss(self, law: Tensor, target: Tensor) -> Tensor:
         """−Σ_k two_hot(target)_k ln p_k."""
@@ -71,7 +71,7 @@ class NormalHead(ScalarHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """The mean (…, 1)."""
-        return self.layers(features).float()
+        return widen(self.layers(features))
 
     def loss(self, law: Tensor, target: Tensor) -> Tensor:
         """½(target − mean)² + ½ ln 2π."""
@@ -91,7 +91,7 @@ class ContinueHead(ScalarHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (…, 1)."""
-        return self.layers(features).float()
+        return widen(self.layers(features))
 
     def loss(self, law: Tensor, target: Tensor) -> Tensor:
         """Binary cross-entropy with target (…) in [0, 1]."""

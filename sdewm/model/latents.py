@@ -18,6 +18,7 @@ from sdewm.model.distributions import (
     normal_kl,
     sample_one_hot,
     straight_through,
+    widen,
 )
 
 
@@ -73,9 +74,7 @@ class CategoricalLatent:
 
     def stats(self, raw: Tensor) -> Tensor:
         """Log-probabilities (…, S, K) in float32 or wider."""
-        logits = raw.unflatten(-1, (self.groups, self.classes))
-        if logits.dtype in (torch.bfloat16, torch.float16):
-            logits = logits.float()
+        logits = widen(raw).unflatten(-1, (self.groups, self.classes))
         return mix_uniform(logits, self.unimix)
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -114,9 +113,7 @@ class GaussianLatent:
 
     def stats(self, raw: Tensor) -> Tensor:
         """Mean and standard deviation (…, 2, Z) in float32 or wider."""
-        if raw.dtype in (torch.bfloat16, torch.float16):
-            raw = raw.float()
-        mean, free = raw.chunk(2, -1)
+        mean, free = widen(raw).chunk(2, -1)
         return torch.stack([mean, 2 * torch.sigmoid(free / 2) + self.min_std], -2)
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -283,8 +283,6 @@ def check_config(config: Config) -> None:
 
 def _check_combinations(config: Config) -> None:
     rssm, jacobian = config.model.rssm, config.jacobian
-    if config.model.bins % 2 == 0:
-        raise ValueError(f"bins={config.model.bins}: expected an odd number, one bin is 0.")
     if config.context and rssm.latent == "categorical" and rssm.classes > 256:
         raise ValueError(f"classes={rssm.classes}: at most 256 can be stored with context=1.")
     if jacobian.map == "multi_step" and jacobian.steps >= config.batch_length:

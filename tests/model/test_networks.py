@@ -13,7 +13,7 @@ from sdewm.model.networks import (
     make_norm,
     share_frozen,
 )
-from tests.model.small_models import F64, generator, randn, shake
+from tests.model.small_models import F64, generator, gradient_sum, randn, shake
 
 
 def test_block_linear_is_one_block_diagonal_matrix():
