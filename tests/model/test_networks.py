@@ -134,9 +134,7 @@ def test_frozen_view_follows_updates_and_loads_and_takes_no_gradient():
     view(through).sum().backward()
     assert through.grad is not None and through.grad.abs().sum() > 0
     assert all(weight.grad is None for weight in view.parameters())
-    assert all(
-        weight.grad is None or weight.grad.abs().sum() == 0 for weight in module.parameters()
-    )
+    assert gradient_sum(module) == 0
     assert not torch.equal(WithBuffer()(x), module(x))
 
 
