@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from sdewm.data.replay import Field
-from sdewm.model.behaviour import Behaviour, imagine
+from sdewm.model.behaviour import Behaviour, act_and_imagine, imagine
 from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
 from sdewm.model.world_model import Rows, WorldModel, total_loss
@@ -63,14 +64,22 @@ class Agent:
         self.jacobian = JacobianTerm(config.jacobian, self.world_model, self.behaviour.actor)
         self.noise_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
-        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-        compiled = config.compile
-        self._model_losses = (
-            torch.compile(self.model_losses, mode=mode) if compiled else self.model_losses
-        )
-        self._behaviour_losses = (
-            torch.compile(self.behaviour_losses, mode=mode) if compiled else self.behaviour_losses
-        )
+        self.step = act_and_imagine
+        if config.compile:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Compile the steps and the losses one by one.
+
+        The whole update in one graph, its loops unrolled, takes many minutes to compile; the parts
+        take seconds each, and the steps of a loop share one.
+        """
+        model, compiled = self.world_model, partial(torch.compile, dynamic=False)
+        model.rssm.posterior_step = compiled(model.rssm.posterior_step)  # type: ignore[method-assign]
+        model.losses = compiled(model.losses)  # type: ignore[method-assign]
+        self.behaviour.losses = compiled(self.behaviour.losses)  # type: ignore[method-assign]
+        self.jacobian.loss = compiled(self.jacobian.loss)  # type: ignore[method-assign]
+        self.step = compiled(self.step)
 
     # -- acting ----------------------------------------------------------------------------------
 
@@ -126,16 +135,15 @@ class Agent:
     def _update(
         self, batch: Mapping[str, Tensor], behaviour: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        torch.compiler.cudagraph_mark_step_begin()
         rows, initial = self._split_context(batch)
         noise = self._draw_noise(*rows.reward.shape)
         with self._autocast():
-            losses, figures, seen = self._model_losses(rows, initial, noise)
+            losses, figures, seen = self.model_losses(rows, initial, noise)
             weights = self.world_model.weights()
             if self.jacobian.on:
                 weights["jacobian"] = self.jacobian.schedule(self.updates)
             if behaviour:
-                more, returns, more_figures = self._behaviour_losses(rows, seen, noise)
+                more, returns, more_figures = self.behaviour_losses(rows, seen, noise)
                 losses, figures = losses | more, figures | more_figures
                 weights = weights | self.behaviour.weights()
                 if self.config.behaviour.replay_critic:
@@ -185,7 +193,12 @@ class Agent:
         grad = nullcontext() if self.behaviour.objective.needs_gradient else torch.no_grad()
         with grad:
             imagined = imagine(
-                self.frozen_model.rssm, self.behaviour.actor, start, noise.latent, noise.action
+                self.frozen_model.rssm,
+                self.behaviour.actor,
+                start,
+                noise.latent,
+                noise.action,
+                self.step,
             )
         continues = 1 - rows.is_terminal[:, ::every].flatten().float()
         losses, returns = self.behaviour.losses(
