@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sdewm.base.checks import check_choice
+from sdewm.model.distributions import widen
 
 # A normal law cut at two standard deviations has 0.8796 of its standard deviation.
 TRUNCATION = 1.1368
@@ -19,11 +20,19 @@ NORMS = ("rms", "layer", "none")
 Module = TypeVar("Module", bound=nn.Module)
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square normalisation, taken in float32 where the input is narrower."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, size), in the dtype of x."""
+        return super().forward(widen(x)).to(x.dtype)
+
+
 def make_norm(kind: str, size: int) -> nn.Module:
     """Normalisation of the last axis: "rms" (ε = 1e-4), "layer" (ε = 1e-3) or "none"."""
     check_choice("norm", kind, NORMS)
     if kind == "rms":
-        return nn.RMSNorm(size, eps=1e-4)
+        return RMSNorm(size, eps=1e-4)
     return nn.LayerNorm(size, eps=1e-3) if kind == "layer" else nn.Identity()
 
 

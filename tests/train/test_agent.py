@@ -1,0 +1,268 @@
+"""Whole updates: determinism, restoring, what moves, stored latents, and learning."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.model.rssm import State
+from sdewm.model.world_model import Rows
+from sdewm.train.policy import stored_stoch
+from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch, same, weights_of
+
+PENALISED = replace(SMALL, jacobian=PenaltyConfig(weight=0.01, share=0.5, policy="included"))
+CONFIGS = {"v3": SMALL, "v2": GAUSSIAN, "penalised": PENALISED}
+configs = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def run(agent, updates, start=0):
+    """Figures of several updates, each on a batch of its own."""
+    return [
+        agent.update(make_batch(agent.config, seed=seed))[0]
+        for seed in range(start, start + updates)
+    ]
+
+
+def equal_figures(one, two):
+    return all(
+        [*a] == [*b] and all(torch.equal(a[name], b[name]) for name in a)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+@configs
+def test_equal_seeds_give_bitwise_equal_updates(config):
+    agents = [make_agent(config), make_agent(config), make_agent(config, seed=1)]
+    figures = [run(agent, 3) for agent in agents]
+    assert equal_figures(*figures[:2]) and not equal_figures(*figures[1:])
+    assert same(weights_of(agents[0].world_model), agents[1].world_model)
+    names = {f"loss/{name}" for name in ("dyn", "rep", "actor", "critic", "total")}
+    assert names < {*figures[0][0]}
+    assert ("loss/jacobian" in figures[0][0]) == (config is PENALISED)
+    assert all(value.isfinite() and value.dim() == 0 for value in figures[0][0].values())
+
+
+@configs
+def test_a_restored_agent_goes_on_bitwise_the_same(config):
+    agent = make_agent(config)
+    run(agent, 3)
+    agent.policy_generator.manual_seed(99)
+    state = agent.state_dict()
+    fresh = make_agent(config, seed=5)  # other weights and generators
+    fresh.load_state_dict(state)
+    assert fresh.updates == 3
+    goes_on, restored = run(agent, 2, 3), run(fresh, 2, 3)
+    assert equal_figures(goes_on, restored)
+    parts = [(a.world_model, a.behaviour) for a in (agent, fresh)]
+    assert same(weights_of(*parts[0]), *parts[1])
+    states = [a.state_dict() for a in (agent, fresh)]
+    for name in ("noise_generator", "policy_generator"):
+        assert torch.equal(states[0][name], states[1][name])
+    assert {*state["behaviour"]} >= {"returns.low", "returns.high"}
+    forgetful = make_agent(config, seed=5)
+    forgetful.load_state_dict(state | {"optimiser": {}})
+    assert not equal_figures(goes_on, run(forgetful, 2, 3))
+
+
+@configs
+def test_an_update_moves_every_part(config):
+    agent = make_agent(config)
+    parts = {"encoder", "rssm", "decoder", "reward"}
+    modules = {name: getattr(agent.world_model, name) for name in parts}
+    modules |= {"actor": agent.behaviour.actor, "critic": agent.behaviour.critic}
+    before = {name: weights_of(module) for name, module in modules.items()}
+    run(agent, 3)
+    for name, module in modules.items():
+        assert not same(before[name], module), name
+    assert all(weight.isfinite().all() for weight in weights_of(*modules.values()))
+
+
+@configs
+def test_an_update_of_the_world_model_leaves_actor_and_critic(config):
+    agent = make_agent(config)
+    run(agent, 1)
+    behaviour, model = weights_of(agent.behaviour), weights_of(agent.world_model)
+    returns = agent.behaviour.returns.high.clone()
+    figures, _ = agent.update_world_model(make_batch(config))
+    assert same(behaviour, agent.behaviour) and not same(model, agent.world_model)
+    assert torch.equal(returns, agent.behaviour.returns.high)
+    assert "loss/actor" not in figures and "loss/dyn" in figures
+    agent.update(make_batch(config))
+    assert not same(behaviour, agent.behaviour)
+
+
+@configs
+def test_frozen_views_see_every_update_and_every_load(config):
+    agent, x = make_agent(config), torch.randn(2, make_agent(config).world_model.rssm.features_size)
+    other = make_agent(config, seed=3)
+    for change in (lambda: run(agent, 2), lambda: agent.load_state_dict(other.state_dict())):
+        before = agent.frozen_critic(x)
+        change()
+        assert same(weights_of(agent.world_model), agent.frozen_model)
+        assert same(weights_of(agent.behaviour.critic), agent.frozen_critic)
+        assert not torch.equal(before, agent.frozen_critic(x))
+        views = (agent.frozen_model, agent.frozen_critic)
+        assert not any(w.requires_grad for view in views for w in view.parameters())
+
+
+def gradients(agent, batch, wanted):
+    """Gradient sums by part of one loss of the behaviour."""
+    rows, initial = agent._split_context(batch)
+    noise = agent._draw_noise(*rows.reward.shape)
+    _, _, seen = agent.model_losses(rows, initial, noise)
+    losses, _, _ = agent.behaviour_losses(rows, seen, noise)
+    losses[wanted].backward()
+    parts = {
+        "model": agent.world_model,
+        "actor": agent.behaviour.actor,
+        "critic": agent.behaviour.critic,
+    }
+    return {
+        name
+        for name, part in parts.items()
+        if any(w.grad is not None and w.grad.abs().sum() > 0 for w in part.parameters())
+    }
+
+
+@pytest.mark.parametrize("objective", ["reinforce", "dynamics"])
+def test_losses_of_the_behaviour_reach_their_own_parts(objective):
+    config = replace(SMALL, behaviour=replace(SMALL.behaviour, objective=objective))
+    expected = {
+        "actor": {"actor"},
+        "entropy": {"actor"},
+        "critic": {"critic"},
+        "slow": {"critic"},
+        "replay_critic": {"critic", "model"},
+    }
+    for name, parts in expected.items():
+        agent = make_agent(config)
+        run(agent, 3)  # reward and value heads are zero at first
+        assert gradients(agent, make_batch(config), name) == parts, name
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_imagination_starts_at_posterior_states_with_their_own_continuation(every):
+    behaviour = replace(SMALL.behaviour, start_every=every, replay_critic=0.0)
+    agent = make_agent(replace(SMALL, context=0, behaviour=behaviour))
+    batch = make_batch(agent.config, firsts=((0, 3), (1, 5)))  # rows (0, 2) and (1, 4) are terminal
+    rows = Rows.of(batch)
+    noise = agent._draw_noise(*rows.reward.shape)
+    _, _, seen = agent.model_losses(rows, None, noise)
+    found = {}
+    agent.behaviour.losses = lambda model, critic, imagined, continues: (
+        found.update(features=imagined.features, continues=continues) or ({}, torch.zeros(1))
+    )
+    agent.behaviour_losses(rows, seen, noise)
+    assert torch.equal(found["features"][:, 0], seen.state.features[:, ::every].flatten(0, 1))
+    assert torch.equal(found["continues"], 1.0 - rows.is_terminal[:, ::every].flatten().float())
+    assert found["continues"].sum() == len(found["continues"]) - 2
+    assert not found["features"].requires_grad
+
+
+def test_slow_critic_and_normaliser_follow_the_updates():
+    agent = make_agent()
+    slow = weights_of(agent.behaviour.slow_critic)
+    agent.update(make_batch())
+    fast = weights_of(agent.behaviour.critic)
+    for now, before, target in zip(
+        weights_of(agent.behaviour.slow_critic), slow, fast, strict=True
+    ):
+        assert torch.allclose(now, before + 0.02 * (target - before), rtol=1e-5, atol=1e-8)
+    lazy = make_agent(GAUSSIAN, behaviour=replace(GAUSSIAN.behaviour, slow_rate=1.0, slow_every=3))
+    start = weights_of(lazy.behaviour.slow_critic)
+    run(lazy, 2)
+    assert same(start, lazy.behaviour.slow_critic)
+    run(lazy, 1)
+    assert same(weights_of(lazy.behaviour.critic), lazy.behaviour.slow_critic)
+
+
+def observed(agent, batch):
+    rows, initial = agent._split_context(batch)
+    noise = agent._draw_noise(*rows.reward.shape)
+    return agent.model_losses(rows, initial, noise)[2], noise
+
+
+def test_refreshed_latents_are_the_posterior_states_of_their_rows():
+    agent, batch = make_agent(), make_batch()
+    generator = agent.noise_generator.get_state()
+    seen, _ = observed(agent, batch)
+    agent.noise_generator.set_state(generator)
+    _, refreshed = agent.update(batch)
+    assert {*refreshed} == {*agent.latent_fields}
+    for name, field in agent.latent_fields.items():
+        assert refreshed[name].shape == batch[name].shape and refreshed[name].dtype == field.dtype
+        assert torch.equal(refreshed[name][:, 0], batch[name][:, 0])  # the context row stays
+        assert not refreshed[name].requires_grad
+    assert torch.allclose(refreshed["deter"][:, 1:].float(), seen.state.deter, atol=1e-3)
+    stoch = stored_stoch(refreshed["stoch"][:, 1:], SMALL.model.rssm)
+    assert torch.allclose(stoch, seen.state.stoch, atol=1e-6)
+    assert make_agent(GAUSSIAN).update(make_batch(GAUSSIAN))[1] == {}
+
+
+def test_a_sequence_started_from_stored_latents_continues_the_sequence():
+    """Rows 3 … of a batch, from the latents stored with row 2, are rows 3 … of the whole."""
+    agent, batch = make_agent(), make_batch(firsts=())
+    seen, noise = observed(agent, batch)
+    rssm = agent.config.model.rssm
+    refreshed = agent._refreshed(batch, seen)
+    cut = {name: field[:, 2:] for name, field in (batch | refreshed).items()}
+    rows, initial = agent._split_context(cut)
+    assert initial.deter.dtype == torch.float32 and initial.stoch.shape[-1] == 4 * rssm.classes
+    later = agent.world_model.observe(rows, noise.posterior[:, 2:], initial).state
+    assert torch.allclose(later.deter, seen.state.deter[:, 2:], atol=2e-3)  # stored in half
+    fresh = agent.world_model.observe(rows, noise.posterior[:, 2:]).state
+    assert not torch.allclose(fresh.deter, seen.state.deter[:, 2:], atol=2e-3)
+    shifted = State(initial.deter, stored_stoch(cut["stoch"][:, 1], rssm))
+    wrong = agent.world_model.observe(rows, noise.posterior[:, 2:], shifted).state
+    assert not torch.allclose(wrong.deter, seen.state.deter[:, 2:], atol=2e-3)
+
+
+def test_open_loop_is_in_observation_units_and_the_same_at_every_call():
+    agent = make_agent(GAUSSIAN)
+    batch = make_batch(GAUSSIAN)
+    before = agent.noise_generator.get_state()
+    one, two = agent.open_loop(batch, 2), agent.open_loop(batch, 2)
+    assert torch.equal(one["model"], two["model"]) and torch.equal(
+        one["truth"], batch["observation"]
+    )
+    assert one["model"].shape == one["truth"].shape and not one["model"].requires_grad
+    assert torch.equal(before, agent.noise_generator.get_state())
+
+
+def test_figures_of_the_jacobian_come_at_logged_updates():
+    agent = make_agent(log_every_updates=2)
+    first, second = run(agent, 2)
+    assert not any(name.startswith("jacobian/") for name in first)
+    assert second["jacobian/frobenius_mean"] > 0 and agent.updates == 2
+
+
+def test_the_penalty_lowers_the_jacobian():
+    norms = {}
+    for weight in (0.0, 10.0):
+        agent = make_agent(
+            replace(SMALL, context=0), jacobian=PenaltyConfig(weight=weight), log_every_updates=60
+        )
+        batch = make_batch(agent.config)
+        for _ in range(60):
+            figures, _ = agent.update_world_model(batch)
+        norms[weight] = figures["jacobian/frobenius_mean"].item()
+    assert norms[10.0] < 0.8 * norms[0.0]
+
+
+@configs
+def test_the_world_model_learns_one_batch_by_heart(config):
+    agent, batch = make_agent(config), make_batch(config)
+    losses = [agent.update_world_model(batch)[0] for _ in range(60)]
+    for name in ("loss/reconstruction", "loss/reward"):
+        assert losses[-1][name] < 0.7 * losses[0][name], name
+
+
+def test_bfloat16_keeps_weights_and_losses_in_float32():
+    agent = make_agent(precision="bfloat16")
+    figures = run(agent, 2)[-1]
+    assert all(value.isfinite() for value in figures.values())
+    assert all(weight.dtype == torch.float32 for weight in weights_of(agent.world_model))
+    exact = run(make_agent(), 2)[-1]
+    assert figures["loss/total"] != exact["loss/total"]
+    assert torch.isclose(figures["loss/total"], exact["loss/total"], rtol=0.1)
