@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -85,8 +86,21 @@ class Actor(nn.Module):
         return Normal(torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(free + 2))
 
 
+def act_and_imagine(
+    rssm: RSSM, actor: Actor, state: State, latent_noise: Tensor, action_noise: Tensor
+) -> tuple[Tensor, State]:
+    """The actor's action in each state, and a step of the prior under it."""
+    action = actor(state.features).sample(action_noise)
+    return action, rssm.imagine_step(state, action, latent_noise)
+
+
 def imagine(
-    rssm: RSSM, actor: Actor, start: State, latent_noise: Tensor, action_noise: Tensor
+    rssm: RSSM,
+    actor: Actor,
+    start: State,
+    latent_noise: Tensor,
+    action_noise: Tensor,
+    step: Callable[..., tuple[Tensor, State]] = act_and_imagine,
 ) -> Imagined:
     """H steps of the prior under the actor from N states.
 
@@ -96,11 +110,11 @@ def imagine(
         start: N states; the gradient does not go further back.
         latent_noise: (H, N, …) of `latent.draw_noise`.
         action_noise: (H, N, A) of the actor's law.
+        step: `act_and_imagine`, or the same compiled.
     """
     state, features, actions = start, [start.features], []
     for drawn, chosen in zip(latent_noise, action_noise, strict=True):
-        action = actor(features[-1]).sample(chosen)
-        state = rssm.imagine_step(state, action, drawn)
+        action, state = step(rssm, actor, state, drawn, chosen)
         features.append(state.features)
         actions.append(action)
     return Imagined(torch.stack(features, 1), torch.stack(actions, 1))

@@ -219,6 +219,18 @@ class RSSM(nn.Module):
         deter = self.deterministic(state, action * keep)
         return State(deter, self.latent.sample(self.posterior(deter, embed), noise))
 
+    def posterior_step(
+        self, state: State, keep: Tensor, action: Tensor, embedded: Tensor, noise: Tensor
+    ) -> tuple[State, Tensor]:
+        """The recurrent part of `observe_step`, on the embedded action and observation.
+
+        Returns:
+            The state and the stats of the posterior from which its stoch was drawn.
+        """
+        deter = self.cell(state.deter * keep, state.stoch * keep, action)
+        posterior = self._posterior(deter, embedded)
+        return State(deter, self.latent.sample(posterior, noise)), posterior
+
     def observe(
         self,
         embed: Tensor,
@@ -245,10 +257,8 @@ class RSSM(nn.Module):
         embedded = self.posterior_input.of_y(embed).unbind(1)
         state, deters, stochs, posteriors = initial, [], [], []
         for t, (kept, drawn) in enumerate(zip(keep.unbind(1), noise.unbind(1), strict=True)):
-            deter = self.cell(state.deter * kept, state.stoch * kept, actions[t])
-            posterior = self._posterior(deter, embedded[t])
-            state = State(deter, self.latent.sample(posterior, drawn))
-            deters.append(deter)
+            state, posterior = self.posterior_step(state, kept, actions[t], embedded[t], drawn)
+            deters.append(state.deter)
             stochs.append(state.stoch)
             posteriors.append(posterior)
         states = State(torch.stack(deters, 1), torch.stack(stochs, 1))

@@ -20,7 +20,7 @@ from sdewm.model.world_model import Rows, WorldModel, total_loss
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
 from sdewm.train.optimiser import Optimiser
-from sdewm.train.policy import AgentPolicy, store_stoch, stored_stoch
+from sdewm.train.policy import AgentPolicy, store_stoch, stored_fields, stored_stoch
 
 
 class Noise(NamedTuple):
@@ -103,15 +103,7 @@ class Agent:
     @property
     def latent_fields(self) -> dict[str, Field]:
         """Fields of the replay that hold latent states, for sequences that start from them."""
-        if not self.config.context:
-            return {}
-        rssm = self.config.model.rssm
-        stoch = (
-            Field((rssm.groups,), torch.uint8, mutable=True)
-            if rssm.latent == "categorical"
-            else Field((rssm.gaussian_size,), torch.float32, mutable=True)
-        )
-        return {"deter": Field((rssm.deter,), torch.float16, mutable=True), "stoch": stoch}
+        return stored_fields(self.config.model.rssm) if self.config.context else {}
 
     # -- learning --------------------------------------------------------------------------------
 

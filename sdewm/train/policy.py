@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sdewm.data.replay import Field
 from sdewm.model.behaviour import Actor
 from sdewm.model.rssm import RSSMConfig, State
 from sdewm.model.world_model import WorldModel
@@ -67,6 +68,16 @@ class AgentPolicy:
                 "stoch": store_stoch(now.stoch, self.world_model.config.rssm),
             }
         return chosen.clamp(-1, 1).float().cpu().numpy(), now._asdict(), extras
+
+
+def stored_fields(config: RSSMConfig) -> dict[str, Field]:
+    """Fields of the replay that hold a latent state: deter in half precision, `store_stoch`."""
+    stoch = (
+        Field((config.groups,), torch.uint8, mutable=True)
+        if config.latent == "categorical"
+        else Field((config.gaussian_size,), torch.float32, mutable=True)
+    )
+    return {"deter": Field((config.deter,), torch.float16, mutable=True), "stoch": stoch}
 
 
 def store_stoch(stoch: Tensor, config: RSSMConfig) -> Tensor:
