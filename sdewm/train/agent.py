@@ -52,14 +52,12 @@ class Agent:
         self.behaviour.to(self.device)
         self.frozen_model = share_frozen(self.world_model)
         self.frozen_critic = share_frozen(self.behaviour.critic)
-        self.optimiser = Optimiser(
-            config.optimiser,
-            {
-                "model": self.world_model,
-                "actor": self.behaviour.actor,
-                "critic": self.behaviour.critic,
-            },
-        )
+        self.parts = {
+            "model": self.world_model,
+            "actor": self.behaviour.actor,
+            "critic": self.behaviour.critic,
+        }
+        self.optimiser = Optimiser(config.optimiser, self.parts)
         self.updates = 0
         self.jacobian = JacobianTerm(config.jacobian, self.world_model, self.behaviour.actor)
         self.noise_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
@@ -225,14 +223,9 @@ class Agent:
 
     def describe(self) -> list[str]:
         """Parameters by part, and the penalty's weight with its normalisation."""
-        counts = {
-            "world model": self.world_model,
-            "actor": self.behaviour.actor,
-            "critic": self.behaviour.critic,
-        }
         lines = [
             f"{name}: {sum(weight.numel() for weight in part.parameters()):,} parameters"
-            for name, part in counts.items()
+            for name, part in self.parts.items()
         ]
         return [*lines, self.jacobian.describe()]
 
