@@ -257,21 +257,6 @@ def check_config(config: Config) -> None:
     _check_above("min_std", rssm.min_std, 0.0)
     for name in ("model_rate", "actor_rate", "critic_rate", "clip", "guard"):
         _check_above(name, getattr(optimiser, name), 0.0)
-    if rssm.cell == "block_gru" and rssm.deter % rssm.blocks:
-        raise ValueError(f"deter={rssm.deter}: expected a multiple of blocks={rssm.blocks}.")
-    if behaviour.start_every > 1 and behaviour.replay_critic:
-        raise ValueError(
-            f"start_every={behaviour.start_every}: replay_critic={behaviour.replay_critic} needs "
-            "an imagined return at every row; use start_every=1 or replay_critic=0."
-        )
-    if config.model.bins % 2 == 0:
-        raise ValueError(f"bins={config.model.bins}: expected an odd number, with one bin at 0.")
-    if config.context + config.batch_length > config.replay_capacity // config.envs:
-        raise ValueError(
-            f"replay_capacity={config.replay_capacity}: holds {config.replay_capacity} rows, fewer "
-            f"than one sequence of {config.context + config.batch_length} in each of "
-            f"{config.envs} environments."
-        )
     for part in (config, config.model, rssm, behaviour, optimiser):
         for name, annotation in get_type_hints(type(part)).items():
             if get_origin(annotation) is Literal:
@@ -282,7 +267,22 @@ def check_config(config: Config) -> None:
 
 
 def _check_combinations(config: Config) -> None:
-    rssm, jacobian = config.model.rssm, config.jacobian
+    rssm, behaviour, jacobian = config.model.rssm, config.behaviour, config.jacobian
+    if rssm.cell == "block_gru" and rssm.deter % rssm.blocks:
+        raise ValueError(f"deter={rssm.deter}: expected a multiple of blocks={rssm.blocks}.")
+    if behaviour.start_every > 1 and behaviour.replay_critic:
+        raise ValueError(
+            f"start_every={behaviour.start_every}: replay_critic={behaviour.replay_critic} needs "
+            "an imagined return at every row; use start_every=1 or replay_critic=0."
+        )
+    if config.model.bins % 2 == 0:
+        raise ValueError(f"bins={config.model.bins}: expected an odd number, with one bin at 0.")
+    window = config.context + config.batch_length
+    if window > config.replay_capacity // config.envs:
+        raise ValueError(
+            f"replay_capacity={config.replay_capacity}: expected at least {window * config.envs}, "
+            f"a sequence of {window} rows in each of envs={config.envs}."
+        )
     if config.context and rssm.latent == "categorical" and rssm.classes > 256:
         raise ValueError(f"classes={rssm.classes}: at most 256 can be stored with context=1.")
     if jacobian.map == "multi_step" and jacobian.steps >= config.batch_length:
