@@ -2,6 +2,7 @@
 # test    all tests and doctests that need no GPU
 # lint    ruff (rules and format) everywhere, pyright on sdewm
 # bench   speed table                                                  ONLY="ROW ..."
+# bench-learning  train the runs of the learning curves and draw them; hours   ONLY="RUN ..."
 # clean   delete everything that make built
 # The first target to run builds .venv; PYTHON=/path/to/python3.12 chooses the interpreter.
 
@@ -21,7 +22,7 @@ ifneq ($(unknown),)
 $(error unknown variable $(firstword $(unknown)); known are: $(known))
 endif
 
-.PHONY: verify test lint bench clean venv
+.PHONY: verify test lint bench bench-learning clean venv
 .NOTPARALLEL:
 
 verify: venv
@@ -37,6 +38,9 @@ lint: venv
 
 bench: venv
 	$(python) analysis/table_bench.py$(if $(ONLY), --only $(ONLY))
+
+bench-learning: venv
+	$(python) analysis/sweep_learning.py$(if $(ONLY), --only $(ONLY))
 
 venv:
 	@sh .ci/build_venv "$(PYTHON)"

@@ -21,7 +21,7 @@ TOP_LEVEL = {
     *("pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", "README.md", ".gitignore", ".ci"),
     *("sdewm", "analysis", "tests", "figures", "paper_checks"),
 }
-TARGETS = {"verify", "test", "lint", "bench", "clean"}
+TARGETS = {"verify", "test", "lint", "bench", "bench-learning", "clean"}
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +98,8 @@ def test_make_has_exactly_the_documented_targets():
         ),
         (["bench"], ".venv/bin/python analysis/table_bench.py"),
         (["bench", "ONLY=a b"], ".venv/bin/python analysis/table_bench.py --only a b"),
+        (["bench-learning"], ".venv/bin/python analysis/sweep_learning.py"),
+        (["bench-learning", "ONLY=a b"], ".venv/bin/python analysis/sweep_learning.py --only a b"),
     ],
 )
 def test_make_passes_its_variables_on(arguments, command):
@@ -201,4 +203,5 @@ def test_every_direct_dependency_is_pinned():
     lines = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin) for pin in pins)
-    assert {re.match(r"[a-z-]+", name)[0] for name in wanted} <= {p.split("==")[0] for p in pins}
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line)[0]).lower() for line in wanted}
+    assert names <= {pin.split("==")[0] for pin in pins}

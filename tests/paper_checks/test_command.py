@@ -111,6 +111,21 @@ def test_a_typing_error_stops_before_any_work(words, text, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_figure_of_runs_is_redrawn_from_its_table_or_left_out(tmp_path, monkeypatch):
+    for name in ("analysis/fig_bounds.py", "analysis/fig_learning_curves.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    options = command._parse(["--paths", "9", "--device", "cpu"])
+    drawn = {figure.id: figure.options for figure in command._figures(options)}
+    assert drawn == {"fig_bounds": ("--paths", "9", "--device", "cpu")}
+    table = tmp_path / "figures" / "data" / "fig_learning_curves.csv"
+    table.parent.mkdir(parents=True)
+    table.touch()
+    drawn |= {figure.id: figure.options for figure in command._figures(options)}
+    assert drawn["fig_learning_curves"] == () and len(drawn) == 2
+
+
 def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path, monkeypatch, capsys):
     log = tmp_path / "verify.jsonl"
     words = [sys.executable, "-m", "paper_checks", "--no-figures", "--log", str(log)]
