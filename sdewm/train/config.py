@@ -250,9 +250,8 @@ def check_config(config: Config) -> None:
         if not 0.0 <= check_finite_number(name, getattr(optimiser, name)) < 1.0:
             given = getattr(optimiser, name)
             raise ValueError(f"{name}={given!r}: expected a number from 0 to below 1.")
-    _check_within("discount", behaviour.discount, 0.0, 1.0)
-    _check_within("lambda_", behaviour.lambda_, 0.0, 1.0)
-    _check_within("slow_rate", behaviour.slow_rate, 0.0, 1.0)
+    for name in ("discount", "lambda_", "slow_rate"):
+        _check_within(name, getattr(behaviour, name), 0.0, 1.0)
     _check_within("unimix", rssm.unimix, 0.0, 1.0)
     _check_above("min_std", rssm.min_std, 0.0)
     for name in ("model_rate", "actor_rate", "critic_rate", "clip", "guard"):
