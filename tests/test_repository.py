@@ -1,6 +1,7 @@
 """What a visitor relies on: layout, commands, README, a light import, pinned versions."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -10,10 +11,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tyro
 
 import sdewm
+from sdewm import cli
+from sdewm.train import config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,7 +75,29 @@ def problem(words: list[str]) -> str | None:
             return None
         result = run(sys.executable, *words[1:length], "--help", PYTHONPATH=str(ROOT))
         return None if result.returncode == 0 else result.stderr
+    if words[0] == "sdewm":
+        return problem_of_sdewm(words[1:])
     return f"no test knows the command {words[0]}"
+
+
+def problem_of_sdewm(words: list[str]) -> str | None:
+    """Whether the command line takes these words; nothing is run, and a CPU will do."""
+    kinds: dict[str, Any] = {"resume": cli.Resume, "evaluate": cli.Evaluate, "record": cli.Record}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            if words[0] != "train":
+                cli._parse(kinds[words[0]], words[1:], words[0])
+                return None
+            preset = config.PRESETS[cli._preset_of(words, config.Config.preset)]
+            kind: Any = cli._train_arguments(config.Config, list(config.PRESETS))
+            default = kind(tyro.MISSING, preset)
+            given: Any = cli._parse(kind, words[1:], "train", default=default)
+            config.check_config(dataclasses.replace(given.config, device="cpu"))
+    except SystemExit:
+        return said.getvalue()
+    except (KeyError, ValueError) as wrong:
+        return str(wrong)
+    return None
 
 
 def test_top_level_is_exactly_the_agreed_list():
@@ -136,7 +163,13 @@ def test_readme_command_works(words):
 
 
 @pytest.mark.parametrize(
-    "line", ["make verfy", "make verify PATH=3", "python analysis/fig_none.py", "sdewm-train x"]
+    "line",
+    [
+        *("make verfy", "make verify PATH=3", "python analysis/fig_none.py", "sdewm-train x"),
+        *("sdewm trian", "sdewm train --run x --env-frame 3", "sdewm train --run x --preset tny"),
+        *("sdewm train --run x --obs pixel", "sdewm train --run x --jacobian.probes 0"),
+        *("sdewm resume", "sdewm evaluate x --episode 3"),
+    ],
 )
 def test_readme_check_notices_a_command_that_does_not_work(line):
     assert problem(shlex.split(line)) is not None

@@ -176,7 +176,7 @@ _TINY = Config(
         units=64,
         vector_layers=2,
         image_layers="strided",
-        image_depth=8,
+        image_depth=4,
         bins=63,
     ),
     behaviour=BehaviourConfig(

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from sdewm.base.records import read_log
+from sdewm.data.dataset import read_dataset
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS
+
+from tests.data.opengl_here import needs_opengl
 
 ROOT = Path(__file__).resolve().parents[2]
 # Both sizes of sequences: with stored latents at their start (context 1), and without.
@@ -74,3 +77,47 @@ def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
     assert all(torch.equal(found[name], expected[name]) for name in found)
     rows = figures(whole)[0]
     assert rows[-1]["loss/reconstruction"] < rows[0]["loss/reconstruction"]
+
+
+PIXELS = (
+    "--preset tiny --obs pixels --env-frames 300 --prefill-policy-steps 64 --train-ratio 64 "
+    "--batch-size 4 --batch-length 16 --log-every-updates 5 --eval-every-env-frames 100000 "
+    "--eval-episodes 1 --render fast"
+).split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "env",
+    [
+        "own:cartpole_pixels",
+        pytest.param("dmc:cartpole_swingup", marks=needs_opengl),
+    ],
+)
+def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
+    run = tmp_path / "run"
+    finish("train", *PIXELS, "--env", env, "--run", str(run))
+    rows, evaluations = figures(run)
+    assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
+    assert evaluations[-1]["env_frames"] >= 300
+    drawn = {path.suffix for path in (run / "pictures").iterdir()}
+    assert drawn == {".png", ".gif"}
+
+
+@pytest.mark.slow
+def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
+    run, data, model = (tmp_path / name for name in ("run", "data", "model"))
+    finish("train", *WORDS, "--run", str(run))
+    finish("record", str(data), "--from-run", str(run), "--episodes", "2")
+    assert (read_dataset(data).rows, read_dataset(data).facts["env"]) == (
+        2 * 501,
+        "dmc:cartpole_swingup",
+    )
+    more = "--preset tiny --world-model-only --updates 60 --log-every-updates 15 --batch-size 4 "
+    more += "--optimiser.warm-up 0"
+    finish("train", *more.split(), "--data", str(data), "--run", str(model))
+    rows = figures(model)[0]
+    assert [row["updates"] for row in rows] == [15, 30, 45, 60]
+    assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
+    actor = [name for name in rows[-1] if "actor" in name]
+    assert actor == []
