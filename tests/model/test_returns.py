@@ -7,7 +7,7 @@ from sdewm.model.returns import ReturnNormaliser, lambda_return
 
 
 def n_step_return(reward, discount, value, t, n):
-    """r_{t+1} + d_{t+1} r_{t+2} + … + (∏ d) v_{t+n}, one trajectory, columns as in lambda_return."""
+    """r_{t+1} + d_{t+1} r_{t+2} + … + (∏ d) v_{t+n}, one trajectory, columns as there."""
     total, factor = 0.0, 1.0
     for k in range(t, t + n):
         total += factor * reward[k]
