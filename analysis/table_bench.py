@@ -35,10 +35,10 @@ Job = tuple[Path, int]  # a script and a number of threads
 
 
 def listing(device: str) -> dict[str, Job]:
-    """Every row, by its full name, with how it is measured."""
+    """Every row of this device, by its full name, with how it is measured."""
     jobs = {}
     for script in sorted(HERE.glob("bench_*.py")):
-        for line in run(script, "--list"):
+        for line in run(script, "--list", "--device", device):
             row = json.loads(line)
             for threads in row["threads"] if device == "cpu" else row["threads"][:1]:
                 jobs[row["name"] + ending(threads, device)] = (script, threads)

@@ -27,7 +27,8 @@ TABLE = {
     "base": Folder(
         0,
         "",
-        "checks taylor differences compiling stats progress records jacobians probes schedules",
+        "checks taylor differences compiling stats progress records jacobians probes schedules "
+        "bench_script",
     ),
     "certificates": Folder(
         1,
@@ -65,7 +66,8 @@ TABLE = {
     "model": Folder(
         2,
         "base jacobian_penalty",
-        "distributions networks latents rssm encoders heads world_model step_maps returns behaviour",
+        "distributions networks latents rssm encoders heads world_model step_maps returns "
+        "behaviour",
     ),
     "latent_sde": Folder(3, "base certificates sde theory model"),
     "train": Folder(
