@@ -118,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(words: list[str]) -> int:
-    from sdewm.train.config import PRESETS, Config, check_config
+    from sdewm.train.config import Config, check_config
+    from sdewm.train.presets import PRESETS
     from sdewm.train.run_directory import RunFacts, check_new, create_run
     from sdewm.train.sources import as_recorded, check_environment
 
@@ -278,12 +279,7 @@ def _say(sentence: object, code: int) -> int:
 
 
 def _parse(kind: type[Arguments], words: list[str], command: str, **defaults: Any) -> Arguments:
-    return tyro.cli(
-        kind,
-        args=words,
-        prog=f"sdewm {command}",
-        **defaults,
-    )
+    return tyro.cli(kind, args=words, prog=f"sdewm {command}", **defaults)
 
 
 def _preset_of(words: Sequence[str], default: str) -> str:

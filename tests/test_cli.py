@@ -8,7 +8,7 @@ from sdewm.base.records import read_log
 from sdewm.cli import main
 from sdewm.data.dataset import read_dataset
 from sdewm.train import evaluation, trainer
-from sdewm.train.config import PRESETS
+from sdewm.train.presets import PRESETS
 from tests.train.fake_agent import ENV, FakeAgent
 
 SHORT = (

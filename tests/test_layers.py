@@ -73,8 +73,8 @@ TABLE = {
     "train": Folder(
         3,
         "base data jacobian_penalty jacobian_diagnostics model",
-        "optimiser config policy jacobian_term agent randomness signals run_directory checkpoint "
-        "metrics pictures sources evaluation recording trainer",
+        "optimiser config presets policy jacobian_term agent randomness signals run_directory "
+        "checkpoint metrics pictures sources evaluation recording trainer",
     ),
     "evaluate": Folder(
         4,

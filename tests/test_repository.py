@@ -18,7 +18,7 @@ import tyro
 
 import sdewm
 from sdewm import cli
-from sdewm.train import config
+from sdewm.train import config, presets
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,8 +88,8 @@ def problem_of_sdewm(words: list[str]) -> str | None:
             if words[0] != "train":
                 cli._parse(kinds[words[0]], words[1:], words[0])
                 return None
-            preset = config.PRESETS[cli._preset_of(words, config.Config.preset)]
-            kind: Any = cli._train_arguments(config.Config, list(config.PRESETS))
+            preset = presets.PRESETS[cli._preset_of(words, config.Config.preset)]
+            kind: Any = cli._train_arguments(config.Config, list(presets.PRESETS))
             default = kind(tyro.MISSING, preset)
             given: Any = cli._parse(kind, words[1:], "train", default=default)
             config.check_config(dataclasses.replace(given.config, device="cpu"))

@@ -59,7 +59,8 @@ class Agent:
         }
         self.optimiser = Optimiser(config.optimiser, self.parts)
         self.updates = 0
-        self.jacobian = JacobianTerm(config.jacobian, self.world_model, self.behaviour.actor)
+        frozen_actor = share_frozen(self.behaviour.actor)
+        self.jacobian = JacobianTerm(config.jacobian, self.world_model, frozen_actor)
         self.noise_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
         self.step = act_and_imagine
@@ -140,8 +141,6 @@ class Agent:
                     weights["replay_critic"] = self.config.behaviour.replay_critic
         total = total_loss(losses, weights)
         total.backward()
-        if not behaviour:  # a penalty with the policy included reaches the actor
-            self.behaviour.zero_grad(set_to_none=True)
         self.updates += 1
         norms = self.optimiser.step(self.updates)
         if behaviour:

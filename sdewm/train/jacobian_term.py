@@ -39,7 +39,8 @@ class JacobianTerm:
     Args:
         config: the penalty.
         world_model: its dynamics.
-        actor: the policy, where the map includes it.
+        actor: the policy, where the map includes it; a frozen view, as the penalty is on the
+            dynamics.
         watched_states: states at which the figures are taken.
     """
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from sdewm.data.replay import Field
-from sdewm.train.config import PRESETS
+from sdewm.train.presets import PRESETS
 
 ENV = "own:cartpole_pixels"
 

@@ -266,3 +266,12 @@ def test_bfloat16_keeps_weights_and_losses_in_float32():
     exact = run(make_agent(), 2)[-1]
     assert figures["loss/total"] != exact["loss/total"]
     assert torch.isclose(figures["loss/total"], exact["loss/total"], rtol=0.1)
+
+
+def test_a_penalty_with_the_policy_included_trains_the_dynamics_alone():
+    agent = make_agent(PENALISED)
+    rows, initial = agent._split_context(make_batch(PENALISED))
+    noise = agent._draw_noise(*rows.reward.shape)
+    agent.model_losses(rows, initial, noise)[0]["jacobian"].backward()
+    assert any(weight.grad is not None for weight in agent.world_model.parameters())
+    assert all(weight.grad is None for weight in agent.behaviour.parameters())

@@ -8,7 +8,8 @@ from gymnasium.spaces import Box
 
 from sdewm.jacobian_penalty import PenaltyConfig
 from sdewm.train.agent import Agent
-from sdewm.train.config import PRESETS, Config, check_config, preset
+from sdewm.train.config import Config, check_config
+from sdewm.train.presets import PRESETS, preset
 
 # Every number as the reference tables state it; names are paths in the configuration.
 DREAMERV3 = {

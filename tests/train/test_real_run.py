@@ -14,7 +14,6 @@ from sdewm.base.records import read_log
 from sdewm.data.dataset import read_dataset
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS
-
 from tests.data.opengl_here import needs_opengl
 
 ROOT = Path(__file__).resolve().parents[2]
