@@ -141,7 +141,10 @@ class Reinforce:
 
 
 class DynamicsBackprop:
-    """The return itself, G/scale, differentiated through dynamics, rewards and values."""
+    """The return itself, G/scale, differentiated through dynamics, rewards and values.
+
+    The whole gradient: also through what later actions depend on. DreamerV2 stops it there.
+    """
 
     needs_gradient = True
 

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -109,8 +108,9 @@ def sample_one_hot(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """
     cumulative = probabilities.detach().cumsum(-1)
     # The last class takes what rounding leaves below one.
-    index = (cumulative[..., :-1] <= uniforms.unsqueeze(-1)).sum(-1)
-    return functional.one_hot(index, probabilities.shape[-1]).to(probabilities.dtype)
+    index = (cumulative[..., :-1] <= uniforms.unsqueeze(-1)).sum(-1, keepdim=True)
+    classes = torch.arange(probabilities.shape[-1], device=index.device)
+    return (index == classes).to(probabilities.dtype)  # one_hot() would first look at all numbers
 
 
 def straight_through(sample: Tensor, probabilities: Tensor) -> Tensor:
