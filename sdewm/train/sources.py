@@ -85,11 +85,15 @@ class EnvironmentSource:
     With `random_prefill`, the first `prefill_policy_steps` are uniformly random.
 
     ⌊(p − prefill)·train_ratio/(batch_size·batch_length)⌋ updates are due after p policy steps.
+
+    Raises:
+        ValueError: the run would end before its first update.
     """
 
     step_name = "env_frames"
 
     def __init__(self, config: Config) -> None:
+        _check_learns(config)
         self.config, self.total = config, config.env_frames
         self.vector = make_vector(
             config.env,
@@ -186,6 +190,12 @@ class DatasetSource:
         fields = _fields(*self.spaces)
         self.replay = _replay(self.config, {**fields, **latent_fields}, 1, self.dataset.rows)
         fill(self.replay, self.dataset)
+        window = self.config.batch_length + self.config.context
+        if not self.replay.can_sample(window):
+            raise ValueError(
+                f"batch_length={self.config.batch_length}: sequences of {window} rows, with the "
+                f"context, cannot be drawn from a dataset of {self.dataset.rows} rows."
+            )
 
     def done(self, updates: int) -> int:
         """The updates."""
@@ -234,6 +244,25 @@ def check_environment(config: Config) -> tuple[Box, Box]:
     env.close()
     assert isinstance(observation, Box) and isinstance(action, Box)
     return observation, action
+
+
+def _check_learns(config: Config) -> None:
+    """Refuse a run that would end before its first update."""
+    steps = -(-config.env_frames // config.action_repeat) + config.envs - 1
+    batch, window = config.batch_size * config.batch_length, config.batch_length + config.context
+    wanted = config.prefill_policy_steps + math.ceil(batch / config.train_ratio)
+    if steps < wanted:
+        raise ValueError(
+            f"env_frames={config.env_frames}: the run would end before its first update, which is "
+            f"due after prefill_policy_steps + batch_size·batch_length/train_ratio = {wanted} "
+            f"policy steps of action_repeat={config.action_repeat} frames."
+        )
+    if steps < window * config.envs:
+        raise ValueError(
+            f"env_frames={config.env_frames}: the run would end before its first update, which "
+            f"needs a sequence of {window} rows, batch_length and context, in each of "
+            f"envs={config.envs}."
+        )
 
 
 def as_recorded(config: Config, data: Path, preset: Config) -> Config:
