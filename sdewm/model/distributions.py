@@ -91,7 +91,7 @@ def mix_uniform(logits: Tensor, share: float) -> Tensor:
     tensor([0.9950, 0.0050])
     """
     if share == 0.0:
-        return functional.log_softmax(logits, -1)
+        return torch.log_softmax(logits, -1)
     return torch.log((1 - share) * torch.softmax(logits, -1) + share / logits.shape[-1])
 
 
