@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sdewm.data.envs import make_env
 from sdewm.train.agent import Agent
@@ -25,6 +25,7 @@ ENLARGE = 3  # sides of GIF frames, in pixels per pixel
 MOST_GIF_FRAMES = 250
 SECONDS_PER_FRAME = 0.04
 CONTEXT_COLOUR = (30, 120, 220)
+LEFT, ABOVE = 40, 12  # margins of a strip for names and step numbers, in pixels
 
 
 def draw_open_loop(agent: Agent, episode: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -82,10 +83,10 @@ def episode_frames(config: Config, episode: Mapping[str, np.ndarray], seed: int)
 def open_loop_picture(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
     """An open-loop prediction: truth, model and their difference.
 
-    Frames become a strip of three rows: truth, model, and error (model − truth + 1)/2, mid-grey
-    where there is none; frames of the context, which the model has seen, have a blue line below
-    them. Vectors become one panel per component (at most nine) with truth, model and error over
-    the steps, the context shaded.
+    Frames become a strip of three rows, named at the left, under the number of each step: truth,
+    model, and error (model − truth + 1)/2, mid-grey where there is none; steps of the context,
+    which the model has seen, have blue numbers and a blue line below. Vectors become one panel per
+    component (at most nine) with truth, model and error over the steps, the context shaded.
 
     Args:
         truth: (T, height, width, 3) in [0, 1], or (T, D).
@@ -100,7 +101,7 @@ def open_loop_picture(truth: np.ndarray, model: np.ndarray, context: int) -> np.
 
     >>> grey = np.full((20, 64, 64, 3), 0.5)
     >>> open_loop_picture(grey, grey, context=5).shape
-    (194, 768, 3)
+    (206, 808, 3)
     """
     if truth.shape != model.shape or truth.ndim not in (2, 4):
         raise ValueError(
@@ -148,7 +149,21 @@ def _strip(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
             width = truth.shape[2]
             marks[:, place * width : (place + 1) * width] = np.array(CONTEXT_COLOUR) / 255
     image = np.concatenate([*rows, marks])
-    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    return _with_names((np.clip(image, 0, 1) * 255).round().astype(np.uint8), steps, context)
+
+
+def _with_names(strip: np.ndarray, steps: np.ndarray, context: int) -> np.ndarray:
+    """The strip with the names of its rows at the left and the step of each column above."""
+    canvas = Image.new("RGB", (strip.shape[1] + LEFT, strip.shape[0] + ABOVE), "white")
+    canvas.paste(Image.fromarray(strip), (LEFT, ABOVE))
+    pen, height, width = ImageDraw.Draw(canvas), strip.shape[0] // 3, strip.shape[1] // len(steps)
+    for row, name in enumerate(("truth", "model", "error")):
+        pen.text((3, ABOVE + row * height + height // 2), name, fill="black", anchor="lm")
+    for column, step in enumerate(steps):
+        colour = CONTEXT_COLOUR if step < context else "black"
+        place = LEFT + column * width + width // 2
+        pen.text((place, 0), f"t = {step}" if column == 0 else str(step), fill=colour, anchor="mt")
+    return np.array(canvas)
 
 
 def _panels(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
@@ -172,6 +187,7 @@ def _panels(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
         panel.set_title(f"component {place} of {truth.shape[1]}", fontsize=8)
         panel.tick_params(labelsize=7)
     panels[0].legend(fontsize=7)
+    figure.supxlabel("policy steps (grey: observed by the model)", fontsize=8)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     with Image.open(buffer) as image:

@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from sdewm.train.pictures import (
+    ABOVE,
     COMPONENTS,
     CONTEXT_COLOUR,
+    LEFT,
     open_loop_picture,
     save_gif,
     save_picture,
@@ -17,7 +19,8 @@ DRAW = np.random.default_rng(0)
 
 def test_strip_has_truth_model_and_error_in_three_rows(tmp_path):
     truth, model = DRAW.random((12, 8, 8, 3)), DRAW.random((12, 8, 8, 3))
-    picture = open_loop_picture(truth, model, context=4)
+    whole = open_loop_picture(truth, model, context=4)
+    picture = whole[ABOVE:, LEFT:]
     assert picture.shape == (3 * 8 + 2, 12 * 8, 3)
     for row, part in enumerate((truth, model, (model - truth + 1) / 2)):
         for step in (0, 5, 11):
@@ -25,15 +28,28 @@ def test_strip_has_truth_model_and_error_in_three_rows(tmp_path):
             np.testing.assert_allclose(tile / 255, part[step], atol=0.51 / 255)
     blue = (picture[-1] == CONTEXT_COLOUR).all(axis=1)
     assert blue.tolist() == [True] * 32 + [False] * 64
-    save_picture(tmp_path / "new" / "strip.png", picture)
+    save_picture(tmp_path / "new" / "strip.png", whole)
     with Image.open(tmp_path / "new" / "strip.png") as image:
-        np.testing.assert_array_equal(np.array(image), picture)
+        np.testing.assert_array_equal(np.array(image), whole)
 
 
 def test_predictions_out_of_range_are_clipped_not_wrapped():
     truth = np.full((2, 4, 4, 3), 0.5)
     picture = open_loop_picture(truth, truth + np.array([3.0, -3.0])[:, None, None, None], 0)
+    picture = picture[ABOVE:, LEFT:]
     assert (picture[4:8, :4] == 255).all() and (picture[4:8, 4:] == 0).all()
+
+
+def test_rows_of_a_strip_are_named_and_its_columns_numbered():
+    white = np.ones((12, 64, 64, 3))
+    picture = open_loop_picture(white, white, context=4)
+    left, above = picture[ABOVE:, :LEFT], picture[:ABOVE, LEFT:]
+    names = [left[64 * row : 64 * (row + 1)] for row in range(3)]
+    numbers = [above[:, 64 * step : 64 * (step + 1)] for step in range(12)]
+    assert all((part < 100).any() for part in (*names, *numbers))
+    assert not np.array_equal(names[0], names[1]) and not np.array_equal(names[1], names[2])
+    blue = [bool(np.ptp(part.astype(int), axis=2).max() > 50) for part in numbers]
+    assert blue == [True] * 4 + [False] * 8
 
 
 def colours(picture):
