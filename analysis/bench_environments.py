@@ -25,7 +25,8 @@ from sdewm.data.opengl import choose_opengl
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
-from sdewm.train.config import Config, preset
+from sdewm.train.config import Config
+from sdewm.train.presets import preset
 
 ROUNDS = 7
 REPEAT = 2  # simulator steps per policy step

@@ -41,7 +41,8 @@ from sdewm.base.bench_script import (
     seconds,
 )
 from sdewm.train.agent import Agent
-from sdewm.train.config import Config, preset
+from sdewm.train.config import Config
+from sdewm.train.presets import preset
 
 ROUNDS = 9
 WARM_UP = 2  # of these rounds' runs, untimed

@@ -1,0 +1,243 @@
+"""Trains the runs of the learning curves on a CPU, and draws them with fig_learning_curves.
+
+python analysis/sweep_learning.py                             all runs, one after the other; hours
+python analysis/sweep_learning.py --jobs 2                    two at a time, the cores shared
+python analysis/sweep_learning.py --only cartpole_pixels      parts of names, or patterns
+python analysis/sweep_learning.py --env-frames 3000           short runs, in a folder of their own
+
+Runs are in runs/bench-learning. What is finished is skipped and what was begun goes on, so the
+command may be stopped at any time (Ctrl-C saves) and given again. At the end all finished runs are
+written to figures/data/fig_learning_curves.csv, in place of the same seeds there, and drawn.
+"""
+
+import argparse
+import difflib
+import fnmatch
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdewm.base.checks import check_count
+from sdewm.base.progress import format_seconds
+from sdewm.base.records import ROOT, read_log
+from sdewm.train.signals import Interrupted, StopRequest
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt, for how long, with which further flags of `sdewm train`."""
+
+    env: str
+    obs: str
+    env_frames: int
+    flags: tuple[str, ...] = ()
+
+
+TASKS = (
+    Task("dmc:cartpole_swingup", "proprio", 100_000),
+    Task("own:cartpole_pixels", "pixels", 50_000),
+)
+PRESET, SEEDS = "tiny", (0, 1, 2)
+RUNS, FIGURES = ROOT / "runs" / "bench-learning", ROOT / "figures"
+TRAINER = (sys.executable, "-m", "sdewm.cli")
+DRAWER = ROOT / "analysis" / "fig_learning_curves.py"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of a task."""
+
+    directory: Path
+    task: Task
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @property
+    def words(self) -> list[str]:
+        """The command that starts it, after `sdewm`."""
+        task = self.task
+        return [
+            *("train", "--preset", PRESET, "--env", task.env, "--obs", task.obs),
+            *("--env-frames", str(task.env_frames), "--seed", str(self.seed)),
+            *(*task.flags, "--run", shown(self.directory)),
+        ]
+
+    @property
+    def begun(self) -> bool:
+        return (self.directory / "config.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has the evaluation at its end."""
+        rows, _ = read_log(self.directory / "evaluation.jsonl")
+        frames = [row["env_frames"] for row in rows if row.get("by") == "train"]
+        return any(frame >= self.task.env_frames for frame in frames)  # type: ignore[operator]
+
+    def check(self) -> None:
+        """ValueError if it was begun with another command."""
+        if not self.begun:
+            return
+        facts = json.loads((self.directory / "manifest.json").read_text("utf-8"))
+        if shlex.split(facts["command"])[-len(self.words) :] != self.words:
+            raise ValueError(
+                f"{shown(self.directory)} was begun with other settings ({facts['command']}) than "
+                f"wanted now (sdewm {shlex.join(self.words)}): move it away first."
+            )
+
+    def start(self, threads: int) -> tuple[subprocess.Popen[str], threading.Thread]:
+        """Begin it or go on with it; the thread brings its lines to stderr."""
+        words = ["resume", shown(self.directory)] if self.begun else self.words
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        process = subprocess.Popen(
+            [*TRAINER, *words],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches it from here, once
+        )
+        copier = threading.Thread(target=self._copy, args=(process,), daemon=True)
+        copier.start()
+        return process, copier
+
+    def _copy(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                say(f"{self.name} | {line.rstrip()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=[], help="parts of names, or patterns")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
+    parser.add_argument("--env-frames", type=int, help="length of all runs, for a trial")
+    given = parser.parse_args(arguments)
+    try:
+        check_count("--jobs", given.jobs)
+        runs, out = all_runs(given.env_frames)
+        chosen = select(runs, given.only)
+        for run in runs:
+            run.check()
+    except ValueError as problem:
+        parser.error(str(problem))
+    stop = StopRequest()
+    with stop.listening():
+        try:
+            failed = train([run for run in chosen if not run.finished], given.jobs, stop)
+        except Interrupted as interrupted:
+            say("Interrupted; the same command goes on.")
+            return interrupted.exit_code
+    if finished := [run for run in runs if run.finished]:
+        draw(finished, out)
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def all_runs(env_frames: int | None) -> tuple[list[Run], Path]:
+    """The runs, and the folder of the figure; both elsewhere for a trial."""
+    tasks, runs, out = TASKS, RUNS, FIGURES
+    if env_frames is not None:
+        check_count("--env-frames", env_frames)
+        tasks = [Task(task.env, task.obs, env_frames, task.flags) for task in TASKS]
+        runs = RUNS.with_name(f"{RUNS.name}-{env_frames}")
+        out = runs / "figures"
+    found = [
+        Run(runs / f"{task.env.split(':')[1]}-{task.obs}-seed{seed}", task, seed)
+        for task in tasks
+        for seed in SEEDS
+    ]
+    return found, out
+
+
+def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
+    """The runs whose names contain or match a pattern; all of them where there is no pattern."""
+    names = [run.name for run in runs]
+    chosen = set() if patterns else set(names)
+    for pattern in patterns:
+        matched = [n for n in names if pattern in n or fnmatch.fnmatchcase(n, pattern)]
+        if not matched:
+            near = difflib.get_close_matches(pattern, names, 1, 0.0)[0]
+            raise ValueError(f"--only {pattern}: no such run; did you mean {near}?")
+        chosen.update(matched)
+    return [run for run in runs if run.name in chosen]
+
+
+def train(waiting: list[Run], jobs: int, stop: StopRequest) -> list[str]:
+    """Train them, so many at a time; the names of those that failed.
+
+    Raises:
+        Interrupted: asked to stop; all have saved and ended.
+    """
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    start, total, failed = time.monotonic(), len(waiting), []
+    say(f"{total} runs to train, {jobs} at a time with {threads} threads each")
+    running: dict[Run, tuple[subprocess.Popen[str], threading.Thread]] = {}
+    waiting = [*waiting]
+    try:
+        while waiting or running:
+            stop.check()
+            while waiting and len(running) < jobs:
+                running[waiting[0]] = waiting[0].start(threads)
+                waiting.pop(0)
+            for run, (process, copier) in [*running.items()]:
+                if process.poll() is None:
+                    continue
+                copier.join()
+                del running[run]
+                failed += [run.name] if process.returncode else []
+                done, passed = total - len(waiting) - len(running), time.monotonic() - start
+                left = format_seconds(passed / done * (total - done))
+                text = f"exit code {process.returncode}" if process.returncode else "finished"
+                say(
+                    f"[{done}/{total}] {format_seconds(passed)} passed, about {left} to go · "
+                    f"{run.name}: {text}"
+                )
+            time.sleep(POLL_SECONDS)
+    finally:
+        for process, _ in running.values():
+            process.send_signal(signal.SIGINT)
+        for process, copier in running.values():
+            process.wait()
+            copier.join()
+    return failed
+
+
+def draw(runs: Sequence[Run], out: Path) -> None:
+    """The table and the figure; other curves of the table stay."""
+    table = out / "data" / f"{DRAWER.stem}.csv"
+    sources = [*([table] if table.exists() else []), *(run.directory for run in runs)]
+    words = [shown(DRAWER), *map(shown, sources), "--out", shown(out)]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, check=True
+    )
+
+
+def shown(path: Path) -> str:
+    """As it is given to commands that run in the root of the repository."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

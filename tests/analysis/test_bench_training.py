@@ -1,0 +1,176 @@
+"""The speed of training: rows are listed, measured, and see what they are meant to see."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdewm.train.presets import preset
+from sdewm.train.sources import check_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+
+
+def load(name):
+    specification = importlib.util.spec_from_file_location(name, ROOT / "analysis" / f"{name}.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # its dataclasses look themselves up
+    specification.loader.exec_module(module)
+    return module
+
+
+training, environments = load("bench_training"), load("bench_environments")
+
+
+def lines(script, *words):
+    command = [sys.executable, str(ROOT / "analysis" / f"{script}.py"), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A small agent, few rounds."""
+    small = preset("tiny", batch_size=2, batch_length=4)
+    case = replace(training.CASES["tiny"], config=small)
+    monkeypatch.setitem(training.CASES, "tiny", case)
+    monkeypatch.setitem(training.UPDATES, "cpu", 1)
+    monkeypatch.setitem(training.MATMUL, "cpu", 128)
+    monkeypatch.setattr(training, "CHAIN", 10)
+    for script in (training, environments):
+        monkeypatch.setattr(script, "ROUNDS", 3)
+
+
+def test_rows_are_those_of_the_device():
+    cpu = [row["name"] for row in lines("bench_training", "--list")]
+    assert {"update_tiny", "update_tiny_compiled", "penalty_tiny"} < set(cpu)
+    assert {"update_tiny_part/backward", "share_of_flops_tiny"} < set(cpu)
+    cuda = [row["name"] for row in lines("bench_training", "--list", "--device", "cuda")]
+    assert {"update_dreamerv3_12m_pixels", "penalty_dreamerv3_12m_pixels"} < set(cuda)
+    assert not set(cpu) & set(cuda)
+    assert len(cpu) == len(set(cpu))
+
+
+def test_the_case_is_the_preset_at_the_size_of_its_task():
+    case = training.CASES["tiny"]
+    assert (case.config.batch_size, case.config.batch_length) == (16, 32)
+    observation, action = check_environment(replace(case.config, env="dmc:cartpole_swingup"))
+    assert (observation.shape, action.shape) == (case.observation, (case.actions,))
+    case = training.CASES["dreamerv3_12m_pixels"]
+    assert (case.config.batch_size, case.config.batch_length) == (16, 64)
+    assert (case.config.precision, case.config.compile) == ("bfloat16", True)
+
+
+def test_a_row_of_a_script_is_measured():
+    (row,) = lines("bench_environments", "replay_sample/tiny_proprio")
+    assert row["name"] == "replay_sample/tiny_proprio"
+    assert 0 < row["low"] <= row["ratio"] <= row["high"]
+    assert row["unit"] == "us" and row["baseline"] == "copy of 0.0159 MB"
+
+
+def test_the_aim_holds_for_two_threads_only(short, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    (row,) = training.whole("tiny", CPU)
+    assert row["aim"] == "" and row["unit"] == "updates/s"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    (row,) = training.whole("tiny", CPU)
+    assert row["aim"] == ">= 15"
+
+
+def test_the_value_is_the_number_of_updates_in_a_second(short, monkeypatch):
+    monkeypatch.setattr(training.Updates, "once", lambda self: time.sleep(0.05))
+    monkeypatch.setitem(training.UPDATES, "cpu", 2)
+    (row,) = training.whole("tiny", CPU)
+    assert 10 < row["value"] <= 20
+
+
+def test_the_penalty_is_on_in_one_agent_only(short, monkeypatch):
+    made = []
+
+    class Noted(training.Updates):
+        def __init__(self, *arguments, **changes):
+            super().__init__(*arguments, **changes)
+            made.append(self.agent.jacobian.on)
+
+    monkeypatch.setattr(training, "Updates", Noted)
+    (row,) = training.penalty("tiny", CPU)
+    assert made == [False, True]
+    assert row["aim"] == "<= 1.08" and row["low"] <= row["ratio"] <= row["high"]
+
+
+def test_the_parts_are_told_apart_and_make_up_most_of_the_update(short):
+    rows = {row["name"].split("/")[1]: row for row in training.parts("tiny", CPU)}
+    assert list(rows) == [*training.PARTS]
+    assert 0.5 < sum(row["ratio"] for row in rows.values()) < 1.3  # medians one by one
+
+
+def test_a_part_that_waits_is_the_one_that_grows(short, monkeypatch):
+    step = training.Agent.behaviour_losses
+
+    def slow(self, *arguments):
+        time.sleep(0.5)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(training.Agent, "behaviour_losses", slow)
+    rows = {row["name"].split("/")[1]: row["value"] for row in training.parts("tiny", CPU)}
+    assert max(rows, key=rows.__getitem__) == "behaviour_forward"
+    assert rows["behaviour_forward"] >= 500
+
+
+def test_operations_are_counted_and_shares_follow_from_them(short, monkeypatch):
+    def flops(**changes):
+        config = preset("tiny", batch_size=2, batch_length=4, **changes)
+        case = replace(training.CASES["tiny"], config=config)
+        monkeypatch.setitem(training.CASES, "tiny", case)
+        rows = {row["name"]: row for row in training.shares("tiny", CPU)}
+        assert list(rows) == ["share_of_flops_tiny", "share_of_latency_tiny"]
+        assert all(0 < row["low"] <= row["ratio"] <= row["high"] for row in rows.values())
+        assert rows["share_of_latency_tiny"]["baseline"].startswith("324 operations of")
+        return float(rows["share_of_flops_tiny"]["baseline"].split()[0])
+
+    tiny = preset("tiny").behaviour
+    assert flops() < flops(behaviour=replace(tiny, start_every=1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch imports its own
+def test_a_compiled_update_is_measured(short, capsys):
+    (row,) = training.compiled("tiny", CPU)
+    assert row["ratio"] > 0 and row["baseline"] == "not compiled"
+    assert "compiling the update" in capsys.readouterr().err
+
+
+def test_simulator_steps_are_counted_with_the_repeat(short, monkeypatch):
+    monkeypatch.setitem(
+        environments.ENVIRONMENTS, "own_pixels", ("own:cartpole_pixels", "pixels", 10)
+    )
+    step = environments.Collector.step
+
+    def slow(self):
+        time.sleep(0.01)
+        return step(self)
+
+    monkeypatch.setattr(environments.Collector, "step", slow)
+    (row,) = environments.speed("own_pixels", CPU)
+    assert 10 < row["value"] < 200  # a policy step of 10 ms is two simulator steps
+
+
+def test_without_opengl_the_row_of_drawing_is_left_out_with_the_reason(monkeypatch, capsys):
+    def none(required):
+        raise RuntimeError("needs OpenGL")
+
+    monkeypatch.setattr(environments, "choose_opengl", none)
+    assert ("render_fast_vs_full",) not in environments.jobs("cpu")
+    assert "render_fast_vs_full is left out: needs OpenGL" in capsys.readouterr().err
+    monkeypatch.setattr(environments, "choose_opengl", lambda required: "egl")
+    assert ("render_fast_vs_full",) in environments.jobs("cpu")
