@@ -119,6 +119,13 @@ def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsy
     )  # fmt: skip
     assert code == 0, err
     assert read_log(tmp_path / "model" / "metrics.jsonl")[0][-1]["updates"] == 20
+    for other in (
+        ("evaluate", tmp_path / "model"),
+        ("record", tmp_path / "more", "--from-run", tmp_path / "model", "--episodes", "1"),
+    ):
+        code, _, err = run(capsys, *other)
+        assert code == 2 and "its policy has learnt nothing" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "more").exists()
     code, _, err = run(capsys, "train", *SHORT, "--world-model-only", "--data", data,
                        "--env", "dmc:cartpole_balance", "--run", tmp_path / "other")  # fmt: skip
     assert code == 2 and "was recorded with" in err
@@ -160,3 +167,22 @@ def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys):
         marker.unlink()
     code, _, err = run(capsys, "resume", place)
     assert code == 1 and "none of its 2 checkpoints is good" in err
+
+
+def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, capsys):
+    place = tmp_path / "run"
+    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
+    rows = (place / "metrics.jsonl").read_bytes()
+    good = (place / "config.json").read_text()
+    for name, value, said in (
+        ("batch_size", 0, "batch_size=0"),
+        ("env", "own:cartpole_pixel", "own:cartpole_pixels"),
+        ("envs", 3, "undo changes of config.json"),
+        ("seeed", 3, "did you mean 'seed'"),
+    ):
+        (place / "config.json").write_text(json.dumps({**json.loads(good), name: value}))
+        code, _, err = run(capsys, "resume", place)
+        assert code in (1, 2) and said in err and "Traceback" not in err, name
+        assert (place / "metrics.jsonl").read_bytes() == rows
+    (place / "config.json").write_text(good)
+    assert run(capsys, "resume", place)[0] == 0

@@ -250,7 +250,8 @@ def run_episodes(
         vector: environments of `make_vector`.
         policy: acts in all of them at once.
         episodes: how many in all.
-        progress: called with the number of episodes that are finished.
+        progress: called at every step with the number of episodes that are finished; what it
+            raises ends the run.
 
     Returns:
         The episodes, by number and then by environment. One that was cut off by the death of a
@@ -276,8 +277,8 @@ def run_episodes(
                 stacked = {name: np.stack([row[name] for row in steps]) for name in rows}
                 found.append(Episode(stacked, index, numbers[index]))
                 missing[index] -= 1
-                if progress is not None:
-                    progress(len(found))
+        if progress is not None:
+            progress(len(found))
         if any(left > 0 for left in missing):
             rows = next_rows(vector, actions)
     return sorted(found, key=lambda episode: (episode.number, episode.env))

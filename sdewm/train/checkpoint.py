@@ -130,7 +130,8 @@ class Checkpoints:
             return state
         raise CheckpointError(
             f"{self.directory}: none of its {len(folders)} checkpoints is good; "
-            "restore the folder from a copy or start the run again."
+            "restore the folder from a copy, undo changes of config.json if there were any, or "
+            "start the run again."
             if folders
             else f"{self.directory}: no checkpoint here yet."
         )

@@ -17,9 +17,9 @@ from sdewm.data.rollout import Episode, Policy, run_episodes
 from sdewm.data.vector import make_vector
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints
-from sdewm.train.config import Config
+from sdewm.train.config import Config, check_config
 from sdewm.train.randomness import undisturbed
-from sdewm.train.run_directory import read_run
+from sdewm.train.run_directory import load_agent, read_run
 from sdewm.train.sources import check_environment
 
 # Of the evaluation episodes of every run, whatever its own seed: all see the same first states.
@@ -89,14 +89,22 @@ def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
     On the CPU where the run's device is not there.
 
     Raises:
-        ValueError: there is no run, or its environment cannot be made here.
+        ValueError: there is no run, its environment cannot be made here, its policy never learnt
+            (--world-model-only), or its configuration was edited and does not fit.
         CheckpointError: there is no good checkpoint.
     """
-    config = replace(read_run(run).config, compile=False)
+    facts = read_run(run)
+    if facts.data is not None:
+        raise ValueError(
+            f"run={str(run)!r} trains a world model alone, on {facts.data}: its policy has learnt "
+            "nothing, so there is nothing to evaluate or record."
+        )
+    config = replace(facts.config, compile=False)
     state = Checkpoints(run / "checkpoints").load()
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         sys.stderr.write(f"device={config.device!r} is not here; the CPU is used.\n")
         config = replace(config, device="cpu")
+    check_config(config)
     agent = Agent(config, *check_environment(config))
-    agent.load_state_dict(state["agent"])
+    load_agent(agent, state["agent"], run)
     return config, agent, state["counters"]

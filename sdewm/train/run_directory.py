@@ -18,11 +18,11 @@ import os
 import platform
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -94,6 +94,30 @@ def read_run(run: Path) -> RunFacts:
         raise ValueError(f"run={str(run)!r}: its files are damaged: {problem}") from problem
     data = facts.get("data")
     return RunFacts(config, None if data is None else Path(data), facts)
+
+
+class Loadable(Protocol):
+    """What takes back the state it gave: an agent."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> object:
+        """Restore it."""
+        ...
+
+
+def load_agent(agent: Loadable, state: Mapping[str, Any], run: Path) -> None:
+    """Restore an agent from a checkpoint of its run.
+
+    Raises:
+        ValueError: its networks are of other sizes: the configuration is not that of the run.
+    """
+    try:
+        agent.load_state_dict(state)
+    except (RuntimeError, KeyError, ValueError) as problem:
+        lines = str(problem).splitlines()
+        raise ValueError(
+            f"run={str(run)!r}: its checkpoint does not fit {run / 'config.json'}, which must "
+            f"have been edited since; undo that. {' '.join(line.strip() for line in lines[:2])}"
+        ) from problem
 
 
 def note_resume(run: Path, config: Config, updates: int) -> None:

@@ -28,7 +28,7 @@ from sdewm.train.randomness import (
     seed_everything,
     undisturbed,
 )
-from sdewm.train.run_directory import RunFacts, locked, note_resume
+from sdewm.train.run_directory import RunFacts, load_agent, locked, note_resume
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import DatasetSource, EnvironmentSource, Source
 
@@ -253,7 +253,7 @@ class Trainer:
     def _load(self) -> tuple[int, int]:
         """Go on from the newest good checkpoint; the rows it counted."""
         state = self.checkpoints.load(self.replay)
-        self.agent.load_state_dict(state["agent"])
+        load_agent(self.agent, state["agent"], self.run)
         self.source.load_state_dict(state["source"])
         restore_random_states(state["random"])
         self.updates, self.evaluated = state["counters"]["updates"], state["evaluated"]

@@ -3,9 +3,10 @@
 import os
 
 import pytest
+import torch
 
 from sdewm.train import trainer
-from sdewm.train.run_directory import create_run, locked, read_run
+from sdewm.train.run_directory import create_run, load_agent, locked, read_run
 from sdewm.train.trainer import Trainer
 from tests.train.fake_agent import FakeAgent, small_config
 
@@ -37,3 +38,19 @@ def test_the_configuration_comes_back_from_its_file(tmp_path):
     path.write_text(path.read_text().replace('"batch_size"', '"batch_sise"'))
     with pytest.raises(ValueError, match="did you mean 'batch_size'"):
         read_run(tmp_path / "run")
+
+
+def test_a_checkpoint_of_other_sizes_is_refused_with_the_reason(tmp_path):
+    class Agent:
+        def __init__(self, size):
+            self.network = torch.nn.Linear(2, size)
+
+        def load_state_dict(self, state):
+            self.network.load_state_dict(state)
+
+    saved = Agent(3).network.state_dict()
+    agent = Agent(3)
+    load_agent(agent, saved, tmp_path)
+    assert torch.equal(agent.network.weight, saved["weight"])
+    with pytest.raises(ValueError, match=r"config\.json, which must have been edited.*weight"):
+        load_agent(Agent(4), saved, tmp_path)
