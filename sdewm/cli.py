@@ -285,12 +285,12 @@ def _parse(kind: type[Arguments], words: list[str], command: str, **defaults: An
 
 
 def _preset_of(words: Sequence[str], default: str) -> str:
-    """The value of --preset, which chooses the defaults of all other settings."""
-    for place, word in enumerate(words):
-        if word == "--preset" and place + 1 < len(words):
-            return words[place + 1]
-        if word.startswith("--preset="):
-            return word.removeprefix("--preset=")
+    """The last value of --preset, which chooses the defaults of all other settings."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--preset" and following is not None:
+            default = following
+        elif word.startswith("--preset="):
+            default = word.removeprefix("--preset=")
     return default
 
 

@@ -49,6 +49,14 @@ def test_help_lists_every_setting_of_the_preset(capsys):
     assert ", ".join(PRESETS) in words
 
 
+def test_the_last_preset_given_chooses_the_defaults(capsys):
+    tiny, other = ["--preset=tiny"], ["--preset", "dreamerv2"]
+    for words, name in (([*tiny, *other], "dreamerv2"), ([*other, *tiny], "tiny")):
+        _, out, _ = run(capsys, "train", *words, "--help")
+        said = " ".join(out.replace("│", " ").split())
+        assert f"Rows in a sequence. (default: {PRESETS[name].batch_length})" in said
+
+
 WRONG = {
     "command": (["trian"], "did you mean 'train'"),
     "preset": (["train", "--preset", "tyny", "--run", "{run}"], "did you mean 'tiny'"),

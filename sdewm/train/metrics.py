@@ -192,6 +192,11 @@ def append_evaluation(run: Path, row: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def machine_memory_mb() -> float:
+    """Memory of the machine, in MB of 10⁶ bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+
+
 def memory_figures() -> dict[str, float]:
     """Most memory that this process has used so far, in MB of 10⁶ bytes; also on the GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -64,6 +64,8 @@ def episode_frames(config: Config, episode: Mapping[str, np.ndarray], seed: int)
     """
     if config.obs == "pixels":
         return episode["observation"]
+    if config.env.startswith("gym:"):
+        raise ValueError(f"{config.env} has no frames beside its observations.")
     env = make_env(
         config.env,
         obs="pixels",

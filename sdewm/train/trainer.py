@@ -20,7 +20,13 @@ from sdewm.base.progress import Progress
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
-from sdewm.train.metrics import DivergedError, RunLog, UpdateMeans, memory_figures
+from sdewm.train.metrics import (
+    DivergedError,
+    RunLog,
+    UpdateMeans,
+    machine_memory_mb,
+    memory_figures,
+)
 from sdewm.train.pictures import draw_open_loop, episode_frames, save_gif, save_picture
 from sdewm.train.randomness import (
     random_states,
@@ -71,13 +77,27 @@ class Trainer:
         self._draws_episodes = True
 
     def describe(self) -> list[str]:
-        """What is about to run, line by line."""
+        """What is about to run, line by line, with a warning if the memory will not do."""
         config, memory = self.config, self.replay.bytes / 1e6
         what = config.env if self.facts.data is None else f"{self.facts.data} ({config.env})"
         return [
             f"{self.run}: {what}, {config.obs}, preset {config.preset}, seed {config.seed}",
             *self.agent.describe(),
             f"replay: at most {self.replay.capacity} rows, {memory:.0f} MB on {config.device}",
+            *self._memory_warning(),
+        ]
+
+    def _memory_warning(self) -> list[str]:
+        """A line if the rows that the run will collect do not fit into this machine's memory."""
+        steps = self.source.total / self.config.action_repeat  # reset rows come on top
+        rows = min(self.replay.capacity, steps if self.facts.data is None else len(self.replay))
+        needed = rows * self.replay.bytes / self.replay.capacity / 1e6
+        there = machine_memory_mb()
+        if torch.device(self.config.device).type != "cpu" or needed <= there:
+            return []
+        return [
+            f"warning: the replay will grow to {needed:.0f} MB, more than the {there:.0f} MB of "
+            "this machine; take a smaller --replay-capacity."
         ]
 
     def summary(self) -> str:

@@ -9,10 +9,12 @@ from sdewm.train.pictures import (
     COMPONENTS,
     CONTEXT_COLOUR,
     LEFT,
+    episode_frames,
     open_loop_picture,
     save_gif,
     save_picture,
 )
+from tests.train.fake_agent import small_config
 
 DRAW = np.random.default_rng(0)
 
@@ -83,3 +85,11 @@ def test_gif_shows_the_frames_in_order(tmp_path):
         for number in range(6):
             image.seek(number)
             assert np.array(image.convert("RGB"))[0, 0, 0] == pytest.approx(40 * number, abs=2)
+
+
+def test_vectors_of_gym_environments_give_no_frames():
+    config = small_config(env="gym:Pendulum-v1")
+    with pytest.raises(ValueError, match="gym:Pendulum-v1 has no frames"):
+        episode_frames(config, {}, seed=0)
+    episode = {"previous_action": np.zeros((4, 1), np.float32)}
+    assert episode_frames(small_config(), episode, seed=0).shape == (4, 64, 64, 3)

@@ -20,7 +20,7 @@ from sdewm.train import checkpoint, trainer
 from sdewm.train.checkpoint import CheckpointError, Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError
 from sdewm.train.recording import record_dataset
-from sdewm.train.run_directory import create_run, read_run
+from sdewm.train.run_directory import RunFacts, create_run, read_run
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.trainer import Trainer
 from tests.train.fake_agent import FakeAgent, small_config
@@ -268,3 +268,15 @@ def test_a_world_model_learns_from_a_recorded_dataset(tmp_path):
         broken.train()
     resume(tmp_path / "again")
     assert same_runs(tmp_path / "again", run)
+
+
+def test_a_replay_that_outgrows_the_machine_is_warned_of(tmp_path, monkeypatch):
+    made = Trainer(tmp_path, RunFacts(small_config(replay_capacity=200), None, {}))
+    need = 200 * made.replay.bytes / made.replay.capacity / 1e6  # 300 steps do not all stay
+    assert need > 0 and "warning" not in "".join(made.describe())
+    for share, warned in ((0.99, True), (1.01, False)):
+        monkeypatch.setattr(trainer, "machine_memory_mb", lambda share=share: share * need)
+        assert ("--replay-capacity" in made.describe()[-1]) == warned
+    made = Trainer(tmp_path, RunFacts(small_config(replay_capacity=10**9), None, {}))
+    monkeypatch.setattr(trainer, "machine_memory_mb", lambda: 2 * need)
+    assert "--replay-capacity" not in made.describe()[-1]  # of so many rows only 300 are used
