@@ -136,7 +136,8 @@ def _train(words: list[str]) -> int:
     if given.data is None:
         check_environment(config)
     else:
-        config = as_recorded(config, given.data, preset)
+        flags = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words}
+        config = as_recorded(config, given.data, flags)
     facts = RunFacts(config, given.data, {})
     return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data))
 

@@ -134,9 +134,11 @@ def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsy
         code, _, err = run(capsys, *other)
         assert code == 2 and "its policy has learnt nothing" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "more").exists()
-    code, _, err = run(capsys, "train", *SHORT, "--world-model-only", "--data", data,
-                       "--env", "dmc:cartpole_balance", "--run", tmp_path / "other")  # fmt: skip
-    assert code == 2 and "was recorded with" in err
+    for other in ("dmc:cartpole_balance", PRESETS["tiny"].env):
+        for flag in (["--env", other], [f"--env={other}"]):
+            code, _, err = run(capsys, "train", *SHORT, "--world-model-only", "--data", data,
+                               *flag, "--run", tmp_path / "other")  # fmt: skip
+            assert code == 2 and "was recorded with" in err
 
 
 def test_recording_of_a_run_says_whose_policy_it_is(tmp_path, capsys, monkeypatch):

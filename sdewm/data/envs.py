@@ -116,6 +116,11 @@ def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
     try:
         # The checker would warn about conventions of others' environments at every first step.
         made = gymnasium.make(name, disable_env_checker=True)
+    except ModuleNotFoundError as problem:
+        raise ValueError(
+            f"env='gym:{name}' cannot be made: it needs the module {problem.name!r}; install the "
+            "package that has it."
+        ) from problem
     except (gymnasium.error.Error, ImportError) as problem:
         raise ValueError(f"env='gym:{name}' cannot be made: {problem}") from problem
     box = made.observation_space

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -265,8 +265,8 @@ def _check_learns(config: Config) -> None:
         )
 
 
-def as_recorded(config: Config, data: Path, preset: Config) -> Config:
-    """The configuration with the environment of a dataset.
+def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
+    """The configuration with the environment of a dataset; `given` are the fields asked for.
 
     Raises:
         ValueError: there is no dataset, or another environment was asked for.
@@ -274,7 +274,7 @@ def as_recorded(config: Config, data: Path, preset: Config) -> Config:
     facts = read_dataset(data).facts
     for name in ("env", "obs", "action_repeat"):
         asked = getattr(config, name)
-        if asked not in (facts[name], getattr(preset, name)):
+        if name in given and asked != facts[name]:
             raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
     return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
 

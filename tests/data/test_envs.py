@@ -168,3 +168,15 @@ def test_simulators_are_imported_when_one_is_made():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.splitlines() == ["[]", "['gymnasium']"], run.stderr
+
+
+def test_an_environment_whose_package_is_missing_says_which(monkeypatch):
+    def needs_more(**_):
+        raise ModuleNotFoundError("No module named 'imageio'", name="imageio")
+
+    spec = gymnasium.envs.registration.EnvSpec("NeedsMore-v0", needs_more)
+    monkeypatch.setitem(gymnasium.registry, "NeedsMore-v0", spec)
+    with pytest.raises(
+        ValueError, match="gym:NeedsMore-v0' cannot be made: it needs the module 'im"
+    ):
+        make("gym:NeedsMore-v0")
