@@ -22,6 +22,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,9 +38,11 @@ Job = tuple[Path, int]  # a script and a number of threads
 def listing(device: str) -> dict[str, Job]:
     """Every row of this device, by its full name, with how it is measured."""
     jobs = {}
-    for script in sorted(HERE.glob("bench_*.py")):
-        for line in run(script, "--list", "--device", device):
-            row = json.loads(line)
+    scripts = sorted(HERE.glob("bench_*.py"))
+    with ThreadPoolExecutor() as pool:  # each takes seconds to import what it measures
+        printed = pool.map(lambda script: [*run(script, "--list", "--device", device)], scripts)
+    for script, lines in zip(scripts, printed, strict=True):
+        for row in map(json.loads, lines):
             for threads in row["threads"] if device == "cpu" else row["threads"][:1]:
                 jobs[row["name"] + ending(threads, device)] = (script, threads)
     return jobs
