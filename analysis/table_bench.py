@@ -15,6 +15,7 @@ are as good as the machine is quiet.
 import argparse
 import difflib
 import fnmatch
+import functools
 import json
 import os
 import platform
@@ -35,6 +36,7 @@ COLUMNS = "name value unit baseline ratio low high aim machine commit".split()
 Job = tuple[Path, int]  # a script and a number of threads
 
 
+@functools.cache
 def listing(device: str) -> dict[str, Job]:
     """Every row of this device, by its full name, with how it is measured."""
     jobs = {}
