@@ -29,7 +29,7 @@ class Config:
     envs: int = 16
     """Environments that are stepped together."""
     workers: bool = True
-    """Step each environment in a process of its own."""
+    """Step each environment in a process of its own, if there are several."""
     env_frames: int = 500_000
     """Length of the run in simulator steps, all environments together."""
     updates: int = 100_000

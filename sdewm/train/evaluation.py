@@ -14,13 +14,12 @@ import torch
 
 from sdewm.base.checks import check_count
 from sdewm.data.rollout import Episode, Policy, run_episodes
-from sdewm.data.vector import make_vector
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.config import Config, check_config
 from sdewm.train.randomness import undisturbed
 from sdewm.train.run_directory import load_agent, read_run
-from sdewm.train.sources import check_environment
+from sdewm.train.sources import check_environment, configured_vector
 
 # Of the evaluation episodes of every run, whatever its own seed: all see the same first states.
 EVALUATION_SEED = 20_000_003
@@ -46,15 +45,7 @@ def evaluate(
     check_count("episodes", episodes)
     envs = min(episodes, config.envs)
     with undisturbed():
-        vector = make_vector(
-            config.env,
-            envs=envs,
-            workers=config.workers and envs > 1,
-            obs=config.obs,
-            action_repeat=config.action_repeat,
-            render=config.render,
-            seed=check_count("seed", seed, minimum=0),
-        )
+        vector = configured_vector(config, envs, check_count("seed", seed, minimum=0))
         try:
             return run_episodes(vector, policy, episodes, progress=progress)
         finally:

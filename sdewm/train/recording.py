@@ -12,8 +12,8 @@ from sdewm.base.records import code_commit, command_line
 from sdewm.data.dataset import Dataset, recorded_episodes, write_dataset
 from sdewm.data.episodes import episode_seed
 from sdewm.data.rollout import Policy, run_episodes
-from sdewm.data.vector import make_vector
 from sdewm.train.config import Config
+from sdewm.train.sources import configured_vector
 
 FIELDS = ("observation", "previous_action", "reward", "is_first", "is_last", "is_terminal")
 
@@ -84,15 +84,7 @@ def _rounds(
     episodes: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Rows of the episodes done … episodes − 1."""
-    vector = make_vector(
-        config.env,
-        envs=envs,
-        workers=config.workers and envs > 1,
-        obs=config.obs,
-        action_repeat=config.action_repeat,
-        render=config.render,
-        seed=seed,
-    )
+    vector = configured_vector(config, envs, seed)
     try:
         for number in range(done // envs, -(-episodes // envs)):
             round_seed = episode_seed(seed, 0, number)

@@ -16,7 +16,7 @@ from sdewm.data.dataset import fill, read_dataset
 from sdewm.data.envs import make_env
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
-from sdewm.data.vector import make_vector
+from sdewm.data.vector import EpisodeVector, make_vector
 from sdewm.train.config import Config
 
 
@@ -79,6 +79,19 @@ class Source(Protocol):
         ...
 
 
+def configured_vector(config: Config, envs: int, seed: int) -> EpisodeVector:
+    """So many of the run's environments; one alone needs no worker."""
+    return make_vector(
+        config.env,
+        envs=envs,
+        workers=config.workers and envs > 1,
+        obs=config.obs,
+        action_repeat=config.action_repeat,
+        render=config.render,
+        seed=seed,
+    )
+
+
 class EnvironmentSource:
     """Rows of parallel environments, on which the agent's policy acts.
 
@@ -95,15 +108,7 @@ class EnvironmentSource:
     def __init__(self, config: Config) -> None:
         _check_learns(config)
         self.config, self.total = config, config.env_frames
-        self.vector = make_vector(
-            config.env,
-            envs=config.envs,
-            workers=config.workers,
-            obs=config.obs,
-            action_repeat=config.action_repeat,
-            render=config.render,
-            seed=config.seed,
-        )
+        self.vector = configured_vector(config, config.envs, config.seed)
         observation, action = self.vector.single_observation_space, self.vector.single_action_space
         assert isinstance(observation, Box) and isinstance(action, Box)
         self.spaces: tuple[Box, Box] = observation, action
@@ -240,10 +245,9 @@ def check_environment(config: Config) -> tuple[Box, Box]:
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
-    observation, action = env.observation_space, env.action_space
     env.close()
-    assert isinstance(observation, Box) and isinstance(action, Box)
-    return observation, action
+    assert isinstance(env.observation_space, Box) and isinstance(env.action_space, Box)
+    return env.observation_space, env.action_space
 
 
 def _check_learns(config: Config) -> None:
