@@ -43,21 +43,22 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     tensor([[0.0000, 0.7500, 0.2500],
             [0.0000, 0.0000, 1.0000]])
     """
-    x = x.clamp(bins[0], bins[-1])
-    above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)  # (…,)
-    low, high = bins[above - 1], bins[above]
-    share = ((x - low) / (high - low)).unsqueeze(-1)  # (…, 1)
+    above, share = (part.unsqueeze(-1) for part in _bin_above(x, bins))  # (…, 1)
     index = torch.arange(len(bins), device=bins.device)
-    above = above.unsqueeze(-1)
     return torch.where(index == above, share, torch.where(index == above - 1, 1 - share, 0.0))
+
+
+def _bin_above(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the bin above x and the weight on it: (…), (…)."""
+    x = x.clamp(bins[0], bins[-1])
+    above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)
+    low, high = bins[above - 1], bins[above]
+    return above, (x - low) / (high - low)
 
 
 def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy −Σ_k two_hot(x)_k ln p_k from the two bins that count: (…, K), (…) → (…)."""
-    x = x.clamp(bins[0], bins[-1])
-    above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)
-    low, high = bins[above - 1], bins[above]
-    share = (x - low) / (high - low)
+    above, share = _bin_above(x, bins)
     at = torch.stack([above - 1, above], -1)
     both = log_p.gather(-1, at)  # (…, 2)
     return -((1 - share) * both[..., 0] + share * both[..., 1])

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from sdewm.model.distributions import symexp, symlog, widen
 from sdewm.model.networks import ACTIVATIONS, MLP, BlockLinear, Dense, make_norm
 
-IMAGE_SIZE = 64
-
 
 class Encoder(Protocol):
     """Observations (…, *obs_shape) in the environment's units to embeds (…, E)."""

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 from gymnasium.spaces import Box
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from sdewm.data.rollout import RandomPolicy
 from sdewm.train.recording import record_dataset
-from sdewm.train.sources import DatasetSource, EnvironmentSource
+from sdewm.train.sources import DatasetSource, EnvironmentSource, configured_vector
 from tests.train.fake_agent import small_config
 
 # 30 policy steps in one environment; the first update is due after 10 + 4·8/2 = 26.
@@ -67,3 +68,15 @@ def test_a_dataset_shorter_than_a_sequence_is_refused(tmp_path):
             continue
         with pytest.raises(ValueError, match=f"a dataset of {found.rows} rows"):
             source.attach(policy(0), {})
+
+
+@pytest.mark.parametrize(
+    ("workers", "envs", "kind"),
+    [(True, 2, AsyncVectorEnv), (True, 1, SyncVectorEnv), (False, 2, SyncVectorEnv)],
+)
+def test_several_environments_have_workers_if_asked_for(workers, envs, kind):
+    vector = configured_vector(small_config(**SHORT | {"workers": workers}), envs, seed=0)
+    try:
+        assert isinstance(vector.unwrapped, kind)
+    finally:
+        vector.close()
