@@ -137,7 +137,7 @@ class BlockGRUCell(nn.Module):
 def gru_update(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
     """Gated step h' = u·tanh(r·c) + (1 − u)·h with r = σ(reset), u = σ(update − 1)."""
     u = torch.sigmoid(update - 1)
-    return u * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - u) * deter
+    return torch.lerp(deter, torch.tanh(torch.sigmoid(reset) * candidate), u)
 
 
 class Observed(NamedTuple):

@@ -114,7 +114,7 @@ _TINY = Config(
         bins=63,
     ),
     behaviour=BehaviourConfig(
-        start_every=2, units=64, actor_layers=2, critic_layers=2, replay_critic=0.0
+        start_every=4, units=64, actor_layers=2, critic_layers=2, replay_critic=0.0
     ),
     optimiser=OptimiserConfig(model_rate=1e-3, actor_rate=1e-3, critic_rate=1e-3, warm_up=200),
 )
