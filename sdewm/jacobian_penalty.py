@@ -276,11 +276,12 @@ def describe_penalty(config: PenaltyConfig, inputs: int, outputs: int) -> str:
     derivatives (weight 6 on their mean), no factor ½; J = ∂ full / ∂ both, policy fixed; estimated
     by 1 rademacher probe(s) per state on the output side.
     """
-    states = (
-        "all states" if config.share == 1 else f"a random {100 * config.share:g} % of the states"
-    )
+    share = f"a random {100 * config.share:g} % of the states"
+    states = "all states" if config.share == 1 else share
     head = f"Jacobian penalty: weight {weight_schedule(config)} × mean over {states} of "
-    jacobian = f"J = ∂ {config.map} / ∂ {config.inputs}, policy {config.policy}"
+    entering = "deter" if config.map in ("prior", "posterior") else config.inputs
+    entering += " and embed" if (config.map, config.inputs) == ("posterior", "both") else ""
+    jacobian = f"J = ∂ {config.map} / ∂ {entering}, policy {config.policy}"
     if config.map == "multi_step":
         jacobian += f", {config.steps} steps"
     if config.kind == "log_norm":

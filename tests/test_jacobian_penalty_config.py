@@ -124,6 +124,13 @@ def test_sentence_names_weight_norm_reduction_and_estimator():
         assert part in text
     root = describe_penalty(PenaltyConfig(weight=1, squared=False, estimator="exact"), 2, 3)
     assert "‖J‖_F," in root and "²" not in root and root.endswith("exact.")
+    for map_, given, read in (
+        ("prior", "both", "deter"),
+        ("posterior", "both", "deter and embed"),
+        ("full", "both", "both"),
+    ):
+        text = describe_penalty(PenaltyConfig(map=map_, inputs=given), 2, 2)
+        assert f"∂ {map_} / ∂ {read}, policy" in text
     steps = describe_penalty(PenaltyConfig(map="multi_step", steps=7), 2, 2)
     assert "7 steps" in steps
     rate = PenaltyConfig(weight=0.3, kind="log_norm", log_norm_threshold=0.02)

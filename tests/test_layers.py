@@ -66,8 +66,8 @@ TABLE = {
     "model": Folder(
         2,
         "base jacobian_penalty",
-        "distributions networks latents rssm encoders heads world_model step_maps returns "
-        "behaviour",
+        "distributions networks latents rssm encoders image_layers heads world_model step_maps "
+        "returns behaviour",
     ),
     "latent_sde": Folder(3, "base certificates sde theory model"),
     "train": Folder(

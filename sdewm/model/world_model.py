@@ -9,19 +9,20 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sdewm.model.encoders import (
-    Decoder,
-    Encoder,
+from sdewm.model.encoders import Decoder, Encoder, VectorDecoder, VectorEncoder
+from sdewm.model.heads import SCALAR_HEADS, ContinueHead, ScalarHead
+from sdewm.model.image_layers import (
+    PatchDecoder,
+    PatchEncoder,
     PooledEncoder,
     StridedDecoder,
     StridedEncoder,
     UpsampledDecoder,
-    VectorDecoder,
-    VectorEncoder,
 )
-from sdewm.model.heads import SCALAR_HEADS, ContinueHead, ScalarHead
 from sdewm.model.networks import initialise_all
 from sdewm.model.rssm import RSSM, Observed, RSSMConfig, State
+
+IMAGE_ENCODERS = {"pooled": PooledEncoder, "strided": StridedEncoder, "patches": PatchEncoder}
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class WorldModelConfig:
     """Units of perceptrons."""
     vector_layers: int = 3
     """Hidden layers of the vector encoder and decoder."""
-    image_layers: Literal["pooled", "strided"] = "pooled"
-    """Convolutions of DreamerV3 (pooled) or DreamerV2 (strided)."""
+    image_layers: Literal["pooled", "strided", "patches"] = "pooled"
+    """Convolutions of DreamerV3 (pooled) or V2 (strided), or dense layers on patches, for CPUs."""
     image_depth: int = 16
     """Channels of the convolutions are multiples of this."""
     symlog_inputs: bool = True
@@ -197,8 +198,7 @@ def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
         )
     if shape != (64, 64, 3):
         raise ValueError(f"observation_shape={shape}: expected (D,) or (64, 64, 3).")
-    kind = PooledEncoder if config.image_layers == "pooled" else StridedEncoder
-    return kind(config.image_depth, *style)
+    return IMAGE_ENCODERS[config.image_layers](config.image_depth, *style)
 
 
 def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -> Decoder:
@@ -213,8 +213,9 @@ def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -
             config.symlog_inputs,
             *style,
         )
-    if config.image_layers == "strided":
-        return StridedDecoder(rssm.features_size, config.image_depth, *style)
+    if config.image_layers != "pooled":
+        decoder = StridedDecoder if config.image_layers == "strided" else PatchDecoder
+        return decoder(rssm.features_size, config.image_depth, *style)
     return UpsampledDecoder(
         rssm.deter_size,
         rssm.latent.size,

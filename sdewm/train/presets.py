@@ -109,7 +109,7 @@ _TINY = Config(
         norm="layer",
         units=64,
         vector_layers=2,
-        image_layers="strided",
+        image_layers="patches",
         image_depth=4,
         bins=63,
     ),

@@ -140,7 +140,7 @@ class Trainer:
 
     def _loop(self) -> None:
         """One update, evaluation or step of the environments at a time, whichever is due first."""
-        source = self.source
+        source, begun = self.source, (self.updates, self.evaluated, self.source.env_frames)
         while True:
             ended = source.done(self.updates) >= source.total
             if self.updates < source.due_updates():
@@ -157,7 +157,8 @@ class Trainer:
             self.stop.check()
         if self.row_from[0] < self.updates:
             self._log_row()
-        self._save()
+        if begun != (self.updates, self.evaluated, source.env_frames):
+            self._save()
 
     def _update(self) -> None:
         config = self.config
@@ -200,7 +201,7 @@ class Trainer:
         return frames // every > self.evaluated // every or (ended and frames > self.evaluated)
 
     def _evaluate(self) -> None:
-        count = self.config.eval_episodes
+        begun, count = time.monotonic(), self.config.eval_episodes
         episodes = evaluate(
             self.agent.policy("mean"),
             self.config,
@@ -214,6 +215,7 @@ class Trainer:
         self.evaluated = self.source.env_frames
         if self.config.pictures:
             self._draw(episodes[0].rows)
+        self.row_time += time.monotonic() - begun  # the pace of the row is that of training
 
     def _draw(self, episode: Mapping[str, np.ndarray]) -> None:
         """Pictures of an evaluation's first episode."""

@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 from sdewm.model.distributions import symexp, symlog
-from sdewm.model.encoders import (
+from sdewm.model.encoders import VectorDecoder, VectorEncoder
+from sdewm.model.image_layers import (
+    PatchDecoder,
+    PatchEncoder,
     PooledEncoder,
     StridedDecoder,
     StridedEncoder,
     UpsampledDecoder,
-    VectorDecoder,
-    VectorEncoder,
+    image_patches,
     image_planes,
 )
 from sdewm.model.networks import initialise_all
@@ -21,10 +23,12 @@ DETER, STOCH, DEPTH = 16, 12, 2
 DECODERS = {
     "upsampled": lambda: UpsampledDecoder(DETER, STOCH, DEPTH, 8, 4, "rms", "silu"),
     "strided": lambda: StridedDecoder(DETER + STOCH, DEPTH, "none", "elu"),
+    "patches": lambda: PatchDecoder(DETER + STOCH, DEPTH, "layer", "silu"),
 }
 ENCODERS = {
     "pooled": (lambda: PooledEncoder(DEPTH, "rms", "silu"), 64 * DEPTH),
     "strided": (lambda: StridedEncoder(DEPTH, "none", "elu"), 32 * DEPTH),
+    "patches": (lambda: PatchEncoder(DEPTH, "layer", "silu"), 32 * DEPTH),
 }
 
 
@@ -76,7 +80,9 @@ def test_images_are_scaled_to_plus_minus_one_half_with_channels_first():
     assert planes[0, 2, 5, 7] == 0.5 and planes.sum() == -0.5 * (3 * 64 * 64 - 1) + 0.5
 
 
-@pytest.mark.parametrize(("name", "factor"), [("upsampled", 1.0), ("strided", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "factor"), [("upsampled", 1.0), ("strided", 0.5), ("patches", 0.5)]
+)
 def test_image_loss_is_the_sum_over_pixels_of_the_prediction_error(name, factor):
     decoder, target = ready(DECODERS[name]()), images(2, 3)
     features = torch.randn(2, 3, DETER + STOCH, generator=generator())
@@ -103,8 +109,23 @@ def test_upsampled_prediction_lies_between_0_and_1_and_starts_from_a_sum():
     assert torch.allclose(decoder.planes(state), slow) and slow.min() > 0 and slow.max() < 1
 
 
-def test_untrained_strided_decoder_predicts_grey():
-    decoder = DECODERS["strided"]()
+def test_patches_are_squares_of_the_image_and_come_back_in_place():
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    image[0, 8 + 5, 16 + 7, 2] = 255  # in the third patch of the second row of patches
+    patches = image_patches(image)
+    assert patches.shape == (1, 64, 192)
+    assert patches[0, 8 + 2, (5 * 8 + 7) * 3 + 2] == 0.5 and (patches == 0.5).sum() == 1
+    assert (patches == -0.5).sum() == 64 * 192 - 1
+
+    decoder = DECODERS["patches"]()
+    with torch.no_grad():
+        decoder.forward = lambda features: image_patches(images(2))
+        assert torch.allclose(decoder.predict(torch.zeros(2, 1)), images(2).float() / 255)
+
+
+@pytest.mark.parametrize("name", ["strided", "patches"])
+def test_untrained_decoders_predict_grey(name):
+    decoder = DECODERS[name]()
     for weight in decoder.parameters():
         nn.init.zeros_(weight)
     assert (decoder.predict(torch.ones(1, DETER + STOCH)) == 0.5).all()

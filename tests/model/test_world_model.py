@@ -180,7 +180,7 @@ def test_open_loop_follows_the_actions_and_not_the_later_observations():
 
 
 def test_pixel_models_predict_images():
-    for layers in ("pooled", "strided"):
+    for layers in ("pooled", "strided", "patches"):
         model = make_model(shape=(64, 64, 3), image_layers=layers).float()
         rows = make_rows(1, 3)._replace(
             observation=torch.randint(0, 256, (1, 3, 64, 64, 3), generator=generator()).byte()
