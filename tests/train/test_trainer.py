@@ -233,25 +233,6 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
     assert (Checkpoints(run / "checkpoints").last, figures(run)) == before
 
 
-def test_the_pace_is_that_of_training_without_evaluations(tmp_path, monkeypatch):
-    clock = [0.0]
-    evaluated = trainer.evaluate
-
-    def slowly(*arguments, **named):
-        clock[0] += 1000.0
-        return evaluated(*arguments, **named)
-
-    def tick():
-        clock[0] += 1e-3
-        return clock[0]
-
-    monkeypatch.setattr(trainer, "evaluate", slowly)
-    monkeypatch.setattr(trainer.time, "monotonic", tick)
-    train(tmp_path / "run", checkpoint_every_seconds=1e9)
-    rows = read_log(tmp_path / "run" / "metrics.jsonl")[0]
-    assert all(row["updates_per_second"] > 1 for row in rows) and rows[-1]["seconds"] > 1000
-
-
 def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch):
     run, real = tmp_path / "run", checkpoint._write
 
