@@ -151,8 +151,7 @@ def _decompositions() -> dict:
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     tolerance = 1e-4 if a.dtype == torch.float32 else 1e-10
-    same = torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
-    return bool(same.all())
+    return bool(torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True).all())
 
 
 _KEEPS_ZERO = {
@@ -203,12 +202,12 @@ def simplify(graph: torch.fx.Graph) -> None:
 
 
 def _make_functional(node: torch.fx.Node) -> None:
-    """Replace an in-place operation on a value that nothing else uses; torch's rms_norm has one."""
+    """Replace an in-place operation on a value not read later; torch's rms_norm has one."""
     source, name = node.args[0] if node.args else None, _operation_name(node)
     if (
         not isinstance(source, torch.fx.Node)
         or source.op != "call_function"
-        or len(source.users) > 1
+        or any(not _read_before(user, node) for user in source.users)
         or not isinstance(node.target, torch._ops.OpOverload)
         or not isinstance(source.target, torch._ops.OpOverload)
         or any(value.alias_info is not None for value in source.target._schema.returns)
@@ -218,6 +217,13 @@ def _make_functional(node: torch.fx.Node) -> None:
     overload = node.target._overloadname
     if name.endswith("_") and packet is not None and overload in packet.overloads():
         node.target = getattr(packet, overload)
+
+
+def _read_before(user: torch.fx.Node, node: torch.fx.Node) -> bool:
+    """Whether `user` is `node` itself, or makes a new value before it."""
+    schema = getattr(user.target, "_schema", None)
+    fresh = schema is not None and all(value.alias_info is None for value in schema.returns)
+    return user is node or (fresh and user < node)
 
 
 def _operation_name(node: torch.fx.Node) -> str:
@@ -231,9 +237,8 @@ def _same_kind(node: torch.fx.Node, other: object) -> bool:
     """Whether both values are known to have one shape and dtype."""
     if not isinstance(other, torch.fx.Node):
         return False
-    mine, theirs = node.meta.get("tensor_meta"), other.meta.get("tensor_meta")
-    if mine is None or theirs is None:
-        mine, theirs = node.meta.get("val"), other.meta.get("val")
+    key = "tensor_meta" if {*node.meta} & {*other.meta} >= {"tensor_meta"} else "val"
+    mine, theirs = node.meta.get(key), other.meta.get(key)
     if not hasattr(mine, "shape") or not hasattr(theirs, "shape"):
         return False
     return mine.shape == theirs.shape and mine.dtype == theirs.dtype  # type: ignore[union-attr]
@@ -244,9 +249,8 @@ def _identity_of(
 ) -> torch.fx.Node | None:
     """The earlier node whose value this one repeats, if there is one."""
     first = node.args[0] if node.args else None
-    if name in ("alias", "detach", "clone", "_to_copy", "expand", "view") and _same_kind(
-        node, first
-    ):
+    same = name in ("alias", "detach", "clone", "_to_copy", "expand", "view")
+    if same and "memory_format" not in node.kwargs and _same_kind(node, first):
         return first  # type: ignore[return-value]
     if name == "copy" and _same_kind(node, node.args[1]):
         return node.args[1]  # type: ignore[return-value]

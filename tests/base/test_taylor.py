@@ -114,6 +114,37 @@ def test_an_in_place_operation_is_kept_out_only_where_nobody_else_sees_it(shared
         torch.testing.assert_close(module(x)[0], torch.sin(x) + 1.0)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_an_in_place_operation_may_follow_what_reads_the_value_but_not_precede_it(late):
+    graph = torch.fx.Graph()
+    fresh = graph.call_function(torch.ops.aten.sin.default, (graph.placeholder("x"),))
+    reads = [] if late else [graph.call_function(torch.ops.aten.neg.default, (fresh,))]
+    changed = graph.call_function(torch.ops.aten.add_.Scalar, (fresh, 1.0))
+    reads += [graph.call_function(torch.ops.aten.neg.default, (fresh,))] if late else []
+    graph.output((changed, *reads))
+    if late:
+        with pytest.raises(ValueError, match="in place"):
+            simplify(graph)
+    else:
+        simplify(graph)
+        x = torch.ones(1)
+        both = torch.fx.GraphModule(torch.nn.Module(), graph)(x)
+        torch.testing.assert_close(both, (torch.sin(x) + 1.0, -torch.sin(x)))
+
+
+def test_a_copy_in_another_order_of_memory_is_kept(tensors):
+    def blocks(x):
+        parts = x.reshape(-1, 3, 1).transpose(0, 1)  # (3, N, 1)
+        return (torch.bmm(parts, parts.new_ones(3, 1, 2)).transpose(0, 1).reshape(len(x), -1),)
+
+    x = torch.arange(6.0).reshape(2, 3)
+    fused = fuse(blocks, (x,))
+    assert isinstance(fused, torch.fx.GraphModule)
+    torch.testing.assert_close(fused(x), blocks(x))
+    once = fuse(lambda x: torch.func.jvp(blocks, (x,), (x,))[1], (x,))
+    assert isinstance(once, torch.fx.GraphModule)
+
+
 def test_an_argument_changed_in_place_is_not_recorded(tensors):
     def changes_its_argument(x):
         return (x.view(-1).add_(1.0).view_as(x),)
