@@ -1,0 +1,1 @@
+"""Trained world models as stochastic systems: where the two halves meet."""

@@ -1,0 +1,186 @@
+"""World models as the theory sees them: mean and factor of the next state (S21).
+
+A step of a recurrent state-space model, with all noise explicit, is
+
+    h' = f(h, z, a),    z' = m(h', o') + s(h', o') ξ,    ξ ~ N(0, I),
+
+m and s those of the posterior where an observation o' is given, else those of the prior: on the
+state x = (h, z) it is x' = F(x) + G(x) ξ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_count, check_output
+from sdewm.model.latents import CategoricalLatent
+from sdewm.model.rssm import State
+from sdewm.model.world_model import WorldModel
+
+
+class LatentModel(Protocol):
+    """What is asked of a world model.
+
+    Attributes:
+        state_size: D.
+        noise_size: M, components of ξ.
+        latent: the components of the state that an encoder gives, z.
+        surrogate: what stands for noise that is not Gaussian, "" if nothing does.
+    """
+
+    state_size: int
+    noise_size: int
+    latent: slice
+    surrogate: str
+
+    def embed(self, observations: Tensor) -> Tensor:
+        """What `law` reads of observations (…, *shape): (…, E), in float64."""
+        ...
+
+    def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean F (B, D) and factor G (B, D, M) of the next state; `embed` None: of the prior."""
+        ...
+
+
+class RSSMModel:
+    """A trained `WorldModel` as `LatentModel`, a copy in float64 without gradients.
+
+    One-hot latents have no derivative: they are replaced by a Gaussian law with their mean π and
+    covariance diag π − ππᵀ = C Cᵀ, C = diag √π − π √πᵀ, group by group (S21), and z is any vector.
+
+    Args:
+        world_model: of `sdewm.model`.
+    """
+
+    def __init__(self, world_model: WorldModel) -> None:
+        self.world_model = copy.deepcopy(world_model).double().requires_grad_(False).eval()
+        self.rssm = self.world_model.rssm
+        self.state_size, self.noise_size = self.rssm.features_size, self.rssm.latent.size
+        self.latent = slice(self.rssm.deter_size, self.state_size)
+        self.categorical = isinstance(self.rssm.latent, CategoricalLatent)
+        self.surrogate = "Gaussian of the same mean and covariance" if self.categorical else ""
+
+    def embed(self, observations: Tensor) -> Tensor:
+        """The encoder's output, some hundred observations at a time."""
+        lead = observations.shape[: observations.dim() - self._observation_dim(observations)]
+        flat = observations.reshape(-1, *observations.shape[len(lead) :])
+        if flat.is_floating_point():
+            flat = flat.double()
+        with torch.no_grad():
+            parts = [self.world_model.encoder(part) for part in flat.split(256)]
+        return torch.cat(parts).reshape(*lead, -1)
+
+    def _observation_dim(self, observations: Tensor) -> int:
+        return 3 if observations.dtype == torch.uint8 else 1
+
+    def split(self, state: Tensor) -> State:
+        """The state (…, D) in its two parts."""
+        return State(state[..., : self.rssm.deter_size], state[..., self.latent])
+
+    def moments(self, deter: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (…, Z) of z given h, of the posterior or the prior."""
+        stats = self.rssm.prior(deter) if embed is None else self.rssm.posterior(deter, embed)
+        return self.rssm.latent.mean(stats), self.rssm.latent.std(stats)
+
+    def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean (B, D) and factor (B, D, Z) of the next state."""
+        # The model divides by max(1, |a|) without gradient: the same values, not the derivative.
+        deter = self.rssm.deterministic(self.split(state), action.clamp(-1, 1))
+        mean, std = self.moments(deter, embed)
+        factor = self._categorical_factor(mean) if self.categorical else torch.diag_embed(std)
+        return torch.cat([deter, mean], 1), rows_of_zeros(factor, self.rssm.deter_size, 0)
+
+    def _categorical_factor(self, mean: Tensor) -> Tensor:
+        """C of every group on the diagonal of (B, Z, Z)."""
+        law = cast(CategoricalLatent, self.rssm.latent)
+        pi = mean.unflatten(1, (law.groups, law.classes))  # (B, S, K)
+        root = pi.sqrt()
+        blocks = torch.diag_embed(root) - pi.unsqueeze(-1) * root.unsqueeze(-2)  # (B, S, K, K)
+        apart = torch.eye(law.groups, dtype=mean.dtype, device=mean.device)
+        whole = blocks.unsqueeze(3) * apart[:, None, :, None]  # (B, S, K, S, K)
+        return whole.flatten(3).flatten(1, 2)
+
+
+class StepModel:
+    """Anybody's world model as `LatentModel`: one step, and one encoder where errors are measured.
+
+    Args:
+        step: (state (B, D), action (B, A), noise (B, M)) -> next state (B, D), row by row, in
+            float64, linear in the noise.
+        state_size: D.
+        noise_size: M.
+        encoder: (state (B, D), observation (B, …)) -> mean and standard deviation, each (B, Z), of
+            the components `latent`, given the state that `step` predicts without noise; None for a
+            model that is used without observations.
+        latent: the components that the encoder gives; the default is all of them.
+
+    Raises:
+        ValueError: a size that is not positive, or a step that is not linear in its noise.
+
+    >>> model = StepModel(lambda x, a, v: 0.5 * x + a + 0.1 * v, state_size=2, noise_size=2)
+    >>> mean, factor = model.law(torch.ones(1, 2), torch.ones(1, 2), None)
+    >>> mean, factor[0]
+    (tensor([[1.5000, 1.5000]]), tensor([[0.1000, 0.0000],
+            [0.0000, 0.1000]]))
+    """
+
+    surrogate = ""
+
+    def __init__(
+        self,
+        step: Callable[[Tensor, Tensor, Tensor], Tensor],
+        *,
+        state_size: int,
+        noise_size: int,
+        encoder: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        latent: slice | None = None,
+    ) -> None:
+        self.state_size = check_count("state_size", state_size)
+        self.noise_size = check_count("noise_size", noise_size)
+        self.step, self.encoder = step, encoder
+        self.latent = slice(*(latent or slice(None)).indices(state_size)[:2])
+
+    def embed(self, observations: Tensor) -> Tensor:
+        """The observations themselves, (…, E)."""
+        return observations.double()
+
+    def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean (B, D) and factor (B, D, M), the columns step(x, a, e_k) − step(x, a, 0)."""
+        none = state.new_zeros(len(state), self.noise_size)
+        mean = self.step(state, action, none)
+        if embed is not None:
+            if self.encoder is None:
+                raise ValueError("observations were given, but StepModel(encoder=None) has none.")
+            of_latent, std = self.encoder(mean, embed)
+            before, after = mean[:, : self.latent.start], mean[:, self.latent.stop :]
+            mean = torch.cat([before, of_latent, after], 1)
+            return mean, rows_of_zeros(torch.diag_embed(std), before.shape[1], after.shape[1])
+        unit = torch.eye(self.noise_size, dtype=state.dtype, device=state.device)
+        columns = [self.step(state, action, none + row) - mean for row in unit]
+        return mean, torch.stack(columns, 2)
+
+    def check_linear(self, state: Tensor, action: Tensor) -> None:
+        """ValueError unless step(x, a, v) is linear in v at these states."""
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(len(state), self.noise_size, generator=generator, dtype=state.dtype)
+        noise = noise.to(state.device)
+        mean, factor = self.law(state, action, None)
+        moved = self.step(state, action, noise)
+        check_output("step(state, action, noise)", moved, tuple(state.shape), like=state)
+        expected = mean + torch.einsum("bdm,bm->bd", factor, noise)
+        if not torch.allclose(moved, expected, rtol=1e-8, atol=1e-10):
+            gap = float((moved - expected).abs().max())
+            raise ValueError(
+                f"step is not linear in its noise (off by {gap:.3g}): write it as "
+                "mean(state, action) + factor(state, action) · noise."
+            )
+
+
+def rows_of_zeros(factor: Tensor, before: int, after: int) -> Tensor:
+    """The factor (B, Z, M) with so many rows of zeros before and after it."""
+    return torch.nn.functional.pad(factor, (0, 0, before, after))
