@@ -61,7 +61,7 @@ TABLE = {
         "perturbation variation terms coupling curve sampling verdict order expansion "
         "value_function flow_variation value_sampling divergence value_expansion network_system "
         "recurrent_system bounds iteration tube term_bounds grades growth_rates growth_bounds "
-        "growth rollout_bounds",
+        "growth lyapunov rollout_bounds",
     ),
     "model": Folder(
         2,
@@ -69,7 +69,7 @@ TABLE = {
         "distributions networks latents rssm encoders image_layers heads world_model step_maps "
         "returns behaviour",
     ),
-    "latent_sde": Folder(3, "base certificates sde theory model"),
+    "latent_sde": Folder(3, "base certificates sde theory model", "models system errors"),
     "train": Folder(
         3,
         "base data jacobian_penalty jacobian_diagnostics model",
@@ -79,6 +79,8 @@ TABLE = {
     "evaluate": Folder(
         4,
         "base data jacobian_penalty sde theory model latent_sde train",
+        "recorded_arrays episode_bootstrap horizon_metrics structural_similarity "
+        "sample_consistency reference_lines state_probe effective_rank curve_fits horizon_growth "
         "robustness model_constants",
     ),
     "cli": Folder(5, "base data jacobian_penalty model train evaluate"),
