@@ -142,15 +142,17 @@ def _project(curve: np.ndarray, basis: Basis, grid: np.ndarray) -> tuple[float, 
     best = min(max(int(explained.argmax()), 1), len(grid) - 2)  # its neighbours are on the grid
     scaled = curve / float(np.abs(curve).max())
 
-    def within(shape: np.ndarray) -> np.ndarray:
-        return np.clip(shape, grid[0], grid[-1])  # towards a limit law the search has no end
+    def shape_at(unknown: np.ndarray) -> np.ndarray:
+        # Counted from 1, as MINPACK's steps and tolerances are relative to its unknown; clipped,
+        # as towards a limit law the search has no end.
+        return np.clip(grid[best] + unknown - 1, grid[0], grid[-1])
 
-    def residuals(shape: np.ndarray) -> np.ndarray:
-        column = basis(within(shape))
+    def residuals(unknown: np.ndarray) -> np.ndarray:
+        column = basis(shape_at(unknown))
         return column * (column @ scaled) / (column @ column) - scaled
 
-    found, _ = leastsq(residuals, grid[best : best + 1], xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    shape = within(found)  # (1,)
+    found, _ = leastsq(residuals, np.ones(1), xtol=1e-12, ftol=1e-12)
+    shape = shape_at(found)  # (1,)
     return (float(shape[0]), *_multiple(curve, basis(shape)))
 
 

@@ -128,8 +128,8 @@ def episode_bootstrap(
     high = np.sort(np.where(undefined, np.inf, draws), axis=0)
     return Band(
         value,
-        low[math.floor(tail * (resamples - 1))],
-        high[math.ceil((1 - tail) * (resamples - 1))],
+        low[math.floor(tail * (resamples - 1) + 1e-9)],
+        high[math.ceil((1 - tail) * (resamples - 1) - 1e-9)],
         undefined.mean(axis=0),
         level,
         episodes,
