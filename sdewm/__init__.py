@@ -6,6 +6,7 @@ The public surface of the theory half:
     expand              the small-noise expansion of the expected loss, term by term
     term_bounds         bounds of its terms
     fundamental_matrix  growth of small differences: measured, exact, bounded
+    lyapunov_exponents  mean growth rates of small differences along trajectories
     rollout_divergence  distance of two rollouts from different initial states
     rollout_bounds      its bounds, grade by grade
     value_expansion     the bias of a value function under a wrong initial state
@@ -19,6 +20,7 @@ from sdewm.theory.curve import Curve as Curve
 from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand
 from sdewm.theory.growth import fundamental_matrix as fundamental_matrix
+from sdewm.theory.lyapunov import lyapunov_exponents as lyapunov_exponents
 from sdewm.theory.perturbation import Perturbation as Perturbation
 from sdewm.theory.rollout_bounds import rollout_bounds as rollout_bounds
 from sdewm.theory.term_bounds import term_bounds as term_bounds
