@@ -14,6 +14,7 @@ from sdewm.sde.examples import GeometricBrownianMotion, OrnsteinUhlenbeck, TanhW
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import step_of
+from sdewm.theory import lyapunov
 from sdewm.theory.lyapunov import LyapunovSpectrum
 from tests.recurrent_step import RecurrentStep
 from tests.theory.lyapunov_cases import Multiplicative, NoisyMap, linear, scheme_rate, starts
@@ -198,14 +199,10 @@ def test_a_network_with_normalised_layers_is_differentiated_as_it_is():
     torch.manual_seed(0)
     layers = (torch.nn.Linear(4, 8), torch.nn.LayerNorm(8), torch.nn.SiLU(), torch.nn.Linear(8, 4))
     network, x0 = torch.nn.Sequential(*layers).double(), starts(3, 4)
-    seen = []
-
-    def step(x, n):
-        seen.append(x.requires_grad)
-        return network(x)
-
-    spectrum = sdewm.lyapunov_exponents(step, x0, steps=3, exponents=4)
-    assert not any(seen)  # no graph grows from step to step
+    spectrum = sdewm.lyapunov_exponents(lambda x, n: network(x), x0, steps=3, exponents=4)
+    with torch.no_grad():
+        moved = lyapunov._push(network, x0, x0[:, :, None])
+    assert not any(part.requires_grad for part in moved)  # no graph grows from step to step
     x, volume = x0, 0.0
     for _ in range(3):
         volume = volume + row_jacobians(network, x).det().abs().log().detach()
@@ -250,7 +247,8 @@ def test_directions_that_a_step_forgets_have_minus_infinity():
         pytest.param([[1.0, 1.0], [1.0, 1.0]], [math.log(2), -math.inf], id="rank one"),
         pytest.param([[0.1, 0.3], [0.7, 2.1]], [math.log(2.2), -math.inf], id="but for rounding"),
         pytest.param([[1.0, 0.0], [0.0, 1e-10]], [0.0, math.log(1e-10)], id="small, not zero"),
-        pytest.param([[1e-9, 0.0], [0.0, 1e-12]], [math.log(1e-9), math.log(1e-12)], id="scale"),
+        pytest.param([[1e-15, 0], [0, 1e-18]], [math.log(1e-15), math.log(1e-18)], id="tiny"),
+        pytest.param([[1e5, 3e5], [7e5, 21e5]], [math.log(22e5), -math.inf], id="large"),
     ],
 )
 def test_rank_is_told_from_rounding(matrix, expected):

@@ -98,6 +98,7 @@ def test_intervals_cover_the_exponent_as_often_as_they_say():
         pytest.param([1.0, 0.5, -0.5, -4.0], 7, 3.25, id="leading ones suffice"),
         pytest.param([1.0, -1.0, -3.0], 3, 2.0, id="sum zero"),
         pytest.param([-0.1, -1.0], 2, 0.0, id="contraction"),
+        pytest.param([0.0, -1.0], 2, 1.0, id="limit cycle"),
         pytest.param([1.0, -0.5], 2, 2.0, id="all of space"),
         pytest.param([1.0, -0.5], 3, math.nan, id="too few exponents"),
         pytest.param([1.0, -math.inf], 3, 1.0, id="singular"),
