@@ -73,14 +73,11 @@ def fit_saturating(curve: np.ndarray) -> SaturatingFit:
         return -np.expm1(-steps / np.exp(log_time))
 
     log_time, level, residual = _project(curve, basis, grid)
-    # A law that its limit equals to rounding is the limit: its τ is only bounded from one side.
-    worse = residual * (1 + 1e-9) + _rounding(curve)
-    flat, flat_residual = _multiple(curve, np.ones_like(steps))
-    if flat_residual <= worse or log_time <= grid[0]:
-        return SaturatingFit(flat, 0.0, flat_residual)
-    line_residual = _multiple(curve, steps)[1]
-    if line_residual <= worse or log_time >= grid[-1]:
-        return SaturatingFit(math.inf, math.inf, line_residual)
+    if log_time <= grid[0]:
+        flat, residual = _multiple(curve, np.ones_like(steps))
+        return SaturatingFit(flat, 0.0, residual)
+    if log_time >= grid[-1]:
+        return SaturatingFit(math.inf, math.inf, _multiple(curve, steps)[1])
     return SaturatingFit(level, math.exp(log_time), residual)
 
 

@@ -40,7 +40,7 @@ def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
         raise ValueError(
             f"{name}: {array[tuple(place)]} at {place.tolist()} of {axes}; expected finite numbers."
         )
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def check_pair(

@@ -60,9 +60,8 @@ def fit_state_probe(latents: np.ndarray, states: np.ndarray, *, ridge: float = R
         raise ValueError(f"ridge={ridge!r}: expected a positive number.")
     rows, targets = _flatten(latents), _flatten(states)  # (N, D), (N, Q)
     mean = rows.mean(axis=0)
-    varies = (rows != rows[0]).any(axis=0)
-    scale = np.where(varies, rows.std(axis=0), 1.0)
-    standard = np.where(varies, (rows - mean) / scale, 0.0)
+    scale = np.where((rows != rows[0]).any(axis=0), rows.std(axis=0), 1.0)
+    standard = (rows - mean) / scale
     gram = standard.T @ standard / len(rows) + ridge * np.eye(rows.shape[1])
     centre = targets.mean(axis=0)
     weights = cho_solve(cho_factor(gram), standard.T @ (targets - centre) / len(rows))

@@ -26,6 +26,13 @@ def test_isotropic_cloud_has_full_rank_and_a_line_has_rank_one():
     assert participation_ratio(line) == pytest.approx(1)
 
 
+def test_directions_without_any_extent_are_no_directions():
+    line = np.zeros((4, 3))
+    line[:, 1] = [1.0, 2.0, 3.0, 4.0]  # its other singular values are exactly 0
+    assert effective_rank(line) == pytest.approx(1)
+    assert participation_ratio(line) == pytest.approx(1)
+
+
 def test_known_spectrum_by_hand():
     deviations = np.array([4.0, 2.0, 1.0, 1.0])
     shares = deviations / 8

@@ -92,6 +92,7 @@ GOOD = np.ones((1, 1))
     ("call", "message"),
     [
         (lambda: squared_error(np.ones((2, 3)), np.ones((2, 4))), "expected one shape"),
+        (lambda: squared_error(np.ones((2, 3)), np.ones((3, 2))), "expected one shape"),
         (lambda: squared_error(np.ones(3), np.ones(3)), r"prediction: shape \(3,\)"),
         (lambda: squared_error(GOOD, BAD), r"truth: nan at \[0, 0\]"),
         (lambda: squared_error(np.ones((1, 1), np.uint8), GOOD), "prediction: uint8 numbers"),

@@ -82,6 +82,7 @@ def test_a_sure_and_right_model_covers():
         (lambda s, y: crps(s[:1], y), "S = 1; expected at least two"),
         (lambda s, y: sample_spread(s[:1]), "S = 1; expected at least two"),
         (lambda s, y: crps(s[:, :1], y), "expected .S, E, H"),
+        (lambda s, y: crps(s, np.ones((2, 1))), "expected .S, E, H"),
         (lambda s, y: crps(s, y * np.nan), "truth: nan"),
     ],
 )
