@@ -11,11 +11,27 @@ The public surface of the theory half:
     rollout_bounds      its bounds, grade by grade
     value_expansion     the bias of a value function under a wrong initial state
     certify             proven Lipschitz constants, curvatures and logarithmic norms of networks
+
+Its bridge to trained world models:
+
+    as_system                     a world model with its inputs as a system of the theory
+    StepModel                     anybody's world model, by its step and its encoder
+    encoder_error, tabled_error   errors of the encoder as perturbations of that system
+    measure_representation_error  drift and diffusion of the encoder's error on recorded episodes
 """
 
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
+from sdewm.evaluate.representation_error import Episodes as Episodes
+from sdewm.evaluate.representation_error import (
+    measure_representation_error as measure_representation_error,
+)
+from sdewm.evaluate.representation_error import measure_transition_error as measure_transition_error
+from sdewm.latent_sde.errors import encoder_error as encoder_error
+from sdewm.latent_sde.errors import tabled_error as tabled_error
+from sdewm.latent_sde.models import StepModel as StepModel
+from sdewm.latent_sde.system import as_system as as_system
 from sdewm.theory.curve import Curve as Curve
 from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand

@@ -46,6 +46,20 @@ class LatentModel(Protocol):
         """Mean F (B, D) and factor G (B, D, M) of the next state; `embed` None: of the prior."""
         ...
 
+    def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (B, Z) of z of the posterior, given the rest of the state."""
+        ...
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Noise for `sample`."""
+        ...
+
+    def sample(
+        self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The model's own next state (B, D), and what `moments` is given of it."""
+        ...
+
 
 class RSSMModel:
     """A trained `WorldModel` as `LatentModel`, a copy in float64 without gradients.
@@ -82,18 +96,38 @@ class RSSMModel:
         """The state (…, D) in its two parts."""
         return State(state[..., : self.rssm.deter_size], state[..., self.latent])
 
-    def moments(self, deter: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (…, Z) of z given h, of the posterior or the prior."""
-        stats = self.rssm.prior(deter) if embed is None else self.rssm.posterior(deter, embed)
+    def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (B, Z) of the posterior of z given h."""
+        stats = self._stats(self.split(predicted).deter, embed)
         return self.rssm.latent.mean(stats), self.rssm.latent.std(stats)
 
     def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean (B, D) and factor (B, D, Z) of the next state."""
-        # The model divides by max(1, |a|) without gradient: the same values, not the derivative.
-        deter = self.rssm.deterministic(self.split(state), action.clamp(-1, 1))
-        mean, std = self.moments(deter, embed)
+        deter = self._deterministic(state, action)
+        stats = self._stats(deter, embed)
+        mean, std = self.rssm.latent.mean(stats), self.rssm.latent.std(stats)
         factor = self._categorical_factor(mean) if self.categorical else torch.diag_embed(std)
         return torch.cat([deter, mean], 1), rows_of_zeros(factor, self.rssm.deter_size, 0)
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Standard normals (…, Z), or uniforms (…, S) for one-hot latents."""
+        return self.rssm.latent.draw_noise(shape, generator).double()
+
+    def sample(
+        self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The model's own next state (B, D), one-hot where it is, and that with the mean of z."""
+        deter = self._deterministic(state, action)
+        stats = self._stats(deter, embed)
+        drawn, mean = self.rssm.latent.sample(stats, noise), self.rssm.latent.mean(stats)
+        return torch.cat([deter, drawn], 1), torch.cat([deter, mean], 1)
+
+    def _deterministic(self, state: Tensor, action: Tensor) -> Tensor:
+        # The model divides by max(1, |a|) without gradient: the same values, not the derivative.
+        return self.rssm.deterministic(self.split(state), action.clamp(-1, 1))
+
+    def _stats(self, deter: Tensor, embed: Tensor | None) -> Tensor:
+        return self.rssm.prior(deter) if embed is None else self.rssm.posterior(deter, embed)
 
     def _categorical_factor(self, mean: Tensor) -> Tensor:
         """C of every group on the diagonal of (B, Z, Z)."""
@@ -120,7 +154,7 @@ class StepModel:
         latent: the components that the encoder gives; the default is all of them.
 
     Raises:
-        ValueError: a size that is not positive, or a step that is not linear in its noise.
+        ValueError: a size that is not positive, or other than that of the encoder's components.
 
     >>> model = StepModel(lambda x, a, v: 0.5 * x + a + 0.1 * v, state_size=2, noise_size=2)
     >>> mean, factor = model.law(torch.ones(1, 2), torch.ones(1, 2), None)
@@ -144,6 +178,11 @@ class StepModel:
         self.noise_size = check_count("noise_size", noise_size)
         self.step, self.encoder = step, encoder
         self.latent = slice(*(latent or slice(None)).indices(state_size)[:2])
+        if encoder is not None and self.latent.stop - self.latent.start != noise_size:
+            raise ValueError(
+                f"noise_size={noise_size}: with an encoder expected the size of the components "
+                f"latent={self.latent}."
+            )
 
     def embed(self, observations: Tensor) -> Tensor:
         """The observations themselves, (…, E)."""
@@ -154,15 +193,33 @@ class StepModel:
         none = state.new_zeros(len(state), self.noise_size)
         mean = self.step(state, action, none)
         if embed is not None:
-            if self.encoder is None:
-                raise ValueError("observations were given, but StepModel(encoder=None) has none.")
-            of_latent, std = self.encoder(mean, embed)
+            of_latent, std = self.moments(mean, embed)
             before, after = mean[:, : self.latent.start], mean[:, self.latent.stop :]
             mean = torch.cat([before, of_latent, after], 1)
             return mean, rows_of_zeros(torch.diag_embed(std), before.shape[1], after.shape[1])
         unit = torch.eye(self.noise_size, dtype=state.dtype, device=state.device)
         columns = [self.step(state, action, none + row) - mean for row in unit]
         return mean, torch.stack(columns, 2)
+
+    def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's mean and standard deviation (B, Z); ValueError without an encoder."""
+        if self.encoder is None:
+            raise ValueError("StepModel(encoder=None): an encoder is needed for observations.")
+        return self.encoder(predicted, embed)
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Standard normals (…, M)."""
+        return torch.randn(
+            *shape, self.noise_size, generator=generator, device=generator.device
+        ).double()
+
+    def sample(
+        self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The next state (B, D), and the one that `step` predicts without noise."""
+        mean, factor = self.law(state, action, embed)
+        drawn = mean + torch.einsum("bdm,bm->bd", factor, noise)
+        return drawn, self.step(state, action, torch.zeros_like(noise))
 
     def check_linear(self, state: Tensor, action: Tensor) -> None:
         """ValueError unless step(x, a, v) is linear in v at these states."""

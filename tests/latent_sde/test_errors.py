@@ -59,7 +59,7 @@ def test_errors_enter_the_latent_alone():
         outside = torch.ones(system.state_size, dtype=torch.bool)
         outside[latent] = False
         for part in (error.drift(zero, start), error.diffusion(zero, start)):
-            assert not part[:, outside].any() and part[:, latent].abs().min() >= 0
+            assert not part[:, outside].any()
             assert part[:, latent].any()
 
 
@@ -97,9 +97,7 @@ def test_what_does_not_fit_is_refused():
         encoder_error(blind, inputs()[1])
     with pytest.raises(ValueError, match=r"observations give embeds \(3, 3, 8\)"):
         encoder_error(system, inputs()[1][:, :3])
-    with pytest.raises(
-        ValueError, match=r"drift has \(T, E, …\) = \(4, 3, 4\): expected \(4, 3, 5"
-    ):
+    with pytest.raises(ValueError, match=r"drift has .* = \(4, 3, 4\): expected \(4, 3, 5"):
         tabled_error(system, drift=torch.zeros(EPISODES, STEPS, 4))
     with pytest.raises(ValueError, match=r"independent has .* expected \(4, 3, 5, 2\)"):
         tabled_error(system, independent=torch.zeros(EPISODES, STEPS, Z, 3))
