@@ -69,7 +69,7 @@ TABLE = {
         "distributions networks latents rssm encoders image_layers heads world_model step_maps "
         "returns behaviour",
     ),
-    "latent_sde": Folder(3, "base certificates sde theory model", "models system errors"),
+    "latent_sde": Folder(3, "base certificates sde theory model", "models system errors losses"),
     "train": Folder(
         3,
         "base data jacobian_penalty jacobian_diagnostics model",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+BATCHES = 256  # of consecutive paths, from whose means standard errors come
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -52,7 +54,7 @@ class BatchSums:
     Estimate(value=1.5, standard_error=0.5)
     """
 
-    def __init__(self, paths: int, quantities: int, batches: int = 256) -> None:
+    def __init__(self, paths: int, quantities: int, batches: int = BATCHES) -> None:
         pairs = (paths + 1) // 2
         self.paths = paths
         self.batches = min(batches, pairs)

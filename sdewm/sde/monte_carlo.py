@@ -16,7 +16,7 @@ import torch
 
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
-from sdewm.base.stats import BatchSums
+from sdewm.base.stats import BATCHES, BatchSums
 
 _SAVE_SECONDS = 20.0
 
@@ -36,6 +36,7 @@ def accumulate(
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     key: str = "",
+    batches: int = BATCHES,
 ) -> BatchSums:
     """Sum Q quantities over `paths` paths.
 
@@ -52,6 +53,7 @@ def accumulate(
         checkpoint: folder in which the sums are kept every 20 s and on interruption, and from which
             a later call with the same `key` goes on; the file is removed at the end.
         key: identifies the computation in the checkpoint.
+        batches: groups of consecutive paths from whose means the standard errors come.
 
     Raises:
         KeyboardInterrupt: passed on after saving, with a text that says how to go on.
@@ -62,7 +64,7 @@ def accumulate(
     """
     check_count("paths", paths)
     tiles_per_chunk = 1 if chunk is None else -(-check_count("chunk", chunk) // tile)
-    sums = BatchSums(paths, quantities)
+    sums = BatchSums(paths, quantities, batches)
     name = f"{zlib.crc32(key.encode()):08x}.npz"
     store = None if checkpoint is None else Path(checkpoint) / name
     first = _load(store, sums, key) if store is not None else 0

@@ -16,7 +16,7 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
-from sdewm.base.stats import Estimate
+from sdewm.base.stats import BATCHES, Estimate
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import System
 from sdewm.theory.coupling import initial_states
@@ -129,6 +129,7 @@ def expand(
     increments: str = "gaussian",
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    groups: int | None = None,
 ) -> Expansion:
     """Terms of the expansion of E L(x^ε_{t1}) in the size ε of the error, for the Euler scheme.
 
@@ -160,6 +161,8 @@ def expand(
         chunk: paths between two updates of progress and checkpoint; changes no digit of the result.
         checkpoint: folder for the sums of a long run; when interrupted, the same call goes on from
             there.
+        groups: equal groups of consecutive paths that are the units of all standard errors, such as
+            episodes with initial states of their own; default: paths are independent.
 
     Returns:
         An Expansion: `.terms`, `.predict(ε)`, `.measure(epsilons)`, `.order(epsilons)`.
@@ -197,6 +200,14 @@ def expand(
         raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
     own = count_drivers(system, error, time, states[:2])
     noise = INCREMENTS[increments](drivers=sum(own), steps=steps, t0=start, t1=end, seed=seed)
+    batches = BATCHES
+    if groups is not None:
+        batches = check_count("groups", groups, minimum=2)
+        if increments == "enumerate" or paths % (2 * groups):
+            raise ValueError(
+                f"groups={groups}: expected that paths={paths} fall into as many groups of an even "
+                "number of sampled paths."
+            )
     problem = ExpansionProblem(
         system=system,
         error=error,
@@ -207,6 +218,7 @@ def expand(
         paths=noise.paths_limit or paths,
         chunk=chunk,
         checkpoint=checkpoint,
+        batches=batches,
     )
     problem.check_losses(states[:2])
     return Expansion(problem)

@@ -90,6 +90,7 @@ class ExpansionProblem:
         paths: number of paths; where the noise enumerates, all of them.
         chunk: see `accumulate`.
         checkpoint: see `accumulate`.
+        batches: see `accumulate`.
     """
 
     system: System
@@ -101,6 +102,7 @@ class ExpansionProblem:
     paths: int
     chunk: int | None
     checkpoint: str | os.PathLike[str] | None
+    batches: int
     _losses: list[Callable[..., Tensors]] = field(default_factory=list)
 
     @property
@@ -179,6 +181,7 @@ class ExpansionProblem:
             chunk=self.chunk,
             checkpoint=self.checkpoint,
             key=key,
+            batches=self.batches,
         )
 
     def _fingerprint(self) -> int:

@@ -148,3 +148,42 @@ def test_a_layer_norm_network_has_the_right_second_derivatives():
     )
     low, high = result.order((0.1, 0.05, 0.025)).interval
     assert 2.7 < low <= high < 3.3
+
+
+class Decay:
+    """dx = −x dt, without noise: every path is known from its start."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def f(self, t, y):
+        return -y
+
+    def g(self, t, y):
+        return torch.zeros_like(y)
+
+
+def test_groups_of_paths_are_the_units_of_standard_errors():
+    groups, each = 20, 10
+    start = torch.randn(groups, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    error = sdewm.Perturbation(drift=lambda t, y: y)
+    arguments = {"t1": 1.0, "steps": 1, "paths": groups * each}
+    together, apart = (
+        sdewm.expand(
+            Decay(), error, lambda y: (y[:, 0] - 1) ** 2, start.repeat_interleave(each, 0),
+            groups=units, **arguments,
+        ).terms["S_drift"]
+        for units in (groups, None)
+    )  # fmt: skip
+    slow = 2 * start[:, 0] ** 2  # one step: y = x, ∇²L = 2
+    assert [together.value, apart.value] == pytest.approx([float(slow.mean())] * 2)
+    assert together.standard_error == pytest.approx(float(slow.std()) / groups**0.5)
+    assert together.standard_error > 2 * apart.standard_error
+
+
+@pytest.mark.parametrize(("groups", "paths"), [(3, 100), (1, 100), (10, 50)])
+def test_groups_that_do_not_divide_the_paths_are_refused(groups, paths):
+    error, x0 = sdewm.Perturbation(drift=lambda t, y: y), torch.zeros(1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=f"groups={groups}"):
+        sdewm.expand(
+            Decay(), error, lambda y: y[:, 0], x0, t1=1.0, steps=2, paths=paths, groups=groups
+        )
