@@ -23,7 +23,7 @@ Its bridge to trained world models:
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
-from sdewm.evaluate.representation_error import Episodes as Episodes
+from sdewm.evaluate.episodes import Episodes as Episodes
 from sdewm.evaluate.representation_error import (
     measure_representation_error as measure_representation_error,
 )

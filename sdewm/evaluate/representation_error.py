@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
+from sdewm.evaluate.episodes import Episodes
 from sdewm.evaluate.error_statistics import ErrorStatistics
 from sdewm.latent_sde.models import LatentModel, RSSMModel
 from sdewm.latent_sde.system import embed_by_time
@@ -19,30 +20,6 @@ Perturb = Callable[[Tensor, torch.Generator], Tensor]
 ReferenceEncoder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 MODES = ("single_frame", "accumulated")
 ROWS_AT_ONCE = 4096  # states through the model at a time
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """Recorded episodes of equal length.
-
-    Attributes:
-        observations: (E, T, *shape), in the environment's units, images uint8.
-        previous_actions: (E, T, A), row t the action that led to observation t; row 0 zero.
-        rewards: (E, T), row t the reward that came with observation t.
-    """
-
-    observations: Tensor
-    previous_actions: Tensor
-    rewards: Tensor
-
-    def __post_init__(self) -> None:
-        lead = tuple(self.observations.shape[:2])
-        for name in ("previous_actions", "rewards"):
-            if tuple(getattr(self, name).shape[:2]) != lead:
-                raise ValueError(
-                    f"{name} has (E, T) = {tuple(getattr(self, name).shape[:2])}, observations "
-                    f"{lead}: expected the same."
-                )
 
 
 @dataclass(frozen=True)

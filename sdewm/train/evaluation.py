@@ -75,13 +75,10 @@ def evaluation_row(
 
 
 def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
-    """Configuration, agent and counters of a run at its newest good checkpoint.
-
-    On the CPU where the run's device is not there.
+    """Configuration, agent and counters of a run whose policy has learnt; see `saved_agent`.
 
     Raises:
-        ValueError: there is no run, its environment cannot be made here, its policy never learnt
-            (--world-model-only), or its configuration was edited and does not fit.
+        ValueError: as `saved_agent`, or the policy never learnt (--world-model-only).
         CheckpointError: there is no good checkpoint.
     """
     facts = read_run(run)
@@ -90,6 +87,20 @@ def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
             f"run={str(run)!r} trains a world model alone, on {facts.data}: its policy has learnt "
             "nothing, so there is nothing to evaluate or record."
         )
+    return saved_agent(run)
+
+
+def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
+    """Configuration, agent and counters of a run at its newest good checkpoint.
+
+    On the CPU where the run's device is not there.
+
+    Raises:
+        ValueError: there is no run, its environment cannot be made here, or its configuration was
+            edited and does not fit.
+        CheckpointError: there is no good checkpoint.
+    """
+    facts = read_run(run)
     config = replace(facts.config, compile=False)
     state = Checkpoints(run / "checkpoints").load()
     if config.device.startswith("cuda") and not torch.cuda.is_available():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sdewm.evaluate.episodes import Episodes
 from sdewm.evaluate.perturbations import ObservationPerturbation
 from sdewm.evaluate.representation_error import (
-    Episodes,
     clean_paths,
     measure_representation_error,
     measure_transition_error,
