@@ -7,7 +7,7 @@ import torch
 from sdewm.data.dataset import write_dataset
 from sdewm.evaluate.episodes import Episodes, read_episodes
 
-FACTS = {"env": "own:test", "obs": "proprio", "action_repeat": 1, "policy": "random", "seed": 0}
+FACTS = dict(env="own:test", obs="proprio", action_repeat=1, policy="random", seed=0)
 
 
 def episode(length, number):
@@ -24,7 +24,8 @@ def episode(length, number):
 @pytest.fixture
 def recorded(tmp_path):
     directory = tmp_path / "data"
-    write_dataset(directory, [episode(n, k) for k, n in enumerate((6, 3, 8))], FACTS)
+    facts = FACTS | {"command": "none", "commit": "0000000"}
+    write_dataset(directory, [episode(n, k) for k, n in enumerate((6, 3, 8))], facts)
     return directory
 
 
