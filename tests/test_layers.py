@@ -53,7 +53,7 @@ TABLE = {
         1,
         "base",
         "style figure_script expansion_plots value_plots growth_plots bound_plots training_plots "
-        "tables",
+        "error_plots tables",
     ),
     "theory": Folder(
         2,
