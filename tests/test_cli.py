@@ -167,8 +167,8 @@ def test_divergence_is_a_failure_with_a_sentence(tmp_path, capsys, monkeypatch, 
 
 def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys):
     place = tmp_path / "run"
-    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
-    run(capsys, "resume", place)  # a second checkpoint
+    often = ("--checkpoint-every-seconds", "0.1")
+    assert run(capsys, "train", *SHORT, *often, "--run", place)[0] == 0
     newest = place / "checkpoints" / (place / "checkpoints" / "latest").read_text()
     (newest / "state.safetensors").write_bytes(b"")
     code, _, err = run(capsys, "resume", place)
