@@ -35,6 +35,13 @@ STEM = "fig_learning_curves"
 PUBLISHED = ROOT / "figures" / "data" / "published_learning_curves.csv"
 COLUMNS = "label env obs seed returns env_frames return run preset hardware commit command".split()
 TRAINING_BIN = 10_000  # env_frames
+# What a return is of; they are not the same quantity, so every legend says it.
+MEASURED = {
+    "evaluation": "evaluations, mean action",
+    "training": "training episodes",
+    "random": "uniform actions",
+}
+PUBLISHED_BY = {"DreamerV3": MEASURED["training"], "DreamerV2": "evaluations"}
 Curve = tuple[str, str, str]  # label, env, obs
 Points = dict[int, tuple[list[float], list[float]]]  # by seed: env_frames and returns
 
@@ -158,6 +165,7 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
     """What is drawn: in each panel the published curves of that task, ours, and our seeds."""
     drawn: list[dict[str, Any]] = []
     ours = curves_of(rows, "label")
+    kinds = {(str(r["label"]), str(r["env"]), str(r["obs"])): str(r["returns"]) for r in rows}
     theirs = curves_of(published, "method")
     for env, obs in dict.fromkeys(curve[1:] for curve in ours):
         panel = f"{env.removeprefix('dmc:')}, {obs}"
@@ -165,7 +173,9 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
             for (label, *task), points in some.items():
                 if task != [env, obs]:
                     continue
-                series = label if kind == "own" else f"{label}, published"
+                series = f"{label}, published: {PUBLISHED_BY.get(label)}"
+                if kind == "own":
+                    series = f"{label}: {MEASURED[kinds[label, env, obs]]}"
                 common = {"panel": panel, "series": series, "seeds": len(points)}
                 for frames, mean, deviation in mean_curve(points):
                     drawn.append(
@@ -214,13 +224,15 @@ def comparison(drawn: Sequence[dict[str, Any]]) -> str:
         for series in dict.fromkeys(row["series"] for row in means if row["kind"] == "own"):
             end = [row for row in means if row["series"] == series][-1]
             beside = [
-                f"{other.removesuffix(', published')} "
+                f"{other.partition(',')[0]} "
                 + _at([row for row in means if row["series"] == other], end["env_frames"])
                 for other in dict.fromkeys(r["series"] for r in means if r["kind"] == "published")
             ]
             own = estimate_text(end["mean"], end["deviation"])
             frames, seeds = f"{end['env_frames']:.0f}", str(end["seeds"])
-            lines.append([panel, series, seeds, frames, own, "; ".join(beside) or "–"])
+            lines.append(
+                [panel, series.partition(":")[0], seeds, frames, own, "; ".join(beside) or "–"]
+            )
     header = ["task", "run", "seeds", "env_frames", "return ± sd", "published there"]
     return text_table(header, lines, right="seeds env_frames")
 

@@ -7,7 +7,8 @@ python analysis/sweep_learning.py --env-frames 3000           short runs, in a f
 
 Runs are in runs/bench-learning. What is finished is skipped and what was begun goes on, so the
 command may be stopped at any time (Ctrl-C saves) and given again. At the end all finished runs are
-written to figures/data/fig_learning_curves.csv, in place of the same seeds there, and drawn.
+written to figures/data/fig_learning_curves.csv, in place of the same seeds there, and drawn; beside
+them the returns of uniformly random actions.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import os
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -27,8 +29,12 @@ from pathlib import Path
 
 from sdewm.base.checks import check_count
 from sdewm.base.progress import format_seconds
-from sdewm.base.records import ROOT, read_log
+from sdewm.base.records import ROOT, Row, manifest, read_log, read_table, write_table
+from sdewm.data.rollout import RandomPolicy
+from sdewm.train.evaluation import EVALUATION_SEED, evaluate
+from sdewm.train.presets import preset
 from sdewm.train.signals import Interrupted, StopRequest
+from sdewm.train.sources import check_environment
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ RUNS, FIGURES = ROOT / "runs" / "bench-learning", ROOT / "figures"
 TRAINER = (sys.executable, "-m", "sdewm.cli")
 DRAWER = ROOT / "analysis" / "fig_learning_curves.py"
 POLL_SECONDS = 0.2
+RANDOM_EPISODES = 10
 
 
 @dataclass(frozen=True)
@@ -220,10 +227,37 @@ def train(waiting: list[Run], jobs: int, stop: StopRequest) -> list[str]:
     return failed
 
 
+def random_returns(runs: Sequence[Run]) -> Path:
+    """A table of the returns of random actions, of the tasks and seeds of these runs."""
+    table = runs[0].directory.parent / "random.csv"
+    rows: list[Row] = []
+    facts = manifest(seed=0)
+    for run in runs:
+        task = run.task
+        config = preset(PRESET, env=task.env, obs=task.obs, seed=run.seed)
+        space = check_environment(config)[1]
+        seed = EVALUATION_SEED + run.seed
+        policy = RandomPolicy(space, seed=seed)
+        found = evaluate(policy, config, episodes=RANDOM_EPISODES, seed=seed)
+        value = statistics.fmean(episode.total_reward for episode in found)
+        fixed = {"label": "random", "env": task.env, "obs": task.obs, "seed": run.seed}
+        after = {"run": "none", "preset": PRESET, "hardware": "any", "commit": facts["commit"]}
+        for frames in (0, task.env_frames):
+            point = {"returns": "random", "env_frames": frames, "return": value}
+            rows.append(fixed | point | after | {"command": facts["command"]})
+    write_table(table, rows, facts)
+    return table
+
+
 def draw(runs: Sequence[Run], out: Path) -> None:
     """The table and the figure; other curves of the table stay."""
     table = out / "data" / f"{DRAWER.stem}.csv"
     sources = [*([table] if table.exists() else []), *(run.directory for run in runs)]
+    known = read_table(table)[0] if table.exists() else []
+    there = {(r["env"], r["obs"], r["seed"]) for r in known if r["label"] == "random"}
+    if missing := [r for r in runs if (r.task.env, r.task.obs, r.seed) not in there]:
+        say(f"random actions: {len(missing)} times {RANDOM_EPISODES} episodes")
+        sources.append(random_returns(missing))
     words = [shown(DRAWER), *map(shown, sources), "--out", shown(out)]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run(

@@ -56,6 +56,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "SEEDS", (0, 1))
     monkeypatch.setattr(sweep, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(sweep, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(sweep, "RANDOM_EPISODES", 1)
     (tmp_path / "stub.py").write_text(STUB)
     monkeypatch.setattr(sweep, "TRAINER", (sys.executable, str(tmp_path / "stub.py")))
     return tmp_path
@@ -73,7 +74,8 @@ def test_runs_are_trained_by_the_command_line_and_then_skipped(place, monkeypatc
     monkeypatch.setattr(sweep, "TRAINER", (sys.executable, str(FAKE)))
     assert sweep.main(["--jobs", "2"]) == 0
     names = ["cartpole_pixels-proprio-seed0", "cartpole_pixels-proprio-seed1"]
-    assert sorted(path.name for path in (place / "runs").iterdir()) == names
+    made = sorted(path.name for path in (place / "runs").iterdir())
+    assert made == [*names, "random.csv"]
     assert set(returns(place)) == {("own:cartpole_pixels", "proprio", seed) for seed in (0, 1)}
     printed = capfd.readouterr().err
     assert "2 runs to train, 2 at a time" in printed and "[2/2]" in printed
@@ -104,11 +106,18 @@ def test_finished_runs_are_drawn_also_if_one_failed_and_other_curves_stay(
     assert sweep.main([]) == 1
     assert "failed: cartpole_pixels-proprio-seed0" in capfd.readouterr().err
     assert set(returns(place)) == {("own:cartpole_pixels", "proprio", 1)}
+    rows, _ = read_table(place / "figures" / "data" / "fig_learning_curves.csv")
+    chance = [row for row in rows if row["label"] == "random"]
+    assert [row["env_frames"] for row in chance] == [0, 400]
+    assert chance[0]["return"] == chance[1]["return"] and 0 < chance[0]["return"] < 200
     assert (place / "figures" / "fig_learning_curves.pdf").exists()
     table = place / "figures" / "data" / "fig_learning_curves.csv"
     table.write_text(table.read_text().replace("own:cartpole_pixels,", "dmc:walker_walk,"))
     monkeypatch.delenv("FAILING")
     assert sweep.main([]) == 0
+    assert "random actions: 2 times 1 episodes" in capfd.readouterr().err
+    assert sweep.main([]) == 0
+    assert "random actions" not in capfd.readouterr().err  # they are in the table
     curves = {("own:cartpole_pixels", "proprio", seed) for seed in (0, 1)}
     assert set(returns(place)) == curves | {("dmc:walker_walk", "proprio", 1)}
 
