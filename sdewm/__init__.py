@@ -18,12 +18,14 @@ Its bridge to trained world models:
     StepModel                     anybody's world model, by its step and its encoder
     encoder_error, tabled_error   errors of the encoder as perturbations of that system
     measure_representation_error  drift and diffusion of the encoder's error on recorded episodes
+    expand_on_model               the change of a model's loss under that error, term by term
 """
 
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
 from sdewm.evaluate.episodes import Episodes as Episodes
+from sdewm.evaluate.model_expansion import expand_on_model as expand_on_model
 from sdewm.evaluate.representation_error import (
     measure_representation_error as measure_representation_error,
 )

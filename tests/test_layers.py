@@ -79,7 +79,7 @@ TABLE = {
     "evaluate": Folder(
         4,
         "base data jacobian_penalty sde theory model latent_sde train",
-        "episodes error_statistics perturbations representation_error "
+        "episodes error_statistics perturbations representation_error model_expansion "
         "recorded_arrays episode_bootstrap horizon_metrics structural_similarity "
         "sample_consistency reference_lines state_probe effective_rank curve_fits horizon_growth "
         "robustness model_constants",
