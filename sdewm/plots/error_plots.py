@@ -10,7 +10,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from sdewm.plots.expansion_plots import Rows
-from sdewm.plots.style import BAND, BLACK, COLOURS, DASHES, MARKERS, RC, legend_below, new_figure
+from sdewm.plots.style import (
+    BAND,
+    BLACK,
+    COLOURS,
+    DASHES,
+    MARKERS,
+    RC,
+    legend_below,
+    new_figure,
+    zero_line,
+)
 
 UNIT = "unit: variance of the posterior"
 ROUNDING = 1e-12  # below it a perturbation without randomness has no diffusion
@@ -77,3 +87,42 @@ def _panel(axes: Axes, rows: Rows) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(strengths, [f"{x:g}" for x in strengths])
     axes.set_xlabel(rows[0]["unit"])
+
+
+CHANGES = {
+    "measured, encoder": "measured; at ε = 1 the model on perturbed observations",
+    "predicted, encoder": "second order, error as the encoder makes it",
+    "predicted, measured": "second order, measured drift and diffusion",
+}
+
+
+def loss_changes(rows: Rows) -> Figure:
+    """Change of each loss against the size ε of the error, one panel per loss.
+
+    Rows of kind "change": panel, series (a key of CHANGES), epsilon, value, standard_error. Rows of
+    other kinds are not drawn.
+    """
+    drawn = [row for row in rows if row["kind"] == "change"]
+    names = list(dict.fromkeys(row["panel"] for row in drawn))
+    figure = new_figure(max(5.0, 3.3 * len(names)), 4.0)
+    with rc_context(RC):
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        handles: dict[str, Artist] = {}
+        for axes, name in zip(panels, names, strict=True):
+            zero_line(axes)
+            for number, (series, text) in enumerate(CHANGES.items()):
+                own = [r for r in drawn if (r["panel"], r["series"]) == (name, series)]
+                look = {"color": COLOURS[number], "ls": DASHES[number]}
+                handles[text] = axes.errorbar(
+                    [row["epsilon"] for row in own],
+                    [row["value"] for row in own],
+                    yerr=[BAND * row["standard_error"] for row in own],
+                    marker=MARKERS[number] if number == 0 else "",
+                    elinewidth=1,
+                    **look,
+                ).lines[0]
+            axes.set_title(name)
+            axes.set_xlabel(r"size of the error $\varepsilon$")
+        panels[0].set_ylabel("change of the expected loss")
+        legend_below(figure, handles, columns=1)
+    return figure

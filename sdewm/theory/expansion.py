@@ -37,12 +37,16 @@ class CurveRow:
         measured: E L(x^ε).
         predicted: c0 + ε c1 + ε² c2.
         remainder: measured − predicted, formed path by path before averaging.
+        change: measured − c0, of the same paths.
+        predicted_change: predicted − c0.
     """
 
     epsilon: Size
     measured: Estimate
     predicted: Estimate
     remainder: Estimate
+    change: Estimate
+    predicted_change: Estimate
 
 
 class Expansion:
@@ -77,10 +81,13 @@ class Expansion:
         given = check_sizes(epsilons)
         sums = self._problem.average_curve(given)
         unit, first = np.eye(sums.quantities), len(QUANTITIES)
+        zeroth = prediction_weights(0.0, 0.0)
+        base = np.concatenate((zeroth, np.zeros(sums.quantities - first)))
         rows = []
         for i, epsilon in enumerate(given):
-            predicted = prediction_weights(*split_size(epsilon))
-            weights = (unit[first + i], predicted, unit[first + len(given) + i])
+            measured, predicted = unit[first + i], prediction_weights(*split_size(epsilon))
+            remainder = unit[first + len(given) + i]
+            weights = (measured, predicted, remainder, measured - base, predicted - zeroth)
             estimates = [self._problem.estimate(sums, weight) for weight in weights]
             rows.append(CurveRow(epsilon, *estimates))
         return rows

@@ -1,4 +1,4 @@
-"""The figure of the latent's error: one row for each perturbation, a drawing, clear refusals."""
+"""The figures of the latent's error and of what it does to losses."""
 
 import importlib.util
 from pathlib import Path
@@ -8,18 +8,27 @@ import torch
 
 from sdewm.evaluate.episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
-from sdewm.plots.error_plots import error_sizes
+from sdewm.plots.error_plots import error_sizes, loss_changes
 from tests.model.small_models import A, D, make_model, randn
 
-SCRIPT = Path(__file__).resolve().parents[2] / "analysis" / "fig_representation_error.py"
+SCRIPTS = Path(__file__).resolve().parents[2] / "analysis"
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("fig_representation_error", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("fig_representation_error")
+
+
+@pytest.fixture(scope="module")
+def model_script():
+    return loaded("fig_model_expansion")
 
 
 def test_rows_hold_both_parts_in_units_of_the_posterior(script):
@@ -48,3 +57,26 @@ def test_what_cannot_be_drawn_is_refused_with_a_sentence(script, arguments, mess
     with pytest.raises(SystemExit) as stopped:
         script.main(arguments)
     assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_changes_of_losses_are_drawn_and_their_reach_is_told(model_script):
+    rows = []
+    for series, factor in (
+        ("measured, encoder", 1.0),
+        ("predicted, encoder", 1.05),
+        ("predicted, measured", 1.05),
+    ):
+        for size in model_script.SIZES:
+            worse = 1.2 if series == "predicted, measured" and size > 0.35 else 1.0
+            number = {"value": size * factor * worse, "standard_error": 0.01}
+            rows.append(
+                {"panel": "loss", "kind": "change", "series": series, "epsilon": size, **number}
+            )
+    for form in ("encoder", "measured"):
+        for name in model_script.TERMS:
+            row = {"panel": "loss", "kind": "term", "series": f"{name}, {form}", "epsilon": None}
+            rows.append(row | {"value": 1.0, "standard_error": 0.1})
+    told = model_script.summary(rows).splitlines()
+    assert told[2].split()[-1] == "1" and told[3].split()[-1] == "0.3"
+    (axes,) = loss_changes(rows).axes
+    assert axes.get_title() == "loss" and len(axes.lines) >= 3

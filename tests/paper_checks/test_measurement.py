@@ -15,7 +15,10 @@ SIZES = (0.2, 0.1, 0.05)
 def rows(function, relative=0.0):
     nothing = Estimate(1.0, 0.0)
     values = [Estimate(function(size), relative * abs(function(size))) for size in SIZES]
-    return [CurveRow(e, nothing, nothing, v) for e, v in zip(SIZES, values, strict=True)]
+    return [
+        CurveRow(e, nothing, nothing, v, nothing, nothing)
+        for e, v in zip(SIZES, values, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,18 @@ def test_a_layer_norm_network_has_the_right_second_derivatives():
     assert 2.7 < low <= high < 3.3
 
 
+def test_changes_are_formed_on_the_same_paths():
+    case = TanhWorldModel()
+    error = sdewm.Perturbation(drift=case.error_drift)
+    found = sdewm.expand(case, error, case.loss, case.x0, t1=case.t1, steps=4, paths=512)
+    (row,) = found.measure([0.3])
+    c0 = found.terms["c0"].value
+    assert row.change.value == pytest.approx(row.measured.value - c0)
+    assert row.predicted_change.value == pytest.approx(row.predicted.value - c0)
+    assert row.change.value == pytest.approx(row.predicted_change.value + row.remainder.value)
+    assert row.change.standard_error < 0.5 * row.measured.standard_error
+
+
 class Decay:
     """dx = −x dt, without noise: every path is known from its start."""
 
