@@ -1,5 +1,6 @@
 """The change of a trained model's losses under its encoder's error: measured, and second order.
 
+python analysis/fig_model_expansion.py     the committed table, drawn anew
 python analysis/fig_model_expansion.py runs/model --data data/cartpole
 python analysis/fig_model_expansion.py runs/model --data data/cartpole --perturbation mask
 
@@ -18,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from sdewm.base.checks import check_count
-from sdewm.base.records import ROOT, Row, manifest, write_table
+from sdewm.base.records import ROOT, Row, manifest, read_table, write_table
 from sdewm.base.stats import Estimate
 from sdewm.evaluate.episodes import read_episodes
 from sdewm.evaluate.model_expansion import MakeLoss, ModelExpansion, expand_on_model
@@ -44,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="directory of a run")
-    parser.add_argument("--data", type=Path, required=True, help="directory of recorded episodes")
+    parser.add_argument("run", type=Path, nargs="?", help="directory of a run")
+    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
     parser.add_argument("--perturbation", default="noise", help="name (noise)")
     parser.add_argument("--strength", type=float, default=0.1, help="its strength (0.1)")
     parser.add_argument("--start", type=int, default=20, help="row of the first state (20)")
@@ -56,6 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
     parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
     options = parser.parse_args(arguments)
+    table = options.out / "data" / f"{STEM}.csv"
+    if options.run is None and options.data is None and table.is_file():
+        for path in save_figure(loss_changes(read_table(table)[0]), options.out, STEM):
+            print(path)
+        return
+    if options.run is None or options.data is None:
+        parser.error(f"expected RUN and --data DIRECTORY ({table} is drawn anew without both).")
     try:
         check_count("--horizon", options.horizon)
         perturbation = ObservationPerturbation(options.perturbation, options.strength)
@@ -87,7 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{name: getattr(options, name) for name in ("perturbation", "strength", "start")},
         **{name: getattr(options, name) for name in ("horizon", "copies", "paths")},
     }
-    table = options.out / "data" / f"{STEM}.csv"
     write_table(table, rows, facts)
     for path in (*save_figure(loss_changes(rows), options.out, STEM), table):
         print(path)

@@ -1,5 +1,6 @@
 """Is zero-mean noise on observations zero drift in the latent? Measured on a trained world model.
 
+python analysis/fig_representation_error.py     the committed table, drawn anew
 python analysis/fig_representation_error.py runs/cartpole --data data/cartpole
 python analysis/fig_representation_error.py runs/cartpole --data data/cartpole --draws 16
 
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdewm.base.checks import check_count
-from sdewm.base.records import ROOT, Row, manifest, write_table
+from sdewm.base.records import ROOT, Row, manifest, read_table, write_table
 from sdewm.evaluate.episodes import Episodes, read_episodes
 from sdewm.evaluate.error_statistics import mean_of, ratio
 from sdewm.evaluate.perturbations import ObservationPerturbation
@@ -55,14 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="directory of a run")
-    parser.add_argument("--data", type=Path, required=True, help="directory of recorded episodes")
+    parser.add_argument("run", type=Path, nargs="?", help="directory of a run")
+    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
     parser.add_argument("--episodes", type=int, default=None, help="episodes (all)")
     parser.add_argument("--steps", type=int, default=100, help="rows of each, from the first (100)")
     parser.add_argument("--draws", type=int, default=64, help="perturbed copies of each (64)")
     parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
     parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
     options = parser.parse_args(arguments)
+    table = options.out / "data" / f"{STEM}.csv"
+    if options.run is None and options.data is None and table.is_file():
+        for path in save_figure(error_sizes(read_table(table)[0]), options.out, STEM):
+            print(path)
+        return
+    if options.run is None or options.data is None:
+        parser.error(f"expected RUN and --data DIRECTORY ({table} is drawn anew without both).")
     try:
         check_count("--draws", options.draws, minimum=2)
         config, agent, counters = saved_agent(options.run)
@@ -82,7 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "steps": options.steps,
         "draws": options.draws,
     }
-    table = options.out / "data" / f"{STEM}.csv"
     write_table(table, rows, facts)
     for path in (*save_figure(error_sizes(rows), options.out, STEM), table):
         print(path)

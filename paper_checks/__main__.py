@@ -131,7 +131,8 @@ def _whole(text: str) -> int | float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-FROM_RUNS = {"fig_learning_curves"}  # redrawn from its own table of finished runs, or not at all
+# Redrawn from their own tables of finished runs, or not at all.
+FROM_RUNS = {"fig_learning_curves", "fig_model_expansion", "fig_representation_error"}
 
 
 def _figures(options: argparse.Namespace) -> list[Figure]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdewm.base.records import write_table
 from sdewm.evaluate.episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.error_plots import error_sizes, loss_changes
@@ -50,13 +51,30 @@ def test_rows_hold_both_parts_in_units_of_the_posterior(script):
     [
         (["no-run", "--data", "no-data"], "no-run"),
         (["no-run", "--data", "no-data", "--draws", "1"], "--draws=1"),
-        (["no-run"], "--data"),
+        (["no-run"], "expected RUN and --data"),
+        (["--data", "no-data"], "expected RUN and --data"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_a_sentence(script, arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         script.main(arguments)
     assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["fig_representation_error", "fig_model_expansion"])
+def test_a_figure_is_drawn_anew_from_its_table(name, tmp_path, capsys):
+    module = loaded(name)
+    if name == "fig_representation_error":
+        numbers = {"drift": 1.0, "drift_error": 0.1, "diffusion": 2.0, "diffusion_error": 0.1}
+        row = {"panel": "noise", "unit": "std", "strength": 0.1, **numbers, "p_value": 0.5}
+    else:
+        numbers = {"epsilon": 0.5, "value": 1.0, "standard_error": 0.1}
+        row = {"panel": "loss", "kind": "change", "series": "measured, encoder", **numbers}
+    with pytest.raises(SystemExit):
+        module.main(["--out", str(tmp_path)])
+    write_table(tmp_path / "data" / f"{name}.csv", [row], {"seed": 0})
+    module.main(["--out", str(tmp_path)])
+    assert (tmp_path / f"{name}.png").is_file() and (tmp_path / f"{name}.pdf").is_file()
 
 
 def test_changes_of_losses_are_drawn_and_their_reach_is_told(model_script):

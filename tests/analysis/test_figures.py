@@ -10,7 +10,8 @@ from sdewm.base.records import read_table
 from sdewm.plots import figure_script
 
 ROOT = Path(__file__).resolve().parents[2]
-FROM_RUNS = {"fig_learning_curves"}  # these draw no system; they have tests of their own
+# These draw no system; they have tests of their own.
+FROM_RUNS = {"fig_learning_curves", "fig_model_expansion", "fig_representation_error"}
 SCRIPTS = sorted(p for p in (ROOT / "analysis").glob("fig_*.py") if p.stem not in FROM_RUNS)
 TINY = {
     "fig_expansion_curve": ["--steps", "2", "--paths", "200"],
