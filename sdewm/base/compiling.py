@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sdewm.base.taylor import record
+
+LINKING_SECONDS = 60.0  # no linker takes longer
+
+
+def remove_broken_libraries() -> list[Path]:
+    """Remove the empty libraries that an interrupted compilation left in the compiler's cache.
+
+    Ctrl-C in a terminal also reaches the C++ compiler; torch would load the empty file ever after
+    ("file too short"). Files of the last minute may be in the making and stay.
+
+    Returns:
+        What was removed.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    removed = []
+    for library in Path(cache_dir()).rglob("*.so"):
+        facts = library.stat()
+        if facts.st_size == 0 and time.time() - facts.st_mtime > LINKING_SECONDS:
+            library.unlink(missing_ok=True)
+            removed.append(library)
+    return removed
 
 
 class Compiled:

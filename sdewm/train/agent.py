@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from sdewm.base.compiling import remove_broken_libraries
 from sdewm.data.replay import Field
 from sdewm.model.behaviour import Behaviour, act_and_imagine, imagine
 from sdewm.model.networks import share_frozen
@@ -73,6 +74,7 @@ class Agent:
         The whole update in one graph, its loops unrolled, takes many minutes to compile; the parts
         take seconds each, and the steps of a loop share one.
         """
+        remove_broken_libraries()
         model, compiled = self.world_model, partial(torch.compile, dynamic=False)
         model.rssm.posterior_step = compiled(model.rssm.posterior_step)  # type: ignore[method-assign]
         model.losses = compiled(model.losses)  # type: ignore[method-assign]

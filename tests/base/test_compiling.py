@@ -1,8 +1,11 @@
 """Compilation never changes numbers beyond rounding, and never takes the program down."""
 
+import os
+import time
+
 import torch
 
-from sdewm.base.compiling import Compiled
+from sdewm.base.compiling import LINKING_SECONDS, Compiled, remove_broken_libraries
 
 
 def test_compiled_numbers_agree_to_rounding_at_several_shapes():
@@ -32,3 +35,22 @@ def test_without_a_compiler_the_function_itself_runs(monkeypatch):
     monkeypatch.setattr(torch._inductor, "compile", broken)
     compiled = Compiled(lambda x: 3 * x)
     assert torch.equal(compiled(torch.ones(2)), 3 * torch.ones(2)) and compiled.active is False
+
+
+def test_empty_libraries_of_an_interrupted_compilation_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "ab"
+    folder.mkdir()
+    old = time.time() - 2 * LINKING_SECONDS
+    for name, content, stamp in (
+        ("broken.so", b"", old),
+        ("good.so", b"library", old),
+        ("in_the_making.so", b"", time.time()),
+        ("notes.txt", b"", old),
+    ):
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (stamp, stamp))
+    assert remove_broken_libraries() == [folder / "broken.so"]
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["good.so", "in_the_making.so", "notes.txt"]
+    assert remove_broken_libraries() == []
