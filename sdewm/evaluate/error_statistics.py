@@ -1,4 +1,4 @@
-"""Drift and diffusion of an encoder's error, from draws of it (S21, estimation).
+"""Drift and diffusion of an encoder's error, from draws of it (S28).
 
 Of episode e, draw k of a perturbation and step t, let Δm and s' be the shift of the mean of z and
 its standard deviation, s that of the reference, all at the same state. Component by component

@@ -1,4 +1,4 @@
-"""The expansion of a trained model's loss in the size of its encoder's error (S2, S4, S21)."""
+"""The expansion of a trained model's loss in the size of its encoder's error (S2, S4, S27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The representation error of a trained world model, measured as drift and diffusion (S21)."""
+"""The representation error of a trained world model, measured as drift and diffusion (S28)."""
 
 from __future__ import annotations
 

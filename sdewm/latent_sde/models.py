@@ -65,7 +65,7 @@ class RSSMModel:
     """A trained `WorldModel` as `LatentModel`, a copy in float64 without gradients.
 
     One-hot latents have no derivative: they are replaced by a Gaussian law with their mean π and
-    covariance diag π − ππᵀ = C Cᵀ, C = diag √π − π √πᵀ, group by group (S21), and z is any vector.
+    covariance diag π − ππᵀ = C Cᵀ, C = diag √π − π √πᵀ, group by group (S27), and z is any vector.
 
     Args:
         world_model: of `sdewm.model`.

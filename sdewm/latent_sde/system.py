@@ -1,4 +1,4 @@
-"""A world model with its inputs as a system of the theory (S21).
+"""A world model with its inputs as a system of the theory (S21, S27).
 
 With time counted in steps of the model, x' = F(x) + G(x) ξ is read as
 
@@ -126,7 +126,7 @@ def as_system(
     variance: str = "step",
     error_drivers: int = 0,
 ) -> LatentSystem:
-    """A trained world model as a system: state x = (h, z), time in steps of the model (S21).
+    """A trained world model as a system: state x = (h, z), time in steps of the model (S21, S27).
 
     Row n of the inputs belongs to the step from time n to n + 1: the action taken in the state at
     time n and the observation that follows. Both are exogenous, or the action comes from a policy

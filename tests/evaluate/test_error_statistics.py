@@ -56,7 +56,7 @@ def test_error_bars_of_the_drift_cover_as_often_as_they_say():
         estimate = found.mean_drift()[0]
         inside += estimate.deviation_from(truth) < stats.t.ppf(0.975, 11)
     assert 0.90 < inside / 200 < 0.99
-    # Steps counted as independent would make the interval too short by about 2 (S21).
+    # Steps counted as independent would make the interval too short by about 2 (S28).
 
 
 @pytest.mark.parametrize(("size", "name"), [(2, "Hotelling"), (14, "sign flips")])
