@@ -21,19 +21,12 @@ Its bridge to trained world models:
     expand_on_model               the change of a model's loss under that error, term by term
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
-from sdewm.evaluate.episodes import Episodes as Episodes
-from sdewm.evaluate.model_expansion import expand_on_model as expand_on_model
-from sdewm.evaluate.representation_error import (
-    measure_representation_error as measure_representation_error,
-)
-from sdewm.evaluate.representation_error import measure_transition_error as measure_transition_error
-from sdewm.latent_sde.errors import encoder_error as encoder_error
-from sdewm.latent_sde.errors import tabled_error as tabled_error
-from sdewm.latent_sde.models import StepModel as StepModel
-from sdewm.latent_sde.system import as_system as as_system
 from sdewm.theory.curve import Curve as Curve
 from sdewm.theory.divergence import rollout_divergence as rollout_divergence
 from sdewm.theory.expansion import expand as expand
@@ -45,4 +38,40 @@ from sdewm.theory.term_bounds import term_bounds as term_bounds
 from sdewm.theory.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict
 
+if TYPE_CHECKING:
+    from sdewm.evaluate.episodes import Episodes as Episodes
+    from sdewm.evaluate.model_expansion import expand_on_model as expand_on_model
+    from sdewm.evaluate.representation_error import (
+        measure_representation_error as measure_representation_error,
+    )
+    from sdewm.evaluate.representation_error import (
+        measure_transition_error as measure_transition_error,
+    )
+    from sdewm.latent_sde.errors import encoder_error as encoder_error
+    from sdewm.latent_sde.errors import tabled_error as tabled_error
+    from sdewm.latent_sde.models import StepModel as StepModel
+    from sdewm.latent_sde.system import as_system as as_system
+
 __version__ = "0.1.0"
+
+# The bridge is loaded when it is first asked for: whoever checks a theorem need not wait for it.
+_BRIDGE = {
+    "Episodes": "evaluate.episodes",
+    "StepModel": "latent_sde.models",
+    "as_system": "latent_sde.system",
+    "encoder_error": "latent_sde.errors",
+    "expand_on_model": "evaluate.model_expansion",
+    "measure_representation_error": "evaluate.representation_error",
+    "measure_transition_error": "evaluate.representation_error",
+    "tabled_error": "latent_sde.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _BRIDGE:
+        return getattr(importlib.import_module(f"sdewm.{_BRIDGE[name]}"), name)
+    raise AttributeError(f"module 'sdewm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_BRIDGE})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_count
+from sdewm.data.dataset import read_dataset
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,6 @@ def read_episodes(directory: Path, *, steps: int, count: int | None = None) -> E
     Raises:
         ValueError: no dataset, a damaged one, or fewer episodes of that length than asked for.
     """
-    from sdewm.data.dataset import read_dataset  # not at the top: sdewm is light to import
-
     check_count("steps", steps)
     wanted = None if count is None else check_count("count", count)
     windows: list[dict[str, Tensor]] = []

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.special import fdtrc
 
 from sdewm.base.stats import Estimate
 
@@ -165,8 +166,6 @@ class ErrorStatistics:
         episodes, size = rows.shape
         mean = rows.mean(0)
         if episodes >= 2 * size and np.linalg.matrix_rank(rows - mean) == size:
-            from scipy.special import fdtrc  # not at the top: sdewm is light to import
-
             inverse = np.linalg.inv(np.cov(rows, rowvar=False).reshape(size, size))
             square = float(episodes * mean @ inverse @ mean)
             scaled = square * (episodes - size) / (size * (episodes - 1))
