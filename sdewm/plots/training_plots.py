@@ -90,7 +90,7 @@ def _panel(axes: Axes, rows: Rows, looks: dict[str, dict[str, Any]]) -> dict[str
     note = "\n".join(
         ["seeds", *(f"{series}: {seeds[series]}" for series in looks if series in seeds)]
     )
-    axes.text(0.98, 0.02, note, transform=axes.transAxes, ha="right", fontsize=7, color="#444444")
+    axes.text(0.02, 0.98, note, transform=axes.transAxes, va="top", fontsize=7, color="#444444")
     last = max(row["env_frames"] for row in rows if row["kind"] == "own")
     axes.set_xlim(0, last * THOUSAND)
     axes.set_ylim(bottom=min(0.0, *(row["mean"] for row in rows)))
