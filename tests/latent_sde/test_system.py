@@ -125,6 +125,7 @@ def test_each_row_takes_the_inputs_of_its_episode():
     start = start_of(model, whole, repeats=2)
     assert start[:, -1].tolist() == [0, 0, 1, 1, 2, 2]
     time = torch.tensor(2.0 - 1e-9, dtype=torch.float64)  # a whole time, to rounding
+    assert torch.equal(whole.f(time, start), whole.f(torch.full_like(time, 2.0), start))
     unit = torch.zeros_like(start)
     unit[:, -1] = 1
     slopes = torch.func.jvp(lambda y: y + whole.f(time, y), (start,), (unit,))[1]
