@@ -13,12 +13,11 @@ from sdewm.evaluate.episodes import Episodes
 from sdewm.evaluate.error_statistics import ErrorStatistics
 from sdewm.evaluate.representation_error import (
     Perturb,
-    as_latent_model,
     clean_paths,
     measure_representation_error,
 )
 from sdewm.latent_sde.errors import encoder_error, tabled_error
-from sdewm.latent_sde.models import LatentModel
+from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.system import LatentSystem, as_system
 from sdewm.model.world_model import WorldModel
 from sdewm.theory.expansion import Expansion, expand

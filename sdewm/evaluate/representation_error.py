@@ -12,7 +12,7 @@ from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.evaluate.episodes import Episodes
 from sdewm.evaluate.error_statistics import ErrorStatistics
-from sdewm.latent_sde.models import LatentModel, RSSMModel
+from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.system import embed_by_time
 from sdewm.model.world_model import WorldModel
 
@@ -39,13 +39,10 @@ class CleanPaths:
     embeds: Tensor
 
 
-def as_latent_model(world_model: WorldModel | LatentModel) -> LatentModel:
-    """The world model as the measurements see it."""
-    return RSSMModel(world_model) if isinstance(world_model, WorldModel) else world_model
-
-
 def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanPaths:
     """States of the model along the episodes, from zero, under its own noise."""
+    if not isinstance(episodes, Episodes):
+        raise ValueError(f"episodes={type(episodes).__name__}: expected a sdewm.Episodes.")
     embeds = embed_by_time(model, episodes.observations).transpose(0, 1)
     count, steps = embeds.shape[:2]
     generator = torch.Generator(embeds.device).manual_seed(seed)
@@ -113,9 +110,9 @@ def measure_representation_error(
         raise ValueError(f"{both} of perturbation and reference_encoder: expected one of them.")
     check_choice("mode", mode, MODES)
     check_count("draws", draws, minimum=2)
-    check_count("episodes", len(episodes.observations), minimum=2)
     model = as_latent_model(world_model)
     paths = clean_paths(model, episodes, seed)
+    check_count("episodes", len(episodes.observations), minimum=2)
     clean_mean, clean_std = _moments(model, paths.predicted, paths.embeds)
     if reference_encoder is not None:
         mean, std = _apart(reference_encoder, paths.predicted, paths.embeds)
@@ -152,9 +149,9 @@ def measure_transition_error(
     Raises:
         ValueError: fewer than two episodes.
     """
-    check_count("episodes", len(episodes.observations), minimum=2)
     model = as_latent_model(world_model)
     paths = clean_paths(model, episodes, seed)
+    check_count("episodes", len(episodes.observations), minimum=2)
     mean, std = _moments(model, paths.predicted, paths.embeds)
     before = torch.cat([torch.zeros_like(paths.states[:, :1]), paths.states[:, :-1]], 1)
     parts = []

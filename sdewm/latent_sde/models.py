@@ -241,3 +241,19 @@ class StepModel:
 def rows_of_zeros(factor: Tensor, before: int, after: int) -> Tensor:
     """The factor (B, Z, M) with so many rows of zeros before and after it."""
     return torch.nn.functional.pad(factor, (0, 0, before, after))
+
+
+def as_latent_model(world_model: object) -> LatentModel:
+    """A `WorldModel` as `RSSMModel`; a `LatentModel` as it is.
+
+    Raises:
+        ValueError: neither of them.
+    """
+    if isinstance(world_model, WorldModel):
+        return RSSMModel(world_model)
+    if not all(hasattr(world_model, name) for name in ("law", "moments", "state_size")):
+        raise ValueError(
+            f"world_model={type(world_model).__name__}: expected a sdewm WorldModel or a "
+            "LatentModel; sdewm.StepModel makes one of a step function."
+        )
+    return cast(LatentModel, world_model)

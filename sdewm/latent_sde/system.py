@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count, check_finite_number, check_output
-from sdewm.latent_sde.models import LatentModel, RSSMModel, StepModel, rows_of_zeros
+from sdewm.latent_sde.models import LatentModel, StepModel, as_latent_model, rows_of_zeros
 from sdewm.model.world_model import WorldModel
 
 Policy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
@@ -170,7 +170,7 @@ def as_system(
         raise ValueError(f"relaxation_time={relaxation_time!r}: expected a number above 0.")
     check_choice("variance", variance, VARIANCES)
     check_count("error_drivers", error_drivers, minimum=0)
-    model = RSSMModel(world_model) if isinstance(world_model, WorldModel) else world_model
+    model = as_latent_model(world_model)
     action_table = None if actions is None else by_time("actions", actions, 1).double()
     embeds = None
     if observations is not None:
@@ -195,7 +195,8 @@ def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
     Raises:
         ValueError: a shape that the encoder does not take.
     """
-    rows = by_time("observations", observations, 3 if observations.dtype == torch.uint8 else 1)
+    images = getattr(observations, "dtype", None) == torch.uint8
+    rows = by_time("observations", observations, 3 if images else 1)
     try:
         return model.embed(rows)
     except (RuntimeError, IndexError, TypeError) as problem:
@@ -207,6 +208,8 @@ def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
 
 def by_time(name: str, table: Tensor, shape: int) -> Tensor:
     """(T, E, …) from (T, …) or (E, T, …), where a row has `shape` axes."""
+    if not isinstance(table, Tensor):
+        raise ValueError(f"{name} is a {type(table).__name__}: expected a tensor.")
     if table.dim() == shape + 1:
         return table.unsqueeze(1)
     if table.dim() != shape + 2 or table.numel() == 0:

@@ -6,8 +6,9 @@ import torch
 from sdewm.evaluate.episodes import Episodes
 from sdewm.evaluate.model_expansion import expand_on_model
 from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.evaluate.representation_error import clean_paths
 from sdewm.latent_sde.losses import reconstruction_loss
-from tests.evaluate.test_representation_error import linear_model, recorded
+from tests.evaluate.test_representation_error import MIXING, linear_model, recorded
 from tests.model.small_models import make_model
 
 
@@ -57,6 +58,31 @@ def test_at_size_one_the_loss_is_that_of_the_model_on_perturbed_observations():
     fed = expand_on_model(model, shifted, none, to_clean, **settings)
     assert fed.encoder.terms["c0"].value == pytest.approx(row.measured.value, rel=1e-9)
     assert row.measured.value != pytest.approx(found.encoder.terms["c0"].value, rel=1e-3)
+
+
+def test_the_first_state_and_the_measured_steps_are_those_of_the_rows_asked_for():
+    model, episodes = linear_model(), recorded(4)
+
+    def last_row(observations, generator):  # of the five recorded ones, or of a window's two
+        changed = observations.clone()
+        changed[:, -1] += 0.3
+        return changed
+
+    settings = {"start": 2, "horizon": 2, "copies": 1, "paths": 2, "draws": 2}
+    found = expand_on_model(model, episodes, last_row, square, **settings)
+    shift = 0.3 * MIXING.sum(1)  # of z in the last step alone: no dynamics after it
+    for form in (found.encoder, found.measured):
+        assert form.terms["S_drift"].value == pytest.approx(2 * float(shift @ shift))
+
+    def of_h(system, observations, rewards):
+        return lambda y: (y[:, :2] ** 2).sum(1)
+
+    once = expand_on_model(model, episodes, last_row, of_h, **(settings | {"horizon": 1}))
+    parts = (episodes.observations, episodes.previous_actions, episodes.rewards)
+    used = Episodes(*(part[:, :4] for part in parts))  # rows after the end are not looked at
+    state = clean_paths(model, used, seed=0).states[:, 2]  # h' is known one step ahead
+    h = 0.8 * state[:, :2] + state[:, 2:] + episodes.previous_actions[:, 3, :2]
+    assert once.encoder.terms["c0"].value == pytest.approx(float((h**2).sum(1).mean()))
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,8 @@ def test_episodes_that_do_not_fit_are_refused():
         Episodes(torch.zeros(2, 3, D), torch.zeros(2, 3, A), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="episodes=1"):
         measure_transition_error(linear_model(), recorded(1))
+    with pytest.raises(ValueError, match="episodes=Tensor: expected a sdewm.Episodes"):
+        measure_representation_error(linear_model(), torch.zeros(2, 3, D), lambda x, g: x)
     wrong = Episodes(torch.zeros(2, 3, D + 1), torch.zeros(2, 3, A), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="encoder does not take observations"):
         measure_transition_error(make_model("gaussian"), wrong)

@@ -245,6 +245,11 @@ def test_a_model_in_float64_is_made_of_a_copy():
     [
         ({}, "neither of actions and policy"),
         ({"actions": torch.ones(2, A), "policy": lambda x: x}, "both of actions and policy"),
+        ({"actions": [[1.0] * A]}, "actions is a list: expected a tensor"),
+        (
+            {"actions": torch.ones(2, A), "observations": [[1.0] * D]},
+            "observations is a list: expected a tensor",
+        ),
         ({"actions": torch.ones(A)}, r"actions have shape \(3,\)"),
         ({"actions": torch.ones(2, A + 1)}, "does not take these inputs"),
         (
@@ -260,6 +265,11 @@ def test_a_model_in_float64_is_made_of_a_copy():
 def test_inputs_that_do_not_fit_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         as_system(make_model("gaussian"), **given)
+
+
+def test_what_is_no_world_model_is_refused():
+    with pytest.raises(ValueError, match=r"world_model=GRUCell: .* sdewm.StepModel makes one"):
+        as_system(nn.GRUCell(2, 2), actions=torch.ones(2, A))
 
 
 def test_states_that_do_not_fit_are_refused():
