@@ -144,10 +144,11 @@ def _train(words: list[str]) -> int:
 
 def _resume(words: list[str]) -> int:
     from sdewm.train.config import check_config
-    from sdewm.train.run_directory import read_run
+    from sdewm.train.run_directory import check_resumable, read_run
 
     run = _parse(Resume, words, "resume").run
     facts = read_run(run)
+    check_resumable(run, facts)
     check_config(facts.config)  # somebody may have edited it
     return _run_trainer(run, facts, lambda: facts)
 

@@ -74,7 +74,7 @@ TABLE = {
         3,
         "base data jacobian_penalty jacobian_diagnostics model",
         "optimiser config presets policy jacobian_term agent randomness signals run_directory "
-        "checkpoint metrics pictures sources evaluation recording trainer",
+        "checkpoint metrics pictures sources evaluation recording weights trainer",
     ),
     "evaluate": Folder(
         4,

@@ -243,10 +243,14 @@ class Agent:
             "policy_generator": self.policy_generator.get_state(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, for the same configuration and spaces."""
+    def load_networks(self, state: Mapping[str, Any]) -> None:
+        """Restore the networks alone: enough to act and to be analysed, not to go on learning."""
         self.world_model.load_state_dict(state["world_model"])
         self.behaviour.load_state_dict(state["behaviour"])
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same configuration and spaces."""
+        self.load_networks(state)
         self.optimiser.load_state_dict(state["optimiser"])
         self.updates = int(state["updates"])
         self.noise_generator.set_state(state["noise_generator"].cpu())

@@ -108,5 +108,5 @@ def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
         config = replace(config, device="cpu")
     check_config(config)
     agent = Agent(config, *check_environment(config))
-    load_agent(agent, state["agent"], run)
+    load_agent(agent.load_networks, state["agent"], run)
     return config, agent, state["counters"]

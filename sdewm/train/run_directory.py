@@ -18,11 +18,11 @@ import os
 import platform
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -30,6 +30,7 @@ from sdewm.base.checks import check_choice
 from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
 from sdewm.train.config import Config
 
+WEIGHTS_ONLY = "weights_only"  # in the manifest of a run that keeps nothing else
 PACKAGES = ("gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard")
 
 
@@ -96,22 +97,29 @@ def read_run(run: Path) -> RunFacts:
     return RunFacts(config, None if data is None else Path(data), facts)
 
 
-class Loadable(Protocol):
-    """What takes back the state it gave: an agent."""
+def check_resumable(run: Path, facts: RunFacts) -> None:
+    """Refuse a run of which only the weights are kept (`weights_copy`).
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> object:
-        """Restore it."""
-        ...
+    Raises:
+        ValueError: it is one.
+    """
+    if facts.manifest.get(WEIGHTS_ONLY):
+        raise ValueError(
+            f"run={str(run)!r} keeps the weights alone: it can be evaluated, recorded and "
+            "analysed, not resumed."
+        )
 
 
-def load_agent(agent: Loadable, state: Mapping[str, Any], run: Path) -> None:
-    """Restore an agent from a checkpoint of its run.
+def load_agent(
+    load: Callable[[Mapping[str, Any]], object], state: Mapping[str, Any], run: Path
+) -> None:
+    """Restore an agent from a checkpoint of its run, by its own method `load`.
 
     Raises:
         ValueError: its networks are of other sizes: the configuration is not that of the run.
     """
     try:
-        agent.load_state_dict(state)
+        load(state)
     except (RuntimeError, KeyError, ValueError) as problem:
         lines = str(problem).splitlines()
         raise ValueError(

@@ -275,7 +275,7 @@ class Trainer:
     def _load(self) -> tuple[int, int]:
         """Go on from the newest good checkpoint; the rows it counted."""
         state = self.checkpoints.load(self.replay)
-        load_agent(self.agent, state["agent"], self.run)
+        load_agent(self.agent.load_state_dict, state["agent"], self.run)
         self.source.load_state_dict(state["source"])
         restore_random_states(state["random"])
         self.updates, self.evaluated = state["counters"]["updates"], state["evaluated"]

@@ -50,7 +50,7 @@ def test_a_checkpoint_of_other_sizes_is_refused_with_the_reason(tmp_path):
 
     saved = Agent(3).network.state_dict()
     agent = Agent(3)
-    load_agent(agent, saved, tmp_path)
+    load_agent(agent.load_state_dict, saved, tmp_path)
     assert torch.equal(agent.network.weight, saved["weight"])
     with pytest.raises(ValueError, match=r"config\.json, which must have been edited.*weight"):
-        load_agent(Agent(4), saved, tmp_path)
+        load_agent(Agent(4).load_state_dict, saved, tmp_path)

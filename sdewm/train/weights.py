@@ -1,0 +1,39 @@
+"""Copies of runs that keep the weights alone: small enough to be handed on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sdewm.base.records import dump_json
+from sdewm.train.checkpoint import Checkpoints
+from sdewm.train.run_directory import WEIGHTS_ONLY, check_new, read_run
+
+NETWORKS = ("world_model", "behaviour")
+
+
+def weights_copy(run: Path, to: Path) -> None:
+    """Copy configuration, manifest and networks of a run at its newest good checkpoint.
+
+    What is copied is a run directory that can be evaluated, recorded and analysed, but not resumed:
+    moments of the optimiser, replay and logs are left out.
+
+    Args:
+        run: directory of a run.
+        to: a new directory.
+
+    Raises:
+        ValueError: there is no run, or `to` is not empty.
+        CheckpointError: there is no good checkpoint.
+    """
+    check_new(to)
+    facts = read_run(run)
+    state = Checkpoints(run / "checkpoints").load()
+    networks = {name: state["agent"][name] for name in NETWORKS}
+    counters = state["counters"]
+    Checkpoints(to / "checkpoints").save(
+        counters["updates"], {"agent": networks, "counters": counters}
+    )
+    manifest = facts.manifest | {WEIGHTS_ONLY: True}
+    (to / "manifest.json").write_text(dump_json(manifest, indent=1) + "\n", encoding="utf-8")
+    shutil.copyfile(run / "config.json", to / "config.json")  # last: with it, this is a run
