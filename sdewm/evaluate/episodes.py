@@ -35,6 +35,24 @@ class Episodes:
                     f"{lead}: expected the same."
                 )
 
+    def first_rows(self, steps: int) -> Episodes:
+        """The same episodes, cut after so many rows."""
+        return Episodes(
+            self.observations[:, :steps], self.previous_actions[:, :steps], self.rewards[:, :steps]
+        )
+
+
+def check_rows(episodes: Episodes, needed: int) -> None:
+    """Refuse anything but episodes of at least `needed` rows.
+
+    Raises:
+        ValueError: other things, or fewer rows.
+    """
+    if not isinstance(episodes, Episodes):
+        raise ValueError(f"episodes={type(episodes).__name__}: expected a sdewm.Episodes.")
+    if (there := episodes.observations.shape[1]) < needed:
+        raise ValueError(f"episodes of {there} rows: expected at least {needed}.")
+
 
 def read_episodes(directory: Path, *, steps: int, count: int | None = None) -> Episodes:
     """The first rows of the episodes of a recorded dataset (`sdewm record`).

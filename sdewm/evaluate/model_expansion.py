@@ -88,11 +88,7 @@ def expand_on_model(
             f"start={start}, horizon={horizon}: expected episodes of at least {needed} rows, got "
             f"{there}."
         )
-    episodes = Episodes(
-        episodes.observations[:, :needed],
-        episodes.previous_actions[:, :needed],
-        episodes.rewards[:, :needed],
-    )
+    episodes = episodes.first_rows(needed)
     model, count = as_latent_model(world_model), len(episodes.rewards)
     first = clean_paths(model, episodes, seed).states[:, start]
     actions = episodes.previous_actions[:, start + 1 :]

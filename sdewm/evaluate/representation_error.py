@@ -47,16 +47,16 @@ def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanP
     count, steps = embeds.shape[:2]
     generator = torch.Generator(embeds.device).manual_seed(seed)
     noise = model.draw_noise((count, steps), generator)
-    states, predicted = _filter(model, episodes.previous_actions.double(), embeds, noise)
+    states, predicted = filter_states(model, episodes.previous_actions.double(), embeds, noise)
     return CleanPaths(states, predicted, noise, embeds)
 
 
 @torch.no_grad()
-def _filter(
-    model: LatentModel, actions: Tensor, embeds: Tensor, noise: Tensor
+def filter_states(
+    model: LatentModel, actions: Tensor, embeds: Tensor, noise: Tensor, before: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """States and predicted states (N, T, D) along inputs (N, T, …)."""
-    state = embeds.new_zeros(len(embeds), model.state_size)
+    """States and predicted states (N, T, D) along inputs (N, T, …), from `before` (N, D) or 0."""
+    state = embeds.new_zeros(len(embeds), model.state_size) if before is None else before
     states, means = [], []
     for t in range(embeds.shape[1]):
         state, mean = model.sample(state, actions[:, t], embeds[:, t], noise[:, t])
@@ -113,7 +113,7 @@ def measure_representation_error(
     model = as_latent_model(world_model)
     paths = clean_paths(model, episodes, seed)
     check_count("episodes", len(episodes.observations), minimum=2)
-    clean_mean, clean_std = _moments(model, paths.predicted, paths.embeds)
+    clean_mean, clean_std = posterior_moments(model, paths)
     if reference_encoder is not None:
         mean, std = _apart(reference_encoder, paths.predicted, paths.embeds)
         return _statistics(clean_mean[:, None] - mean[:, None], clean_std[:, None], std)
@@ -123,14 +123,14 @@ def measure_representation_error(
     progress = Progress("representation error", len(episodes.observations), 0)
     try:
         for e in range(len(episodes.observations)):
-            copies = _perturbed(perturbation, episodes.observations[e], draws, generator)
+            copies = perturbed_copies(perturbation, episodes.observations[e], draws, generator)
             embeds = embed_by_time(model, copies).transpose(0, 1)
             predicted = paths.predicted[e].expand(draws, -1, -1)
             if mode == "accumulated":
                 actions = episodes.previous_actions[e].double().expand(draws, -1, -1)
                 noise = paths.noise[e].expand(draws, *paths.noise[e].shape)
-                _, predicted = _filter(model, actions, embeds, noise)
-            mean, std = _moments(model, predicted, embeds)
+                _, predicted = filter_states(model, actions, embeds, noise)
+            mean, std = _apart(model.moments, predicted, embeds)
             shifts.append(mean - clean_mean[e])
             stds.append(std)
             progress.update(e + 1)
@@ -152,7 +152,7 @@ def measure_transition_error(
     model = as_latent_model(world_model)
     paths = clean_paths(model, episodes, seed)
     check_count("episodes", len(episodes.observations), minimum=2)
-    mean, std = _moments(model, paths.predicted, paths.embeds)
+    mean, std = posterior_moments(model, paths)
     before = torch.cat([torch.zeros_like(paths.states[:, :1]), paths.states[:, :-1]], 1)
     parts = []
     actions = episodes.previous_actions.double()
@@ -167,7 +167,7 @@ def measure_transition_error(
     return _statistics((prior_mean - mean)[:, None], prior_std[:, None], std)
 
 
-def _perturbed(
+def perturbed_copies(
     perturbation: Perturb, observations: Tensor, draws: int, generator: torch.Generator
 ) -> Tensor:
     """Perturbed copies (K, T, *shape) of an episode (T, *shape)."""
@@ -181,8 +181,9 @@ def _perturbed(
     return made
 
 
-def _moments(model: LatentModel, predicted: Tensor, embeds: Tensor) -> tuple[Tensor, Tensor]:
-    return _apart(model.moments, predicted, embeds)
+def posterior_moments(model: LatentModel, paths: CleanPaths) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (E, T, Z) of the posterior along clean paths."""
+    return _apart(model.moments, paths.predicted, paths.embeds)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ length 1 is what checks of a model use; a smaller step with the same τ refines 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count, check_finite_number, check_output
 from sdewm.latent_sde.models import LatentModel, StepModel, as_latent_model, rows_of_zeros
+from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
 
 Policy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
@@ -187,6 +189,12 @@ def as_system(
     )
     _try(system)
     return system
+
+
+def mean_policy(actor: Actor) -> Policy:
+    """An actor's mean action at a state, in float64, to be put into the loop (S7)."""
+    wide = copy.deepcopy(actor).double().requires_grad_(False)
+    return lambda states: wide(states).mean
 
 
 def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:

@@ -244,9 +244,10 @@ class Agent:
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
-        """Restore the networks alone: enough to act and to be analysed, not to go on learning."""
+        """Restore the networks alone; a run that trained a world model only has no behaviour."""
         self.world_model.load_state_dict(state["world_model"])
-        self.behaviour.load_state_dict(state["behaviour"])
+        if "behaviour" in state:
+            self.behaviour.load_state_dict(state["behaviour"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same configuration and spaces."""

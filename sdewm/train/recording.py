@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sdewm.data.dataset import Dataset, recorded_episodes, write_dataset
 from sdewm.data.episodes import episode_seed
 from sdewm.data.rollout import Policy, run_episodes
 from sdewm.train.config import Config
+from sdewm.train.evaluation import trained_agent
 from sdewm.train.sources import configured_vector
 
 FIELDS = ("observation", "previous_action", "reward", "is_first", "is_last", "is_terminal")
@@ -73,6 +75,46 @@ def record_dataset(
             yield rows
 
     return write_dataset(directory, missing(), facts)
+
+
+def record_run(
+    directory: Path,
+    run: Path,
+    *,
+    episodes: int,
+    seed: int,
+    mode: Literal["sample", "mean"] = "sample",
+    progress: Callable[[int], None] | None = None,
+) -> Dataset:
+    """Record episodes of a run's policy in its environment, see `record_dataset`.
+
+    Args:
+        directory: of the dataset.
+        run: a run whose policy has learnt.
+        episodes: how many in all.
+        seed: of episodes and actions.
+        mode: actions drawn as in training, or their mean.
+        progress: called with the number of episodes recorded.
+
+    Raises:
+        ValueError: as `trained_agent` or `record_dataset`.
+        OSError: the disk is full or fails; the episodes written before stay.
+    """
+    config, agent, counters = trained_agent(run)
+
+    def make_policy(seed: int) -> Policy:
+        agent.policy_generator.manual_seed(seed)
+        return agent.policy(mode)
+
+    return record_dataset(
+        directory,
+        make_policy,
+        config,
+        episodes=episodes,
+        seed=seed,
+        policy_name=f"{mode} of {run} at {counters['updates']} updates",
+        progress=progress,
+    )
 
 
 def _rounds(

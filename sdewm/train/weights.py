@@ -9,11 +9,9 @@ from sdewm.base.records import dump_json
 from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.run_directory import WEIGHTS_ONLY, check_new, read_run
 
-NETWORKS = ("world_model", "behaviour")
-
 
 def weights_copy(run: Path, to: Path) -> None:
-    """Copy configuration, manifest and networks of a run at its newest good checkpoint.
+    """Copy configuration, manifest and what has learnt of a run at its newest good checkpoint.
 
     What is copied is a run directory that can be evaluated, recorded and analysed, but not resumed:
     moments of the optimiser, replay and logs are left out.
@@ -29,7 +27,8 @@ def weights_copy(run: Path, to: Path) -> None:
     check_new(to)
     facts = read_run(run)
     state = Checkpoints(run / "checkpoints").load()
-    networks = {name: state["agent"][name] for name in NETWORKS}
+    learnt = ("world_model",) if facts.data is not None else ("world_model", "behaviour")
+    networks = {name: state["agent"][name] for name in learnt}
     counters = state["counters"]
     Checkpoints(to / "checkpoints").save(
         counters["updates"], {"agent": networks, "counters": counters}
