@@ -53,7 +53,7 @@ TABLE = {
         1,
         "base",
         "style figure_script expansion_plots value_plots growth_plots bound_plots training_plots "
-        "error_plots tables",
+        "error_plots horizon_plots tables",
     ),
     "theory": Folder(
         2,
@@ -82,6 +82,7 @@ TABLE = {
         "episodes error_statistics perturbations representation_error model_expansion "
         "recorded_arrays episode_bootstrap horizon_metrics structural_similarity "
         "sample_consistency reference_lines state_probe effective_rank curve_fits horizon_growth "
+        "open_loop scored_metrics sampled_quantities open_loop_metrics open_loop_table "
         "robustness model_constants",
     ),
     "cli": Folder(5, "base data jacobian_penalty model train evaluate"),

@@ -55,7 +55,7 @@ class PooledEncoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """(…, 64, 64, 3) → (…, 64·depth)."""
-        planes = image_planes(observation.flatten(0, -4))
+        planes = image_planes(observation.flatten(0, -4)).to(next(self.parameters()).dtype)
         return self.stages(planes).flatten(1).unflatten(0, observation.shape[:-3])
 
 
@@ -74,7 +74,7 @@ class StridedEncoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """(…, 64, 64, 3) → (…, 32·depth)."""
-        planes = image_planes(observation.flatten(0, -4))
+        planes = image_planes(observation.flatten(0, -4)).to(next(self.parameters()).dtype)
         return self.stages(planes).flatten(1).unflatten(0, observation.shape[:-3])
 
 
@@ -194,7 +194,8 @@ class PatchEncoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """(…, 64, 64, 3) → (…, 32·depth)."""
-        patches = self.patch(image_patches(observation.flatten(0, -4)))
+        pixels = image_patches(observation.flatten(0, -4)).to(next(self.parameters()).dtype)
+        patches = self.patch(pixels)
         return self.whole(patches.flatten(1)).unflatten(0, observation.shape[:-3])
 
 

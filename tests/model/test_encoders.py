@@ -156,3 +156,13 @@ def test_vector_loss_is_a_squared_error_summed_over_components(inner):
 def test_seventeen_numbers_are_no_observation_for_an_image_encoder():
     with pytest.raises((RuntimeError, IndexError)):
         ready(ENCODERS["pooled"][0]())(torch.zeros(17))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_image_encoders_work_in_the_precision_of_their_weights(name):
+    make, _ = ENCODERS[name]
+    encoder = ready(make())
+    pixels = images(2)
+    single, double = encoder(pixels), encoder.double()(pixels)
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    assert torch.allclose(single.double(), double, atol=1e-4)
