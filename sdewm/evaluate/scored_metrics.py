@@ -107,7 +107,8 @@ def training_rows(
 
     Args:
         model: as `RSSMModel`.
-        episodes: from their first row.
+        episodes: from their first row, best whole: the ceiling draws windows of H rows from all of
+            their rows, and of episodes little longer than H it knows the first steps only.
         physics: states (N, T, Q), an angle as cosine and sine. None: of vectors the observations
             themselves, of images none.
         seed: of the posterior's draws.
