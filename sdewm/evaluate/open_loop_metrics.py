@@ -39,9 +39,10 @@ def open_loop_metrics(
         seed: of the pairing of episodes.
 
     Returns:
-        Errors of observation (PSNR and SSIM of images beside them), reward, return, physical state
-        (where it is known) and latent, KL divergence; spread, coverage and CRPS of the samples, of
-        the physical state where it is known, else of the reward.
+        Errors of observation (of images also PSNR, of the mean squared error over episodes, and
+        SSIM), reward, return, physical state (where it is known) and latent, KL divergence; spread,
+        coverage and CRPS of the samples, of the physical state where it is known, else of the
+        reward.
 
     Raises:
         ValueError: physics of the training episodes or of the evaluated ones alone, or of other
@@ -74,7 +75,7 @@ def _of_observation(found: OpenLoop, training: TrainingRows, seed: int) -> list[
         return [square]
     noise = Measured(
         "PSNR",
-        "dB, of the mean squared error over episodes",
+        "dB",
         square.errors,
         square.references,
         reduce=lambda errors: psnr(errors.mean(axis=0), peak=1.0),

@@ -55,7 +55,7 @@ def open_loop_accuracy(rows: Rows) -> Figure:
             axes.set_title(names[place])
             if place >= len(names) - columns:
                 axes.set_xlabel("policy_steps after the last observation")
-        legend_below(figure, _ordered(handles), columns=COLUMNS)
+        legend_below(figure, _ordered(handles), columns=columns)
     return figure
 
 
@@ -73,7 +73,7 @@ def _panel(axes: Axes, rows: Rows, theta: float) -> dict[str, Artist]:
     axes.fill_between(
         model["horizon"], model["low"], model["high"], color=COLOURS[0], alpha=0.25, lw=0
     )
-    label = "model, error of a single sample, 95 % over episodes"
+    label = "model, single samples, 95 % band"
     (handles[label],) = axes.plot(model["horizon"], model["value"], color=COLOURS[0], lw=2)
     axes.set_ylabel(_wrapped(next(row["unit"] for row in rows if row["kind"] == "curve")))
     _scale(axes, rows)
@@ -82,7 +82,7 @@ def _panel(axes: Axes, rows: Rows, theta: float) -> dict[str, Artist]:
         last = model["horizon"][-1]
         low, high = (min(max(lost[0][end], 1.0), last) for end in ("low", "high"))
         axes.axvspan(low, high, color=BLACK, alpha=0.12, lw=0)
-        text = f"predictability horizon: error above {theta:g} of the ceiling"
+        text = f"predictability horizon, {theta:g} of ceiling"
         handles[text] = axes.axvline(lost[0]["value"], color=BLACK, lw=1, ls=DASHES[2])
         axes.annotate(
             f" {lost[0]['value']:.0f}",

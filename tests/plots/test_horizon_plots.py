@@ -56,10 +56,10 @@ def test_one_panel_per_metric_with_curve_band_references_and_horizon():
     assert band.min() == pytest.approx(1.8) and band.max() == pytest.approx(70.4)
     assert first.get_ylabel() == "nats" and first.get_xlabel().startswith("policy_steps after")
     assert texts(figure) == [
-        "model, error of a single sample, 95 % over episodes",
+        "model, single samples, 95 % band",
         "any step of any episode (ceiling)",
         "one step ahead (floor)",
-        "predictability horizon: error above 0.5 of the ceiling",
+        "predictability horizon, 0.5 of ceiling",
     ]
 
 
