@@ -1,0 +1,62 @@
+"""Measures the analyses of a trained model; `table_bench.py` runs this and keeps the rows.
+
+python analysis/bench_models.py --list                             every name with its threads
+python analysis/bench_models.py representation_error/single_frame  one row, as JSON
+
+The representation error of the shipped agent, 50 episodes of 100 rows with 64 draws of noise; the
+32 shipped episodes are repeated to have as many.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from sdewm.analyse.subject import load_subject
+from sdewm.base.bench_script import BenchRow, bench_row, run_script, seconds
+from sdewm.base.records import ROOT
+from sdewm.evaluate.episodes import Episodes
+from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.evaluate.representation_error import MODES, measure_representation_error
+
+MODELS = ROOT / "paper_checks" / "small_models"
+EPISODES, STEPS, DRAWS, ROUNDS = 50, 100, 64, 3
+AIM = "<= 60"
+
+
+def representation_error(mode: str, device: torch.device) -> Iterator[BenchRow]:
+    subject = load_subject(MODELS / "agent", MODELS / "episodes")
+    shipped = subject.episodes(STEPS, None)
+    places = torch.arange(EPISODES) % len(shipped.rewards)
+    tables = (shipped.observations, shipped.previous_actions, shipped.rewards)
+    episodes = Episodes(*(table[places] for table in tables))
+    run = partial(
+        measure_representation_error,
+        subject.model,
+        episodes,
+        ObservationPerturbation("noise", 0.1),
+        mode=mode,
+        draws=DRAWS,
+    )
+    run()
+    times = [seconds(run, device) for _ in range(ROUNDS)]
+    baseline = f"{EPISODES} episodes, {STEPS} rows, {DRAWS} draws"
+    yield bench_row(f"representation_error/{mode}", times, "s", baseline=baseline, aim=AIM)
+
+
+def main() -> None:
+    run_script(
+        lambda kind: (
+            {}
+            if kind != "cpu"
+            else {
+                (f"representation_error/{mode}",): partial(representation_error, mode)
+                for mode in MODES
+            }
+        ),
+        threads=(1, 2),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Remakes the small models and episodes in paper_checks/small_models; about an hour and a half.
+
+python analysis/make_small_models.py              everything
+python analysis/make_small_models.py --stage agent episodes
+
+Stages, each from the one before:
+
+    agent     an agent with a small Gaussian RSSM on dmc:cartpole_swingup, from vectors
+    episodes  32 episodes of its policy for analyses, 64 others to train world models on
+    sweep     world models on those, with four weights of the Jacobian penalty and three seeds
+    ship      weights of the agent and of two world models, and the episodes for analyses, in
+              paper_checks/small_models
+    pixels    episodes of random actions on dmc:cartpole_swingup in images, which need OpenGL, and a
+              world model on some of them; not shipped
+
+Runs are in runs/small-models. What is finished is skipped and what was begun goes on, so the
+command may be stopped at any time (Ctrl-C saves) and given again.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdewm import cli
+from sdewm.base.checks import check_choice
+from sdewm.base.records import ROOT, read_log
+from sdewm.data.dataset import read_dataset
+from sdewm.train.weights import weights_copy
+
+STAGES = ("agent", "episodes", "sweep", "ship", "pixels")
+RUNS, SHIPPED = Path("runs/small-models"), ROOT / "paper_checks" / "small_models"
+ENV = "dmc:cartpole_swingup"
+AGENT, EPISODES, LEARNT_FROM = RUNS / "agent", RUNS / "episodes", RUNS / "learnt-from"
+SIZES = (
+    *("--preset", "tiny", "--model.rssm.latent", "gaussian"),
+    *("--model.rssm.gaussian-size", "8", "--model.rssm.deter", "48"),
+)
+PIXELS, SEEN, UNSEEN = RUNS / "pixels", RUNS / "pixels-learnt-from", RUNS / "pixel-episodes"
+ENV_FRAMES, UPDATES = 75_000, 2_000
+WEIGHTS, SEEDS = ("0", "0.001", "0.01", "0.1"), (0, 1, 2)
+KEPT = ("weight0-seed0", "weight0.1-seed0")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stage", nargs="+", default=[*STAGES], help="some of the stages")
+    given = parser.parse_args(arguments)
+    try:
+        stages = [check_choice("--stage", name, STAGES) for name in given.stage]
+    except ValueError as problem:
+        parser.error(str(problem))
+    for stage in STAGES:
+        if stage in stages and (code := {"ship": ship}.get(stage, run_all)(stage)):
+            return code
+    return 0
+
+
+def run_all(stage: str) -> int:
+    """The commands of a stage that are not finished; the code of the first that fails."""
+    for number, words in enumerate(commands(stage), start=1):
+        place = Path(words[1] if words[0] == "record" else words[-1])
+        if words[0] == "record":
+            if is_recorded(place):
+                continue
+        elif (place / "config.json").exists():
+            if is_finished(place):
+                continue
+            words = ["resume", str(place)]
+        print(f"{stage} {number}: sdewm {' '.join(words)}", file=sys.stderr, flush=True)
+        if code := cli.main(words):
+            return code
+    return 0
+
+
+def commands(stage: str) -> list[list[str]]:
+    """The words of each `sdewm` command of a stage."""
+    if stage == "agent":
+        frames = ("--env-frames", str(ENV_FRAMES), "--no-pictures", "--seed", "0")
+        return [["train", *SIZES, "--env", ENV, *frames, "--run", str(AGENT)]]
+    if stage == "episodes":
+        return [
+            ["record", str(place), "--from-run", str(AGENT), "--episodes", count, "--seed", seed]
+            for place, count, seed in ((EPISODES, "32", "101"), (LEARNT_FROM, "64", "102"))
+        ]
+    if stage == "pixels":
+        source = ("--env", ENV, "--obs", "pixels", "--episodes", "16")
+        updates = ("--updates", str(UPDATES), "--seed", "0", "--run", str(PIXELS))
+        return [
+            ["record", str(SEEN), *source, "--seed", "103"],
+            ["record", str(UNSEEN), *source, "--seed", "104"],
+            ["train", *SIZES, "--world-model-only", "--data", str(SEEN), *updates],
+        ]
+    return [
+        [
+            *("train", *SIZES, "--world-model-only", "--data", str(LEARNT_FROM)),
+            *("--updates", str(UPDATES), "--jacobian.weight", weight, "--seed", str(seed)),
+            *("--run", str(RUNS / f"weight{weight}-seed{seed}")),
+        ]
+        for seed in SEEDS
+        for weight in WEIGHTS
+    ]
+
+
+def is_recorded(data: Path) -> bool:
+    try:
+        read_dataset(data)
+    except ValueError:
+        return False
+    return True
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run has all its updates, or the evaluation at its end."""
+    rows, _ = read_log(run / ("evaluation.jsonl" if run == AGENT else "metrics.jsonl"))
+    name, end = ("env_frames", ENV_FRAMES) if run == AGENT else ("updates", UPDATES)
+    return any(row[name] >= end for row in rows)  # type: ignore[operator]
+
+
+def ship(stage: str) -> int:
+    """Replace what is in paper_checks/small_models."""
+    shutil.rmtree(SHIPPED, ignore_errors=True)
+    for name in ("agent", *KEPT):
+        weights_copy(RUNS / name, SHIPPED / name)
+    shutil.copytree(EPISODES, SHIPPED / "episodes")
+    size = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
+    print(f"{SHIPPED.relative_to(ROOT)}: {size / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
