@@ -26,6 +26,22 @@ def tile_size(device: torch.device) -> int:
     return 4096 if device.type == "cpu" else 1 << 18
 
 
+def check_groups(groups: int | None, paths: int, *, sampled: bool) -> int:
+    """The number of batches for `accumulate`: as many as there are groups of paths, if given.
+
+    Raises:
+        ValueError: paths that do not fall into so many equal groups of an even number.
+    """
+    if groups is None:
+        return BATCHES
+    if check_count("groups", groups, minimum=2) and (not sampled or paths % (2 * groups)):
+        raise ValueError(
+            f"groups={groups}: expected that paths={paths} fall into as many groups of an even "
+            "number of sampled paths."
+        )
+    return groups
+
+
 def accumulate(
     evaluate: Callable[[int, int], torch.Tensor],
     quantities: int,

@@ -260,3 +260,9 @@ def _from_start(steps: torch.Tensor) -> torch.Tensor:
 def running_maximum(values: torch.Tensor) -> torch.Tensor:
     """Largest value so far, along the last dimension."""
     return values.cummax(dim=-1).values
+
+
+def four_norms(norms: torch.Tensor) -> list[torch.Tensor]:
+    """|D|, |D|², and their running suprema, from |D| `(P, N + 1)`, in the order of NORMS."""
+    largest = running_maximum(norms)
+    return [norms, norms**2, largest, largest**2]

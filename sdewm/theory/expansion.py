@@ -16,7 +16,8 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
-from sdewm.base.stats import BATCHES, Estimate
+from sdewm.base.stats import Estimate
+from sdewm.sde.monte_carlo import check_groups
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import System
 from sdewm.theory.coupling import initial_states
@@ -207,14 +208,7 @@ def expand(
         raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
     own = count_drivers(system, error, time, states[:2])
     noise = INCREMENTS[increments](drivers=sum(own), steps=steps, t0=start, t1=end, seed=seed)
-    batches = BATCHES
-    if groups is not None:
-        batches = check_count("groups", groups, minimum=2)
-        if increments == "enumerate" or paths % (2 * groups):
-            raise ValueError(
-                f"groups={groups}: expected that paths={paths} fall into as many groups of an even "
-                "number of sampled paths."
-            )
+    batches = check_groups(groups, paths, sampled=noise.paths_limit is None)
     problem = ExpansionProblem(
         system=system,
         error=error,

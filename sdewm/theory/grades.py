@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from sdewm.base.checks import UnknownName, check_key
 from sdewm.sde.rates import Rates
 from sdewm.theory.curve import NORMS, Curve
+
+WITHIN = 0.05  # relative error up to which the linearised prediction is said to hold
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,22 @@ def widened(
             errors = errors * (1.0 + np.divide(more, root, out=np.zeros_like(root), where=root > 0))
         curves[name] = Curve(curve.times, values, errors)
     return curves
+
+
+def linear_range(first: torch.Tensor, bend: torch.Tensor, size: float) -> float:
+    """Mean size of the error up to which E|y| is said to be within 5 % of E|D| (S18).
+
+    Args:
+        first: E|y| over the grid, for errors of mean size `size`.
+        bend: ½ E|w|, likewise.
+        size: E|e|.
+
+    >>> linear_range(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1 / 21]), 2.0)
+    2.0
+    """
+    there = first > 0
+    share = float((bend[there] / first[there]).amax()) if bool(there.any()) else 0.0
+    return WITHIN / (1.0 + WITHIN) / share * size if share > 0 else math.inf
 
 
 def named_constants(rates: Rates) -> dict[str, float]:

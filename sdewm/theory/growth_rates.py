@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -60,6 +60,12 @@ class Metric:
     def transformed(self, jacobian: torch.Tensor) -> torch.Tensor:
         """S A S⁻¹ of matrices `(…, D, D)`."""
         return self.root @ jacobian @ self.inverse
+
+    @property
+    def back(self) -> float:
+        """‖S⁻¹‖: |x| is at most this times |Sx|."""
+        margin = 1.0 + 64 * len(self.root) * torch.finfo(self.root.dtype).eps * self.condition
+        return margin * float(torch.linalg.eigvalsh(self.inverse)[-1])
 
     @property
     def condition(self) -> float:
@@ -140,25 +146,43 @@ def reference_rates(
         for n in range(noise.steps):
             rates = iterated_rates(coefficients.values, grid[n], path[:, n], step_size, whole)
             zero = torch.zeros_like(rates["drift"])
-            steps.append(_largest(rates | {"curvature": zero, "noise_curvature": zero}))
-        return [(Metric.euclidean(states.new_empty(size, size)), _stacked(steps))], float("nan")
+            steps.append(largest_rates(rates | {"curvature": zero, "noise_curvature": zero}))
+        return [(Metric.euclidean(states.new_empty(size, size)), stacked_rates(steps))], float(
+            "nan"
+        )
     jacobians = [coefficients.jacobians(grid[n], path[:, n]) for n in range(noise.steps)]
-    drift = torch.stack([pair[0].mean(0) for pair in jacobians]).mean(0)
-    kept = [_full(pair[1]).mean(0) for pair in jacobians if pair[1] is not None]
-    average = torch.stack(kept).mean(0) if kept else torch.zeros_like(drift)[None]
+    drift, average = average_jacobians(jacobians)
     found = []
-    for one in metrics_for(drift, average, _FEW_POWERS if size <= _SMALL else _ONE_POWER):
+    for one in metrics_for(drift, average, sampled_powers(size)):
         steps = []
         for a, a_k in jacobians:
             if one.start != size:
                 a = one.transformed(a)
-                a_k = None if a_k is None else one.transformed(_full(a_k))
-            steps.append(_largest(jacobian_rates(a, a_k, step_size, whole)))
-        found.append((one, _stacked(steps)))
+                a_k = None if a_k is None else one.transformed(full_noise(a_k))
+            steps.append(largest_rates(jacobian_rates(a, a_k, step_size, whole)))
+        found.append((one, stacked_rates(steps)))
     return found, growth_rate(drift, average)
 
 
-def _full(noise: torch.Tensor) -> torch.Tensor:
+def average_jacobians(
+    jacobians: Iterable[tuple[torch.Tensor, torch.Tensor | None]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The averages over states and times of A `(S, D, D)` and A_k, given time by time."""
+    drifts, noises = [], []
+    for drift, noise in jacobians:
+        drifts.append(drift.mean(0))
+        noises.append(torch.zeros_like(drift[:1]) if noise is None else full_noise(noise).mean(0))
+    most = max(len(noise) for noise in noises)
+    whole = [noise.expand(most, -1, -1) if len(noise) == 1 else noise for noise in noises]
+    return torch.stack(drifts).mean(0), torch.stack(whole).mean(0)
+
+
+def sampled_powers(size: int) -> tuple[float, ...]:
+    """Powers of the metric in which sampled rates of `size` components are computed."""
+    return _FEW_POWERS if size <= _SMALL else _ONE_POWER
+
+
+def full_noise(noise: torch.Tensor) -> torch.Tensor:
     """A_k `(S, M, D, D)`, also of diagonal noise, of which the rows ∇g_k `(S, D, D)` are given."""
     if noise.dim() == 4:
         return noise
@@ -169,7 +193,8 @@ def _full(noise: torch.Tensor) -> torch.Tensor:
     return matrices
 
 
-def _largest(rates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def largest_rates(rates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The largest of each rate over states (least_log_norm: the least)."""
     largest = {}
     for name, value in rates.items():
         if name == "log_norm":
@@ -179,7 +204,8 @@ def _largest(rates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return largest
 
 
-def _stacked(steps: list[dict[str, torch.Tensor]]) -> Rates:
+def stacked_rates(steps: list[dict[str, torch.Tensor]]) -> Rates:
+    """The rates of all steps from those of each."""
     return Rates(
         **{
             name: torch.stack([rates[name] for rates in steps], dim=1 if name == "log_norm" else 0)

@@ -28,7 +28,7 @@ from sdewm.sde.rates import (
 )
 from sdewm.sde.system import System, check_jacobians, check_system
 from sdewm.theory import bounds as formulas
-from sdewm.theory.bounds import FORMS, Reference
+from sdewm.theory.bounds import FORMS, Reference, four_norms
 from sdewm.theory.coupling import InitialError, draw_errors, initial_states
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.grades import (
@@ -36,9 +36,11 @@ from sdewm.theory.grades import (
     LinearisedBound,
     RolloutBounds,
     added,
+    linear_range,
     named_constants,
     widened,
 )
+from sdewm.theory.rollout_metrics import no_metrics, weighted
 from sdewm.theory.tube import (
     Tube,
     exact_reference,
@@ -49,10 +51,10 @@ from sdewm.theory.tube import (
     sampled_rates,
 )
 
-GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
+DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
+GRADES = (*DEFAULT_GRADES, "weighted")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
 _MOST_PATHS, _FEWEST_PATHS = 256, 8  # on which Jacobians are taken, according to their size
-_RANGE = 0.05  # relative error up to which the linearised prediction is said to hold
 
 
 def rollout_bounds(
@@ -62,7 +64,7 @@ def rollout_bounds(
     *,
     t1: float,
     steps: int,
-    grades: Sequence[str] | None = None,
+    grades: Sequence[str] | str | None = None,
     paths: int = 1000,
     seed: int = 0,
     t0: float = 0.0,
@@ -80,6 +82,7 @@ def rollout_bounds(
         block        U̇ = N U between the blocks of the state; additive noise only          (S16)
         linearised   |y| plus a remainder linear in the curvature H                        (S18)
         double_exponential   the paper's form as recalled, constant 1: for comparison only
+        weighted     log_norm in norms |Sx|, back by ‖S⁻¹‖: the lowest of several     (S12, S16)
 
     The constants are proven where the system proves them (`jacobians()`: affine coefficients;
     `certified_rates`: see sde.rates): the bound is then a certificate. Else they are suprema over
@@ -93,7 +96,8 @@ def rollout_bounds(
             the Brownian paths. Rates are proven for the errors drawn, moments are their means.
         t1: end time.
         steps: number of steps of the scheme.
-        grades: which; default: all that apply. "block" is refused for multiplicative noise.
+        grades: which, "block" being refused for multiplicative noise; "all": all that apply;
+            default: these but "weighted", which takes the Jacobians again.
         paths: sample paths of e, of y and of the tube.
         seed: root seed.
         t0: start time.
@@ -126,7 +130,9 @@ def rollout_bounds(
     steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
     if kind is not None:
         check_choice("kind", kind, (CERTIFICATE, ESTIMATE))
-    wanted = check_names("grades", GRADES if grades is None else grades, GRADES)
+    named = grades is not None and grades != "all"
+    every = GRADES if grades == "all" else DEFAULT_GRADES
+    wanted = check_names("grades", grades if named else every, GRADES)
     states = initial_states(x0, paths).to(check_device(device), torch.float64)
     errors = draw_errors(error, paths, states, seed)
     drivers = check_system(system, states.new_tensor(start), states[:2])
@@ -138,7 +144,7 @@ def rollout_bounds(
         blocks=block_slices(system, blocks, states.shape[1]),
         form=form,
     )
-    return problem.solve(wanted, kind, explicit=grades is not None)
+    return problem.solve(wanted, kind, explicit=named)
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,8 @@ class _Problem:
         else:
             rates, needed = proven, needs_transition(proven)
             reference = exact_reference(self.system, tube, self.step_size, needed)
-        reasons = {"block": "" if rates.additive else "it needs additive noise (S16)."}
+        reasons = {"weighted": no_metrics(self.system, self.states.shape[1], proven is not None)}
+        reasons["block"] = "" if rates.additive else "it needs additive noise (S16)."
         if rates.additive and not math.isfinite(float(rates.step_blocks.sum())):
             reasons["block"] = f"{len(self.blocks)} blocks are too many for this state; give fewer."
         if proven is None and "linearised" in wanted:
@@ -231,6 +238,10 @@ class _Problem:
             values = formulas.double_exponential(rates, self.step_size, delta.value)
             curve = self._curve(values, torch.zeros_like(values))
             return GradeBound(grade, RECALLED, {"mean": curve, "sup": curve}, constants)
+        if grade == "weighted":
+            found, kind = weighted(self.system, tube, rates, self.errors, kind, self.form)
+            curves = {name: self._curve(*pair) for name, pair in found.items()}
+            return GradeBound(grade, kind, curves, constants)
         factors = {"gronwall": formulas.gronwall, "log_norm": formulas.log_norm}[grade](
             rates, self.step_size, self.form
         )
@@ -261,15 +272,9 @@ class _Problem:
             rest = self._curve(pair[0], torch.zeros_like(pair[0]))
         if self.form == "sde":
             kind = ESTIMATE  # y and the reference path are those of the scheme
-        return LinearisedBound(
-            "linearised", kind, curves, constants, prediction, rest, self._range(tube)
-        )
-
-    def _range(self, tube: Tube) -> float:
-        bend = 0.5 * tube.second.norm(dim=2).mean(0)
-        length = tube.first.norm(dim=2).mean(0)
-        share = float((bend / length)[length > 0].amax()) if bool((length > 0).any()) else 0.0
-        return _RANGE / (1.0 + _RANGE) / share * self._moment(1).value if share > 0 else math.inf
+        sizes = tube.first.norm(dim=2).mean(0), 0.5 * tube.second.norm(dim=2).mean(0)
+        reach = linear_range(*sizes, self._moment(1).value)
+        return LinearisedBound("linearised", kind, curves, constants, prediction, rest, reach)
 
     def _moment(self, power: int) -> Estimate:
         """E|e|^q over the paths; without error where e is one vector."""
@@ -292,9 +297,3 @@ class _Problem:
             name: self._curve(value.mean(0), value.std(0) * spread)
             for name, value in zip(NORMS, values, strict=True)
         }
-
-
-def four_norms(norms: torch.Tensor) -> list[torch.Tensor]:
-    """|D|, |D|², and their running suprema, from |D| `(P, N + 1)`, in the order of NORMS."""
-    largest = formulas.running_maximum(norms)
-    return [norms, norms**2, largest, largest**2]

@@ -31,6 +31,7 @@ from sdewm.theory.flow_variation import FlowVariation
 from sdewm.theory.iteration import LARGE, RateIteration
 
 _BETWEEN = (0.0, 0.5, 1.0)  # where on the segment from X⁰ to X^e
+_ROWS_AT_ONCE = 4096  # states times components, of which derivatives are taken in one go
 _MOST_NORMS = 2**26  # of transition matrices: 512 MiB
 
 
@@ -54,29 +55,36 @@ class Tube:
 
 
 def sample_tube(
-    system: System, states: torch.Tensor, errors: torch.Tensor, noise: GridNoise
+    system: System,
+    states: torch.Tensor,
+    errors: torch.Tensor,
+    noise: GridNoise,
+    first: int = 0,
 ) -> Tube:
-    """The paths from `states` and `states + errors`, each `(J, D)`, and the variations."""
+    """The paths from `states` and `states + errors`, each `(J, D)`, and the variations.
+
+    Row j follows path `first` + j of the noise.
+    """
     grid = noise.grid(states.dtype, states.device)
     times = grid.tolist()
     with torch.no_grad():
         pair = torch.cat((states, states + errors), dim=1)
         try:
-            both = solve_path(CoupledSystem(system), pair, noise, times=times)
+            both = solve_path(CoupledSystem(system), pair, noise, times=times, first=first)
         except FloatingPointError:
             for start in (states, states + errors):  # names the path and the component
-                solve_path(system, start, noise)
+                solve_path(system, start, noise, first=first)
             raise
         x, shifted = both.chunk(2, dim=2)
         flow = FlowVariation(system, order=2, fused=False)
         try:
-            path = solve_path(flow, flow.initial(states, errors), noise, times=times)
+            path = solve_path(flow, flow.initial(states, errors), noise, times=times, first=first)
         except FloatingPointError as problem:
             raise FloatingPointError(
                 f"the derivatives along the path (x, y, w): {problem}"
             ) from None
-        _, first, second = path.chunk(3, dim=2)
-    return Tube(grid, x, shifted - x, first, second)
+        _, variation, second = path.chunk(3, dim=2)
+    return Tube(grid, x, shifted - x, variation, second)
 
 
 def first_variation(
@@ -130,26 +138,28 @@ class Coefficients:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A `(S, D, D)` and A_k `(S, M, D, D)`, rows ∇g_k `(S, D, D)` for diagonal noise.
 
-        One forward-mode derivative per component, for all states at once; None for A_k = 0.
+        Forward-mode derivatives, many components at once; None for A_k = 0.
         """
+        states, size = points.shape
+        unit = torch.eye(size, dtype=points.dtype, device=points.device)
         columns, noise = [], []
-        for j in range(points.shape[1]):
-            tangent = torch.zeros_like(points)
-            tangent[:, j] = 1.0
-            drift, diffusion = jvp(partial(self.values, t), (points,), (tangent,))[1]
-            if not bool(torch.isfinite(drift).all() & torch.isfinite(diffusion).all()):
+        for some in unit.split(max(1, _ROWS_AT_ONCE // states)):  # (C, D)
+            rows, along = points.repeat(len(some), 1), some.repeat_interleave(states, dim=0)
+            drift, diffusion = jvp(partial(self.values, t), (rows,), (along,))[1]
+            finite = torch.isfinite(drift).all(1) & torch.isfinite(diffusion).flatten(1).all(1)
+            if not bool(finite.all()):
+                j = int(along[int((~finite).nonzero()[0, 0])].argmax())
                 raise FloatingPointError(
                     f"the coefficients (system.f, system.g) have derivatives that are not finite "
                     f"in component {j} at t = {float(t):.6g}."
                 )
-            columns.append(drift)
-            noise.append(diffusion)
-        diffusion = torch.stack(noise, dim=-1)  # (S, D, D), or (S, D, M, D)
+            columns.append(drift.unflatten(0, (-1, states)))
+            noise.append(diffusion.unflatten(0, (-1, states)))
+        matrix = torch.cat(columns).permute(1, 2, 0)  # (S, D, D)
+        diffusion = torch.cat(noise).movedim(0, -1)  # (S, D, D), or (S, D, M, D)
         if not bool(diffusion.any()):
-            return torch.stack(columns, dim=2), None
-        return torch.stack(columns, dim=2), diffusion if self.diagonal else diffusion.transpose(
-            1, 2
-        )
+            return matrix, None
+        return matrix, diffusion if self.diagonal else diffusion.transpose(1, 2)
 
     def curvatures(
         self, t: torch.Tensor, points: torch.Tensor, directions: torch.Tensor
@@ -182,7 +192,7 @@ def sampled_rates(
         t, d = tube.grid[n], tube.difference[:, n]
         length = d.norm(dim=1, keepdim=True)
         direction = torch.where(length > 0, d / length, size**-0.5)
-        segment = torch.cat([tube.reference[:, n] + share * d for share in _BETWEEN])
+        segment = segments(tube, n)
         with torch.no_grad():
             if size > LARGE:
                 rates = iteration.rates(t, segment)
@@ -207,6 +217,11 @@ def sampled_rates(
     else:
         reference = reference_of_jacobians(tube, collected[0], step_size, needs_transition(rates))
     return rates, reference
+
+
+def segments(tube: Tube, n: int) -> torch.Tensor:
+    """States on the segments from X⁰ to X^e at the n-th time `(3J, D)`: ends and middle."""
+    return torch.cat([tube.reference[:, n] + share * tube.difference[:, n] for share in _BETWEEN])
 
 
 def needs_transition(rates: Rates) -> bool:

@@ -17,6 +17,7 @@ from sdewm.base.checks import (
     check_interval,
 )
 from sdewm.base.stats import BatchSums, Estimate
+from sdewm.sde.monte_carlo import check_groups
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.coupling import InitialError, draw_errors, initial_states
@@ -141,6 +142,7 @@ def value_expansion(
     increments: str = "gaussian",
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    groups: int | None = None,
 ) -> ValueExpansion:
     """How a wrong initial state biases Q at time t1, for the Euler scheme (S20, Cor. 4.2).
 
@@ -177,6 +179,8 @@ def value_expansion(
         chunk: paths between two updates of progress and checkpoint; changes no digit of the result.
         checkpoint: folder for the sums of a long run; when interrupted, the same call goes on from
             there.
+        groups: equal groups of consecutive paths that are the units of all standard errors, such as
+            episodes with initial states of their own; default: paths are independent.
 
     Returns:
         A ValueExpansion: `.terms`, `.error_moments`, `.measure(scales)`, `.order(scales)`.
@@ -210,8 +214,11 @@ def value_expansion(
     samples = isinstance(error, torch.Tensor) and error.dim() == 2
     rows = max(len(error), 1) if samples else paths if callable(error) else 1  # type: ignore[arg-type]
     errors = draw_errors(error, rows, states, seed)
+    batches = check_groups(groups, paths, sampled=noise.paths_limit is None)
     paths = paths if noise.paths_limit is None else noise.paths_limit * len(errors)
-    problem = ValueProblem(system, q_function, states, errors, noise, paths, chunk, checkpoint)
+    problem = ValueProblem(
+        system, q_function, states, errors, noise, paths, chunk, checkpoint, batches
+    )
     problem.check_values(states[:2])
     return ValueExpansion(problem)
 

@@ -13,7 +13,7 @@ import torch
 
 from sdewm.base.checks import check_output
 from sdewm.base.differences import check_derivatives
-from sdewm.base.stats import BatchSums, Estimate
+from sdewm.base.stats import BATCHES, BatchSums, Estimate
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
@@ -45,6 +45,7 @@ class ValueProblem:
         paths: number of paths.
         chunk: see `accumulate`.
         checkpoint: see `accumulate`.
+        batches: see `accumulate`.
     """
 
     system: System | StepSystem
@@ -55,6 +56,7 @@ class ValueProblem:
     paths: int
     chunk: int | None
     checkpoint: str | os.PathLike[str] | None
+    batches: int = BATCHES
     _recorded: list[Callable[..., Tensors]] = field(default_factory=list)
 
     @property
@@ -99,6 +101,7 @@ class ValueProblem:
             chunk=self.chunk,
             checkpoint=self.checkpoint,
             key=key,
+            batches=self.batches,
         )
 
     def check_values(self, states: torch.Tensor) -> torch.Tensor:

@@ -230,3 +230,40 @@ def test_sampling_agrees_with_enumeration_and_its_error_bars():
         assert estimate.deviation_from(exact[name].value) < 5, name
         assert exact[name].standard_error == 0.0
     assert found["bias"].standard_error < 0.05 * abs(exact["bias"].value)
+
+
+def test_groups_of_paths_are_the_units_of_the_errors():
+    """Starts of their own: paths of a group agree, groups differ."""
+    starts = torch.linspace(0.5, 2.0, 5, dtype=torch.float64)
+    x0 = starts.repeat_interleave(40)[:, None]
+    case = CubicFlow()
+    found = sdewm.value_expansion(
+        case,
+        lambda y: y[:, 0],
+        x0,
+        0.1 * torch.ones(1).double(),
+        t1=0.5,
+        steps=5,
+        paths=200,
+        groups=5,
+    )
+    moved = []
+    for x in (x0, x0 + 0.1 * torch.ones(1).double()):
+        for _ in range(5):
+            x = x + 0.1 * case.f(torch.zeros(()), x)
+        moved.append(x[:, 0])
+    of_group = (moved[1] - moved[0]).view(5, 40).mean(1)
+    estimate = found.terms["measured"]
+    assert estimate.value == pytest.approx(float(of_group.mean()))
+    assert estimate.standard_error == pytest.approx(float(of_group.std()) / 5**0.5)
+    with pytest.raises(ValueError, match="groups=3: expected that paths=200"):
+        sdewm.value_expansion(
+            case,
+            lambda y: y[:, 0],
+            x0,
+            0.1 * torch.ones(1).double(),
+            t1=0.5,
+            steps=5,
+            paths=200,
+            groups=3,
+        )
