@@ -53,7 +53,7 @@ TABLE = {
         1,
         "base",
         "style figure_script expansion_plots value_plots growth_plots bound_plots training_plots "
-        "error_plots horizon_plots tables",
+        "error_plots divergence_plots horizon_plots tables",
     ),
     "theory": Folder(
         2,
@@ -61,7 +61,7 @@ TABLE = {
         "perturbation variation terms coupling curve sampling verdict order expansion "
         "value_function flow_variation value_sampling divergence value_expansion network_system "
         "recurrent_system bounds iteration tube term_bounds grades growth_rates growth_bounds "
-        "growth lyapunov rollout_bounds",
+        "growth lyapunov rollout_metrics rollout_bounds",
     ),
     "model": Folder(
         2,
@@ -69,7 +69,9 @@ TABLE = {
         "distributions networks latents rssm encoders image_layers heads world_model step_maps "
         "returns behaviour",
     ),
-    "latent_sde": Folder(3, "base certificates sde theory model", "models system errors losses"),
+    "latent_sde": Folder(
+        3, "base certificates sde theory model", "models system errors losses gate_constants"
+    ),
     "train": Folder(
         3,
         "base data jacobian_penalty jacobian_diagnostics model",
@@ -79,7 +81,8 @@ TABLE = {
     "evaluate": Folder(
         4,
         "base data jacobian_penalty sde theory model latent_sde train",
-        "episodes error_statistics perturbations representation_error model_expansion "
+        "episodes episode_curves error_statistics perturbations representation_error wrong_starts "
+        "model_expansion model_divergence model_value divergence_rows "
         "recorded_arrays episode_bootstrap horizon_metrics structural_similarity "
         "sample_consistency reference_lines state_probe effective_rank curve_fits horizon_growth "
         "open_loop scored_metrics sampled_quantities open_loop_metrics open_loop_table "

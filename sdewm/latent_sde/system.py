@@ -20,6 +20,7 @@ from sdewm.base.checks import check_choice, check_count, check_finite_number, ch
 from sdewm.latent_sde.models import LatentModel, StepModel, as_latent_model, rows_of_zeros
 from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
+from sdewm.sde.system import diffusion_product
 
 Policy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 VARIANCES = {"step": 1.0, "stationary": 2.0}
@@ -67,6 +68,12 @@ class LatentSystem:
     def g(self, t: Tensor, y: Tensor) -> Tensor:
         """Diffusion (B, D, M), zero on the drivers of the error."""
         return self.on_drivers(self.law(t, y)[1] * self.diffusion_scale)
+
+    def f_and_g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift and noise increment, each (B, D), from one evaluation of the model."""
+        mean, factor = self.law(t, y)
+        diffusion = self.on_drivers(factor * self.diffusion_scale)
+        return (mean - y) / self.relaxation_time, diffusion_product(diffusion, v)
 
     def on_drivers(self, factor: Tensor) -> Tensor:
         """A factor on the model's drivers (B, D, M) among all of them."""

@@ -21,6 +21,7 @@ GRADES = {
     "gronwall": ("Gronwall", COLOURS[4]),
     "log_norm": ("logarithmic norm", COLOURS[0]),
     "block": ("logarithmic norm, by blocks", COLOURS[3]),
+    "weighted": ("logarithmic norm, weighted", COLOURS[1]),
     "linearised": ("linearised, with remainder", COLOURS[2]),
     "double_exponential": ("doubly exponential, as recalled (no bound)", GREY),
 }
@@ -71,9 +72,9 @@ def _curves(axes: Axes, rows: Rows, name: str, paths: int) -> None:
         _, colour = GRADES[series]
         axes.plot(data["step"], data["mean"], color=colour, ls=DASHES[kind])
         if data["mean"][-1] > top:
-            leaving.append((_crossing(data["step"], data["mean"], top), data["mean"][-1], colour))
+            leaving.append((crossing(data["step"], data["mean"], top), data["mean"][-1], colour))
     axes.plot(step, mean, color=BLACK, lw=2.2, zorder=5)
-    _note_leaving(axes, sorted(leaving))
+    note_leaving(axes, sorted(leaving))
     kinds = dict.fromkeys(
         row["kind"] for row in rows if row["series"] in ("log_norm", "linearised")
     )
@@ -119,7 +120,7 @@ def _bounds(rows: Rows) -> list[tuple[str, str, dict[str, np.ndarray]]]:
     ]
 
 
-def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
+def crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
     """Where a curve first rises above a level, log y being linear between the points."""
     n = int(np.argmax(y > level))
     if n == 0:
@@ -128,7 +129,7 @@ def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
     return float(x[n - 1] + (x[n] - x[n - 1]) * (math.log(level) - below) / (above - below))
 
 
-def _note_leaving(axes: Axes, leaving: list[tuple[float, float, Any]]) -> None:
+def note_leaving(axes: Axes, leaving: list[tuple[float, float, Any]]) -> None:
     """A triangle where each curve leaves, the order of its last value above, side by side."""
     width, right = 0.118, float(axes.get_xlim()[1])
     places: list[float] = []
