@@ -26,7 +26,7 @@ AIM = "<= 60"
 
 def representation_error(mode: str, device: torch.device) -> Iterator[BenchRow]:
     subject = load_subject(MODELS / "agent", MODELS / "episodes")
-    shipped = subject.episodes(STEPS, None)
+    shipped = subject.episodes(STEPS, None, 0)
     places = torch.arange(EPISODES) % len(shipped.rewards)
     tables = (shipped.observations, shipped.previous_actions, shipped.rewards)
     episodes = Episodes(*(table[places] for table in tables))

@@ -1,4 +1,4 @@
-"""The command line: `sdewm train | resume | evaluate | record`."""
+"""The command line: `sdewm train | resume | evaluate | record | analyse`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ commands:
   resume     go on with a run that stopped
   evaluate   returns of a run's policy
   record     write a dataset of episodes, for train --world-model-only
+  analyse    the theorems on a run's world model: tables and figures
 
 examples:
   sdewm train --preset tiny --env dmc:cartpole_swingup --env-frames 100000 --run runs/cartpole
@@ -36,6 +37,7 @@ examples:
       --jacobian.weight 0.01 --seed 0 --run runs/walker
   sdewm record data/cartpole --from-run runs/cartpole --episodes 100
   sdewm train --preset tiny --world-model-only --data data/cartpole --run runs/model
+  sdewm analyse runs/cartpole
 """
 
 USAGE, FAILURE = 2, 1  # exit codes: nothing was begun; something went wrong
@@ -106,13 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "resume": _resume,
         "evaluate": _evaluate,
         "record": _record,
+        "analyse": _analyse,
     }
     try:
         return commands[check_choice("command", words[0], commands)](words[1:])
     except SystemExit as ended:  # tyro has said what is wrong, or shown the help
         return ended.code if isinstance(ended.code, int) else USAGE
-    except (ValueError, OSError, MemoryError) as problem:
-        return _say(problem, FAILURE if isinstance(problem, (OSError, MemoryError)) else USAGE)
+    except (ValueError, OSError, MemoryError, FloatingPointError) as problem:
+        return _say(problem, USAGE if isinstance(problem, ValueError) else FAILURE)
     except KeyboardInterrupt:
         return _say("Interrupted.", 130)
 
@@ -207,22 +210,19 @@ def _evaluate(words: list[str]) -> int:
 
 
 def _record(words: list[str]) -> int:
-    from sdewm.data.rollout import Policy, RandomPolicy
+    from sdewm.data.rollout import RandomPolicy
     from sdewm.train.config import Config, check_config
-    from sdewm.train.evaluation import trained_agent
-    from sdewm.train.recording import record_dataset
+    from sdewm.train.recording import record_dataset, record_run
     from sdewm.train.sources import check_environment
 
     given = _parse(Record, words, "record")
     if (given.from_run is None) == (given.env is None):
         raise ValueError("give either --from-run DIR (its policy) or --env NAME (random actions).")
+    progress = Progress("episodes", check_count("episodes", given.episodes))
+    seed = check_count("seed", given.seed, minimum=0)
+    how: dict[str, Any] = {"episodes": given.episodes, "seed": seed, "progress": progress.update}
     if given.from_run is not None:
-        config, agent, counters = trained_agent(given.from_run)
-        name = f"{given.policy} of {given.from_run} at {counters['updates']} updates"
-
-        def make_policy(seed: int) -> Policy:
-            agent.policy_generator.manual_seed(seed)
-            return agent.policy(given.policy)
+        dataset = record_run(given.data, given.from_run, mode=given.policy, **how)
     else:
         assert given.env is not None
         config = replace(
@@ -230,23 +230,23 @@ def _record(words: list[str]) -> int:
         )
         check_config(config)
         _, actions = check_environment(config)
-        name = "random"
-
-        def make_policy(seed: int) -> Policy:
-            return RandomPolicy(actions, seed)
-
-    progress = Progress("episodes", check_count("episodes", given.episodes))
-    dataset = record_dataset(
-        given.data,
-        make_policy,
-        config,
-        episodes=given.episodes,
-        seed=check_count("seed", given.seed, minimum=0),
-        policy_name=name,
-        progress=progress.update,
-    )
+        dataset = record_dataset(
+            given.data,
+            lambda seed: RandomPolicy(actions, seed),
+            config,
+            policy_name="random",
+            **how,
+        )
     progress.close()
-    print(f"{given.data}: {dataset.episodes} episodes, {dataset.rows} rows of {config.env}")
+    env = dataset.facts["env"]
+    print(f"{given.data}: {dataset.episodes} episodes, {dataset.rows} rows of {env}")
+    return 0
+
+
+def _analyse(words: list[str]) -> int:
+    from sdewm.analyse.command import AnalyseRun, analyse_run
+
+    analyse_run(_parse(AnalyseRun, words, "analyse"))
     return 0
 
 

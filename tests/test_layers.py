@@ -53,7 +53,7 @@ TABLE = {
         1,
         "base",
         "style figure_script expansion_plots value_plots growth_plots bound_plots training_plots "
-        "error_plots divergence_plots horizon_plots tables",
+        "error_plots divergence_plots model_growth_plots penalty_plots horizon_plots tables",
     ),
     "theory": Folder(
         2,
@@ -80,15 +80,21 @@ TABLE = {
     ),
     "evaluate": Folder(
         4,
-        "base data jacobian_penalty sde theory model latent_sde train",
+        "base data jacobian_penalty jacobian_diagnostics sde theory model latent_sde train",
         "episodes episode_curves error_statistics perturbations representation_error wrong_starts "
-        "model_expansion model_divergence model_value divergence_rows "
+        "model_expansion model_growth model_divergence model_value divergence_rows "
         "recorded_arrays episode_bootstrap horizon_metrics structural_similarity "
-        "sample_consistency reference_lines state_probe effective_rank curve_fits horizon_growth "
-        "open_loop scored_metrics sampled_quantities open_loop_metrics open_loop_table "
-        "robustness model_constants",
+        "sample_consistency reference_lines state_probe drift_regression "
+        "reference_error effective_rank curve_fits horizon_growth open_loop scored_metrics "
+        "sampled_quantities open_loop_metrics open_loop_table robustness model_constants",
     ),
-    "cli": Folder(5, "base data jacobian_penalty model train evaluate"),
+    "analyse": Folder(
+        5,
+        "base data jacobian_penalty sde theory model latent_sde train evaluate plots",
+        "subject representation_error expansion growth divergence open_loop penalty report command "
+        "figure_main",
+    ),
+    "cli": Folder(6, "base data jacobian_penalty model train evaluate analyse"),
 }
 OWN = ("sdewm", "analysis", "paper_checks", "tests")
 FORBIDDEN_NAMES = {"utils", "tools", "common", "misc", "helpers"}

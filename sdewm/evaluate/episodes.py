@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,23 +55,33 @@ def check_rows(episodes: Episodes, needed: int) -> None:
         raise ValueError(f"episodes of {there} rows: expected at least {needed}.")
 
 
-def read_episodes(directory: Path, *, steps: int, count: int | None = None) -> Episodes:
-    """The first rows of the episodes of a recorded dataset (`sdewm record`).
+def read_episodes(
+    directory: Path, *, steps: int, count: int | None = None, window_seed: int | None = None
+) -> Episodes:
+    """Rows of the episodes of a recorded dataset (`sdewm record`), as many of each.
+
+    Episodes that start from nearly one state are nearly the same for a while, and then no
+    independent units: with `window_seed`, the rows of each begin at one drawn at random. A model
+    filters from zero there, as in training, so that the action before is set to zero.
 
     Args:
         directory: of the dataset.
-        steps: rows T of each, counted from the first; episodes that are shorter are left out.
-        count: episodes E; None: all.
+        steps: rows T of each; episodes that are shorter are left out.
+        count: episodes E, the first that are long enough; None: all.
+        window_seed: of the rows at which they begin; None: their first rows.
 
     Raises:
         ValueError: no dataset, a damaged one, or fewer episodes of that length than asked for.
     """
     check_count("steps", steps)
     wanted = None if count is None else check_count("count", count)
+    generator = None if window_seed is None else np.random.default_rng(window_seed)
     windows: list[dict[str, Tensor]] = []
     for episode in read_dataset(directory):
-        if len(episode["reward"]) >= steps and len(windows) != wanted:
-            windows.append({name: rows[:steps] for name, rows in episode.items()})
+        spare = len(episode["reward"]) - steps
+        if spare >= 0 and len(windows) != wanted:
+            first = 0 if generator is None else int(generator.integers(spare + 1))
+            windows.append({name: rows[first : first + steps] for name, rows in episode.items()})
     if not windows or len(windows) < (wanted or 1):
         raise ValueError(
             f"{directory} has {len(windows)} episodes of at least {steps} rows; expected "
@@ -80,4 +91,5 @@ def read_episodes(directory: Path, *, steps: int, count: int | None = None) -> E
         torch.stack([window[name] for window in windows])
         for name in ("observation", "previous_action", "reward")
     )
+    actions[:, 0] = 0
     return Episodes(observations, actions, rewards)

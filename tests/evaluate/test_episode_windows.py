@@ -32,10 +32,26 @@ def recorded(tmp_path):
 def test_the_first_rows_of_episodes_that_are_long_enough_are_stacked(recorded):
     found = read_episodes(recorded, steps=5)
     assert found.observations.shape == (2, 5, 2) and found.rewards.shape == (2, 5)
-    assert found.previous_actions[:, 0, 0].tolist() == [0, 2]
+    assert found.previous_actions[:, 1, 0].tolist() == [0, 2]
+    assert not found.previous_actions[:, 0].any()  # a model filters from zero there
     expected = torch.arange(10.0).reshape(5, 2)
     assert torch.equal(found.observations[1], expected + 200)
     assert len(read_episodes(recorded, steps=5, count=1).rewards) == 1
+
+
+def test_windows_begin_at_random_rows_the_same_for_one_seed(recorded):
+    firsts = set()
+    for seed in range(20):
+        found = read_episodes(recorded, steps=5, window_seed=seed)
+        again = read_episodes(recorded, steps=5, window_seed=seed)
+        assert torch.equal(found.observations, again.observations)
+        for k, length in enumerate((6, 8)):
+            first = int(found.rewards[k, 0])
+            firsts.add((k, first))
+            assert found.rewards[k].tolist() == list(range(first, first + 5))
+            assert 0 <= first <= length - 5 and found.previous_actions[k, 0] == 0
+            assert found.observations[k, 0, 0] == 2 * first + (0, 200)[k]
+    assert firsts == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)}
 
 
 def test_too_few_episodes_are_refused(recorded, tmp_path):

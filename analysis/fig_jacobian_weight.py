@@ -1,0 +1,102 @@
+"""Does the Jacobian penalty do what the theory says, and at what price? Runs side by side.
+
+python analysis/fig_jacobian_weight.py                   the committed table, drawn anew
+python analysis/fig_jacobian_weight.py runs/small-models/weight* --data runs/small-models/episodes
+
+The runs differ in the weight of the penalty and in the seed. Drawn for each: size of the Jacobian,
+growth rates, growth of a wrong start, clean and open-loop errors, and the terms of the expansion
+under noise and under a constant shift of the observations. `analysis/make_small_models.py` trains
+such runs. A run whose rows are in the log already is not measured again, so the command may be
+stopped at any time and given again.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdewm.analyse.penalty import QUANTITIES, penalty_rows, summary
+from sdewm.analyse.subject import load_subject
+from sdewm.base.checks import check_count
+from sdewm.base.progress import Progress
+from sdewm.base.records import (
+    ROOT,
+    Row,
+    RowLog,
+    code_digest,
+    manifest,
+    read_log,
+    read_table,
+    write_table,
+)
+from sdewm.plots.penalty_plots import effects_of_penalty
+from sdewm.plots.style import save_figure
+
+STEM = "fig_jacobian_weight"
+LOG = ROOT / "runs" / f"{STEM}.jsonl"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, draw, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs")
+    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
+    parser.add_argument("--episodes", type=int, default=16, help="episodes (16)")
+    parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    given = parser.parse_args(arguments)
+    table = given.out / "data" / f"{STEM}.csv"
+    if given.runs or given.data:
+        try:
+            rows, facts = measured(given)
+        except ValueError as problem:
+            parser.error(str(problem))
+        write_table(table, rows, facts)
+    elif not table.is_file():
+        parser.error(f"expected RUNS and --data DIRECTORY ({table} is drawn anew without both).")
+    found = read_table(table)[0]
+    for path in (*save_figure(effects_of_penalty(found), given.out, STEM), table):
+        print(path)
+    print(summary(found))
+
+
+def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
+    """The rows of all runs; those that the log holds for the same code and data are kept."""
+    if not given.runs or given.data is None:
+        raise ValueError("expected RUNS and --data DIRECTORY.")
+    check_count("--episodes", given.episodes, minimum=2)
+    check_count("--seed", given.seed, minimum=0)
+    subjects = [load_subject(run, given.data) for run in given.runs]
+    facts = manifest(seed=given.seed, episodes=given.episodes, data=given.data.name)
+    facts |= {"code": code_digest()}
+    kept, old = read_log(given.log)
+    if any(old.get(name) != facts[name] for name in ("seed", "episodes", "data", "code")):
+        kept = []
+    counts = Counter((row["run"], row["updates"]) for row in kept)
+    kept = [r for r in kept if counts[r["run"], r["updates"]] == len(QUANTITIES)]  # whole runs
+    log = RowLog(given.log, facts, kept)
+    rows: list[Row] = [*kept]
+    progress = Progress("runs", len(subjects))
+    try:
+        for done, subject in enumerate(subjects):
+            progress.update(done)
+            key = (subject.run.name, subject.counters["updates"])
+            if counts[key]:
+                continue
+            print(subject.run, file=sys.stderr, flush=True)
+            for row in penalty_rows(subject, given.episodes, given.seed):
+                log.append(row)
+                rows.append(row)
+    finally:
+        progress.close()
+        log.close()
+    names = {subject.run.name for subject in subjects}
+    return [row for row in rows if row["run"] in names], facts
+
+
+if __name__ == "__main__":
+    main()

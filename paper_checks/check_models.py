@@ -1,0 +1,240 @@
+"""The theorems on trained world models, those of paper_checks/small_models (S21, S26–S28)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch.func import jvp
+
+import sdewm
+from paper_checks.measurement import (
+    BAND,
+    THRESHOLD,
+    Finding,
+    Mutate,
+    Settings,
+    compare,
+    conclude,
+    order_finding,
+)
+from paper_checks.trained_models import WITH, WITHOUT, Trained, trained
+from sdewm.base.stats import Estimate
+from sdewm.base.taylor import fuse, second_order
+from sdewm.evaluate.error_statistics import mean_of
+from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
+from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.evaluate.representation_error import clean_paths
+from sdewm.latent_sde.losses import reconstruction_loss
+from sdewm.latent_sde.system import LatentSystem
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+
+NOISES = (0.04, 0.08)  # standard deviations, in the units of the observations
+
+
+def _fed(case: Trained, **options: Any) -> tuple[LatentSystem, torch.Tensor, torch.Tensor]:
+    """The model with its episodes as inputs; its state after row 0; times."""
+    paths = clean_paths(case.model, case.episodes)
+    system = sdewm.as_system(
+        case.model,
+        actions=case.episodes.previous_actions[:, 1:],
+        observations=case.episodes.observations[:, 1:],
+        **options,
+    )
+    return system, system.start(paths.states[:, 0]), paths.states
+
+
+def step(settings: Settings, mutate: Mutate) -> Finding:
+    """Euler–Maruyama steps of length τ of the system are the model's own filter (S21)."""
+    case = mutate(trained(30, variance="step", relaxation_time=2.0))
+    system, state, own = _fed(case, **case.options)
+    noise, tau = clean_paths(case.model, case.episodes).noise, system.relaxation_time
+    worst = 0.0
+    for n in range(own.shape[1] - 1):
+        t = torch.tensor(float(n), dtype=torch.float64)
+        increment = math.sqrt(tau) * noise[:, n + 1]
+        moved = torch.einsum("bdm,bm->bd", system.g(t, state), increment)
+        state = state + tau * system.f(t, state) + moved
+        worst = max(worst, float((state[:, :-1] - own[:, n + 1]).abs().max()))
+    return compare("largest difference from the model's own states", Estimate(worst, 0.0), 0.0)
+
+
+def derivatives(settings: Settings, mutate: Mutate) -> Finding:
+    """F_x and F_xx of the trained model are those of central differences (rule 11)."""
+    case = mutate(trained(30, 8))
+    system, _, states = _fed(case)
+    x, t = system.start(states[:, 20]), torch.tensor(20.0, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(settings.seed)
+    along = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+    along[:, -1] = 0.0  # the number of the episode
+    size = 1e-4
+
+    def function(y: torch.Tensor) -> torch.Tensor:
+        return torch.cat([system.f(t, y)[:, :, None], system.g(t, y)], 2).flatten(1)
+
+    recorded = fuse(lambda y: (function(y),), (x,))  # as the expansions differentiate it
+    value, first = jvp(function, (x,), (along,))[:2]
+    plus, minus = function(x + size * along), function(x - size * along)
+    zero = (torch.zeros_like(x),)
+    _, _, mixed = second_order(recorded, (x,), [(along,)], {(0, 0): zero})
+    findings = []
+    for name, automatic, numeric, allowed in (
+        ("F_x", first, (plus - minus) / (2 * size), 1e-6),
+        ("F_xx", mixed[0, 0][0], (plus + minus - 2 * value) / size**2, 1e-4),
+    ):
+        error = float((automatic - numeric).norm() / numeric.norm())
+        findings.append(compare(f"{name}, relative", Estimate(error, 0.0), 0.0, allowed))
+    return conclude(findings)
+
+
+def recovery(settings: Settings, mutate: Mutate) -> Finding:
+    """A drift and a diffusion put into the latent come back within their intervals (S28)."""
+    case = mutate(trained(100, claimed=1.0))
+    size = case.model.noise_size
+    generator = torch.Generator().manual_seed(settings.seed)
+    drift = 0.05 * torch.randn(size, dtype=torch.float64, generator=generator).sign()
+
+    def encoder(predicted: torch.Tensor, embed: torch.Tensor) -> Any:
+        mean, std = case.model.moments(predicted, embed)
+        shift = drift + 0.05 * torch.randn(mean.shape, dtype=mean.dtype, generator=generator)
+        return mean - shift, std - 0.01
+
+    found = sdewm.measure_representation_error(
+        case.model, case.episodes, reference_encoder=encoder, seed=settings.seed
+    )
+    claimed = case.options["claimed"]
+    findings = [
+        compare(f"drift of component {j}", one, claimed * float(drift[j]))
+        for j, one in enumerate(found.mean_drift())
+    ]
+    squares = (found.fluctuation**2).mean((1, 2, 3))
+    findings.append(compare("variance of the fluctuation", mean_of(squares), 0.05**2))
+    same = Estimate(float(found.same_driver.mean()), 0.0)
+    findings.append(compare("same-driver diffusion", same, 0.01, 1e-9))
+    return conclude(findings)
+
+
+def noise_drift(settings: Settings, mutate: Mutate) -> Finding:
+    """White noise on observations gives a drift of order 2 in its size, a diffusion of order 1."""
+    case = mutate(trained(100, perturbation="noise"))
+    found = []
+    for strength in NOISES:
+        perturbation = ObservationPerturbation(case.options["perturbation"], strength)
+        found.append(
+            sdewm.measure_representation_error(
+                case.model, case.episodes, perturbation, draws=256, seed=settings.seed
+            )
+        )
+    test = found[-1].zero_drift_test()
+    outcome = HOLDS if test.p_value < 0.01 else UNDECIDED
+    drift = Verdict(outcome, f"zero drift is rejected at noise {NOISES[1]}: p = {test.p_value:.2g}")
+    slopes = [
+        _slope("order of |b|²", [one.drift_squares.mean(1) for one in found], 4.0),
+        _slope("order of tr v", [one.variance.sum(-1).mean(1) for one in found], 2.0),
+    ]
+    return conclude([*slopes, Finding("zero drift", Estimate(test.p_value, 0.0), 0.0, drift)])
+
+
+def _slope(name: str, squares: list[np.ndarray], expected: float) -> Finding:
+    """The order in the strength of means over episodes, with the error by the delta method."""
+    (low, high), ratio = squares, math.log(NOISES[1] / NOISES[0])
+    value = math.log(high.mean() / low.mean()) / ratio
+    parts = (high / high.mean() - low / low.mean()) / ratio
+    error = float(parts.std(ddof=1) / math.sqrt(len(parts)))
+    verdict = Verdict(
+        UNDECIDED, f"{name}: {value:.3f} ± {error:.2g}, claimed {expected:g} ± {BAND}"
+    )
+    if abs(value - expected) + 2 * error <= BAND:
+        verdict = Verdict(HOLDS, verdict.reason)
+    elif abs(value - expected) - 2 * error > BAND:
+        verdict = Verdict(FAILS, verdict.reason)
+    return Finding(name, Estimate(value, error), expected, verdict, BAND)
+
+
+def expansion(settings: Settings, mutate: Mutate) -> Finding:
+    """The second order of the reconstruction loss leaves a remainder of order 3 (S2, S5b)."""
+    start, horizon, repeats = 20, 6, 8
+    case = mutate(trained(start + horizon + 1, second_order=1.0))
+    count = len(case.episodes.rewards)
+    first = clean_paths(case.model, case.episodes).states[:, start]
+    seen = case.episodes.observations[:, start + 1 :]
+    system = sdewm.as_system(
+        case.model, actions=case.episodes.previous_actions[:, start + 1 :], observations=seen
+    )
+    expanded = sdewm.expand(
+        system,
+        sdewm.encoder_error(system, seen + 0.3),
+        reconstruction_loss(system, case.episodes.observations[:, -1]),
+        system.start(first, repeats),
+        t1=horizon,
+        steps=horizon,
+        paths=count * repeats,
+        groups=count,
+        seed=settings.seed,
+    )
+    left_out = 1.0 - case.options["second_order"]
+    second = expanded.terms["c2"]
+    rows = []
+    for row in expanded.measure((0.4, 0.2, 0.1)):
+        assert isinstance(row.epsilon, float)
+        missing = left_out * row.epsilon**2
+        rest = Estimate(
+            row.remainder.value + missing * second.value,
+            row.remainder.standard_error + missing * second.standard_error,
+        )
+        rows.append(type(row)(**{**vars(row), "remainder": rest}))
+    return order_finding(rows, 3.0, abs(expanded.terms["c0"].value))
+
+
+def exponent(settings: Settings, mutate: Mutate) -> Finding:
+    """A tiny wrong start grows in imagination as the largest Lyapunov exponent says (S26)."""
+    start, turn, steps = 20, 50, 150
+    case = mutate(trained(start + turn + steps + 1, 16, exponent=0))
+    model, episodes = case.model, case.episodes
+    grid: dict[str, Any] = {"start": start, "steps": turn + steps, "discard": turn}
+    spectrum = model_lyapunov(model, episodes, exponents=2, seed=settings.seed, **grid)
+    first = clean_paths(model, episodes.first_rows(start + 1), settings.seed).states[:, start]
+    rows = slice(start + 1, start + 1 + turn + steps)
+    system = sdewm.as_system(model, actions=episodes.previous_actions[:, rows])
+    logs = []
+    generator = torch.Generator().manual_seed(settings.seed)
+    error = 1e-9 * torch.randn(system.state_size, dtype=torch.float64, generator=generator)
+    error[-1] = 0.0
+    for e in range(len(first)):
+        one = sdewm.as_system(model, actions=episodes.previous_actions[e, rows])
+        grown = sdewm.rollout_divergence(
+            one, first[e], error[:-1], t1=turn + steps, steps=turn + steps, paths=1,
+            seed=settings.seed, quantiles=(),
+        )["mean"].values  # fmt: skip
+        logs.append(math.log(grown[-1] / grown[turn]) / steps)
+    chosen = mean_of(spectrum.exponents[:, case.options["exponent"]])
+    measured = mean_of(np.array(logs))
+    size = THRESHOLD * (chosen.standard_error + measured.standard_error)
+    return compare("growth of |D| per policy_step", measured, chosen.value, size)
+
+
+def penalty(settings: Settings, mutate: Mutate) -> Finding:
+    """Trained with the penalty, a model has smaller Jacobians and a smaller exponent."""
+    start, steps = 20, 150
+    found: dict[str, list[np.ndarray]] = {"‖J‖_F": [], "largest exponent": []}
+    for name in mutate((WITHOUT, WITH)):
+        case = trained(start + steps + 1, 16, name)
+        sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
+        found["‖J‖_F"].append(sizes["frobenius"].mean(1).numpy())
+        spectrum = model_lyapunov(
+            case.model, case.episodes, start=start, steps=steps, discard=20, exponents=1,
+            seed=settings.seed,
+        )  # fmt: skip
+        found["largest exponent"].append(spectrum.exponents[:, 0])
+    findings = []
+    for name, (without, with_it) in found.items():
+        drop = mean_of(without - with_it)  # of the same episodes
+        outcome = UNDECIDED
+        if abs(drop.value) > THRESHOLD * drop.standard_error:
+            outcome = HOLDS if drop.value > 0 else FAILS
+        text = f"{name} falls by {drop} with the penalty"
+        verdict = Verdict(outcome, text)
+        findings.append(Finding(f"fall of {name}", drop, 0.0, verdict, drop.standard_error))
+    return conclude(findings)

@@ -1,0 +1,59 @@
+"""Negative controls of the checks on trained models: each makes one mistake on purpose."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from paper_checks.trained_models import Trained
+from sdewm.latent_sde.models import RSSMModel
+
+
+def _with(case: Trained, **changes: Any) -> Trained:
+    return replace(case, options=case.options | changes)
+
+
+def stationary_variance(case: Trained) -> Trained:
+    """The diffusion that has the model's variance at rest, which is not that of a step (S21)."""
+    return _with(case, variance="stationary")
+
+
+def stop_gradient(case: Trained) -> Trained:
+    """The deterministic state is detached on its way into the posterior (rule 11)."""
+    return replace(case, model=_Cut(case.model))
+
+
+def double_claim(case: Trained) -> Trained:
+    """Twice the drift that was put in is claimed (S28)."""
+    return _with(case, claimed=2.0)
+
+
+def shift_for_noise(case: Trained) -> Trained:
+    """A constant is added to the observations, whose drift is of first order (S28)."""
+    return _with(case, perturbation="shift")
+
+
+def drop_second_order(case: Trained) -> Trained:
+    """The second order is left out of the prediction (S2)."""
+    return _with(case, second_order=0.0)
+
+
+def second_exponent(case: Trained) -> Trained:
+    """The second exponent is taken for the first (S26)."""
+    return _with(case, exponent=1)
+
+
+def swap_models(names: tuple[str, str]) -> tuple[str, str]:
+    """The model trained with the penalty is taken for the one without."""
+    return names[1], names[0]
+
+
+class _Cut(RSSMModel):
+    def __init__(self, model: RSSMModel) -> None:
+        vars(self).update(vars(copy.copy(model)))
+
+    def _deterministic(self, state: Tensor, action: Tensor) -> Tensor:
+        return super()._deterministic(state, action).detach()

@@ -1,0 +1,156 @@
+"""The change of a model's losses under its encoder's error: measured, and second order (S2, S4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sdewm.analyse.subject import Part, Subject
+from sdewm.base.checks import check_count
+from sdewm.base.records import Row
+from sdewm.base.stats import Estimate
+from sdewm.evaluate.model_expansion import MakeLoss, ModelExpansion, expand_on_model
+from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
+from sdewm.latent_sde.system import LatentSystem
+from sdewm.plots.error_plots import loss_changes
+from sdewm.plots.tables import estimate_text, text_table
+
+SIZES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+ORDER_SIZES = (0.2, 0.1, 0.05)
+TERMS = ("c0", "P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift", "c1", "c2")
+FORMS = ("encoder", "measured")
+WITHIN = 0.1
+Z95 = 1.959964  # of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Expansion: from row `start` of each window on, observations are perturbed."""
+
+    perturbation: str = "noise"
+    """Its name."""
+    strength: float = 0.1
+    """Its strength."""
+    start: int = 20
+    """Row of the first state."""
+    horizon: int = 10
+    """Policy steps from there to the loss."""
+    episodes: int | None = None
+    """Episodes; all by default."""
+    copies: int = 8
+    """Perturbed copies of each."""
+    paths: int = 4
+    """Sample paths of each copy."""
+
+
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+    """All losses that the run has: reconstruction, reward and, of a learnt critic, value."""
+    check_count("start", settings.start, minimum=0)
+    check_count("horizon", settings.horizon)
+    perturbation = ObservationPerturbation(settings.perturbation, settings.strength)
+    episodes = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    found: list[Row] = []
+    for name, make_loss in losses(subject).items():
+        expansion = expand_on_model(
+            subject.model,
+            episodes,
+            perturbation,
+            make_loss,
+            start=settings.start,
+            horizon=settings.horizon,
+            copies=settings.copies,
+            paths=settings.paths,
+            seed=seed,
+        )
+        found += rows_of(name, expansion)
+    return found
+
+
+def losses(subject: Subject) -> dict[str, MakeLoss]:
+    """What is expanded, by name."""
+
+    def reconstruction(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
+        return reconstruction_loss(system, observations)
+
+    def reward(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
+        return reward_loss(system, rewards)
+
+    def critic(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
+        return value(system, subject.agent.behaviour.critic)
+
+    found: dict[str, MakeLoss] = {"reconstruction loss": reconstruction, "reward error": reward}
+    return found | ({"value": critic} if subject.has_policy else {})
+
+
+def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
+    """Changes of the loss by ε, remainders and their order, and the terms of both expansions."""
+    rows: list[Row] = []
+
+    def add(
+        kind: str, series: str, epsilon: float | None, estimate: Estimate, verdict: str = ""
+    ) -> None:
+        numbers = {"value": estimate.value, "standard_error": estimate.standard_error}
+        place = {"panel": panel, "kind": kind, "series": series, "epsilon": epsilon}
+        rows.append(place | numbers | {"verdict": verdict})
+
+    for form in FORMS:
+        expansion = getattr(found, form)
+        for row in expansion.measure(SIZES):
+            assert isinstance(row.epsilon, float)
+            if form == "encoder":
+                add("change", "measured, encoder", row.epsilon, row.change)
+            add("change", f"predicted, {form}", row.epsilon, row.predicted_change)
+            add("remainder", form, row.epsilon, row.remainder)
+        for name in TERMS:
+            add("term", f"{name}, {form}", None, expansion.terms[name])
+        order = expansion.order(ORDER_SIZES)
+        low, high = order.interval
+        slope = Estimate(order.slope, (high - low) / (2 * Z95))
+        add("order", form, None, slope, order.verdict.outcome)
+    return rows
+
+
+def summary(found: Sequence[Any]) -> str:
+    """Terms, up to which ε second order is within a tenth, and the remainder's order."""
+    lines = []
+    for panel in dict.fromkeys(str(row["panel"]) for row in found):
+        mine = [row for row in found if row["panel"] == panel]
+        for form in FORMS:
+            terms = [_only(mine, "term", f"{name}, {form}") for name in ("c1", "c2")]
+            order = _only(mine, "order", form)
+            lines.append(
+                [
+                    panel,
+                    form,
+                    *(estimate_text(row["value"], row["standard_error"]) for row in terms),
+                    f"{reach(mine, form):g}",
+                    f"{estimate_text(order['value'], order['standard_error'])} {order['verdict']}",
+                ]
+            )
+    header = ["loss", "error", "c1", "c2", "within 10 % to ε =", "remainder's order"]
+    return text_table(header, lines)
+
+
+def reach(rows: Sequence[Any], form: str) -> float:
+    """The largest ε up to which the prediction is within a tenth of the measured change."""
+    reached = 0.0
+    for size in SIZES:
+        change = _only(rows, "change", "measured, encoder", size)["value"]
+        predicted = _only(rows, "change", f"predicted, {form}", size)["value"]
+        if abs(change - predicted) > WITHIN * abs(change):
+            break
+        reached = size
+    return reached
+
+
+def _only(rows: Sequence[Any], kind: str, series: str, epsilon: float | None = None) -> Any:
+    key = (kind, series, epsilon)
+    (row,) = (row for row in rows if (row["kind"], row["series"], row["epsilon"]) == key)
+    return row
+
+
+PART = Part("fig_model_expansion", Settings, rows, loss_changes, summary)

@@ -1,0 +1,99 @@
+"""Growth of small differences in imagination: Jacobians and Lyapunov exponents (S10, S26)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdewm.analyse.subject import Part, Subject
+from sdewm.base.checks import check_count
+from sdewm.base.records import Row
+from sdewm.base.stats import Estimate
+from sdewm.evaluate.error_statistics import mean_of
+from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
+from sdewm.latent_sde.system import Policy, mean_policy
+from sdewm.plots.model_growth_plots import growth_of_model
+from sdewm.plots.tables import estimate_text, text_table
+
+LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
+UNITS = {
+    "frobenius": "dimensionless",
+    "top_singular_value": "dimensionless",
+    "log_norm": "1/policy_step",
+    "spectral_radius": "dimensionless",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Growth: Jacobians along the episodes, Lyapunov exponents of imagined trajectories."""
+
+    episodes: int | None = None
+    """Episodes; all by default."""
+    start: int = 20
+    """Row of the first state."""
+    steps: int = 200
+    """Imagined policy steps."""
+    discard: int = 20
+    """First of them that are not counted."""
+    exponents: int = 3
+    """Leading exponents."""
+    every: int = 4
+    """Jacobians at every so many rows."""
+
+
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+    """Sizes of the Jacobian; running exponents for recorded actions and, if learnt, the policy."""
+    check_count("start", settings.start, minimum=0)
+    check_count("steps", settings.steps)
+    episodes = subject.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+    found: list[Row] = []
+    sizes = jacobian_sizes(subject.model, episodes, every=settings.every, seed=seed)
+    for name, values in sizes.items():
+        found.append(_row(name, "mean", None, mean_of(values.mean(1).numpy()), UNITS[name]))
+        for level in LEVELS:
+            quantile = float(np.quantile(values.numpy(), level))
+            spread = Estimate(quantile, float("nan"))
+            found.append(_row(name, f"quantile {level:g}", None, spread, UNITS[name]))
+    policies: dict[str, Policy | None] = {"recorded actions": None}
+    if subject.has_policy:
+        policies["policy in the loop"] = mean_policy(subject.agent.behaviour.actor)
+    for name, policy in policies.items():
+        spectrum = model_lyapunov(
+            subject.model,
+            episodes,
+            start=settings.start,
+            steps=settings.steps,
+            discard=settings.discard,
+            exponents=settings.exponents,
+            policy=policy,
+            seed=seed,
+        )
+        for number, curve in enumerate(spectrum.curves, start=1):
+            for k, time in enumerate(curve.times):
+                point = Estimate(float(curve.values[k]), float(curve.standard_errors[k]))
+                series = f"exponent {number}"
+                found.append(_row(name, series, float(time), point, "1/policy_step"))
+    return found
+
+
+def _row(panel: str, series: str, time: float | None, estimate: Estimate, unit: str) -> Row:
+    numbers = {"value": estimate.value, "standard_error": estimate.standard_error}
+    return {"panel": panel, "series": series, "policy_steps": time, **numbers, "unit": unit}
+
+
+def summary(found: Sequence[Any]) -> str:
+    """Means of the sizes, and the exponents at the end."""
+    last = {(row["panel"], row["series"]): row for row in found}  # the last of each curve
+    lines = [
+        [panel, series, estimate_text(row["value"], row["standard_error"]), row["unit"]]
+        for (panel, series), row in last.items()
+        if not series.startswith("quantile")
+    ]
+    return text_table(["of", "figure", "value", "unit"], lines)
+
+
+PART = Part("fig_model_growth", Settings, rows, growth_of_model, summary)

@@ -1,0 +1,100 @@
+"""Open-loop accuracy over the horizon, with reference lines and growth figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdewm.analyse.subject import Part, Subject
+from sdewm.base.checks import check_count
+from sdewm.base.records import Row
+from sdewm.evaluate.episode_bootstrap import episodes_needed
+from sdewm.evaluate.episodes import Episodes
+from sdewm.evaluate.open_loop import open_loop
+from sdewm.evaluate.open_loop_table import open_loop_rows
+from sdewm.evaluate.scored_metrics import training_rows
+from sdewm.plots.horizon_plots import open_loop_accuracy
+from sdewm.plots.tables import number_text, text_table
+
+FEWEST = 4 * episodes_needed()  # in the scored half, pairs of unrelated ones are compared
+SHOWN = ("growth_rate", "saturation_level", "saturation_time", "predictability_horizon")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Open loop: rollouts of the prior under recorded actions, against what was recorded.
+
+    The first half of the episodes is for what the metrics need to know of the data (probe, mean,
+    scale, ceiling), the second half is scored.
+    """
+
+    episodes: int | None = None
+    """Episodes; all by default."""
+    context: int = 20
+    """Rows observed before the rollout."""
+    horizon: int = 50
+    """Policy steps predicted."""
+    samples: int = 19
+    """Rollouts from each state."""
+    theta: float = 0.5
+    """Share of the ceiling that ends the predictability horizon."""
+
+
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+    """Curves, reference lines and figures of all metrics."""
+    context = check_count("context", settings.context)
+    horizon = check_count("horizon", settings.horizon)
+    check_count("samples", settings.samples, minimum=2)
+    episodes = subject.episodes(context + horizon, settings.episodes, seed)
+    if (count := len(episodes.rewards)) < FEWEST:
+        raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of them to score.")
+    fitted, scored = halves(episodes)
+    found = open_loop(
+        subject.model,
+        scored,
+        context=context,
+        horizon=horizon,
+        samples=settings.samples,
+        seed=seed,
+    )
+    training = training_rows(subject.model, subject.whole_episodes(len(fitted.rewards)), seed=seed)
+    return open_loop_rows(found, training, theta=settings.theta, seed=seed)
+
+
+def halves(episodes: Episodes) -> tuple[Episodes, Episodes]:
+    """The first and the second half of the episodes."""
+    middle = len(episodes.rewards) // 2
+    parts = (slice(0, middle), slice(middle, None))
+    first, second = (
+        Episodes(
+            episodes.observations[part], episodes.previous_actions[part], episodes.rewards[part]
+        )
+        for part in parts
+    )
+    return first, second
+
+
+def summary(found: Sequence[Any]) -> str:
+    """The error after 1 and after all steps, and how it grows."""
+    last = max(row["horizon"] for row in found if row["horizon"] is not None)
+    lines = []
+    for panel in dict.fromkeys(row["panel"] for row in found if row["kind"] == "curve"):
+        own = {(row["series"], row["horizon"]): row for row in found if row["panel"] == panel}
+        ends = [_interval(own["model", horizon]) for horizon in (1, last)]
+        growth = [_interval(own[name, None]) if (name, None) in own else "–" for name in SHOWN]
+        lines.append([panel, *ends, *growth])
+    header = ["metric", "k = 1", f"k = {last:g}", *(name.replace("_", " ") for name in SHOWN)]
+    return text_table(header, lines)
+
+
+def _interval(row: Any) -> str:
+    value, low, high = (
+        "∞" if row[name] == math.inf else number_text(row[name], 3)
+        for name in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+PART = Part("fig_open_loop", Settings, rows, open_loop_accuracy, summary)

@@ -1,0 +1,157 @@
+"""What the weight of the Jacobian penalty does to a model: figures of several runs, side by side.
+
+Every figure is a mean over recorded episodes. Of what is said of a weight, the units are runs of
+that weight with different seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sdewm.analyse.subject import Subject
+from sdewm.base.records import Row
+from sdewm.base.stats import Estimate
+from sdewm.evaluate.episodes import Episodes
+from sdewm.evaluate.error_statistics import mean_of
+from sdewm.evaluate.horizon_metrics import squared_error
+from sdewm.evaluate.model_expansion import expand_on_model
+from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
+from sdewm.evaluate.open_loop import open_loop
+from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.evaluate.wrong_starts import imagination, wrong_starts
+from sdewm.latent_sde.losses import reconstruction_loss
+from sdewm.latent_sde.models import RSSMModel
+from sdewm.latent_sde.system import LatentSystem
+from sdewm.plots.penalty_plots import seed_interval
+from sdewm.plots.tables import text_table
+from sdewm.theory.divergence import rollout_divergence
+
+QUANTITIES = {
+    "jacobian": "‖J‖_F of a step of the prior",
+    "log_norm": "log norm λ_max(sym A), 1/policy_step",
+    "exponent": "largest Lyapunov exponent, 1/policy_step",
+    "divergence": "growth of a wrong start, E|D₅₀|/E|D₀|",
+    "clean_loss": "clean reconstruction loss",
+    "open_loop": "open-loop squared error, 25 policy_steps",
+    "diffusion_terms": "P + Q + S/2 under noise",
+    "drift_terms": "drift terms under a constant shift",
+}
+NOISE, SHIFT = ObservationPerturbation("noise", 0.1), ObservationPerturbation("shift", 0.1)
+START, HORIZON, LONG = 20, 10, 50  # row of the first state; steps of expansions and divergence
+EVERY, LYAPUNOV_STEPS, DISCARD, OPEN_LOOP_STEPS = 10, 150, 20, 25
+COPIES, SAMPLES = 4, 4
+
+
+def penalty_rows(subject: Subject, episodes: int | None, seed: int) -> list[Row]:
+    """One row for each of QUANTITIES, standard errors over episodes where there are any."""
+    recorded = subject.episodes(START + 1 + LYAPUNOV_STEPS, episodes, seed)
+    model, jacobian = subject.model, subject.config.jacobian
+    sizes = jacobian_sizes(model, recorded, every=EVERY, seed=seed)
+    grid: dict[str, Any] = {"start": START, "steps": LYAPUNOV_STEPS, "discard": DISCARD}
+    spectrum = model_lyapunov(model, recorded, exponents=1, seed=seed, **grid)
+    noisy, shifted = (_terms(model, recorded, kind, seed) for kind in (NOISE, SHIFT))
+    found = {
+        "jacobian": mean_of(sizes["frobenius"].mean(1).numpy()),
+        "log_norm": mean_of(sizes["log_norm"].mean(1).numpy()),
+        "exponent": spectrum.estimates[0],
+        "divergence": Estimate(_divergence(model, recorded, seed), math.nan),
+        "clean_loss": noisy["c0"],
+        "open_loop": _open_loop(model, recorded, seed),
+        "diffusion_terms": _sum(noisy, {"P": 1.0, "Q": 1.0, "S": 0.5}),
+        "drift_terms": _sum(shifted, {"P_drift": 1.0, "Q_drift": 1.0, "S_drift": 0.5}),
+    }
+    return [
+        {
+            "quantity": name,
+            "text": text,
+            "weight": float(jacobian.weight),
+            "seed": subject.config.seed,
+            "run": subject.run.name,
+            "updates": subject.counters["updates"],
+            "value": found[name].value,
+            "standard_error": found[name].standard_error,
+        }
+        for name, text in QUANTITIES.items()
+    ]
+
+
+def _terms(
+    model: RSSMModel, episodes: Episodes, perturbation: ObservationPerturbation, seed: int
+) -> dict[str, Estimate]:
+    """Terms of the reconstruction loss under the measured drift and diffusion."""
+
+    def loss(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
+        return reconstruction_loss(system, observations)
+
+    found = expand_on_model(
+        model,
+        episodes,
+        perturbation,
+        loss,
+        start=START,
+        horizon=HORIZON,
+        copies=COPIES,
+        paths=SAMPLES,
+        seed=seed,
+    )
+    return found.measured.terms
+
+
+def _sum(terms: dict[str, Estimate], weights: dict[str, float]) -> Estimate:
+    """A weighted sum; the error is that of fully dependent terms, an upper bound."""
+    value = sum(weight * terms[name].value for name, weight in weights.items())
+    error = sum(abs(weight) * terms[name].standard_error for name, weight in weights.items())
+    return Estimate(value, error)
+
+
+def _divergence(model: RSSMModel, episodes: Episodes, seed: int) -> float:
+    """E|D_LONG|/E|D_0| from the states that noisy observations lead to."""
+    starts = wrong_starts(
+        model, episodes, NOISE, start=START, copies=COPIES, mode="accumulated", seed=seed
+    )
+    system = imagination(model, episodes, start=START, horizon=LONG, policy=None)
+    errors = starts.errors.flatten(0, 1)  # (E·K, D)
+    grown = rollout_divergence(
+        system,
+        system.start(starts.states, COPIES),
+        pad(errors, (0, system.state_size - errors.shape[1])),
+        t1=LONG,
+        steps=LONG,
+        paths=len(errors),
+        seed=seed,
+        quantiles=(),
+    )["mean"].values
+    return float(grown[-1] / grown[0])
+
+
+def _open_loop(model: RSSMModel, episodes: Episodes, seed: int) -> Estimate:
+    found = open_loop(
+        model,
+        episodes,
+        context=START,
+        horizon=OPEN_LOOP_STEPS,
+        samples=SAMPLES,
+        seed=seed,
+    )
+    errors = [squared_error(one, found.observations) for one in found.rollout.observations]
+    return mean_of(np.mean(errors, 0)[:, -1])
+
+
+def summary(rows: Sequence[Any]) -> str:
+    """Mean over seeds and its 95 % interval, for each quantity and weight."""
+    weights = sorted({row["weight"] for row in rows})
+    lines = []
+    for name in dict.fromkeys(row["quantity"] for row in rows):
+        own = [row for row in rows if row["quantity"] == name]
+        cells = []
+        for weight in weights:
+            mean, half = seed_interval([r["value"] for r in own if r["weight"] == weight])
+            cells.append(f"{mean:.4g} ± {half:.2g}")
+        lines.append([own[0]["text"], *cells])
+    return text_table(["weight", *(f"{weight:g}" for weight in weights)], lines)

@@ -1,0 +1,119 @@
+"""Is zero-mean noise on observations zero drift in the latent (S28)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdewm.analyse.subject import Part, Subject
+from sdewm.base.progress import Progress
+from sdewm.base.records import Row
+from sdewm.evaluate.drift_regression import FOLDS, regress_drift
+from sdewm.evaluate.episodes import Episodes
+from sdewm.evaluate.error_statistics import mean_of, ratio
+from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.evaluate.representation_error import clean_paths, measure_representation_error
+from sdewm.latent_sde.models import LatentModel
+from sdewm.plots.error_plots import error_sizes
+from sdewm.plots.tables import text_table
+
+VECTORS = {
+    "noise": (0.01, 0.03, 0.1, 0.3),
+    "mask": (0.02, 0.05, 0.2, 0.5),
+    "shift": (0.01, 0.03, 0.1, 0.3),
+}
+IMAGES = {
+    "noise": (0.02, 0.05, 0.1, 0.2),
+    "mask": (0.02, 0.05, 0.2, 0.5),
+    "brightness": (0.02, 0.05, 0.1, 0.2),
+    "rotation": (1.0, 3.0, 10.0, 30.0),
+    "occlusion": (0.01, 0.03, 0.1, 0.25),
+}
+UNITS = {
+    "noise": "standard deviation",
+    "mask": "share set to zero",
+    "shift": "constant added",
+    "brightness": "constant added (range 1)",
+    "rotation": "degrees (±)",
+    "occlusion": "share of the image",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Representation error: every perturbation that the observations allow, at four strengths."""
+
+    episodes: int | None = None
+    """Episodes; all by default."""
+    steps: int = 100
+    """Rows of each, from the first."""
+    draws: int = 64
+    """Perturbed copies of each."""
+
+
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+    """Drift and diffusion of the encoder's error, single frame, episodes as units."""
+    episodes = subject.episodes(settings.steps, settings.episodes, seed)
+    return measured_rows(subject.model, episodes, settings.draws, seed)
+
+
+def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:
+    """One row for each perturbation and strength."""
+    kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
+    cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
+    found: list[Row] = []
+    progress = Progress("perturbations", len(cases), 0)
+    for done, (name, strength) in enumerate(cases):
+        progress.update(done)
+        found.append(_row(model, episodes, name, strength, draws, seed))
+    progress.close()
+    return found
+
+
+def _row(
+    model: LatentModel, episodes: Episodes, name: str, strength: float, draws: int, seed: int
+) -> Row:
+    perturbation = ObservationPerturbation(name, strength)
+    found = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
+    unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
+    drift = ratio(found.drift_squares.mean(1), unit)
+    diffusion = ratio(found.variance.sum(-1).mean(1), unit)
+    spread = mean_of(found.variance_change.sum(-1).mean(1) / unit)
+    share, test = found.drift_fraction(), found.zero_drift_test(seed)
+    time, whole = found.correlation_time
+    states = clean_paths(model, episodes, seed).predicted.numpy()
+    told = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
+    return {
+        "panel": name,
+        "unit": UNITS[name],
+        "strength": strength,
+        "drift": drift.value,
+        "drift_error": drift.standard_error,
+        "diffusion": diffusion.value,
+        "diffusion_error": diffusion.standard_error,
+        "spread_change": spread.value,
+        "spread_change_error": spread.standard_error,
+        "share": share.value,
+        "share_error": share.standard_error,
+        "told_by_state": told.share.value,
+        "told_by_state_error": told.share.standard_error,
+        "constant": told.constant_share.value,
+        "constant_error": told.constant_share.standard_error,
+        "test": test.name,
+        "p_value": test.p_value,
+        "correlation_time": time,
+        "lasts_the_episode": whole,
+    }
+
+
+def summary(found: Sequence[Any]) -> str:
+    """Sizes, share of the drift, test of zero drift, and how much of it the state tells."""
+    shown = ("panel", "strength", "drift", "diffusion", "share", "p_value", "told_by_state")
+    lines = [
+        [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found
+    ]
+    return text_table([*shown], lines)
+
+
+PART = Part("fig_representation_error", Settings, rows, error_sizes, summary)
