@@ -29,7 +29,7 @@ from sdewm.theory.grades import WITHIN, GradeBound, linear_range
 from sdewm.theory.rollout_bounds import RolloutBounds, rollout_bounds
 from sdewm.theory.tube import sample_tube
 
-SCALES = (0.25, 0.5, 1.0, 2.0)
+SCALES = (0.01, 0.03, 0.1, 0.3, 1.0)
 _FACTORS_AT_ONCE = (
     1 << 22
 )  # numbers of the paths' diffusion factors, which are formed several times

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
@@ -24,7 +25,7 @@ class RemainderOrder:
     Attributes:
         slope: least-squares slope over the three smallest sizes; nan if it was not measured.
         interval: enumeration: range of the slopes between neighbouring ones of these sizes; Monte
-            Carlo: 95 % bootstrap interval over batches of paths.
+            Carlo: 95 % bootstrap interval over batches of paths, or Student's over groups.
         expected: the order claimed (3; in the even case 4).
         verdict: on "the remainder is O(ε^expected)": holds if the interval lies above expected −
             0.3, fails if below.
@@ -44,8 +45,13 @@ def remainder_order(
     expected: int,
     scale: float,
     rounding: float,
+    by_group: bool = False,
 ) -> RemainderOrder:
     """Order of the remainder, decided only where rounding and sampling errors allow it.
+
+    Groups of paths, such as episodes, may differ in the constant by so much that the mean over them
+    is poorly known, and yet each show the order: `by_group` takes the mean of the groups' own
+    slopes, with its 95 % interval by Student's t.
 
     Args:
         epsilons: decreasing sizes.
@@ -54,6 +60,7 @@ def remainder_order(
         expected: the order claimed.
         scale: size of the loss, |c0| + |c1| + |c2|.
         rounding: unit of the floating point type.
+        by_group: the replicates are means over groups, of remainders that have one sign.
 
     >>> exact = [Estimate(2 * e**3, 0.0) for e in (0.2, 0.1, 0.05)]
     >>> result = remainder_order(
@@ -79,6 +86,13 @@ def remainder_order(
     if replicates is None:
         pairwise = np.diff(np.log(np.abs(values[tail]))) / np.diff(logs)
         interval = (float(pairwise.min()), float(pairwise.max()))
+    elif by_group:
+        if not bool((np.abs(replicates[:, tail]) > floor).all()):
+            reason = f"a group's remainder is below {floor:.1g}; take larger ε"
+            return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
+        slopes = _slope(logs, np.log(np.abs(replicates[:, tail])))
+        half = stdtrit(len(slopes) - 1, 0.975) * slopes.std(ddof=1) / math.sqrt(len(slopes))
+        interval = (float(slopes.mean() - half), float(slopes.mean() + half))
     else:
         relative = max(r.standard_error / abs(r.value) for r in remainders[tail])
         if not relative < _RELATIVE_ERROR:
@@ -89,6 +103,8 @@ def remainder_order(
             return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
         interval = _bootstrap_interval(logs, replicates[:, tail])
     slope = float(_slope(logs, np.log(np.abs(values[tail]))))
+    if by_group and replicates is not None:
+        slope = 0.5 * (interval[0] + interval[1])
     text = f"slope {slope:.3f} in [{interval[0]:.3f}, {interval[1]:.3f}], claimed order {expected}"
     if interval[0] >= expected - _BAND:
         verdict = Verdict(HOLDS, text)

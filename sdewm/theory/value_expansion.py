@@ -104,7 +104,8 @@ class ValueExpansion:
         """Order in s of the mean absolute remainder, with a verdict on "it is O(s³)" (rule c).
 
         The absolute value keeps what cancels in the mean: for a symmetric law of e the mean of the
-        remainder is of higher order than the remainder of a path.
+        remainder is of higher order than the remainder of a path. With `groups` the order is the
+        mean of the groups' own (see `remainder_order`).
 
         Raises:
             ValueError: see `measure`; fewer than three scales, or scales that are not positive and
@@ -123,6 +124,7 @@ class ValueExpansion:
             expected=3,
             scale=size,
             rounding=torch.finfo(problem.states.dtype).eps,
+            by_group=problem.grouped,
         )
 
 
@@ -217,7 +219,16 @@ def value_expansion(
     batches = check_groups(groups, paths, sampled=noise.paths_limit is None)
     paths = paths if noise.paths_limit is None else noise.paths_limit * len(errors)
     problem = ValueProblem(
-        system, q_function, states, errors, noise, paths, chunk, checkpoint, batches
+        system,
+        q_function,
+        states,
+        errors,
+        noise,
+        paths,
+        chunk,
+        checkpoint,
+        batches,
+        grouped=groups is not None,
     )
     problem.check_values(states[:2])
     return ValueExpansion(problem)

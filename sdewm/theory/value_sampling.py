@@ -46,6 +46,7 @@ class ValueProblem:
         chunk: see `accumulate`.
         checkpoint: see `accumulate`.
         batches: see `accumulate`.
+        grouped: whether the batches are groups of their own kind, such as episodes.
     """
 
     system: System | StepSystem
@@ -57,6 +58,7 @@ class ValueProblem:
     chunk: int | None
     checkpoint: str | os.PathLike[str] | None
     batches: int = BATCHES
+    grouped: bool = False
     _recorded: list[Callable[..., Tensors]] = field(default_factory=list)
 
     @property

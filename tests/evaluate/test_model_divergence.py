@@ -57,7 +57,7 @@ def test_a_scaled_rotation_is_followed_exactly_and_every_bound_of_log_norms_is_a
     assert found.bounds["double_exponential"].kind == "recalled"
     assert found.bounds["gronwall"]["mean"].last.value > 2 * expected[-1]
     assert found.remainders["first"].values.max() < 1e-12 and found.stated_range == np.inf
-    assert found.measured_range == pytest.approx(2 * sizes.mean())
+    assert found.measured_range == pytest.approx(sizes.mean())
     assert "certified_rates" in found.left_out["certificate"]
 
 

@@ -267,3 +267,21 @@ def test_groups_of_paths_are_the_units_of_the_errors():
             paths=200,
             groups=3,
         )
+
+
+def test_groups_that_differ_in_size_each_show_their_order():
+    sizes, constants = np.array([0.4, 0.2, 0.1]), 10.0 ** np.arange(-3.0, 3.0)
+    for power, outcome in ((3, "holds"), (2, "fails")):
+        replicates = constants[:, None] * sizes**power
+        error = replicates.std(0, ddof=1) / 6**0.5
+        means = [Estimate(*pair) for pair in zip(replicates.mean(0), error, strict=True)]
+        settings = {"expected": 3, "scale": 1.0, "rounding": 1e-16}
+        together = remainder_order(sizes, means, replicates, **settings)
+        apart = remainder_order(sizes, means, replicates, by_group=True, **settings)
+        assert together.verdict.outcome == "undecided" and apart.verdict.outcome == outcome
+        assert apart.slope == pytest.approx(power)
+    mixed = constants[:, None] * sizes ** np.linspace(1.5, 4.0, 6)[:, None]
+    found = remainder_order(sizes, means, mixed, by_group=True, **settings)
+    assert found.verdict.outcome == "undecided" and found.interval[0] < 2.75 < found.interval[1]
+    tiny = remainder_order(sizes, means, 1e-13 * mixed, by_group=True, **settings)
+    assert tiny.verdict.outcome == "undecided" and "below" in tiny.verdict.reason
