@@ -18,7 +18,7 @@ from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.order import RemainderOrder
 
 VALUE_SCALES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-ORDER_SCALES = (0.5, 0.25, 0.125, 0.0625)
+ORDER_SCALES = (0.125, 0.0625, 0.03125, 0.015625)
 
 
 def divergence_rows(panel: str, found: ModelDivergence) -> list[Row]:

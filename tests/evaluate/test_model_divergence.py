@@ -13,6 +13,7 @@ from sdewm.evaluate.wrong_starts import wrong_starts
 from sdewm.latent_sde.models import RSSMModel, StepModel
 from sdewm.theory import bounds, rollout_metrics
 from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.grades import GradeBound, RolloutBounds
 from tests.evaluate.test_representation_error import MIXING, linear_model, recorded
 from tests.model.small_models import make_model
 
@@ -156,6 +157,22 @@ def test_the_measured_range_ends_at_the_first_scale_that_is_off(recurrent):
     }
     for reach, given in zip((0.5, 1.0, 0.0), cases.values(), strict=True):
         assert replace(found, ratios=given).measured_range == pytest.approx(reach * size)
+
+
+def test_bounds_are_means_over_episodes_and_constants_the_largest():
+    times = np.arange(2.0)
+
+    def of_episode(value, **left_out):
+        curves = {"mean": Curve(times, [value, 2 * value], [0.5, 0.5])}
+        grades = {g: GradeBound(g, "estimate", curves, {"a": value}) for g in ("log_norm", "block")}
+        return RolloutBounds(grades, None, "step", left_out)
+
+    each = [of_episode(3.0), of_episode(1.0, block="why"), of_episode(2.0)]
+    joined, left_out = model_divergence._joined(times, each)
+    assert [*joined] == ["log_norm"] and left_out == {"block": "why"}
+    found = joined["log_norm"]
+    assert found["mean"].values.tolist() == [2.0, 4.0] and found.constants == {"a": 3.0}
+    np.testing.assert_allclose(found["mean"].standard_errors, [1 / 3**0.5, 2 / 3**0.5])
 
 
 def test_paths_in_tiles_are_the_same_paths(recurrent, monkeypatch):

@@ -103,3 +103,22 @@ def test_metrics_of_many_components_are_left_out():
     assert "there are 65" in found.left_out["weighted"] and "weighted" not in found
     with pytest.raises(ValueError, match="grades contains 'weighted'"):
         rollout_bounds(Large(), x0, x0 + 0.1, grades=("weighted",), **settings)
+
+
+class Bent(Shear):
+    """Steeper away from the reference at 0."""
+
+    def f(self, t, y):
+        return super().f(t, y) + 0.4 * y**3 * torch.tensor([0.0, 1.0]).double()
+
+
+def test_the_rates_are_those_of_the_tube_not_of_the_reference():
+    error = torch.tensor([0.0, 1.1], dtype=torch.float64)
+    bound = bounds(Bent(), error, grades=("weighted",))["weighted"]["mean"].values
+    x, sizes = error[None], [error.norm()]
+    for _ in range(12):
+        x = x + Bent().f(torch.zeros(()), x)
+        sizes.append(x.norm())
+    assert (np.array(sizes) <= bound * (1 + 1e-9)).all()
+    flat = bounds(Shear(), error, grades=("weighted",))["weighted"]["mean"].values
+    assert (np.array(sizes) > flat).any()
