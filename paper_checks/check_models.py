@@ -1,4 +1,4 @@
-"""The theorems on trained world models, those of paper_checks/small_models (S21, S26–S28)."""
+"""Trained world models as systems, and the error of their encoders (S21, S27, S28)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,18 @@ from torch.func import jvp
 import sdewm
 from paper_checks.measurement import (
     BAND,
-    THRESHOLD,
     Finding,
     Mutate,
     Settings,
     compare,
     conclude,
-    order_finding,
 )
-from paper_checks.trained_models import WITH, WITHOUT, Trained, trained
+from paper_checks.trained_models import Trained, trained
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import fuse, second_order
 from sdewm.evaluate.error_statistics import mean_of
-from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
 from sdewm.evaluate.perturbations import ObservationPerturbation
 from sdewm.evaluate.representation_error import clean_paths
-from sdewm.latent_sde.losses import reconstruction_loss
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
@@ -151,90 +147,3 @@ def _slope(name: str, squares: list[np.ndarray], expected: float) -> Finding:
     elif abs(value - expected) - 2 * error > BAND:
         verdict = Verdict(FAILS, verdict.reason)
     return Finding(name, Estimate(value, error), expected, verdict, BAND)
-
-
-def expansion(settings: Settings, mutate: Mutate) -> Finding:
-    """The second order of the reconstruction loss leaves a remainder of order 3 (S2, S5b)."""
-    start, horizon, repeats = 20, 6, 8
-    case = mutate(trained(start + horizon + 1, second_order=1.0))
-    count = len(case.episodes.rewards)
-    first = clean_paths(case.model, case.episodes).states[:, start]
-    seen = case.episodes.observations[:, start + 1 :]
-    system = sdewm.as_system(
-        case.model, actions=case.episodes.previous_actions[:, start + 1 :], observations=seen
-    )
-    expanded = sdewm.expand(
-        system,
-        sdewm.encoder_error(system, seen + 0.3),
-        reconstruction_loss(system, case.episodes.observations[:, -1]),
-        system.start(first, repeats),
-        t1=horizon,
-        steps=horizon,
-        paths=count * repeats,
-        groups=count,
-        seed=settings.seed,
-    )
-    left_out = 1.0 - case.options["second_order"]
-    second = expanded.terms["c2"]
-    rows = []
-    for row in expanded.measure((0.4, 0.2, 0.1)):
-        assert isinstance(row.epsilon, float)
-        missing = left_out * row.epsilon**2
-        rest = Estimate(
-            row.remainder.value + missing * second.value,
-            row.remainder.standard_error + missing * second.standard_error,
-        )
-        rows.append(type(row)(**{**vars(row), "remainder": rest}))
-    return order_finding(rows, 3.0, abs(expanded.terms["c0"].value))
-
-
-def exponent(settings: Settings, mutate: Mutate) -> Finding:
-    """A tiny wrong start grows in imagination as the largest Lyapunov exponent says (S26)."""
-    start, turn, steps = 20, 50, 150
-    case = mutate(trained(start + turn + steps + 1, 16, exponent=0))
-    model, episodes = case.model, case.episodes
-    grid: dict[str, Any] = {"start": start, "steps": turn + steps, "discard": turn}
-    spectrum = model_lyapunov(model, episodes, exponents=2, seed=settings.seed, **grid)
-    first = clean_paths(model, episodes.first_rows(start + 1), settings.seed).states[:, start]
-    rows = slice(start + 1, start + 1 + turn + steps)
-    system = sdewm.as_system(model, actions=episodes.previous_actions[:, rows])
-    logs = []
-    generator = torch.Generator().manual_seed(settings.seed)
-    error = 1e-9 * torch.randn(system.state_size, dtype=torch.float64, generator=generator)
-    error[-1] = 0.0
-    for e in range(len(first)):
-        one = sdewm.as_system(model, actions=episodes.previous_actions[e, rows])
-        grown = sdewm.rollout_divergence(
-            one, first[e], error[:-1], t1=turn + steps, steps=turn + steps, paths=1,
-            seed=settings.seed, quantiles=(),
-        )["mean"].values  # fmt: skip
-        logs.append(math.log(grown[-1] / grown[turn]) / steps)
-    chosen = mean_of(spectrum.exponents[:, case.options["exponent"]])
-    measured = mean_of(np.array(logs))
-    size = THRESHOLD * (chosen.standard_error + measured.standard_error)
-    return compare("growth of |D| per policy_step", measured, chosen.value, size)
-
-
-def penalty(settings: Settings, mutate: Mutate) -> Finding:
-    """Trained with the penalty, a model has smaller Jacobians and a smaller exponent."""
-    start, steps = 20, 150
-    found: dict[str, list[np.ndarray]] = {"‖J‖_F": [], "largest exponent": []}
-    for name in mutate((WITHOUT, WITH)):
-        case = trained(start + steps + 1, 16, name)
-        sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
-        found["‖J‖_F"].append(sizes["frobenius"].mean(1).numpy())
-        spectrum = model_lyapunov(
-            case.model, case.episodes, start=start, steps=steps, discard=20, exponents=1,
-            seed=settings.seed,
-        )  # fmt: skip
-        found["largest exponent"].append(spectrum.exponents[:, 0])
-    findings = []
-    for name, (without, with_it) in found.items():
-        drop = mean_of(without - with_it)  # of the same episodes
-        outcome = UNDECIDED
-        if abs(drop.value) > THRESHOLD * drop.standard_error:
-            outcome = HOLDS if drop.value > 0 else FAILS
-        text = f"{name} falls by {drop} with the penalty"
-        verdict = Verdict(outcome, text)
-        findings.append(Finding(f"fall of {name}", drop, 0.0, verdict, drop.standard_error))
-    return conclude(findings)

@@ -41,6 +41,16 @@ def drop_second_order(case: Trained) -> Trained:
     return _with(case, second_order=0.0)
 
 
+def understate_error(case: Trained) -> Trained:
+    """The bounds are those of an error of a tenth of its size (S15, S16)."""
+    return _with(case, claimed=0.1)
+
+
+def rare_error(case: Trained) -> Trained:
+    """An error that is rare, not small: E|e| decides no order (S14)."""
+    return _with(case, law="rare")
+
+
 def second_exponent(case: Trained) -> Trained:
     """The second exponent is taken for the first (S26)."""
     return _with(case, exponent=1)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from sdewm.analyse.subject import Part, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row

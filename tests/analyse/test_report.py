@@ -49,7 +49,10 @@ WRONG = {
         "strength=-1",
     ),
     "long": ((RUN, "--data", DATA, "--only", "growth", "--growth.steps", "600"), "621 rows"),
-    "few": ((RUN, "--data", DATA, "--only", "open_loop", "--open-loop.episodes", "6"), "6 episodes"),
+    "few": (
+        (RUN, "--data", DATA, "--only", "open_loop", "--open-loop.episodes", "6"),
+        "6 episodes",
+    ),
     "seed": ((RUN, "--data", DATA, "--seed", "-1"), "--seed=-1"),
 }
 
