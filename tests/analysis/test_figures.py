@@ -11,7 +11,10 @@ from sdewm.plots import figure_script
 
 ROOT = Path(__file__).resolve().parents[2]
 # These draw no system; they have tests of their own.
-FROM_RUNS = {"fig_learning_curves", "fig_model_expansion", "fig_representation_error"}
+FROM_RUNS = {
+    *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
+    *("fig_model_expansion", "fig_model_growth", "fig_open_loop", "fig_representation_error"),
+}
 SCRIPTS = sorted(p for p in (ROOT / "analysis").glob("fig_*.py") if p.stem not in FROM_RUNS)
 TINY = {
     "fig_expansion_curve": ["--steps", "2", "--paths", "200"],
