@@ -19,6 +19,8 @@ Its bridge to trained world models:
     encoder_error, tabled_error   errors of the encoder as perturbations of that system
     measure_representation_error  drift and diffusion of the encoder's error on recorded episodes
     expand_on_model               the change of a model's loss under that error, term by term
+    diverge_on_model              how far a wrong latent carries its imagination, and every bound
+    value_bias_on_model           what that does to the critic's value
 """
 
 import importlib
@@ -40,7 +42,9 @@ from sdewm.theory.verdict import Verdict as Verdict
 
 if TYPE_CHECKING:
     from sdewm.evaluate.episodes import Episodes as Episodes
+    from sdewm.evaluate.model_divergence import diverge_on_model as diverge_on_model
     from sdewm.evaluate.model_expansion import expand_on_model as expand_on_model
+    from sdewm.evaluate.model_value import value_bias_on_model as value_bias_on_model
     from sdewm.evaluate.representation_error import (
         measure_representation_error as measure_representation_error,
     )
@@ -59,11 +63,13 @@ _BRIDGE = {
     "Episodes": "evaluate.episodes",
     "StepModel": "latent_sde.models",
     "as_system": "latent_sde.system",
+    "diverge_on_model": "evaluate.model_divergence",
     "encoder_error": "latent_sde.errors",
     "expand_on_model": "evaluate.model_expansion",
     "measure_representation_error": "evaluate.representation_error",
     "measure_transition_error": "evaluate.representation_error",
     "tabled_error": "latent_sde.errors",
+    "value_bias_on_model": "evaluate.model_value",
 }
 
 

@@ -18,6 +18,7 @@ import tyro
 
 import sdewm
 from sdewm import cli
+from sdewm.analyse.command import AnalyseRun
 from sdewm.train import config, presets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,7 +83,12 @@ def problem(words: list[str]) -> str | None:
 
 def problem_of_sdewm(words: list[str]) -> str | None:
     """Whether the command line takes these words; nothing is run, and a CPU will do."""
-    kinds: dict[str, Any] = {"resume": cli.Resume, "evaluate": cli.Evaluate, "record": cli.Record}
+    kinds: dict[str, Any] = {
+        "resume": cli.Resume,
+        "evaluate": cli.Evaluate,
+        "record": cli.Record,
+        "analyse": AnalyseRun,
+    }
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
             if words[0] != "train":

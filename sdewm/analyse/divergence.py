@@ -31,8 +31,8 @@ class Settings:
     """Row of the initial state."""
     horizon: int = 50
     """Policy steps imagined."""
-    episodes: int | None = 12
-    """Episodes."""
+    episodes: int | None = 6
+    """Episodes; the bounds of each take long."""
     copies: int = 8
     """Perturbed copies of each."""
     paths: int = 4

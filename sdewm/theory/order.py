@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
@@ -87,6 +86,8 @@ def remainder_order(
         pairwise = np.diff(np.log(np.abs(values[tail]))) / np.diff(logs)
         interval = (float(pairwise.min()), float(pairwise.max()))
     elif by_group:
+        from scipy.special import stdtrit  # not every import of sdewm should pay for it
+
         if not bool((np.abs(replicates[:, tail]) > floor).all()):
             reason = f"a group's remainder is below {floor:.1g}; take larger ε"
             return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))

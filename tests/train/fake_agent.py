@@ -119,8 +119,11 @@ class FakeAgent:
             "generator": self.generator.get_state(),
         }
 
-    def load_state_dict(self, state):
+    def load_networks(self, state):
         self.network.load_state_dict(state["network"])
+
+    def load_state_dict(self, state):
+        self.load_networks(state)
         self.optimiser.load_state_dict(state["optimiser"])
         self.updates = state["updates"]
         self.generator.set_state(state["generator"])
