@@ -14,7 +14,8 @@ def weights_copy(run: Path, to: Path) -> None:
     """Copy configuration, manifest and what has learnt of a run at its newest good checkpoint.
 
     What is copied is a run directory that can be evaluated, recorded and analysed, but not resumed:
-    moments of the optimiser, replay and logs are left out.
+    moments of the optimiser, replay and logs are left out. Of recorded episodes from which it has
+    learnt only the name stays, not their place on this machine.
 
     Args:
         run: directory of a run.
@@ -34,5 +35,7 @@ def weights_copy(run: Path, to: Path) -> None:
         counters["updates"], {"agent": networks, "counters": counters}
     )
     manifest = facts.manifest | {WEIGHTS_ONLY: True}
+    if facts.data is not None:
+        manifest["data"] = facts.data.name
     (to / "manifest.json").write_text(dump_json(manifest, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(run / "config.json", to / "config.json")  # last: with it, this is a run

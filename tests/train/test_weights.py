@@ -9,7 +9,7 @@ from sdewm.cli import main
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.evaluation import saved_agent
-from sdewm.train.run_directory import create_run
+from sdewm.train.run_directory import create_run, read_run
 from sdewm.train.sources import check_environment
 from sdewm.train.weights import weights_copy
 from tests.train.small_agent import GAUSSIAN
@@ -56,6 +56,8 @@ def test_of_a_world_model_alone_the_behaviour_is_left_out(tmp_path):
     weights_copy(tmp_path / "run", tmp_path / "copy")
     saved = Checkpoints(tmp_path / "copy" / "checkpoints").load()
     assert [*saved["agent"]] == ["world_model"]
+    assert str(tmp_path) not in (tmp_path / "copy" / "manifest.json").read_text("utf-8")
+    assert read_run(tmp_path / "copy").data is not None
     found = saved_agent(tmp_path / "copy")[1]
     weights = found.world_model.state_dict()
     assert all(torch.equal(weights[n], t) for n, t in agent.world_model.state_dict().items())
