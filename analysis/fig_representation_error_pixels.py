@@ -1,0 +1,21 @@
+"""Is zero-mean noise on images zero drift in the latent? Measured on a model of images.
+
+python analysis/fig_representation_error_pixels.py     the committed table, drawn anew
+python analysis/fig_representation_error_pixels.py runs/small-models/pixels \\
+    --data runs/small-models/pixel-episodes
+
+As fig_representation_error.py, for a run on images: noise, masks, brightness, rotation, occlusion,
+clipped and rounded as a camera's. `analysis/make_small_models.py --stage pixels` trains the model;
+it needs OpenGL.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from sdewm.analyse.figure_main import figure_main
+from sdewm.analyse.representation_error import PART
+
+main = partial(figure_main, replace(PART, stem="fig_representation_error_pixels"), __doc__)
+
+if __name__ == "__main__":
+    main()
