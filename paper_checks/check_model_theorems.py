@@ -159,26 +159,21 @@ def exponent(settings: Settings, mutate: Mutate) -> Finding:
     return compare("growth of |D| less the exponent", apart, 0.0, 1.0 / steps)
 
 
-def penalty(settings: Settings, mutate: Mutate) -> Finding:
-    """Trained with the penalty, a model has smaller Jacobians and a smaller exponent."""
-    start, steps = START, 150
-    found: dict[str, list[np.ndarray]] = {"‖J‖_F": [], "largest exponent": []}
+def penalty(settings: Settings, mutate: Mutate, *, figure: str) -> Finding:
+    """How far a figure of the Jacobian, or the largest exponent, is lower with the penalty."""
+    steps = 150
+    found: list[np.ndarray] = []
     for name in mutate((WITHOUT, WITH)):
-        case = trained(start + steps + 1, 16, name)
-        sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
-        found["‖J‖_F"].append(sizes["frobenius"].mean(1).numpy())
-        spectrum = model_lyapunov(
-            case.model, case.episodes, start=start, steps=steps, discard=20, exponents=1,
-            seed=settings.seed,
-        )  # fmt: skip
-        found["largest exponent"].append(spectrum.exponents[:, 0])
-    findings = []
-    for name, (without, with_it) in found.items():
-        drop = mean_of(without - with_it)  # of the same episodes
-        outcome = UNDECIDED
-        if abs(drop.value) > THRESHOLD * drop.standard_error:
-            outcome = HOLDS if drop.value > 0 else FAILS
-        text = f"{name} falls by {drop} with the penalty"
-        verdict = Verdict(outcome, text)
-        findings.append(Finding(f"fall of {name}", drop, 0.0, verdict, drop.standard_error))
-    return conclude(findings)
+        case = trained(START + steps + 1, 16, name)
+        grid: dict[str, Any] = {"start": START, "steps": steps, "discard": 20, "exponents": 1}
+        if figure == "exponent":
+            spectrum = model_lyapunov(case.model, case.episodes, seed=settings.seed, **grid)
+            found.append(spectrum.exponents[:, 0])
+        else:
+            sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
+            found.append(sizes[figure].mean(1).numpy())
+    drop = mean_of(found[0] - found[1])  # of the same episodes
+    verdict = Verdict(UNDECIDED, f"the {figure} falls by {drop} with the penalty")
+    if abs(drop.value) > THRESHOLD * drop.standard_error:
+        verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
+    return Finding(f"fall of the {figure}", drop, 0.0, verdict, drop.standard_error)

@@ -115,7 +115,7 @@ def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
 
 
 def summary(found: Sequence[Any]) -> str:
-    """Terms, up to which ε second order is within a tenth, and the remainder's order."""
+    """Terms, up to which ε second order errs by a tenth of them, and the remainder's order."""
     lines = []
     for panel in dict.fromkeys(str(row["panel"]) for row in found):
         mine = [row for row in found if row["panel"] == panel]
@@ -136,12 +136,17 @@ def summary(found: Sequence[Any]) -> str:
 
 
 def reach(rows: Sequence[Any], form: str) -> float:
-    """The largest ε up to which the prediction is within a tenth of the measured change."""
+    """The largest ε up to which prediction and measured change are a tenth of the terms apart.
+
+    That is a tenth of |ε c1| + |ε² c2| of the encoder's error: where the two orders cancel, a share
+    of their sum would say nothing.
+    """
+    first, second = (abs(_only(rows, "term", f"{c}, encoder")["value"]) for c in ("c1", "c2"))
     reached = 0.0
     for size in SIZES:
         change = _only(rows, "change", "measured, encoder", size)["value"]
         predicted = _only(rows, "change", f"predicted, {form}", size)["value"]
-        if abs(change - predicted) > WITHIN * abs(change):
+        if abs(change - predicted) > WITHIN * (size * first + size**2 * second):
             break
         reached = size
     return reached

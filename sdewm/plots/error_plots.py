@@ -43,6 +43,9 @@ def error_sizes(rows: Rows) -> Figure:
         for axes, name in zip(panels, names, strict=True):
             _panel(axes, [row for row in rows if row["panel"] == name])
             axes.set_title(name)
+        sizes = [row[name] for row in rows for name in ("drift", "diffusion")]
+        # Bars whose interval reaches 0 leave the logarithmic axis at its foot.
+        panels[0].set_ylim(bottom=0.2 * min(size for size in sizes if size > ROUNDING))
         panels[0].set_ylabel(f"squared size per step\n({UNIT})")
         handles: dict[str, Artist] = {
             "drift, $|b|^2$ (unbiased), 95 % interval": _line(0, "full"),
