@@ -1,7 +1,7 @@
-"""Is zero-mean noise on images zero drift in the latent? Measured on a model of images.
+r"""Is zero-mean noise on images zero drift in the latent? Measured on a model of images.
 
 python analysis/fig_representation_error_pixels.py     the committed table, drawn anew
-python analysis/fig_representation_error_pixels.py runs/small-models/pixels \\
+python analysis/fig_representation_error_pixels.py runs/small-models/pixels \
     --data runs/small-models/pixel-episodes
 
 As fig_representation_error.py, for a run on images: noise, masks, brightness, rotation, occlusion,

@@ -127,7 +127,8 @@ def summary(found: Sequence[Any]) -> str:
                     panel,
                     form,
                     *(estimate_text(row["value"], row["standard_error"]) for row in terms),
-                    f"{reach(mine, form):g}",
+                    # The measured form has noise of its own: no share could be told.
+                    f"{reach(mine):g}" if form == "encoder" else "–",
                     f"{estimate_text(order['value'], order['standard_error'])} {order['verdict']}",
                 ]
             )
@@ -135,17 +136,17 @@ def summary(found: Sequence[Any]) -> str:
     return text_table(header, lines)
 
 
-def reach(rows: Sequence[Any], form: str) -> float:
-    """The largest ε up to which prediction and measured change are a tenth of the terms apart.
+def reach(rows: Sequence[Any]) -> float:
+    """The largest ε up to which second order, of the encoder's error, errs by a tenth of its terms.
 
-    That is a tenth of |ε c1| + |ε² c2| of the encoder's error: where the two orders cancel, a share
+    That is a tenth of |ε c1| + |ε² c2|: where the two orders cancel, a share
     of their sum would say nothing.
     """
     first, second = (abs(_only(rows, "term", f"{c}, encoder")["value"]) for c in ("c1", "c2"))
     reached = 0.0
     for size in SIZES:
         change = _only(rows, "change", "measured, encoder", size)["value"]
-        predicted = _only(rows, "change", f"predicted, {form}", size)["value"]
+        predicted = _only(rows, "change", "predicted, encoder", size)["value"]
         if abs(change - predicted) > WITHIN * (size * first + size**2 * second):
             break
         reached = size
