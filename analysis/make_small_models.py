@@ -38,7 +38,7 @@ SIZES = (
     *("--model.rssm.gaussian-size", "8", "--model.rssm.deter", "48"),
 )
 PIXELS, SEEN, UNSEEN = RUNS / "pixels", RUNS / "pixels-learnt-from", RUNS / "pixel-episodes"
-ENV_FRAMES, UPDATES = 75_000, 2_000
+ENV_FRAMES, UPDATES, PIXEL_UPDATES = 75_000, 2_000, 1_000
 WEIGHTS, SEEDS = ("0", "0.001", "0.01", "0.1"), (0, 1, 2)
 KEPT = ("weight0-seed0", "weight0.1-seed0")
 
@@ -88,7 +88,7 @@ def commands(stage: str) -> list[list[str]]:
         ]
     if stage == "pixels":
         source = ("--env", ENV, "--obs", "pixels", "--episodes", "16")
-        updates = ("--updates", str(UPDATES), "--seed", "0", "--run", str(PIXELS))
+        updates = ("--updates", str(PIXEL_UPDATES), "--seed", "0", "--run", str(PIXELS))
         return [
             ["record", str(SEEN), *source, "--seed", "103"],
             ["record", str(UNSEEN), *source, "--seed", "104"],
@@ -116,7 +116,9 @@ def is_recorded(data: Path) -> bool:
 def is_finished(run: Path) -> bool:
     """Whether a run has all its updates, or the evaluation at its end."""
     rows, _ = read_log(run / ("evaluation.jsonl" if run == AGENT else "metrics.jsonl"))
-    name, end = ("env_frames", ENV_FRAMES) if run == AGENT else ("updates", UPDATES)
+    name, end = "updates", PIXEL_UPDATES if run == PIXELS else UPDATES
+    if run == AGENT:
+        name, end = "env_frames", ENV_FRAMES
     return any(row[name] >= end for row in rows)  # type: ignore[operator]
 
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdewm.analyse.subject import Part, Subject
+from sdewm.analyse.subject import Part, PerturbedSettings, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.evaluate.divergence_rows import divergence_rows, value_rows
 from sdewm.evaluate.model_divergence import diverge_on_model
 from sdewm.evaluate.model_value import value_bias_on_model
-from sdewm.evaluate.perturbations import ObservationPerturbation
 from sdewm.latent_sde.losses import value
 from sdewm.latent_sde.system import LatentSystem, mean_policy
 from sdewm.plots.divergence_plots import model_divergence
@@ -20,30 +19,19 @@ from sdewm.plots.tables import estimate_text, text_table
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PerturbedSettings):
     """Divergence: imagination from the clean state and from one that a wrong encoder gave."""
 
-    perturbation: str = "noise"
-    """Its name."""
-    strength: float = 0.1
-    """Its strength."""
-    start: int = 20
-    """Row of the initial state."""
     horizon: int = 50
     """Policy steps imagined."""
     episodes: int | None = 6
     """Episodes; the bounds of each take long."""
-    copies: int = 8
-    """Perturbed copies of each."""
-    paths: int = 4
-    """Sample paths of each copy."""
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """Divergence and bounds under recorded actions and, if learnt, with policy and value."""
-    check_count("start", settings.start, minimum=0)
     check_count("horizon", settings.horizon)
-    perturbation = ObservationPerturbation(settings.perturbation, settings.strength)
+    perturbation = settings.checked_perturbation()
     episodes = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
     grid: dict[str, Any] = {
         **{name: getattr(settings, name) for name in ("start", "horizon", "copies", "paths")},

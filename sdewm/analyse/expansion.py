@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sdewm.analyse.subject import Part, Subject
+from sdewm.analyse.subject import Part, PerturbedSettings, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.evaluate.model_expansion import MakeLoss, ModelExpansion, expand_on_model
-from sdewm.evaluate.perturbations import ObservationPerturbation
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.plots.error_plots import loss_changes
@@ -28,30 +27,19 @@ Z95 = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PerturbedSettings):
     """Expansion: from row `start` of each window on, observations are perturbed."""
 
-    perturbation: str = "noise"
-    """Its name."""
-    strength: float = 0.1
-    """Its strength."""
-    start: int = 20
-    """Row of the first state."""
     horizon: int = 10
     """Policy steps from there to the loss."""
     episodes: int | None = None
     """Episodes; all by default."""
-    copies: int = 8
-    """Perturbed copies of each."""
-    paths: int = 4
-    """Sample paths of each copy."""
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """All losses that the run has: reconstruction, reward and, of a learnt critic, value."""
-    check_count("start", settings.start, minimum=0)
     check_count("horizon", settings.horizon)
-    perturbation = ObservationPerturbation(settings.perturbation, settings.strength)
+    perturbation = settings.checked_perturbation()
     episodes = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
     found: list[Row] = []
     for name, make_loss in losses(subject).items():

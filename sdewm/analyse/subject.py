@@ -11,9 +11,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from sdewm.base.checks import check_count
 from sdewm.base.records import Row, Value, code_digest, manifest
 from sdewm.data.dataset import read_dataset
 from sdewm.evaluate.episodes import Episodes, read_episodes
+from sdewm.evaluate.perturbations import ObservationPerturbation
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
@@ -92,6 +94,27 @@ def load_subject(run: Path, data: Path) -> Subject:
             )
     config, agent, counters = saved_agent(run)
     return Subject(run, data, config, agent, counters, facts.data is None)
+
+
+@dataclass(frozen=True)
+class PerturbedSettings:
+    """Settings of an analysis in which the encoder is shown one kind of perturbed observations."""
+
+    perturbation: str = "noise"
+    """Its name."""
+    strength: float = 0.1
+    """Its strength."""
+    start: int = 20
+    """Row of the first state."""
+    copies: int = 8
+    """Perturbed copies of each episode."""
+    paths: int = 4
+    """Sample paths of each copy."""
+
+    def checked_perturbation(self) -> ObservationPerturbation:
+        """The perturbation; ValueError for a name, strength or row that is not allowed."""
+        check_count("start", self.start, minimum=0)
+        return ObservationPerturbation(self.perturbation, self.strength)
 
 
 @dataclass(frozen=True)

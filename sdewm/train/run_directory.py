@@ -92,7 +92,9 @@ def read_run(run: Path) -> RunFacts:
         config = from_plain(Config, json.loads((run / "config.json").read_text("utf-8")))
         facts = json.loads((run / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise ValueError(f"run={str(run)!r}: its files are damaged: {problem}") from problem
+        raise ValueError(
+            f"run={str(run)!r}: its files are damaged or of another version: {problem}"
+        ) from problem
     data = facts.get("data")
     return RunFacts(config, None if data is None else Path(data), facts)
 
