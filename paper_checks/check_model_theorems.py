@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,13 +46,13 @@ EPISODES = (0, 1)  # of which single starts are expanded
 BAND_95 = 1.96  # standard errors on each side
 
 
-def expansion(settings: Settings, mutate: Mutate) -> Finding:
+def expansion(settings: Settings, mutate: Mutate, *, episodes: Sequence[int] = EPISODES) -> Finding:
     """The second order of the reconstruction loss leaves a remainder of order 3 (S2, S5b)."""
     horizon, paths = 6, 256
     case = mutate(trained(START + horizon + 1, second_order=1.0))
     states = clean_paths(case.model, case.episodes).states[:, START]
     findings = []
-    for e in EPISODES:  # one start each: the sampling error is that of the model's own noise
+    for e in episodes:  # one start each: the sampling error is that of the model's own noise
         actions, seen = (
             table[e, START + 1 :]
             for table in (case.episodes.previous_actions, case.episodes.observations)
@@ -76,14 +77,16 @@ def expansion(settings: Settings, mutate: Mutate) -> Finding:
     return conclude(findings)
 
 
-def divergence(settings: Settings, mutate: Mutate) -> Finding:
+def divergence(
+    settings: Settings, mutate: Mutate, *, episodes: Sequence[int] = EPISODES
+) -> Finding:
     """Imagination from a latent that noise made wrong stays below every grade (S15, S16, S18)."""
     horizon = 8
     case = mutate(trained(START + horizon + 1, claimed=1.0))
-    model, episodes = case.model, case.episodes
+    model, recorded = case.model, case.episodes
     starts = wrong_starts(
         model,
-        episodes,
+        recorded,
         NOISE,
         start=START,
         copies=1,
@@ -92,8 +95,8 @@ def divergence(settings: Settings, mutate: Mutate) -> Finding:
     )
     grid: dict[str, Any] = {"t1": horizon, "steps": horizon, "seed": settings.seed}
     findings = []
-    for e in EPISODES:
-        system = imagination(model, episodes, start=START, horizon=horizon, policy=None, episode=e)
+    for e in episodes:
+        system = imagination(model, recorded, start=START, horizon=horizon, policy=None, episode=e)
         given = (system, starts.states[e], starts.errors[e])
         measured = sdewm.rollout_divergence(*given, paths=256, **grid)["mean"]
         bounds = sdewm.rollout_bounds(*given, paths=16, grades="all", **grid)

@@ -131,6 +131,7 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
     def plain(*arguments: torch.Tensor) -> Tensors:
         return function(*arguments)
 
+    _load_forward_rules()  # the function may take derivatives
     with torch.no_grad():
         graph_module = make_fx(functionalize(plain), _decompositions())(*example)
     simplify(graph_module.graph)

@@ -4,17 +4,21 @@ import pytest
 
 from paper_checks import (
     check_certificates,
+    check_model_theorems,
+    check_models,
     check_remainder,
     check_rollouts,
     check_structure,
     check_terms,
     check_values,
+    model_mutations,
     mutations,
     rollout_mutations,
 )
 from paper_checks.measurement import Settings
 
 SETTINGS = Settings(paths=8192)
+MODULES = (mutations, model_mutations, rollout_mutations)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -57,6 +61,15 @@ CASES = {
     "drop_flow_curvature": (check_values.cubic, {}),
     "shifted_error": (check_values.unbiased, {}),
     "halve_first_layer": (check_certificates.attacked, {}),
+    "stationary_variance": (check_models.step, {}),
+    "stop_gradient": (check_models.derivatives, {}),
+    "double_claim": (check_models.recovery, {}),
+    "shift_for_noise": (check_models.noise_drift, {}),
+    "drop_second_order": (check_model_theorems.expansion, {"episodes": (0,)}),
+    "understate_error": (check_model_theorems.divergence, {"episodes": (0,)}),
+    "rare_error": (check_model_theorems.value_bias, {}),
+    "second_exponent": (check_model_theorems.exponent, {}),
+    "swap_models": (check_model_theorems.penalty, {"figure": "frobenius"}),
 }
 
 
@@ -99,7 +112,7 @@ def test_every_mutation_is_used_by_a_claim_and_tested_here():
         for name, value in vars(mutations).items()
         if callable(value)
         and not name.startswith("_")
-        and getattr(value, "__module__", "") in (mutations.__name__, rollout_mutations.__name__)
+        and getattr(value, "__module__", "") in {m.__name__ for m in MODULES}
     } - {"identity", "ito_correction"}
     assert made == set(CASES)
     assert {claim.negative_control for claim in read_claims()} == made
