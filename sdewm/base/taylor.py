@@ -79,10 +79,7 @@ def _nested(
 
 @cache
 def _load_forward_rules() -> None:
-    """Let torch load its forward-mode rules.
-
-    Some versions warn of their own use of torch.jit while doing so.
-    """
+    """Let torch load its forward-mode rules: some versions warn of their own use of torch.jit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
