@@ -26,7 +26,7 @@ from pathlib import Path
 from sdewm import cli
 from sdewm.base.checks import check_choice
 from sdewm.base.records import ROOT, read_log
-from sdewm.data.dataset import read_dataset
+from sdewm.data.dataset import is_complete
 from sdewm.train.weights import weights_copy
 
 STAGES = ("agent", "episodes", "sweep", "ship", "pixels")
@@ -64,7 +64,7 @@ def run_all(stage: str) -> int:
     for number, words in enumerate(commands(stage), start=1):
         place = Path(words[1] if words[0] == "record" else words[-1])
         if words[0] == "record":
-            if is_recorded(place):
+            if is_complete(place):
                 continue
         elif (place / "config.json").exists():
             if is_finished(place):
@@ -103,14 +103,6 @@ def commands(stage: str) -> list[list[str]]:
         for seed in SEEDS
         for weight in WEIGHTS
     ]
-
-
-def is_recorded(data: Path) -> bool:
-    try:
-        read_dataset(data)
-    except ValueError:
-        return False
-    return True
 
 
 def is_finished(run: Path) -> bool:

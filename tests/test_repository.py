@@ -19,6 +19,7 @@ import tyro
 import sdewm
 from sdewm import cli
 from sdewm.analyse.command import AnalyseRun
+from sdewm.base.records import read_table
 from sdewm.train import config, presets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -254,3 +255,21 @@ def test_every_direct_dependency_is_pinned():
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin) for pin in pins)
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line)[0]).lower() for line in wanted}
     assert names <= {pin.split("==")[0] for pin in pins}
+
+
+def test_readme_says_what_the_tables_of_the_small_models_hold():
+    told = " ".join(README.split())
+    tables = ROOT / "figures" / "data"
+    vectors, images = (
+        {row["strength"]: row for row in read_table(tables / f"{stem}.csv")[0] if is_noise(row)}
+        for stem in ("fig_representation_error", "fig_representation_error_pixels")
+    )
+    small, large = 100 * vectors[0.1]["share"], 100 * vectors[0.3]["share"]
+    assert f"(rejected at p = {vectors[0.1]['p_value']:.0e} for".replace("e-0", "e-") in told
+    assert f"the drift is {small:.1f} % of the error there and {large:.0f} % at 0.3" in told
+    dark, bright = 100 * images[0.02]["share"], 100 * images[0.2]["share"]
+    assert f"it is {dark:.0f} % at 0.02 of the range and {bright:.0f} % at 0.2" in told
+
+
+def is_noise(row: dict[str, Any]) -> bool:
+    return row["panel"] == "noise"

@@ -13,7 +13,7 @@ from sdewm.analyse.report import PARTS, analyse
 from sdewm.analyse.subject import load_subject
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
-from sdewm.data.dataset import MANIFEST, read_dataset
+from sdewm.data.dataset import is_complete
 from sdewm.train.recording import record_run
 from sdewm.train.run_directory import read_run
 
@@ -91,16 +91,8 @@ def _episodes(run: Path, count: int) -> Path:
         sys.stderr.write(f"No --data: the episodes from which {run} learnt, {learnt_from}.\n")
         return learnt_from
     data = run / FOLDER / f"episodes-{check_count('--record', count, minimum=2)}"
-    if not (data / MANIFEST).is_file() or not _is_complete(data):
+    if not is_complete(data):
         progress = Progress("episodes", count)
         record_run(data, run, episodes=count, seed=HELD_OUT_SEED, progress=progress.update)
         progress.close()
     return data
-
-
-def _is_complete(data: Path) -> bool:
-    try:
-        read_dataset(data)
-    except ValueError:
-        return False
-    return True

@@ -25,7 +25,8 @@ def figure_main(part: Part, description: str, arguments: Sequence[str] | None = 
         arguments: the command line; None: that of the process.
 
     Raises:
-        SystemExit: with code 2 and one sentence, for arguments that cannot be used.
+        SystemExit: with one sentence: code 2 for arguments that cannot be used, 1 where there is no
+            good checkpoint or trajectories leave the finite numbers.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options: Any = tyro.cli(_options(part), description=description, args=words)
@@ -44,9 +45,9 @@ def figure_main(part: Part, description: str, arguments: Sequence[str] | None = 
             found = part.rows(subject, options.settings, options.seed)
             write_table(table, found, subject.facts(options.settings, options.seed))
             rows = read_table(table)[0]
-    except ValueError as problem:
+    except (ValueError, OSError, FloatingPointError) as problem:
         sys.stderr.write(f"{part.stem}: {problem}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None
     for path in (*save_figure(part.figure(rows), out, part.stem), table):
         print(path)
     print(part.summary(rows))

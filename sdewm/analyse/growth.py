@@ -48,7 +48,10 @@ class Settings:
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """Sizes of the Jacobian; running exponents for recorded actions and, if learnt, the policy."""
     check_count("start", settings.start, minimum=0)
-    check_count("steps", settings.steps)
+    steps = check_count("steps", settings.steps)
+    check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
+    check_count("exponents", settings.exponents, maximum=subject.model.state_size)
+    check_count("every", settings.every)
     episodes = subject.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
     found: list[Row] = []
     sizes = jacobian_sizes(subject.model, episodes, every=settings.every, seed=seed)

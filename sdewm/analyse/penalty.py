@@ -32,20 +32,20 @@ from sdewm.plots.penalty_plots import seed_interval
 from sdewm.plots.tables import text_table
 from sdewm.theory.divergence import rollout_divergence
 
-QUANTITIES = {
-    "jacobian": "‖J‖_F of a step of the prior",
-    "log_norm": "log norm λ_max(sym A), 1/policy_step",
-    "exponent": "largest Lyapunov exponent, 1/policy_step",
-    "divergence": "growth of a wrong start, E|D₅₀|/E|D₀|",
-    "clean_loss": "clean reconstruction loss",
-    "open_loop": "open-loop squared error, 25 policy_steps",
-    "diffusion_terms": "P + Q + S/2 under noise",
-    "drift_terms": "drift terms under a constant shift",
-}
 NOISE, SHIFT = ObservationPerturbation("noise", 0.1), ObservationPerturbation("shift", 0.1)
 START, HORIZON, LONG = 20, 10, 50  # row of the first state; steps of expansions and divergence
 EVERY, LYAPUNOV_STEPS, DISCARD, OPEN_LOOP_STEPS = 10, 150, 20, 25
 COPIES, SAMPLES = 4, 4
+QUANTITIES = {
+    "jacobian": "‖J‖_F of a step of the prior",
+    "log_norm": "log norm λ_max(sym A), 1/policy_step",
+    "exponent": "largest Lyapunov exponent, 1/policy_step",
+    "divergence": f"growth of a wrong start in {LONG} policy_steps",
+    "clean_loss": "clean reconstruction loss",
+    "open_loop": f"open-loop squared error, {OPEN_LOOP_STEPS} policy_steps",
+    "diffusion_terms": "P + Q + S/2 under noise",
+    "drift_terms": "drift terms under a constant shift",
+}
 
 
 def penalty_rows(subject: Subject, episodes: int | None, seed: int) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -67,12 +68,22 @@ class Subject:
             "env": self.config.env,
             "obs": self.config.obs,
             "updates": self.counters["updates"],
+            "weights": self._digest(),
             "noise": self.model.surrogate or "exact",
             "data": self.data.name,
             "data_policy": found["policy"],
             "data_seed": found["seed"],
+            "data_rows": found["rows"],
         }
         return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]
+
+    def _digest(self) -> str:
+        """Of the weights: runs of one name are told apart."""
+        digest = hashlib.sha256()
+        for module in (self.agent.world_model, self.agent.behaviour):
+            for weight in module.state_dict().values():
+                digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 def load_subject(run: Path, data: Path) -> Subject:

@@ -150,6 +150,15 @@ def read_dataset(directory: Path) -> Dataset:
     return Dataset(directory, facts, fields, facts["rows"], facts["episodes"])
 
 
+def is_complete(directory: Path) -> bool:
+    """Whether a directory holds a recording that is finished and whose files are there."""
+    try:
+        read_dataset(directory)
+    except ValueError:
+        return False
+    return True
+
+
 def fill(replay: Replay, dataset: Dataset) -> None:
     """Add all episodes of a dataset to a replay memory of one environment, one after the other.
 

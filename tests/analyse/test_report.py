@@ -53,6 +53,10 @@ WRONG = {
         (RUN, "--data", DATA, "--only", "open_loop", "--open-loop.episodes", "6"),
         "6 episodes",
     ),
+    "discard": (
+        (RUN, "--data", DATA, "--only", "growth", "--growth.steps", "5", "--growth.discard", "5"),
+        "discard=5: expected a whole number of at least 0 and at most 4",
+    ),
     "seed": ((RUN, "--data", DATA, "--seed", "-1"), "--seed=-1"),
 }
 
