@@ -105,7 +105,7 @@ def test_changes_of_losses_are_drawn_and_their_reach_is_told():
 
     for series, factor in (
         ("measured, encoder", 1.0),
-        ("predicted, encoder", 1.05),
+        ("predicted, encoder", 1.105),  # within a tenth of both terms, not of the first alone
         ("predicted, measured", 1.05),
     ):
         for size in expansion.SIZES:
