@@ -25,13 +25,13 @@ from paper_checks.measurement import (
 )
 from paper_checks.trained_models import WITH, WITHOUT, subject, trained
 from sdewm.base.stats import Estimate
-from sdewm.evaluate.error_statistics import mean_of
-from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
-from sdewm.evaluate.model_value import value_bias_on_model
-from sdewm.evaluate.perturbations import ObservationPerturbation
-from sdewm.evaluate.representation_error import clean_paths
-from sdewm.evaluate.wrong_starts import imagination, wrong_starts
 from sdewm.latent_sde.losses import reconstruction_loss, value
+from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.imagination import imagination, wrong_starts
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
+from sdewm.model_theorems.value_bias import value_bias_on_model
+from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import ESTIMATE
 from sdewm.sde.solve import solve_path

@@ -21,10 +21,10 @@ from paper_checks.measurement import (
 from paper_checks.trained_models import Trained, trained
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import fuse, second_order
-from sdewm.evaluate.error_statistics import mean_of
-from sdewm.evaluate.perturbations import ObservationPerturbation
-from sdewm.evaluate.representation_error import clean_paths
+from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import LatentSystem
+from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 NOISES = (0.04, 0.08)  # standard deviations, in the units of the observations

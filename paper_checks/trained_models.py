@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdewm.analyse.subject import Subject, load_subject
-from sdewm.evaluate.episodes import Episodes
+from sdewm.data.recorded_episodes import Episodes
 
 FOLDER = Path(__file__).resolve().parent / "small_models"
 EPISODES = FOLDER / "episodes"

@@ -41,20 +41,20 @@ from sdewm.theory.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict
 
 if TYPE_CHECKING:
-    from sdewm.evaluate.episodes import Episodes as Episodes
-    from sdewm.evaluate.model_divergence import diverge_on_model as diverge_on_model
-    from sdewm.evaluate.model_expansion import expand_on_model as expand_on_model
-    from sdewm.evaluate.model_value import value_bias_on_model as value_bias_on_model
-    from sdewm.evaluate.representation_error import (
-        measure_representation_error as measure_representation_error,
-    )
-    from sdewm.evaluate.representation_error import (
-        measure_transition_error as measure_transition_error,
-    )
+    from sdewm.data.recorded_episodes import Episodes as Episodes
     from sdewm.latent_sde.errors import encoder_error as encoder_error
     from sdewm.latent_sde.errors import tabled_error as tabled_error
     from sdewm.latent_sde.models import StepModel as StepModel
     from sdewm.latent_sde.system import as_system as as_system
+    from sdewm.model_theorems.divergence import diverge_on_model as diverge_on_model
+    from sdewm.model_theorems.expansion import expand_on_model as expand_on_model
+    from sdewm.model_theorems.representation_error import (
+        measure_representation_error as measure_representation_error,
+    )
+    from sdewm.model_theorems.representation_error import (
+        measure_transition_error as measure_transition_error,
+    )
+    from sdewm.model_theorems.value_bias import value_bias_on_model as value_bias_on_model
 
 __version__ = "0.1.0"
 

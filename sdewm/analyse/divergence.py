@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sdewm.analyse.divergence_rows import divergence_rows, value_rows
 from sdewm.analyse.subject import Part, PerturbedSettings, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
-from sdewm.evaluate.divergence_rows import divergence_rows, value_rows
-from sdewm.evaluate.model_divergence import diverge_on_model
-from sdewm.evaluate.model_value import value_bias_on_model
 from sdewm.latent_sde.losses import value
 from sdewm.latent_sde.system import LatentSystem, mean_policy
+from sdewm.model_theorems.divergence import diverge_on_model
+from sdewm.model_theorems.value_bias import value_bias_on_model
 from sdewm.plots.divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
 

@@ -12,9 +12,9 @@ from sdewm.analyse.subject import Part, PerturbedSettings, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
-from sdewm.evaluate.model_expansion import MakeLoss, ModelExpansion, expand_on_model
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.system import LatentSystem
+from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_model
 from sdewm.plots.error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
 

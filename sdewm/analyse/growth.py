@@ -12,9 +12,9 @@ from sdewm.analyse.subject import Part, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
-from sdewm.evaluate.error_statistics import mean_of
-from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
 from sdewm.latent_sde.system import Policy, mean_policy
+from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.plots.model_growth_plots import growth_of_model
 from sdewm.plots.tables import estimate_text, text_table
 

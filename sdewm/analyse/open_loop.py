@@ -10,11 +10,11 @@ from typing import Any
 from sdewm.analyse.subject import Part, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
-from sdewm.evaluate.episode_bootstrap import episodes_needed
-from sdewm.evaluate.episodes import Episodes
-from sdewm.evaluate.open_loop import open_loop
-from sdewm.evaluate.open_loop_table import open_loop_rows
-from sdewm.evaluate.scored_metrics import training_rows
+from sdewm.data.recorded_episodes import Episodes
+from sdewm.open_loop.bootstrap import episodes_needed
+from sdewm.open_loop.predictions import open_loop
+from sdewm.open_loop.table import open_loop_rows
+from sdewm.open_loop.training_rows import training_rows
 from sdewm.plots.horizon_plots import open_loop_accuracy
 from sdewm.plots.tables import number_text, text_table
 

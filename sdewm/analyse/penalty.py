@@ -17,17 +17,17 @@ from torch.nn.functional import pad
 from sdewm.analyse.subject import Subject
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
-from sdewm.evaluate.episodes import Episodes
-from sdewm.evaluate.error_statistics import mean_of
-from sdewm.evaluate.horizon_metrics import squared_error
-from sdewm.evaluate.model_expansion import expand_on_model
-from sdewm.evaluate.model_growth import jacobian_sizes, model_lyapunov
-from sdewm.evaluate.open_loop import open_loop
-from sdewm.evaluate.perturbations import ObservationPerturbation
-from sdewm.evaluate.wrong_starts import imagination, wrong_starts
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import reconstruction_loss
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.latent_sde.system import LatentSystem
+from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.expansion import expand_on_model
+from sdewm.model_theorems.imagination import imagination, wrong_starts
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
+from sdewm.open_loop.errors import squared_error
+from sdewm.open_loop.predictions import open_loop
+from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.penalty_plots import seed_interval
 from sdewm.plots.tables import text_table
 from sdewm.theory.divergence import rollout_divergence

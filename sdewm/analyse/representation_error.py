@@ -9,12 +9,13 @@ from typing import Any
 from sdewm.analyse.subject import Part, Subject
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
-from sdewm.evaluate.drift_regression import FOLDS, regress_drift
-from sdewm.evaluate.episodes import Episodes
-from sdewm.evaluate.error_statistics import mean_of, ratio
-from sdewm.evaluate.perturbations import ObservationPerturbation
-from sdewm.evaluate.representation_error import clean_paths, measure_representation_error
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import LatentModel
+from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
+from sdewm.model_theorems.episode_statistics import mean_of, ratio
+from sdewm.model_theorems.representation_error import measure_representation_error
+from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.error_plots import error_sizes
 from sdewm.plots.tables import text_table
 

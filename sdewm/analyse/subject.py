@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row, Value, code_digest, manifest
 from sdewm.data.dataset import read_dataset
-from sdewm.evaluate.episodes import Episodes, read_episodes
-from sdewm.evaluate.perturbations import ObservationPerturbation
+from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.evaluation import saved_agent

@@ -12,7 +12,7 @@ from sdewm.analyse.report import PARTS
 from sdewm.analyse.subject import load_subject
 from sdewm.base.records import ROOT, read_table, write_table
 from sdewm.cli import main
-from sdewm.evaluate.episodes import Episodes
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.error_plots import error_sizes, loss_changes
 from sdewm.plots.penalty_plots import effects_of_penalty, seed_interval

@@ -7,7 +7,7 @@ import pytest
 from sdewm.analyse import penalty
 from sdewm.analyse.subject import load_subject
 from sdewm.base.records import ROOT
-from sdewm.evaluate.model_growth import jacobian_sizes
+from sdewm.model_theorems.stability import jacobian_sizes
 
 MODELS = ROOT / "paper_checks" / "small_models"
 SHORT = {"START": 3, "HORIZON": 2, "LONG": 3, "EVERY": 5, "LYAPUNOV_STEPS": 6}

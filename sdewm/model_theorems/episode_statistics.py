@@ -1,0 +1,94 @@
+"""Means, quantiles and ratios over time with episodes as the units of their errors.
+
+Paths and copies of one episode share its start and its actions: they are not independent. All
+functions take values (E, …, N + 1) of E episodes, each of the same weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdewm.base.stats import Estimate
+from sdewm.theory.curve import Curve
+
+Times = np.ndarray | Sequence[float]
+
+
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over E episodes and its standard error s/√E, s² with divisor E − 1; nan where infinite.
+
+    >>> mean_and_error(np.array([1.0, 3.0]))
+    (np.float64(2.0), np.float64(1.0))
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        return values.mean(0), values.std(0, ddof=1) / math.sqrt(len(values))
+
+
+def mean_estimate(values: np.ndarray) -> Estimate:
+    """The mean (E,) of episodes as an Estimate."""
+    mean, error = mean_and_error(values)
+    return Estimate(float(mean), float(error))
+
+
+def mean_curve(times: Times, values: np.ndarray) -> Curve:
+    """The mean of values (E, N + 1)."""
+    return Curve(np.asarray(times), *mean_and_error(values))
+
+
+def pooled_quantile(times: Times, values: np.ndarray, level: float) -> Curve:
+    """The quantile of all values (E, P, N + 1) together, by Woodruff's interval.
+
+    It is the ⌈nq⌉-th smallest of the n = E·P values. The share of values up to it is a mean over
+    episodes; with its standard error s the quantile's is half the distance of the order statistics
+    at q ± s (Woodruff 1952); nan where they lie outside the sample.
+
+    >>> values = np.arange(8.0).reshape(2, 4, 1)
+    >>> pooled_quantile([0.0], values, 0.5).values
+    array([3.])
+    """
+    count = values.shape[0] * values.shape[1]
+    ordered = np.sort(values.reshape(count, -1), axis=0)
+    found = ordered[math.ceil(count * level - 1e-9) - 1]  # (N + 1,)
+    shares = (values <= found).mean(1)  # (E, N + 1)
+    spread = mean_and_error(shares)[1]
+    # Rounding must not push a whole n q to the next order statistic.
+    low, high = (np.ceil(count * (level + s * spread) - 1e-9).astype(int) - 1 for s in (-1, 1))
+    inside = (low >= 0) & (high < count)
+    columns = np.arange(len(found))
+    ends = [ordered[np.clip(place, 0, count - 1), columns] for place in (low, high)]
+    errors = np.where(inside, 0.5 * (ends[1] - ends[0]), math.nan)
+    return Curve(np.asarray(times), found, errors)
+
+
+def ratio_curve(times: Times, above: np.ndarray, below: np.ndarray) -> Curve:
+    """Σ above / Σ below over episodes, values (E, N + 1), with the error of a ratio of means.
+
+    With R the ratio and b̄ the mean below: the standard error of the mean of above − R below,
+    divided by b̄. 1 where both are zero.
+
+    >>> ratio_curve([0.0], np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]]))
+    Curve(times=array([0.]), values=array([0.5]), standard_errors=array([0.]))
+    """
+    means = above.mean(0), below.mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(means[0] == means[1], 1.0, means[0] / means[1])
+        errors = mean_and_error(above - ratio * below)[1] / means[1]
+    return Curve(np.asarray(times), ratio, np.where(means[1] > 0, errors, 0.0))
+
+
+def mean_of(rows: np.ndarray) -> Estimate:
+    """Mean over episodes of one number each, with its standard error."""
+    return Estimate(float(rows.mean()), float(rows.std(ddof=1) / math.sqrt(len(rows))))
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
+    """Σ above/Σ below over episodes (E,), (E,), with its standard error by the delta method."""
+    total = below.mean()
+    if not total > 0:
+        return Estimate(math.nan, math.nan)
+    value = above.mean() / total
+    residual = (above - value * below) / total
+    return Estimate(float(value), float(residual.std(ddof=1) / math.sqrt(len(residual))))

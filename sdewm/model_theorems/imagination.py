@@ -1,0 +1,111 @@
+"""Initial states of imagination that an encoder's error has made wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.latent_sde.models import LatentModel
+from sdewm.latent_sde.posterior_paths import clean_paths, filter_states
+from sdewm.latent_sde.system import LatentSystem, Policy, as_system, embed_by_time
+from sdewm.model_theorems.representation_error import MODES, Perturb, perturbed_copies
+
+
+@dataclass(frozen=True)
+class WrongStarts:
+    """States from which imagination starts, and what a wrong encoder adds to them.
+
+    Attributes:
+        states: x0 (E, D), from the clean posterior.
+        errors: e (E, K, D), one for each perturbed copy of the episode.
+    """
+
+    states: Tensor
+    errors: Tensor
+
+
+def wrong_starts(
+    model: LatentModel,
+    episodes: Episodes,
+    perturbation: Perturb,
+    *,
+    start: int,
+    copies: int,
+    mode: str,
+    seed: int,
+) -> WrongStarts:
+    """What the state at a row would be if the encoder saw perturbed observations, same noise.
+
+        "accumulated"   from the first row on: e has parts in all of the state
+        "single_frame"  at that row alone: e is in the components of the encoder, z
+
+    Args:
+        model: of the state.
+        episodes: recorded, with at least start + 1 rows.
+        perturbation: (copies (N, T, *shape), generator) -> the same perturbed.
+        start: the row.
+        copies: K.
+        mode: see above.
+        seed: of the states' noise and of the perturbations.
+
+    Raises:
+        ValueError: too few rows, fewer than two episodes, an unknown mode, or a perturbation that
+            leaves every state as it is.
+    """
+    start, copies = check_count("start", start, minimum=0), check_count("copies", copies)
+    check_choice("mode", mode, MODES)
+    check_rows(episodes, start + 1)
+    count = check_count("episodes", len(episodes.rewards), minimum=2)
+    seen = episodes.first_rows(start + 1)
+    clean = clean_paths(model, seen, seed)
+    rows = slice(0 if mode == "accumulated" else start, None)
+    generator = torch.Generator().manual_seed(seed + 1)
+    errors = []
+    for e in range(count):
+        shown = perturbed_copies(perturbation, seen.observations[e], copies, generator)
+        embeds = embed_by_time(model, shown[:, rows]).transpose(0, 1)
+        actions, noise = (
+            table[e, rows].expand(copies, *table[e, rows].shape)
+            for table in (seen.previous_actions.double(), clean.noise)
+        )
+        before = clean.states[e, start - 1].expand(copies, -1) if rows.start > 0 else None
+        states, _ = filter_states(model, actions, embeds, noise, before)
+        errors.append(states[:, -1] - clean.states[e, start])
+    found = torch.stack(errors)
+    if not bool(found.any()):
+        raise ValueError("perturbation leaves every state as it is: there is no error to follow.")
+    return WrongStarts(clean.states[:, start], found)
+
+
+def imagination(
+    model: LatentModel,
+    episodes: Episodes,
+    *,
+    start: int,
+    horizon: int,
+    policy: Policy | None,
+    episode: int | None = None,
+) -> LatentSystem:
+    """The prior from a row on, under recorded actions or with a policy in the loop.
+
+    Args:
+        model: the model.
+        episodes: with start + 1 + horizon rows, where there is no policy.
+        start: the row.
+        horizon: steps.
+        policy: see `as_system`.
+        episode: the one whose actions are taken; None: all, side by side.
+
+    Raises:
+        ValueError: too few rows.
+    """
+    check_count("horizon", horizon)
+    if policy is not None:
+        return as_system(model, policy=policy)
+    check_rows(episodes, start + 1 + horizon)
+    actions = episodes.previous_actions[:, start + 1 : start + 1 + horizon]
+    return as_system(model, actions=actions if episode is None else actions[episode])

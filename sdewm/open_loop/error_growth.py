@@ -1,0 +1,236 @@
+"""How fast an open-loop error grows, where it ends, and until when a prediction is worth having.
+
+All of a mean error curve E_1 … E_H over episodes, in any metric that is ≥ 0 and grows with the
+error, k counted in steps after the last observation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdewm.base.arrays import check_array
+from sdewm.base.checks import check_finite_number
+from sdewm.open_loop.bootstrap import LEVEL, RESAMPLES, Interval, episode_bootstrap
+from sdewm.open_loop.curve_fits import FEWEST_POINTS, akaike_difference, fit_power, fit_saturating
+
+EARLY = 0.5  # share of the ceiling below which an error grows undisturbed
+FIGURES = (
+    *("saturation_level", "saturation_time", "power_coefficient", "power_exponent"),
+    *("akaike_difference", "growth_rate", "predictability_horizon"),
+    *("equilibrium_rate", "equilibrium_source", "stationary_value", "relaxation_time"),
+)
+
+
+def growth_rate(curve: np.ndarray, ceiling: np.ndarray | float) -> float:
+    """g, least-squares slope of log E_k on k before the error first exceeds half the ceiling.
+
+    Per step: an error ε e^{gk} doubles every log(2)/g steps. nan if fewer than two steps come
+    before, or if an error among them is not positive.
+
+    Args:
+        curve: (H,), H ≥ 2.
+        ceiling: error of unrelated episodes, a positive number or one per horizon (H,).
+
+    Raises:
+        ValueError: a single horizon, a ceiling of another shape or not positive.
+
+    >>> growth_rate(0.01 * np.exp(0.3 * np.arange(1, 21)), ceiling=1.0)
+    0.3
+    """
+    curve, ceiling = _check_curve(curve, ceiling, fewest=2)
+    window = _steps_until(curve, EARLY * ceiling)
+    early = curve[: min(window, len(curve))]
+    if len(early) < 2 or (early <= 0).any():
+        return math.nan
+    centred = np.arange(len(early)) - (len(early) - 1) / 2
+    return float(np.log(early) @ centred / (centred @ centred))
+
+
+def predictability_horizon(
+    curve: np.ndarray, ceiling: np.ndarray | float, *, theta: float
+) -> float:
+    """The first k with E_k > θ · ceiling_k; inf if there is none up to H.
+
+    Args:
+        curve: (H,).
+        ceiling: as in `growth_rate`.
+        theta: θ > 0, the share of the ceiling that counts as lost.
+
+    Raises:
+        ValueError: θ or the ceiling not positive, a ceiling of another shape.
+
+    >>> curve = np.array([0.1, 0.4, 0.9])
+    >>> [predictability_horizon(curve, 1.0, theta=theta) for theta in (0.05, 0.4, 0.95)]
+    [1.0, 3.0, inf]
+    """
+    curve, ceiling = _check_curve(curve, ceiling, fewest=1)
+    steps = _steps_until(curve, _check_theta(theta) * ceiling)
+    return steps + 1.0 if steps < len(curve) else math.inf
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """D' = a D + c fitted to a curve sampled at every step.
+
+    Attributes:
+        rate: a per step; −inf if the curve relaxes within a step (α ≤ 0), nan if D never varies.
+        source: c, in units of the curve per step.
+        stationary: −c/a; inf if a ≥ 0: the error runs away, there is no equilibrium.
+        relaxation_time: −1/a in steps; inf if a ≥ 0, 0 if a = −inf.
+    """
+
+    rate: float
+    source: float
+    stationary: float
+    relaxation_time: float
+
+
+def fit_equilibrium(curve: np.ndarray) -> Equilibrium:
+    """Least squares of D_{k+1} = α D_k + β over consecutive pairs; a = log α, c = β a/(α − 1).
+
+    These are the α = eᵃ and β = (eᵃ − 1) c/a of D' = a D + c over one step, so a saturating curve
+    E_∞ (1 − exp(−k/τ)) gives −c/a = E_∞ and −1/a = τ. The difference quotient D_{k+1} − D_k =
+    a D_k + c would have α − 1 for a: the same stationary value, a relaxation time half a step too
+    long. Sampling error of D_k, the regressor, pulls α towards 0 (and −1/a down) by the share of
+    its variance in that of the D_k, and no interval knows of it: with noise of deviation 0.5, new
+    at every step, on E_∞ = 2, τ = 7, H = 50, −1/a averages 3.6, 5.9, 6.7 for 10, 50, 200 episodes,
+    the τ of `fit_saturating` 7.1, 7.0, 7.0 (measured).
+
+    Args:
+        curve: (H,), H ≥ 3.
+
+    Raises:
+        ValueError: fewer than three horizons, or numbers that are not finite.
+
+    Source: ordinary least squares of a first-order autoregression; Hamilton, Time Series Analysis
+    (1994), chapter 8.
+
+    >>> fit = fit_equilibrium(2.0 * (1 - np.exp(-np.arange(1, 31) / 7.0)))
+    >>> fit.stationary, fit.relaxation_time
+    (2.0, 7.0)
+    """
+    curve, _ = _check_curve(curve, 1.0, fewest=FEWEST_POINTS)
+    before, after = curve[:-1], curve[1:]
+    centred = before - before.mean()
+    if np.ptp(before) <= 1e3 * np.finfo(float).eps * np.abs(curve).max():
+        return Equilibrium(math.nan, math.nan, math.nan, math.nan)
+    alpha = float(after @ centred / (centred @ centred))
+    beta = float(after.mean() - alpha * before.mean())
+    if alpha <= 0:
+        level = beta / (1 - alpha) if alpha > -1 else math.inf
+        return Equilibrium(-math.inf, math.copysign(math.inf, level), level, 0.0)
+    rate = math.log(alpha)
+    source = beta * (rate / (alpha - 1) if alpha != 1 else 1.0)
+    if rate >= 0:
+        return Equilibrium(rate, source, math.inf, math.inf)
+    return Equilibrium(rate, source, -source / rate, -1 / rate)
+
+
+def horizon_growth(
+    errors: np.ndarray,
+    ceiling: np.ndarray | float,
+    *,
+    theta: float,
+    seed: int,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> dict[str, Interval]:
+    """All figures of the mean curve of recorded errors, with intervals over episodes.
+
+    Each resample of episodes gives a mean curve from which everything is found anew, windows
+    included. The ceiling is taken as known: find it from many pairs. A predictability horizon
+    whose upper end is inf is not reached within H steps in more than (1 − level)/2 of the
+    resamples; where `value` is inf too, only the lower end says something: not before. Likewise
+    inf for a saturation, stationary value or relaxation time says that none is seen. What is
+    undefined in some resamples (`Interval.undefined`) widens the interval, as in
+    `episode_bootstrap`.
+
+    Args:
+        errors: (E, H), H ≥ 3, ≥ 0: squared or absolute errors, distances, divergences; 1 − SSIM.
+        ceiling: error of unrelated episodes, a positive number or one per horizon (H,).
+        theta: share of the ceiling that ends the predictability horizon.
+        seed: of the resampling.
+        resamples: as in `episode_bootstrap`.
+        level: likewise.
+
+    Returns:
+        "saturation_level" and "saturation_time" (`fit_saturating`), "power_coefficient" and
+        "power_exponent" (`fit_power`), "akaike_difference" (below 0 for saturation),
+        "growth_rate", "predictability_horizon", "equilibrium_rate", "equilibrium_source",
+        "stationary_value" and "relaxation_time" (`fit_equilibrium`); times in steps.
+
+    Raises:
+        ValueError: negative errors, fewer than three horizons, as the functions above or as
+            `episode_bootstrap`.
+
+    >>> size = np.random.default_rng(0).uniform(1, 3, size=(40, 1))
+    >>> errors = size * (1 - np.exp(-np.arange(1, 31) / 7.0))
+    >>> growth = horizon_growth(errors, ceiling=2.0, theta=0.8, seed=0, resamples=200)
+    >>> print(growth["saturation_level"], "and", growth["predictability_horizon"])
+    2.073 [1.874, 2.272] and 11 [9, 14]
+    """
+    errors = check_array("errors", errors, "(E, H)")
+    if (errors < 0).any():
+        raise ValueError(f"errors: {errors.min():.4g}; expected no negative number.")
+    _check_theta(theta)
+    _check_curve(errors[0], ceiling, fewest=FEWEST_POINTS)
+
+    def figures(part: np.ndarray) -> np.ndarray:
+        curve = part.mean(axis=0)
+        horizon = predictability_horizon(curve, ceiling, theta=theta)
+        found = dict.fromkeys(FIGURES, math.nan) | {"predictability_horizon": horizon}
+        if curve.any():  # else there is no error whose growth could be told
+            found |= _growth_of(curve, ceiling)
+        return np.array([found[name] for name in FIGURES])
+
+    band = episode_bootstrap(figures, errors, seed=seed, resamples=resamples, level=level)
+    return {name: band.at(place) for place, name in enumerate(FIGURES)}
+
+
+def _growth_of(curve: np.ndarray, ceiling: np.ndarray | float) -> dict[str, float]:
+    """All figures but the predictability horizon."""
+    saturating, power, settled = fit_saturating(curve), fit_power(curve), fit_equilibrium(curve)
+    return {
+        "saturation_level": saturating.level,
+        "saturation_time": saturating.time,
+        "power_coefficient": power.coefficient,
+        "power_exponent": power.exponent,
+        "akaike_difference": akaike_difference(saturating, power, curve),
+        "growth_rate": growth_rate(curve, ceiling),
+        "equilibrium_rate": settled.rate,
+        "equilibrium_source": settled.source,
+        "stationary_value": settled.stationary,
+        "relaxation_time": settled.relaxation_time,
+    }
+
+
+def _steps_until(curve: np.ndarray, limit: np.ndarray) -> int:
+    """Number of steps before the first that exceeds the limit; H if none does."""
+    above = curve > limit
+    return int(above.argmax()) if above.any() else len(curve)
+
+
+def _check_theta(theta: float) -> float:
+    theta = check_finite_number("theta", theta)
+    if not theta > 0:
+        raise ValueError(f"theta={theta!r}: expected a positive share of the ceiling.")
+    return theta
+
+
+def _check_curve(
+    curve: np.ndarray, ceiling: np.ndarray | float, *, fewest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    curve = check_array("curve", curve, "(H,)")
+    if len(curve) < fewest:
+        raise ValueError(f"curve: H = {len(curve)}; expected at least {fewest} horizons.")
+    limit = check_array("ceiling", np.asarray(ceiling, dtype=float), "(…)")
+    if limit.shape not in ((), curve.shape):
+        raise ValueError(
+            f"ceiling {limit.shape}: expected a number or one per horizon {curve.shape}."
+        )
+    if (limit <= 0).any():
+        raise ValueError(f"ceiling: {limit.min():.4g}; expected positive numbers.")
+    return curve, np.broadcast_to(limit, curve.shape)

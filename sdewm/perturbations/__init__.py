@@ -1,0 +1,1 @@
+"""Perturbations of what a world model observes."""
