@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdewm.analyse.penalty import QUANTITIES, penalty_rows, summary
-from sdewm.analyse.subject import load_subject
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import (
@@ -32,6 +30,8 @@ from sdewm.base.records import (
 )
 from sdewm.plots.penalty_plots import effects_of_penalty
 from sdewm.plots.style import save_figure
+from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
+from sdewm.report.trained_run import load_subject
 
 STEM = "fig_jacobian_weight"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"

@@ -12,8 +12,8 @@ second order. Episodes are the units of error bars.
 
 from functools import partial
 
-from sdewm.analyse.divergence import PART
-from sdewm.analyse.figure_main import figure_main
+from sdewm.report.divergence import PART
+from sdewm.scripts.model_figure import figure_main
 
 main = partial(figure_main, PART, __doc__)
 

@@ -13,8 +13,8 @@ state. The table holds the terms of both expansions as well. Episodes are the un
 
 from functools import partial
 
-from sdewm.analyse.expansion import PART
-from sdewm.analyse.figure_main import figure_main
+from sdewm.report.expansion import PART
+from sdewm.scripts.model_figure import figure_main
 
 main = partial(figure_main, PART, __doc__)
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sdewm.analyse.subject import Subject, load_subject
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.report.trained_run import Subject, load_subject
 
 FOLDER = Path(__file__).resolve().parent / "small_models"
 EPISODES = FOLDER / "episodes"

@@ -244,7 +244,7 @@ def _record(words: list[str]) -> int:
 
 
 def _analyse(words: list[str]) -> int:
-    from sdewm.analyse.command import AnalyseRun, analyse_run
+    from sdewm.commands.analyse import AnalyseRun, analyse_run
 
     analyse_run(_parse(AnalyseRun, words, "analyse"))
     return 0

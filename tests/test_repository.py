@@ -18,8 +18,8 @@ import tyro
 
 import sdewm
 from sdewm import cli
-from sdewm.analyse.command import AnalyseRun
 from sdewm.base.records import read_table
+from sdewm.commands.analyse import AnalyseRun
 from sdewm.train import config, presets
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sdewm.analyse.report import PARTS
 from sdewm.base.records import ROOT, read_table
 from sdewm.cli import main
+from sdewm.report.analyses import PARTS
 
 MODELS = ROOT / "paper_checks" / "small_models"
 RUN, DATA = str(MODELS / "agent"), str(MODELS / "episodes")

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdewm.analyse import expansion, open_loop, representation_error
-from sdewm.analyse.report import PARTS
-from sdewm.analyse.subject import load_subject
 from sdewm.base.records import ROOT, read_table, write_table
 from sdewm.cli import main
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.error_plots import error_sizes, loss_changes
 from sdewm.plots.penalty_plots import effects_of_penalty, seed_interval
+from sdewm.report import expansion, open_loop, representation_error
+from sdewm.report.analyses import PARTS
+from sdewm.report.trained_run import load_subject
 from tests.model.small_models import A, D, make_model, randn
 
 MODELS = ROOT / "paper_checks" / "small_models"

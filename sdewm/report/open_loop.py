@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdewm.analyse.subject import Part, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
@@ -17,6 +16,8 @@ from sdewm.open_loop.table import open_loop_rows
 from sdewm.open_loop.training_rows import training_rows
 from sdewm.plots.horizon_plots import open_loop_accuracy
 from sdewm.plots.tables import number_text, text_table
+from sdewm.report.analysis import Part
+from sdewm.report.trained_run import Subject
 
 FEWEST = 4 * episodes_needed()  # in the scored half, pairs of unrelated ones are compared
 SHOWN = ("growth_rate", "saturation_level", "saturation_time", "predictability_horizon")

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from sdewm.analyse import divergence, expansion, growth, open_loop, representation_error
-from sdewm.analyse.subject import Part, Subject
 from sdewm.base.records import Row, Value, read_table, write_table
 from sdewm.plots.style import save_figure
+from sdewm.report import divergence, expansion, open_loop, representation_error
+from sdewm.report import stability as growth
+from sdewm.report.analysis import Part
+from sdewm.report.trained_run import Subject
 
 PARTS: dict[str, Part] = {
     "error": representation_error.PART,

@@ -1,8 +1,8 @@
 """Does a trained world model let small differences grow? Jacobians and Lyapunov exponents.
 
-python analysis/fig_model_growth.py     the committed table, drawn anew
-python analysis/fig_model_growth.py runs/model --data data/cartpole
-python analysis/fig_model_growth.py runs/model --data data/cartpole --exponents 1 --steps 100
+python analysis/fig_model_stability.py     the committed table, drawn anew
+python analysis/fig_model_stability.py runs/model --data data/cartpole
+python analysis/fig_model_stability.py runs/model --data data/cartpole --exponents 1 --steps 100
 
 Sizes of the Jacobian of one step of the prior at posterior states, and the leading Lyapunov
 exponents of imagined trajectories, with recorded actions and with the policy in the loop. Episodes
@@ -11,8 +11,8 @@ are the units of error bars.
 
 from functools import partial
 
-from sdewm.analyse.figure_main import figure_main
-from sdewm.analyse.growth import PART
+from sdewm.report.stability import PART
+from sdewm.scripts.model_figure import figure_main
 
 main = partial(figure_main, PART, __doc__)
 

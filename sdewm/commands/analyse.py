@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from sdewm.analyse.report import PARTS, analyse
-from sdewm.analyse.subject import load_subject
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.data.dataset import is_complete
+from sdewm.report.analyses import PARTS, analyse
+from sdewm.report.trained_run import load_subject
 from sdewm.train.recording import record_run
 from sdewm.train.run_directory import read_run
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdewm.analyse.subject import Part, Subject
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
@@ -18,6 +17,8 @@ from sdewm.model_theorems.representation_error import measure_representation_err
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.error_plots import error_sizes
 from sdewm.plots.tables import text_table
+from sdewm.report.analysis import Part
+from sdewm.report.trained_run import Subject
 
 VECTORS = {
     "noise": (0.01, 0.03, 0.1, 0.3),

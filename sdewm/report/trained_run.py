@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from matplotlib.figure import Figure
-
-from sdewm.base.checks import check_count
-from sdewm.base.records import Row, Value, code_digest, manifest
+from sdewm.base.records import Value, code_digest, manifest
 from sdewm.data.dataset import read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
-from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.evaluation import saved_agent
@@ -105,43 +99,3 @@ def load_subject(run: Path, data: Path) -> Subject:
             )
     config, agent, counters = saved_agent(run)
     return Subject(run, data, config, agent, counters, facts.data is None)
-
-
-@dataclass(frozen=True)
-class PerturbedSettings:
-    """Settings of an analysis in which the encoder is shown one kind of perturbed observations."""
-
-    perturbation: str = "noise"
-    """Its name."""
-    strength: float = 0.1
-    """Its strength."""
-    start: int = 20
-    """Row of the first state."""
-    copies: int = 8
-    """Perturbed copies of each episode."""
-    paths: int = 4
-    """Sample paths of each copy."""
-
-    def checked_perturbation(self) -> ObservationPerturbation:
-        """The perturbation; ValueError for a name, strength or row that is not allowed."""
-        check_count("start", self.start, minimum=0)
-        return ObservationPerturbation(self.perturbation, self.strength)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One analysis.
-
-    Attributes:
-        stem: name of its files.
-        settings: a dataclass of what can be chosen, every field with a default.
-        rows: (subject, settings, seed) -> the numbers, before which everything is checked.
-        figure: rows -> a new figure.
-        summary: rows -> some lines of text.
-    """
-
-    stem: str
-    settings: type
-    rows: Callable[[Subject, Any, int], list[Row]]
-    figure: Callable[[Sequence[Any]], Figure]
-    summary: Callable[[Sequence[Any]], str]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sdewm.analyse import penalty
-from sdewm.analyse.subject import load_subject
 from sdewm.base.records import ROOT
 from sdewm.model_theorems.stability import jacobian_sizes
+from sdewm.report import jacobian_weight as penalty
+from sdewm.report.trained_run import load_subject
 
 MODELS = ROOT / "paper_checks" / "small_models"
 SHORT = {"START": 3, "HORIZON": 2, "LONG": 3, "EVERY": 5, "LYAPUNOV_STEPS": 6}

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdewm.analyse.divergence_rows import divergence_rows, value_rows
-from sdewm.analyse.subject import Part, PerturbedSettings, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.latent_sde.losses import value
@@ -16,6 +14,9 @@ from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.value_bias import value_bias_on_model
 from sdewm.plots.divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
+from sdewm.report.analysis import Part, PerturbedSettings
+from sdewm.report.divergence_rows import divergence_rows, value_rows
+from sdewm.report.trained_run import Subject
 
 
 @dataclass(frozen=True)

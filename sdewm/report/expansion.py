@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from sdewm.analyse.subject import Part, PerturbedSettings, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
@@ -17,6 +16,8 @@ from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_model
 from sdewm.plots.error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
+from sdewm.report.analysis import Part, PerturbedSettings
+from sdewm.report.trained_run import Subject
 
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 ORDER_SIZES = (0.2, 0.1, 0.05)

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from sdewm.analyse.subject import Part, load_subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import ROOT, read_table, write_table
 from sdewm.plots.style import save_figure
+from sdewm.report.analysis import Part
+from sdewm.report.trained_run import load_subject
 
 
 def figure_main(part: Part, description: str, arguments: Sequence[str] | None = None) -> None:

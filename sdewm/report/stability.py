@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from sdewm.analyse.subject import Part, Subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
@@ -17,6 +16,8 @@ from sdewm.model_theorems.episode_statistics import mean_of
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.plots.model_growth_plots import growth_of_model
 from sdewm.plots.tables import estimate_text, text_table
+from sdewm.report.analysis import Part
+from sdewm.report.trained_run import Subject
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 UNITS = {

@@ -14,7 +14,6 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sdewm.analyse.subject import Subject
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
@@ -30,6 +29,7 @@ from sdewm.open_loop.predictions import open_loop
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.penalty_plots import seed_interval
 from sdewm.plots.tables import text_table
+from sdewm.report.trained_run import Subject
 from sdewm.theory.divergence import rollout_divergence
 
 NOISE, SHIFT = ObservationPerturbation("noise", 0.1), ObservationPerturbation("shift", 0.1)
