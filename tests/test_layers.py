@@ -32,8 +32,10 @@ FLOORS = {
     "train": 3,
     "model_theorems": 4,
     "open_loop": 4,
-    "analyse": 5,
-    "cli": 6,
+    "report": 5,
+    "commands": 6,
+    "scripts": 6,
+    "cli": 7,
 }
 
 

@@ -29,7 +29,7 @@ BIAS = {
 def model_divergence(rows: Rows) -> Figure:
     """E|D_k| with prediction and bounds by step (left), bias of Q by scale (right), per panel.
 
-    Rows of `evaluate.divergence_rows`: kind "mean" (series "measured", "prediction" or a key of
+    Rows of `sdewm.report.divergence`: kind "mean" (series "measured", "prediction" or a key of
     GRADES with its label, a key of DASHES), "quantile" (series "2.5 %" and "97.5 %") and "bias"
     (a key of BIAS), with panel, horizon, epsilon, value and standard_error. Other kinds are not
     drawn. A bound that leaves a panel ends in a triangle; above stands the order of its last value.

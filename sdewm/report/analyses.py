@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sdewm.base.records import Row, Value, read_table, write_table
 from sdewm.plots.style import save_figure
-from sdewm.report import divergence, expansion, open_loop, representation_error
-from sdewm.report import stability as growth
+from sdewm.report import divergence, expansion, open_loop, representation_error, stability
 from sdewm.report.analysis import Part
 from sdewm.report.trained_run import Subject
 
@@ -19,7 +18,7 @@ PARTS: dict[str, Part] = {
     "expansion": expansion.PART,
     "divergence": divergence.PART,
     "open_loop": open_loop.PART,
-    "growth": growth.PART,
+    "growth": stability.PART,
 }
 NOT_DECIDING = ("command", "commit", "python", "matplotlib")  # facts that change no number
 

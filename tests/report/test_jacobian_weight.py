@@ -1,4 +1,4 @@
-"""The figures of one run among runs that differ in the weight of the penalty."""
+"""The figures of one run among runs that differ in the weight of the jacobian_weight."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from sdewm.base.records import ROOT
 from sdewm.model_theorems.stability import jacobian_sizes
-from sdewm.report import jacobian_weight as penalty
+from sdewm.report import jacobian_weight
 from sdewm.report.trained_run import load_subject
 
 MODELS = ROOT / "paper_checks" / "small_models"
@@ -18,18 +18,18 @@ def test_rows_of_a_run_are_its_own_figures_and_the_terms_are_weighted_as_in_the_
     monkeypatch,
 ):
     for name, value in SHORT.items():
-        monkeypatch.setattr(penalty, name, value)
+        monkeypatch.setattr(jacobian_weight, name, value)
     found = []
-    expand = penalty.expand_on_model
+    expand = jacobian_weight.expand_on_model
 
     def watched(*arguments, **options):
         found.append(expand(*arguments, **options).measured.terms)
         return type("Found", (), {"measured": type("Form", (), {"terms": found[-1]})})
 
-    monkeypatch.setattr(penalty, "expand_on_model", watched)
+    monkeypatch.setattr(jacobian_weight, "expand_on_model", watched)
     subject = load_subject(Path(MODELS / "weight0.1-seed0"), Path(MODELS / "episodes"))
-    rows = {row["quantity"]: row for row in penalty.penalty_rows(subject, 3, seed=0)}
-    assert [*rows] == [*penalty.QUANTITIES]
+    rows = {row["quantity"]: row for row in jacobian_weight.penalty_rows(subject, 3, seed=0)}
+    assert [*rows] == [*jacobian_weight.QUANTITIES]
     assert all(row["weight"] == 0.1 and row["seed"] == 0 for row in rows.values())
     episodes = subject.episodes(3 + 1 + 6, 3, 0)
     sizes = jacobian_sizes(subject.model, episodes, every=5, seed=0)
