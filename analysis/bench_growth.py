@@ -24,7 +24,7 @@ import torch
 import sdewm
 from sdewm.base.checks import check_device
 from sdewm.sde.examples import TanhWorldModel
-from sdewm.theory.expansion import Expansion
+from sdewm.theory.expansion.expand import Expansion
 
 SIZES = {"paths": (4096, 8192, 16384), "steps": (128, 256, 512), "dimension": (4, 8, 16)}
 OTHERWISE = {"paths": 1024, "steps": 128, "dimension": 4}

@@ -29,7 +29,7 @@ from sdewm.sde.examples.tanh_world_model import TanhNetwork
 from sdewm.sde.noise import GaussianNoise, TwoPointNoise
 from sdewm.sde.noise.block import split_mix
 from sdewm.sde.solve import solve_path
-from sdewm.theory.variation import VariationSystem
+from sdewm.theory.expansion.error_variation import VariationSystem
 
 STEP = 2.0**-10  # sums of it are exact, so that torchsde takes as many steps as we do
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -9,7 +9,7 @@ import sdewm
 from sdewm.plots.expansion_plots import counterexamples
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.sde import examples
-from sdewm.theory.expansion import Expansion
+from sdewm.theory.expansion.expand import Expansion
 
 DEFAULTS = {"system": "OrnsteinUhlenbeck", "paths": 100_000, "steps": 16}
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5]

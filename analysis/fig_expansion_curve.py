@@ -13,7 +13,7 @@ from sdewm.base.stats import Estimate
 from sdewm.plots.expansion_plots import expansion_curve
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.sde import examples
-from sdewm.theory.perturbation import ito_correction
+from sdewm.theory.expansion.perturbation import ito_correction
 
 # Geometric Brownian motion: the one ready system in which every correction is large.
 DEFAULTS = {

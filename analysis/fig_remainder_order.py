@@ -11,7 +11,7 @@ import sdewm
 from sdewm.plots.expansion_plots import remainder_order
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.sde import examples
-from sdewm.theory.expansion import Expansion
+from sdewm.theory.expansion.expand import Expansion
 
 # Two-point increments, all sign patterns: the remainder at order 4 is far below any sampling error.
 DEFAULTS = {

@@ -14,12 +14,12 @@ from sdewm.plots.bound_plots import rollout_bounds as draw
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE
+from sdewm.theory.bounds.bound import GradeBound, LinearisedBound, RolloutBounds
+from sdewm.theory.bounds.rollout_bounds import rollout_bounds
 from sdewm.theory.curve import Curve
-from sdewm.theory.divergence import Divergence, rollout_divergence
-from sdewm.theory.grades import GradeBound, LinearisedBound, RolloutBounds
+from sdewm.theory.flow.rollout_divergence import Divergence, rollout_divergence
 from sdewm.theory.network_system import NetworkSystem
 from sdewm.theory.recurrent_system import RecurrentSystem
-from sdewm.theory.rollout_bounds import rollout_bounds
 
 DEFAULTS = {"system": "all", "paths": 2000, "steps": 50}
 NEEDED = ("f", "g", "x0", "t1")

@@ -14,7 +14,7 @@ from sdewm.base.stats import Estimate
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.plots.value_plots import value_expansion
 from sdewm.sde import examples
-from sdewm.theory.value_expansion import ValueExpansion, ValueRow
+from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow
 
 DEFAULTS = {"system": "CubicFlow", "paths": 8_000, "steps": 16}
 BESIDE = ("TanhWorldModel", "CubicFlow")  # the first that is not the system chosen is drawn beside

@@ -22,9 +22,9 @@ from paper_checks.rollouts import Rollout, rollout_case
 from sdewm.base.stats import Estimate
 from sdewm.sde.linear_moments import growth_rate
 from sdewm.sde.rates import ConstantJacobians
-from sdewm.theory.bounds import doob_factor
-from sdewm.theory.growth import Growth
-from sdewm.theory.term_bounds import term_bounds
+from sdewm.theory.bounds.formulas import doob_factor
+from sdewm.theory.bounds.fundamental_matrix import Growth
+from sdewm.theory.bounds.term_bounds import term_bounds
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 
 # O9: quantity -> printed value and half a unit of its last digit.

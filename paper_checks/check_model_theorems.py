@@ -35,8 +35,8 @@ from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import ESTIMATE
 from sdewm.sde.solve import solve_path
-from sdewm.theory.coupling import CoupledSystem
 from sdewm.theory.curve import Curve
+from sdewm.theory.flow.initial_error import CoupledSystem
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 START = 20  # row of the first state

@@ -22,7 +22,7 @@ from paper_checks.measurement import (
     subtract,
 )
 from sdewm.base.stats import Estimate
-from sdewm.theory.expansion import CurveRow
+from sdewm.theory.expansion.expand import CurveRow
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 

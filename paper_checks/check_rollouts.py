@@ -20,9 +20,9 @@ from sdewm.sde.rates import CERTIFICATE
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import check_system
 from sdewm.sde.world_model_sde import LatentWorldModel
-from sdewm.theory.bounds import doob_factor, supremum_factor
+from sdewm.theory.bounds.formulas import doob_factor, supremum_factor
 from sdewm.theory.curve import Curve
-from sdewm.theory.divergence import Divergence
+from sdewm.theory.flow.rollout_divergence import Divergence
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 

@@ -23,8 +23,8 @@ from paper_checks.measurement import (
 from sdewm.base.stats import Estimate
 from sdewm.sde.system import diffusion_product
 from sdewm.sde.world_model_sde import LatentWorldModel
-from sdewm.theory.perturbation import ito_correction
-from sdewm.theory.value_function import value_function_terms
+from sdewm.theory.expansion.backward_equation import value_function_terms
+from sdewm.theory.expansion.perturbation import ito_correction
 
 STATES = 256  # random states at which pointwise identities are evaluated
 

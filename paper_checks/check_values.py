@@ -11,7 +11,7 @@ from paper_checks.measurement import BAND, Finding, Mutate, Settings, compare, c
 from paper_checks.rollouts import tanh_network
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
-from sdewm.theory.value_expansion import ValueExpansion
+from sdewm.theory.flow.value_expansion import ValueExpansion
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 O11 = {"measured": -0.0020861271, "second": -0.0020877583}  # Q = x², e = ±0.1 with probability ½

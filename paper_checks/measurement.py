@@ -13,7 +13,7 @@ import torch
 import sdewm
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
-from sdewm.theory.expansion import CurveRow, Expansion
+from sdewm.theory.expansion.expand import CurveRow, Expansion
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, agree, all_of
 
 THRESHOLD = 5.0  # standard errors (rule b)

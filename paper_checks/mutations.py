@@ -34,7 +34,7 @@ from paper_checks.rollout_mutations import shifted_error as shifted_error
 from paper_checks.rollout_mutations import understate_rates as understate_rates
 from paper_checks.rollout_mutations import with_relaxation as with_relaxation
 from paper_checks.rollout_mutations import without_noise as without_noise
-from sdewm.theory.perturbation import ito_correction
+from sdewm.theory.expansion.perturbation import ito_correction
 
 
 def identity(subject: Any) -> Any:

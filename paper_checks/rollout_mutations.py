@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from paper_checks.rollouts import Rollout
-from sdewm.sde.rates import ConstantJacobians, Rates, exact_rates
+from sdewm.sde.rates import ConstantJacobians, Rates
+from sdewm.theory.bounds.jacobian_rates import exact_rates
 
 
 def understate_rates(rollout: Rollout) -> Rollout:

@@ -29,15 +29,15 @@ from typing import TYPE_CHECKING, Any
 from sdewm.base.stats import Estimate as Estimate
 from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
+from sdewm.theory.bounds.fundamental_matrix import fundamental_matrix as fundamental_matrix
+from sdewm.theory.bounds.rollout_bounds import rollout_bounds as rollout_bounds
+from sdewm.theory.bounds.term_bounds import term_bounds as term_bounds
 from sdewm.theory.curve import Curve as Curve
-from sdewm.theory.divergence import rollout_divergence as rollout_divergence
-from sdewm.theory.expansion import expand as expand
-from sdewm.theory.growth import fundamental_matrix as fundamental_matrix
-from sdewm.theory.lyapunov import lyapunov_exponents as lyapunov_exponents
-from sdewm.theory.perturbation import Perturbation as Perturbation
-from sdewm.theory.rollout_bounds import rollout_bounds as rollout_bounds
-from sdewm.theory.term_bounds import term_bounds as term_bounds
-from sdewm.theory.value_expansion import value_expansion as value_expansion
+from sdewm.theory.expansion.expand import expand as expand
+from sdewm.theory.expansion.perturbation import Perturbation as Perturbation
+from sdewm.theory.flow.lyapunov import lyapunov_exponents as lyapunov_exponents
+from sdewm.theory.flow.rollout_divergence import rollout_divergence as rollout_divergence
+from sdewm.theory.flow.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict
 
 if TYPE_CHECKING:

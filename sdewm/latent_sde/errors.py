@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sdewm.latent_sde.system import LatentSystem, by_time, embed_by_time
-from sdewm.theory.perturbation import Perturbation
+from sdewm.theory.expansion.perturbation import Perturbation
 
 
 def encoder_error(system: LatentSystem, observations: Tensor) -> Perturbation:

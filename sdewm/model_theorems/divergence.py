@@ -26,13 +26,13 @@ from sdewm.model_theorems.imagination import imagination, wrong_starts
 from sdewm.model_theorems.representation_error import Perturb
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
-from sdewm.theory.bounds import four_norms
-from sdewm.theory.coupling import CoupledSystem
+from sdewm.theory.bounds.bound import WITHIN, GradeBound, linear_range
+from sdewm.theory.bounds.formulas import four_norms
+from sdewm.theory.bounds.rollout_bounds import RolloutBounds, rollout_bounds
+from sdewm.theory.bounds.tube import sample_tube
 from sdewm.theory.curve import NORMS, Curve, NormCurves
-from sdewm.theory.divergence import QUANTILES, path_tile
-from sdewm.theory.grades import WITHIN, GradeBound, linear_range
-from sdewm.theory.rollout_bounds import RolloutBounds, rollout_bounds
-from sdewm.theory.tube import sample_tube
+from sdewm.theory.flow.initial_error import CoupledSystem
+from sdewm.theory.flow.rollout_divergence import QUANTILES, path_tile
 
 SCALES = (0.01, 0.03, 0.1, 0.3, 1.0)
 _FACTORS_AT_ONCE = (

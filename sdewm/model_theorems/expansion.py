@@ -17,8 +17,8 @@ from sdewm.latent_sde.system import LatentSystem, as_system
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.error_statistics import ErrorStatistics
 from sdewm.model_theorems.representation_error import Perturb, measure_representation_error
-from sdewm.theory.expansion import Expansion, expand
-from sdewm.theory.perturbation import Perturbation
+from sdewm.theory.expansion.expand import Expansion, expand
+from sdewm.theory.expansion.perturbation import Perturbation
 
 # (system, observations (E, *shape), rewards (E,)) at the end -> the loss of a state
 MakeLoss = Callable[[LatentSystem, Tensor, Tensor], Callable[[Tensor], Tensor]]

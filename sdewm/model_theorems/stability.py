@@ -15,7 +15,7 @@ from sdewm.latent_sde.system import Policy, as_system
 from sdewm.model.rssm import State
 from sdewm.model.step_maps import mean_step
 from sdewm.model.world_model import WorldModel
-from sdewm.theory.lyapunov import LyapunovSpectrum, lyapunov_exponents
+from sdewm.theory.flow.lyapunov import LyapunovSpectrum, lyapunov_exponents
 
 STATES_AT_ONCE = 512  # whose Jacobians are held
 

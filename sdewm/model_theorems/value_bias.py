@@ -15,7 +15,7 @@ from sdewm.latent_sde.system import LatentSystem, Policy
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.imagination import imagination, wrong_starts
 from sdewm.model_theorems.representation_error import Perturb
-from sdewm.theory.value_expansion import ValueExpansion, ValueRow, value_expansion
+from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
 
 MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
 WITHIN = 0.1  # of the measured bias, up to which second order is said to hold

@@ -23,7 +23,7 @@ from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Part, PerturbedSettings
 from sdewm.report.trained_run import Subject
 from sdewm.theory.curve import NORMS, Curve
-from sdewm.theory.order import RemainderOrder
+from sdewm.theory.remainder_order import RemainderOrder
 
 VALUE_SCALES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 ORDER_SCALES = (0.125, 0.0625, 0.03125, 0.015625)

@@ -30,7 +30,7 @@ from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.penalty_plots import seed_interval
 from sdewm.plots.tables import text_table
 from sdewm.report.trained_run import Subject
-from sdewm.theory.divergence import rollout_divergence
+from sdewm.theory.flow.rollout_divergence import rollout_divergence
 
 NOISE, SHIFT = ObservationPerturbation("noise", 0.1), ObservationPerturbation("shift", 0.1)
 START, HORIZON, LONG = 20, 10, 50  # row of the first state; steps of expansions and divergence

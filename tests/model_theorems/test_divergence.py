@@ -11,9 +11,10 @@ from sdewm.model_theorems import divergence as model_divergence
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.imagination import wrong_starts
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.theory import bounds, rollout_metrics
+from sdewm.theory.bounds import formulas as bounds
+from sdewm.theory.bounds import weighted_rollouts
+from sdewm.theory.bounds.bound import GradeBound, RolloutBounds
 from sdewm.theory.curve import NORMS, Curve
-from sdewm.theory.grades import GradeBound, RolloutBounds
 from tests.model.small_models import make_model
 from tests.model_theorems.test_representation_error import MIXING, linear_model, recorded
 
@@ -117,7 +118,7 @@ def test_with_lowered_rates_what_is_measured_is_above_the_bounds(recurrent, monk
         return log_norm(rates.lowered(0.1), step_size, form)
 
     monkeypatch.setattr(bounds, "log_norm", lowered)
-    monkeypatch.setattr(rollout_metrics, "log_norm", lowered)
+    monkeypatch.setattr(weighted_rollouts, "log_norm", lowered)
     wrong = diverge_on_model(model, episodes, NOISE, grades=("log_norm", "weighted"), **settings)
     for bound in wrong.bounds.values():
         assert (bound["mean"].values < found["mean"].values)[1:].any()

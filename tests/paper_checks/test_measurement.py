@@ -7,7 +7,7 @@ import pytest
 from paper_checks import measurement
 from paper_checks.check_terms import richardson
 from sdewm.base.stats import Estimate
-from sdewm.theory.expansion import CurveRow
+from sdewm.theory.expansion.expand import CurveRow
 
 SIZES = (0.2, 0.1, 0.05)
 

@@ -1,4 +1,4 @@
-"""The figures of one run among runs that differ in the weight of the jacobian_weight."""
+"""The figures of one run among runs that differ in the weight of the Jacobian penalty."""
 
 from pathlib import Path
 

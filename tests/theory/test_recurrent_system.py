@@ -8,9 +8,10 @@ from torch import nn
 
 from sdewm.base.taylor import second_order
 from sdewm.sde.noise import GaussianNoise
-from sdewm.sde.rates import CertifiedSystem, jacobian_rates
+from sdewm.sde.rates import CertifiedSystem
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, check_system
+from sdewm.theory.bounds.jacobian_rates import jacobian_rates
 from sdewm.theory.recurrent_system import RecurrentSystem, gru
 
 F64 = {"dtype": torch.float64}

@@ -1,0 +1,1 @@
+"""Bounds: of rollouts, of fundamental matrices, of expansion terms."""

@@ -1,0 +1,1 @@
+"""The expansion of an expected loss in the size of an error in the coefficients."""

@@ -1,0 +1,139 @@
+"""First and second variation of a path in the size of its error (S1, S5b).
+
+They form one system that is solved along with the path.
+
+The Euler–Maruyama step of the variation equations is the derivative of the Euler–Maruyama step of
+the system, so that the recursions of S5b are exact for the scheme: no Itô correction is added and
+no fundamental matrix is inverted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from sdewm.base.differences import check_derivatives
+from sdewm.base.taylor import Tensors, fuse, second_order
+from sdewm.sde.system import System
+from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem
+
+ETA, XI = "eta", "xi"
+
+
+class VariationSystem:
+    """The system for a path with its first and second derivatives in the error sizes.
+
+    With ε_n the size of σ̄ (direction eta) and ε_d that of σ (direction xi), at ε = 0
+
+        y_a = ∂x/∂ε_a,   w_ab = ∂²x/∂ε_a∂ε_b,   y_a(0) = w_ab(0) = 0.
+
+    The y and w of S1 for equal sizes are y_eta + y_xi and w_eta_eta + 2 w_eta_xi + w_xi_xi.
+    Only the directions that the error has are carried.
+
+    Args:
+        system: D components, M drivers.
+        error: the perturbation.
+        drivers: M.
+        fused: evaluate the step by a recorded graph (`base.taylor.fuse`) where it can be recorded;
+            False: by nested jvp, the slow definition. Recording takes seconds at each new batch
+            size and pays from some hundred evaluations.
+
+    Raises:
+        ValueError: at the first step, if automatic derivatives of the coefficients are wrong.
+    """
+
+    noise_type, sde_type = "general", "ito"
+
+    def __init__(
+        self, system: System, error: Perturbation, drivers: int, fused: bool = True
+    ) -> None:
+        self.system, self.error, self.drivers, self.fused = system, error, drivers, fused
+        present = ((ETA, error.diffusion), (XI, error.drift))
+        self.directions = [name for name, part in present if part is not None]
+        count = len(self.directions)
+        self.pairs = [(a, b) for a in range(count) for b in range(a, count)]
+        self.width = 1 + count + len(self.pairs)  # state sizes D in the stacked state
+        self._steps: dict[tuple, Callable[..., Tensors]] = {}
+
+    def initial(self, x0: torch.Tensor) -> torch.Tensor:
+        """The stacked initial state `(B, D·width)`: x0 and zeros."""
+        return torch.cat((x0, x0.new_zeros(x0.shape[0], x0.shape[1] * (self.width - 1))), dim=1)
+
+    def split(
+        self, state: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[tuple[str, str], torch.Tensor]]:
+        """x, {direction: y} and {(direction, direction): w} of the stacked state, each `(B, D)`."""
+        parts = state.chunk(self.width, dim=1)
+        count = len(self.directions)
+        firsts = dict(zip(self.directions, parts[1 : 1 + count], strict=True))
+        names = [(self.directions[a], self.directions[b]) for a, b in self.pairs]
+        return parts[0], firsts, dict(zip(names, parts[1 + count :], strict=True))
+
+    def f_and_g_prod(
+        self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stacked drift and stacked noise increment `(B, D·width)`."""
+        key = (y.shape, y.dtype, y.device)
+        with torch.no_grad():
+            if key not in self._steps:
+                self._steps[key] = self._prepare(t, y, v)
+            drift, noise = self._steps[key](t, y, v)
+        return drift, noise
+
+    def _coefficients(
+        self,
+        t: torch.Tensor,
+        v: torch.Tensor,
+        x: torch.Tensor,
+        drift_size: torch.Tensor,
+        diffusion_size: torch.Tensor,
+    ) -> Tensors:
+        perturbed = PerturbedSystem(
+            self.system, self.error, self.drivers, drift_size, diffusion_size
+        )
+        return perturbed.f_and_g_prod(t, x, v)
+
+    def _propagate(
+        self,
+        coefficients: Callable[..., Tensors],
+        t: torch.Tensor,
+        state: torch.Tensor,
+        v: torch.Tensor,
+    ) -> Tensors:
+        """One step of S5b, drift and noise apart, by propagation through `coefficients`."""
+        parts = state.chunk(self.width, dim=1)
+        x, count = parts[0], len(self.directions)
+        zero, one = (
+            torch.zeros((), dtype=x.dtype, device=x.device),
+            torch.ones((), dtype=x.dtype, device=x.device),
+        )
+        directions = [
+            (first, one if name == XI else zero, one if name == ETA else zero)
+            for name, first in zip(self.directions, parts[1 : 1 + count], strict=True)
+        ]
+        seconds = {
+            pair: (w, zero, zero) for pair, w in zip(self.pairs, parts[1 + count :], strict=True)
+        }
+        value, firsts, mixed = second_order(
+            partial(coefficients, t, v), (x, zero, zero), directions, seconds
+        )
+        rows = [value, *firsts, *(mixed[pair] for pair in self.pairs)]
+        drift, noise = (torch.cat([row[part] for row in rows], dim=1) for part in (0, 1))
+        return drift.detach(), noise.detach()
+
+    def _prepare(
+        self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
+    ) -> Callable[..., Tensors]:
+        """The step for one batch size: through recorded coefficients, and itself recorded."""
+        offset = torch.linspace(0.01, 0.1, state.shape[1], dtype=state.dtype, device=state.device)
+        state = state + offset  # away from the zero variations at the start
+        x = state[:, : state.shape[1] // self.width]
+        zero = t.new_zeros(())
+        coefficients = fuse(self._coefficients, (t, v, x, zero, zero.clone()))
+        if not self._steps:
+            name = "the coefficients (system.f, system.g, error.drift, error.diffusion)"
+            check_derivatives(name, partial(coefficients, t, v), (x, zero, zero))
+        step = partial(self._propagate, coefficients)
+        return fuse(step, (t, state, v)) if self.fused else step

@@ -1,0 +1,1 @@
+"""Errors in the initial state: variation of the flow, divergence of rollouts, values, exponents."""
