@@ -21,7 +21,7 @@ import torch
 
 import sdewm
 from sdewm.base.checks import check_device
-from sdewm.theory.recurrent_system import RecurrentSystem
+from sdewm.certificates.gru_system import RecurrentSystem
 
 PATHS, STEPS, UNITS, LATENT = 1000, 50, 200, 32
 SIZES = {"width": (100, 200, 400), "horizon": (25, 50, 100)}

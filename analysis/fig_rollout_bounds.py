@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.plots.bound_plots import rollout_bounds as draw
 from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.sde import examples
@@ -18,8 +20,6 @@ from sdewm.theory.bounds.bound import GradeBound, LinearisedBound, RolloutBounds
 from sdewm.theory.bounds.rollout_bounds import rollout_bounds
 from sdewm.theory.curve import Curve
 from sdewm.theory.flow.rollout_divergence import Divergence, rollout_divergence
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 DEFAULTS = {"system": "all", "paths": 2000, "steps": 50}
 NEEDED = ("f", "g", "x0", "t1")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.sde import examples
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 
 @dataclass(frozen=True)

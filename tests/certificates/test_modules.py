@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from sdewm.certificates.certificate import certify
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.certificates.layers import Residual
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.certificates.norms import spectral_norm
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 F64 = torch.float64
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import sdewm
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.sde.examples import CubicFlow, LinearFlow, OrnsteinUhlenbeck
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 F64 = torch.float64
 X0, ERROR = torch.tensor([0.5, 0.2], dtype=F64), torch.tensor([0.1, -0.05], dtype=F64)

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.sde.examples import (
     CircleDiffusion,
     CubicFlow,
@@ -12,8 +14,6 @@ from sdewm.sde.examples import (
     TanhWorldModel,
 )
 from sdewm.theory.bounds.rollout_bounds import rollout_bounds
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 F64 = {"dtype": torch.float64}
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.sde.examples import TanhWorldModel
 from sdewm.theory.bounds import lanczos
 from sdewm.theory.bounds.coefficients import Coefficients
 from sdewm.theory.bounds.jacobian_rates import jacobian_rates
 from sdewm.theory.bounds.lanczos import RateIteration, iterated_rates, lanczos_largest
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 STEP = 0.4
 ZERO = torch.zeros(())

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sdewm
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.sde.examples import (
     LinearFlow,
     LinearWorldModel,
@@ -15,7 +16,6 @@ from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import GradeBound
 from sdewm.theory.bounds.rollout_bounds import GRADES, rollout_bounds
 from sdewm.theory.curve import NORMS, Curve
-from sdewm.theory.recurrent_system import RecurrentSystem
 from tests.recurrent_step import RecurrentStep
 from tests.theory.bounds.rollout_cases import (
     ADDITIVE,

@@ -6,6 +6,8 @@ from dataclasses import fields
 import pytest
 import torch
 
+from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.sde.examples import CircleDiffusion, CubicFlow, LinearFlow, LinearWorldModel
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import Rates, block_slices
@@ -14,8 +16,6 @@ from sdewm.theory.bounds import tube as module
 from sdewm.theory.bounds.coefficients import Coefficients
 from sdewm.theory.bounds.jacobian_rates import exact_rates, jacobian_rates
 from sdewm.theory.bounds.tube import exact_reference, sample_tube, sampled_rates
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 F64 = {"dtype": torch.float64}
 ZERO = torch.zeros(())

@@ -10,8 +10,8 @@ from torch import nn
 
 from sdewm.base.checks import check_count, check_finite_number
 from sdewm.certificates.certificate import Certificate, certify, checksum
+from sdewm.certificates.network_system import relaxed_rates
 from sdewm.sde.rates import Rates
-from sdewm.theory.network_system import relaxed_rates
 
 
 class RecurrentSystem:

@@ -6,11 +6,11 @@ from dataclasses import fields
 import pytest
 import torch
 
+from sdewm.certificates.network_system import NetworkSystem, relaxed_rates
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CertifiedSystem, Rates
 from sdewm.sde.solve import solve_path
 from sdewm.theory.bounds.jacobian_rates import jacobian_rates
-from sdewm.theory.network_system import NetworkSystem, relaxed_rates
 
 F64 = {"dtype": torch.float64}
 ZERO = torch.zeros(())

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from sdewm.base.taylor import second_order
+from sdewm.certificates.gru_system import RecurrentSystem, gru
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CertifiedSystem
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, check_system
 from sdewm.theory.bounds.jacobian_rates import jacobian_rates
-from sdewm.theory.recurrent_system import RecurrentSystem, gru
 
 F64 = {"dtype": torch.float64}
 ZERO = torch.zeros(())
