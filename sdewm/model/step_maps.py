@@ -1,6 +1,6 @@
 """The smooth maps of an RSSM whose Jacobians are penalised and watched.
 
-Each is a step of `sdewm.jacobian_penalty`: a function of the tensors it is differentiated by, with
+Each is a step of `sdewm.jacobian.penalty`: a function of the tensors it is differentiated by, with
 everything else held fixed. A sample of the latent is not a smooth function of the state, so maps
 return the mean and the standard deviation of the next stoch (for one-hot groups the probabilities π
 and √(π(1 − π))); for a reparameterised sample z' = m + s·ξ the mean over ξ of ‖∂z'‖_F² is exactly
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import RSSM, State
 
 Policy = Callable[[Tensor], Tensor]  # features (N, F) to actions (N, A)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_count
-from sdewm.base.jacobians import Tensors
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.jacobian_diagnostics import jacobian_figures
+from sdewm.jacobian.diagnostics import jacobian_figures
+from sdewm.jacobian.products import Tensors
 from sdewm.latent_sde.models import RSSMModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import Policy, as_system

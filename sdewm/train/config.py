@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from sdewm.base.checks import check_choice, check_count, check_device, check_finite_number
-from sdewm.jacobian_penalty import PenaltyConfig, check_penalty
+from sdewm.jacobian.penalty_config import PenaltyConfig, check_penalty
 from sdewm.model.behaviour import BehaviourConfig
 from sdewm.model.world_model import WorldModelConfig
 from sdewm.train.optimiser import OptimiserConfig

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdewm.jacobian_diagnostics import jacobian_figures
-from sdewm.jacobian_penalty import (
+from sdewm.jacobian.diagnostics import jacobian_figures
+from sdewm.jacobian.penalty import check_step, draw_rows
+from sdewm.jacobian.penalty_config import (
     PenaltyConfig,
-    check_step,
     configured_penalty,
     describe_penalty,
     draw_probes,
-    draw_rows,
     weight_schedule,
 )
 from sdewm.model.behaviour import Actor

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import State
 from sdewm.model.world_model import Rows
 from sdewm.train.policy import stored_stoch

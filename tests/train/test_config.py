@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config, check_config
 from sdewm.train.presets import PRESETS, preset

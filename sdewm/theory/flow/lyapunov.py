@@ -12,9 +12,9 @@ import torch
 
 from sdewm.base.checks import check_count, check_finite_number, check_output
 from sdewm.base.differences import check_derivatives
-from sdewm.base.jacobians import joined_step
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import second_order
+from sdewm.jacobian.products import joined_step
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.system import StepSystem, System, check_drivers, step_of
 from sdewm.theory.curve import Curve

@@ -9,7 +9,7 @@ import torch
 from scipy import special
 
 import sdewm
-from sdewm.base.jacobians import row_jacobians
+from sdewm.jacobian.products import row_jacobians
 from sdewm.sde.examples import GeometricBrownianMotion, OrnsteinUhlenbeck, TanhWorldModel
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path

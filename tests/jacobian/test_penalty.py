@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call
 
 from sdewm.base.stats import BatchSums
-from sdewm.jacobian_penalty import (
+from sdewm.jacobian.penalty import (
     Exact,
     InputProjection,
     OutputProjection,
@@ -20,7 +20,7 @@ from sdewm.jacobian_penalty import (
     sphere_probes,
     step_log_norms,
 )
-from tests.jacobian_step import make_step, slow_jacobians
+from tests.jacobian.jacobian_step import make_step, slow_jacobians
 
 torch64 = {"dtype": torch.float64}
 J = torch.tensor([[0.9, -0.4, 0.2, 0.1], [0.3, 1.1, -0.7, 0.0], [0.5, 0.2, 0.6, -1.3]], **torch64)

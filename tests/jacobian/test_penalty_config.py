@@ -8,21 +8,23 @@ import warnings
 import pytest
 import torch
 
-from sdewm.jacobian_penalty import (
-    PROBES,
+from sdewm.jacobian.penalty import (
     Exact,
     InputProjection,
     OutputProjection,
+    jacobian_penalty,
+    log_norm_penalty,
+)
+from sdewm.jacobian.penalty_config import (
+    PROBES,
     PenaltyConfig,
     check_penalty,
     configured_penalty,
     describe_penalty,
     draw_probes,
-    jacobian_penalty,
-    log_norm_penalty,
     weight_schedule,
 )
-from tests.jacobian_step import make_step
+from tests.jacobian.jacobian_step import make_step
 
 
 def generator(seed=0):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sdewm.base.schedules import Constant, InverseRootDecay, LinearWarmUp
+from sdewm.jacobian.schedules import Constant, InverseRootDecay, LinearWarmUp
 
 
 def test_values_over_the_updates():

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-from sdewm.base.jacobians import check_step, pull_back, push_forward, row_jacobians
-from tests.jacobian_step import NORMS, make_step, slow_jacobians
+from sdewm.jacobian.products import check_step, pull_back, push_forward, row_jacobians
+from tests.jacobian.jacobian_step import NORMS, make_step, slow_jacobians
 
 
 def gradient(value, step):

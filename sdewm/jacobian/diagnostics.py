@@ -21,7 +21,8 @@ from dataclasses import dataclass, fields
 import torch
 
 from sdewm.base.checks import check_count
-from sdewm.base.jacobians import (
+from sdewm.jacobian.probes import rademacher_probes
+from sdewm.jacobian.products import (
     Step,
     Tensors,
     as_rows,
@@ -30,7 +31,6 @@ from sdewm.base.jacobians import (
     push_forward,
     row_jacobians,
 )
-from sdewm.base.probes import rademacher_probes
 
 EXACT_UP_TO = 256  # inputs; above, the dense Jacobians and their eigenvalues take seconds
 

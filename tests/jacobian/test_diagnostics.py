@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.sparse import linalg as sparse
 
-from sdewm.jacobian_diagnostics import exact_figures, jacobian_figures, krylov_figures
-from tests.jacobian_step import make_step, slow_jacobians
+from sdewm.jacobian.diagnostics import exact_figures, jacobian_figures, krylov_figures
+from tests.jacobian.jacobian_step import make_step, slow_jacobians
 
 NAMES = ("frobenius", "top_singular_value", "log_norm", "spectral_radius")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from sdewm.base.checks import check_count
-from sdewm.base.jacobians import Tensors, as_rows, row_size
+from sdewm.jacobian.products import Tensors, as_rows, row_size
 
 
 def gaussian_probes(count: int, like: Tensors, generator: torch.Generator) -> torch.Tensor:

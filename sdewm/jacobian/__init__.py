@@ -1,0 +1,1 @@
+"""Jacobians of step functions: products, probes, the penalty, diagnostics."""
