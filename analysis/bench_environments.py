@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.base.bench_script import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.data.envs import make_env
 from sdewm.data.opengl import choose_opengl
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.train.config import Config
 from sdewm.train.presets import preset
 

@@ -12,12 +12,12 @@ from functools import partial
 
 import torch
 
-from sdewm.base.bench_script import BenchRow, bench_row, run_script, seconds
 from sdewm.base.records import ROOT
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.model_theorems.representation_error import MODES, measure_representation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.report.trained_run import load_subject
+from sdewm.scripts.benchmark import BenchRow, bench_row, run_script, seconds
 
 MODELS = ROOT / "paper_checks" / "small_models"
 EPISODES, STEPS, DRAWS, ROUNDS = 50, 100, 64, 3

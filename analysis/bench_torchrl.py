@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.base.bench_script import BenchRow, Measure, bench_row, in_turns, run_script
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.presets import preset

@@ -31,15 +31,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdewm.base.bench_script import (
-    BenchRow,
-    Measure,
-    bench_row,
-    in_turns,
-    now,
-    run_script,
-    seconds,
-)
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, now, run_script, seconds
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.presets import preset

@@ -7,7 +7,7 @@ from typing import Any
 
 import sdewm
 from sdewm.plots.expansion_plots import counterexamples
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.theory.expansion.expand import Expansion
 

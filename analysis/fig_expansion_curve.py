@@ -11,7 +11,7 @@ import torch
 import sdewm
 from sdewm.base.stats import Estimate
 from sdewm.plots.expansion_plots import expansion_curve
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.theory.expansion.perturbation import ito_correction
 

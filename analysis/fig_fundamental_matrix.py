@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import sdewm
-from sdewm.plots.figure_script import read_options, write_figure
-from sdewm.plots.growth_plots import growth_of_matrix
+from sdewm.plots.fundamental_matrix_plots import growth_of_matrix
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.sde.rates import ConstantJacobians
 

@@ -28,7 +28,7 @@ from sdewm.base.records import (
     read_table,
     write_table,
 )
-from sdewm.plots.penalty_plots import effects_of_penalty
+from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.style import save_figure
 from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
 from sdewm.report.trained_run import load_subject

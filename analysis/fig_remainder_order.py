@@ -9,7 +9,7 @@ import numpy as np
 
 import sdewm
 from sdewm.plots.expansion_plots import remainder_order
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.theory.expansion.expand import Expansion
 

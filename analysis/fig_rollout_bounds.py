@@ -12,8 +12,8 @@ from torch import nn
 
 from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.certificates.network_system import NetworkSystem
-from sdewm.plots.bound_plots import rollout_bounds as draw
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.plots.rollout_plots import rollout_bounds as draw
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE
 from sdewm.theory.bounds.bound import GradeBound, LinearisedBound, RolloutBounds

@@ -8,7 +8,7 @@ from typing import Any
 import sdewm
 from sdewm.base.stats import Estimate
 from sdewm.plots.expansion_plots import term_decomposition
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 
 DEFAULTS = {"system": "CircleDiffusion", "paths": 100_000, "steps": 16}

@@ -11,8 +11,8 @@ import torch
 
 import sdewm
 from sdewm.base.stats import Estimate
-from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.plots.value_plots import value_expansion
+from sdewm.scripts.theory_figure import read_options, write_figure
 from sdewm.sde import examples
 from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow
 

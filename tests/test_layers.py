@@ -19,12 +19,12 @@ FORBIDDEN_NAMES = {"utils", "tools", "common", "misc", "helpers"}
 # Folder, or file, of sdewm: its floor.
 FLOORS = {
     "base": 0,
+    "plots": 0,
     "certificates": 2,
     "sde": 1,
     "jacobian": 1,
     "data": 1,
     "perturbations": 1,
-    "plots": 1,
     "theory": 2,
     "model": 2,
     "latent_sde": 3,

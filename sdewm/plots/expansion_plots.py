@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
+from sdewm.plots.series import Rows, series_of
 from sdewm.plots.style import (
     BAND,
     BLACK,
@@ -26,7 +27,6 @@ from sdewm.plots.style import (
     zero_line,
 )
 
-Rows = Sequence[dict[str, Any]]
 SIZE = r"size of the error $\varepsilon$"
 LABELS = {
     "measured": "measured, 95 % interval",
@@ -55,19 +55,6 @@ TERMS = {
     "S_cross": r"$\tilde{S}_\times$",
     "half_S_drift": r"$\frac{1}{2}\tilde{S}_{\xi\xi}$",
 }
-
-
-def series_of(rows: Rows) -> dict[str, dict[str, np.ndarray]]:
-    """Rows by their key "series", each column as an array, in order of appearance."""
-    names = dict.fromkeys(row["series"] for row in rows)
-    return {
-        name: {
-            key: np.array([row[key] for row in rows if row["series"] == name])
-            for key in rows[0]
-            if key != "series"
-        }
-        for name in names
-    }
 
 
 def _points(axes: Axes, x: Any, value: Any, error: Any, label: str) -> dict[str, Artist]:

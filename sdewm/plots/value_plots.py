@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sdewm.plots.expansion_plots import Rows, series_of
+from sdewm.plots.series import Rows, series_of
 from sdewm.plots.style import (
     BAND,
     BLACK,

@@ -18,7 +18,7 @@ from sdewm.latent_sde.losses import value
 from sdewm.latent_sde.system import LatentSystem, mean_policy
 from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
-from sdewm.plots.divergence_plots import model_divergence
+from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Part, PerturbedSettings
 from sdewm.report.trained_run import Subject

@@ -14,7 +14,7 @@ from sdewm.base.stats import Estimate
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_model
-from sdewm.plots.error_plots import loss_changes
+from sdewm.plots.representation_error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Part, PerturbedSettings
 from sdewm.report.trained_run import Subject

@@ -27,7 +27,7 @@ from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.open_loop.errors import squared_error
 from sdewm.open_loop.predictions import open_loop
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.plots.penalty_plots import seed_interval
+from sdewm.plots.jacobian_weight_plots import seed_interval
 from sdewm.plots.tables import text_table
 from sdewm.report.trained_run import Subject
 from sdewm.theory.flow.rollout_divergence import rollout_divergence

@@ -14,7 +14,7 @@ from sdewm.open_loop.bootstrap import episodes_needed
 from sdewm.open_loop.predictions import open_loop
 from sdewm.open_loop.table import open_loop_rows
 from sdewm.open_loop.training_rows import training_rows
-from sdewm.plots.horizon_plots import open_loop_accuracy
+from sdewm.plots.open_loop_plots import open_loop_accuracy
 from sdewm.plots.tables import number_text, text_table
 from sdewm.report.analysis import Part
 from sdewm.report.trained_run import Subject

@@ -15,7 +15,7 @@ from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
 from sdewm.model_theorems.episode_statistics import mean_of, ratio
 from sdewm.model_theorems.representation_error import measure_representation_error
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.plots.error_plots import error_sizes
+from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
 from sdewm.report.analysis import Part
 from sdewm.report.trained_run import Subject

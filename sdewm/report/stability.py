@@ -14,7 +14,7 @@ from sdewm.base.stats import Estimate
 from sdewm.latent_sde.system import Policy, mean_policy
 from sdewm.model_theorems.episode_statistics import mean_of
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
-from sdewm.plots.model_growth_plots import growth_of_model
+from sdewm.plots.stability_plots import growth_of_model
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Part
 from sdewm.report.trained_run import Subject

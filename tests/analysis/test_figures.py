@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdewm.base.records import read_table
-from sdewm.plots import figure_script
+from sdewm.scripts import theory_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 # These draw no system; they have tests of their own.
@@ -113,5 +113,5 @@ def test_script_refuses_in_one_sentence(words, text, tmp_path, monkeypatch, caps
 def test_default_output_is_the_folder_figures():
     from sdewm.sde import examples
 
-    options = figure_script.read_options("x", examples, {"system": "OrnsteinUhlenbeck"}, [])
+    options = theory_figure.read_options("x", examples, {"system": "OrnsteinUhlenbeck"}, [])
     assert options.out == ROOT / "figures"

@@ -11,7 +11,7 @@ from sdewm.model_theorems import divergence as model_divergence
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.imagination import wrong_starts
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.theory.bounds import formulas as bounds
+from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds import weighted_rollouts
 from sdewm.theory.bounds.bound import GradeBound, RolloutBounds
 from sdewm.theory.curve import NORMS, Curve
@@ -112,12 +112,12 @@ def test_on_a_recurrent_model_what_is_measured_is_below_every_bound(recurrent):
 
 def test_with_lowered_rates_what_is_measured_is_above_the_bounds(recurrent, monkeypatch):
     model, episodes, settings, found = recurrent
-    log_norm = bounds.log_norm
+    log_norm = formulas.log_norm
 
     def lowered(rates, step_size, form):
         return log_norm(rates.lowered(0.1), step_size, form)
 
-    monkeypatch.setattr(bounds, "log_norm", lowered)
+    monkeypatch.setattr(formulas, "log_norm", lowered)
     monkeypatch.setattr(weighted_rollouts, "log_norm", lowered)
     wrong = diverge_on_model(model, episodes, NOISE, grades=("log_norm", "weighted"), **settings)
     for bound in wrong.bounds.values():

@@ -8,7 +8,7 @@ from sdewm.latent_sde.losses import value
 from sdewm.model.heads import TwoHotHead
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.value_bias import second_order_reach, value_bias_on_model
-from sdewm.plots.divergence_plots import model_divergence
+from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.report.divergence import divergence_rows, order_row, value_rows
 from tests.model.small_models import make_model, shake
 from tests.model_theorems.test_divergence import NOISE, TURN, own_model, recorded, starts_of

@@ -11,8 +11,8 @@ from sdewm.base.records import ROOT, read_table, write_table
 from sdewm.cli import main
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
-from sdewm.plots.error_plots import error_sizes, loss_changes
-from sdewm.plots.penalty_plots import effects_of_penalty, seed_interval
+from sdewm.plots.jacobian_weight_plots import effects_of_penalty, seed_interval
+from sdewm.plots.representation_error_plots import error_sizes, loss_changes
 from sdewm.report import expansion, open_loop, representation_error
 from sdewm.report.analyses import PARTS
 from sdewm.report.trained_run import load_subject

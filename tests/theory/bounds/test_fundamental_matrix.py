@@ -14,7 +14,7 @@ from sdewm.sde.examples import (
     TanhWorldModel,
 )
 from sdewm.sde.noise import GaussianNoise
-from sdewm.theory.bounds import formulas as bounds
+from sdewm.theory.bounds import formulas
 from sdewm.theory.curve import NORMS
 from sdewm.theory.flow import rollout_divergence
 
@@ -71,7 +71,7 @@ def test_values_of_the_oracle():
     assert growth.bounds["log_norm"]["mean_square"].last.value == pytest.approx(2.678512, abs=6e-7)
     assert growth.bounds["gronwall"]["sup_square"].last.value == pytest.approx(7.1e5, rel=5e-3)
     spread = 2 * 1.5 * growth.constants.kappa**2
-    doob = float(bounds.doob_factor(torch.tensor(spread, dtype=torch.float64)))
+    doob = float(formulas.doob_factor(torch.tensor(spread, dtype=torch.float64)))
     assert 2 * math.exp(3 * growth.constants.lambda_) * doob == pytest.approx(7.263021, abs=6e-7)
     # The entropy inequality is sharper than Doob's, and the simulated 2.42 is below both.
     assert 2.42 < growth.bounds["log_norm"]["sup_square"].last.value < 7.263021

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from sdewm.plots.expansion_plots import Rows
+from sdewm.plots.series import Rows
 from sdewm.plots.style import (
     BAND,
     BLACK,

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sdewm.plots.bound_plots import DASHES, GRADES, crossing, note_leaving
-from sdewm.plots.expansion_plots import Rows
+from sdewm.plots.rollout_plots import DASHES, GRADES, crossing, note_leaving
+from sdewm.plots.series import Rows
 from sdewm.plots.style import BAND, BLACK, COLOURS, RC, legend_below, new_figure, zero_line
 from sdewm.plots.style import DASHES as LINES
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sdewm.plots.expansion_plots import Rows, series_of
+from sdewm.plots.series import Rows, series_of
 from sdewm.plots.style import BAND, BLACK, COLOURS, DASHES, RC, new_figure
 
 GRADES = {"gronwall": "Grönwall", "log_norm": "logarithmic norm", "weighted": "weighted norm"}

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
-from sdewm.plots.expansion_plots import Rows
+from sdewm.plots.series import Rows
 from sdewm.plots.style import BLACK, COLOURS, MARKERS, RC, legend_below, new_figure, zero_line
 
 COLUMNS = 4

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sdewm.plots.expansion_plots import Rows, series_of
+from sdewm.plots.series import Rows, series_of
 from sdewm.plots.style import BLACK, COLOURS, RC, legend_below, new_figure
 
 GREY = "#777777"

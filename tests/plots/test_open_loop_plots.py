@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sdewm.plots.horizon_plots import open_loop_accuracy
+from sdewm.plots.open_loop_plots import open_loop_accuracy
 
 
 def rows_of(panel, horizon=3.0, factor=2.0, lines=("one_step", "shuffled")):

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sdewm.plots.expansion_plots import Rows
+from sdewm.plots.series import Rows
 from sdewm.plots.style import BLACK, COLOURS, DASHES, RC, legend_below, new_figure
 
 LINES = {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sdewm.plots.bound_plots import rollout_bounds
+from sdewm.plots.rollout_plots import rollout_bounds
 
 
 def rows_of(series, kind, growth, steps=10):
