@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paper_checks.findings import Settings
 from paper_checks.ledger import FOLDER, Claim, read_claims, result_texts, select, write_ledger
-from paper_checks.measurement import Settings
 from paper_checks.run import Figure, count_processes, run_tasks
 from sdewm.base import records
 from sdewm.base.checks import check_count, check_device

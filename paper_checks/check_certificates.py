@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import sdewm
-from paper_checks.measurement import Finding, Mutate, Settings, conclude
+from paper_checks.findings import Finding, Mutate, Settings, conclude
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 

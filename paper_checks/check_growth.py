@@ -7,18 +7,10 @@ from typing import Any
 import torch
 
 import sdewm
+from paper_checks.cases.expansions import Measured, case_problem, ready_case
+from paper_checks.cases.rollouts import Rollout, rollout_case
 from paper_checks.check_rollouts import below
-from paper_checks.measurement import (
-    Finding,
-    Measured,
-    Mutate,
-    Settings,
-    case_problem,
-    compare,
-    conclude,
-    ready_case,
-)
-from paper_checks.rollouts import Rollout, rollout_case
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde.linear_moments import growth_rate
 from sdewm.sde.rates import ConstantJacobians

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 import sdewm
+from paper_checks.cases.trained_models import WITH, WITHOUT, subject, trained
 from paper_checks.check_rollouts import below
-from paper_checks.measurement import (
+from paper_checks.findings import (
     BAND,
     THRESHOLD,
     Finding,
@@ -23,7 +24,6 @@ from paper_checks.measurement import (
     order_finding,
     scale,
 )
-from paper_checks.trained_models import WITH, WITHOUT, subject, trained
 from sdewm.base.stats import Estimate
 from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from paper_checks.measurement import (
+from paper_checks.cases.expansions import STEPS, Measured, case_problem, ready_case
+from paper_checks.findings import (
     SIZES,
     SMALL_SIZES,
-    STEPS,
     Finding,
-    Measured,
     Mutate,
     Settings,
     add,
-    case_problem,
     compare,
     conclude,
     order_finding,
-    ready_case,
     scale,
     subtract,
 )

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import sdewm
-from paper_checks.measurement import THRESHOLD, Finding, Mutate, Settings, compare, conclude
-from paper_checks.rollouts import Rollout, rollout_case
+from paper_checks.cases.rollouts import Rollout, rollout_case
+from paper_checks.findings import THRESHOLD, Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.sde.linear_moments import moment_path

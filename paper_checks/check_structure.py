@@ -9,17 +9,8 @@ import torch
 from torch.func import jvp
 
 import sdewm
-from paper_checks.measurement import (
-    Finding,
-    Measured,
-    Mutate,
-    Problem,
-    Settings,
-    case_problem,
-    compare,
-    conclude,
-    ready_case,
-)
+from paper_checks.cases.expansions import Measured, Problem, case_problem, ready_case
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde.system import diffusion_product
 from sdewm.sde.world_model_sde import LatentWorldModel

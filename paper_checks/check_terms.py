@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from paper_checks.measurement import (
-    STEPS,
-    Finding,
-    Measured,
-    Mutate,
-    Settings,
-    case_problem,
-    compare,
-    conclude,
-    ready_case,
-)
+from paper_checks.cases.expansions import STEPS, Measured, case_problem, ready_case
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 
 # Values of O8 (all sign patterns of its increments, 4 steps for the same driver, 3 for an

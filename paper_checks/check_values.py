@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 import sdewm
-from paper_checks.measurement import BAND, Finding, Mutate, Settings, compare, conclude
-from paper_checks.rollouts import tanh_network
+from paper_checks.cases.rollouts import tanh_network
+from paper_checks.findings import BAND, Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.theory.flow.value_expansion import ValueExpansion

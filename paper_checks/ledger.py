@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper_checks import mutations
-from paper_checks.measurement import Finding, Mutate, Settings
+from paper_checks.findings import Finding, Mutate, Settings
 from sdewm.base.checks import check_choice
 from sdewm.base.records import Value
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
@@ -31,7 +30,7 @@ class Claim:
         statement: what the paper says, as recalled.
         ours: what is checked.
         check: "module:function" in this package.
-        negative_control: a function of mutations.py.
+        negative_control: "module:function" in negative_controls/.
         arguments: given to the check.
         control_is_recalled: the negative control is the paper's form as recalled, so that its red
             refutes that form.
@@ -49,14 +48,18 @@ class Claim:
 
     def run(self, settings: Settings, mutate: Mutate) -> Finding:
         """The finding of the check with a mistake made by `mutate`, or with the identity."""
-        module, _, function = self.check.partition(":")
-        check = getattr(importlib.import_module(f"paper_checks.{module}"), function)
-        return check(settings, mutate, **self.arguments)
+        return named("paper_checks", self.check)(settings, mutate, **self.arguments)
 
     @property
     def control(self) -> Mutate:
         """The negative control."""
-        return getattr(mutations, self.negative_control)
+        return named("paper_checks.negative_controls", self.negative_control)
+
+
+def named(package: str, name: str) -> Callable[..., Any]:
+    """The function "module:function" of a package."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(f"{package}.{module}"), function)
 
 
 def read_claims(path: Path = FOLDER / "claims.toml") -> list[Claim]:

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from paper_checks.findings import Finding, Settings
 from paper_checks.ledger import Claim
-from paper_checks.measurement import Finding, Settings
-from paper_checks.mutations import identity
+from paper_checks.negative_controls.expansions import identity
 from sdewm.base.records import ROOT
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict

@@ -25,7 +25,7 @@ Row = Mapping[str, Value]
 
 PACKAGES = ("torch", "torchsde", "numpy", "scipy", "matplotlib")
 ROOT = Path(__file__).resolve().parents[2]
-# What the numbers depend on.
+# What the numbers depend on, for git, whose * goes into subfolders.
 CODE = ("sdewm", "analysis", "paper_checks/*.py", "paper_checks/claims.toml")
 
 
@@ -69,7 +69,7 @@ def code_commit() -> str:
 def code_digest() -> str:
     """A digest of the source files on which results depend; equal digests mean equal code."""
     digest = hashlib.sha256()
-    for pattern in ("sdewm/**/*.py", "paper_checks/*.py", "paper_checks/claims.toml"):
+    for pattern in ("sdewm/**/*.py", "paper_checks/**/*.py", "paper_checks/claims.toml"):
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")

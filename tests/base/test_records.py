@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 
 import pytest
 
@@ -63,6 +64,35 @@ def test_json_is_strict(tmp_path):
     }
 
 
-def test_digest_is_that_of_the_code():
-    assert records.code_digest() == records.code_digest()
-    assert len(records.code_digest()) == 16
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("sdewm/theory/bounds/tube.py", True),
+        ("paper_checks/findings.py", True),
+        ("paper_checks/cases/rollouts.py", True),
+        ("paper_checks/claims.toml", True),
+        ("paper_checks/LEDGER.md", False),
+        ("analysis/fig_open_loop.py", False),
+    ],
+)
+def test_digest_is_that_of_the_code_in_all_its_folders(name, counts, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    before = records.code_digest()
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("x = 1")
+    assert (records.code_digest() != before) == counts
+    assert (records.ROOT / name).exists() and len(before) == 16
+
+
+@pytest.mark.parametrize("name", ["sdewm/new/x.py", "paper_checks/x.py", "paper_checks/new/x.py"])
+def test_a_changed_file_in_any_folder_of_the_code_marks_the_commit(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    (tmp_path / "sdewm").mkdir()
+    (tmp_path / "sdewm" / "a.py").write_text("x = 1")
+    for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-q", "-m", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert "+" not in records.code_commit()
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("x = 2")
+    assert records.code_commit().endswith("+changes")

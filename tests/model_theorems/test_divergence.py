@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from sdewm.latent_sde.models import RSSMModel, StepModel
-from sdewm.model_theorems import divergence as model_divergence
+from sdewm.model_theorems import divergence
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.imagination import wrong_starts
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.theory.bounds import formulas
-from sdewm.theory.bounds import weighted_rollouts
+from sdewm.theory.bounds import formulas, weighted_rollouts
 from sdewm.theory.bounds.bound import GradeBound, RolloutBounds
 from sdewm.theory.curve import NORMS, Curve
 from tests.model.small_models import make_model
@@ -169,7 +168,7 @@ def test_bounds_are_means_over_episodes_and_constants_the_largest():
         return RolloutBounds(grades, None, "step", left_out)
 
     each = [of_episode(3.0), of_episode(1.0, block="why"), of_episode(2.0)]
-    joined, left_out = model_divergence._joined(times, each)
+    joined, left_out = divergence._joined(times, each)
     assert [*joined] == ["log_norm"] and left_out == {"block": "why"}
     found = joined["log_norm"]
     assert found["mean"].values.tolist() == [2.0, 4.0] and found.constants == {"a": 3.0}
@@ -178,7 +177,7 @@ def test_bounds_are_means_over_episodes_and_constants_the_largest():
 
 def test_paths_in_tiles_are_the_same_paths(recurrent, monkeypatch):
     model, episodes, settings, found = recurrent
-    monkeypatch.setattr(model_divergence, "_FACTORS_AT_ONCE", 21 * 5 * 10)  # 10, then 6
+    monkeypatch.setattr(divergence, "_FACTORS_AT_ONCE", 21 * 5 * 10)  # 10, then 6
     settings = settings | {"grades": (), "scales": ()}
     again = diverge_on_model(model, episodes, NOISE, **settings)
     np.testing.assert_allclose(again["mean"].values, found["mean"].values, rtol=1e-12)

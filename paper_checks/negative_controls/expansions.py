@@ -13,27 +13,7 @@ import torch
 from torch.func import jvp
 
 import sdewm
-from paper_checks.measurement import Change, Problem
-from paper_checks.model_mutations import double_claim as double_claim
-from paper_checks.model_mutations import drop_second_order as drop_second_order
-from paper_checks.model_mutations import rare_error as rare_error
-from paper_checks.model_mutations import second_exponent as second_exponent
-from paper_checks.model_mutations import shift_for_noise as shift_for_noise
-from paper_checks.model_mutations import stationary_variance as stationary_variance
-from paper_checks.model_mutations import stop_gradient as stop_gradient
-from paper_checks.model_mutations import swap_models as swap_models
-from paper_checks.model_mutations import understate_error as understate_error
-from paper_checks.rollout_mutations import drop_flow_curvature as drop_flow_curvature
-from paper_checks.rollout_mutations import far_error as far_error
-from paper_checks.rollout_mutations import halve_first_layer as halve_first_layer
-from paper_checks.rollout_mutations import no_supremum_factor as no_supremum_factor
-from paper_checks.rollout_mutations import rare_law as rare_law
-from paper_checks.rollout_mutations import scaled_law as scaled_law
-from paper_checks.rollout_mutations import separate_noise as separate_noise
-from paper_checks.rollout_mutations import shifted_error as shifted_error
-from paper_checks.rollout_mutations import understate_rates as understate_rates
-from paper_checks.rollout_mutations import with_relaxation as with_relaxation
-from paper_checks.rollout_mutations import without_noise as without_noise
+from paper_checks.cases.expansions import Change, Problem
 from sdewm.theory.expansion.perturbation import ito_correction
 
 

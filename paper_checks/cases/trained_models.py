@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from sdewm.base.records import ROOT
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.report.trained_run import Subject, load_subject
 
-FOLDER = Path(__file__).resolve().parent / "small_models"
+FOLDER = ROOT / "paper_checks" / "small_models"
 EPISODES = FOLDER / "episodes"
 WINDOW_SEED = 0
 AGENT, WITHOUT, WITH = "agent", "weight0-seed0", "weight0.1-seed0"

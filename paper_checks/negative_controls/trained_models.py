@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from paper_checks.trained_models import Trained
+from paper_checks.cases.trained_models import Trained
 from sdewm.latent_sde.models import RSSMModel
 
 

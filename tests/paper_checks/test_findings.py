@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from paper_checks import measurement
+from paper_checks import findings
 from paper_checks.check_terms import richardson
 from sdewm.base.stats import Estimate
 from sdewm.theory.expansion.expand import CurveRow
@@ -36,30 +36,30 @@ def rows(function, relative=0.0):
     ],
 )
 def test_order_is_decided_only_where_errors_allow(function, relative, outcome):
-    finding = measurement.order_finding(rows(function, relative), 3, scale=1.0)
+    finding = findings.order_finding(rows(function, relative), 3, scale=1.0)
     assert finding.verdict.outcome == outcome, finding.verdict.reason
 
 
 def test_compare_counts_five_standard_errors():
     outcomes = [
-        measurement.compare("P", Estimate(1.0 + gap, 0.01), 1.0).verdict.outcome
+        findings.compare("P", Estimate(1.0 + gap, 0.01), 1.0).verdict.outcome
         for gap in (0.0, 0.049, 0.051)
     ]
     assert outcomes == ["holds", "holds", "fails"]
-    assert measurement.compare("P", Estimate(1.0, 0.2), 1.0).verdict.outcome == "undecided"
-    assert measurement.compare("P", Estimate(math.nan, 0.2), 1.0).verdict.outcome == "undecided"
+    assert findings.compare("P", Estimate(1.0, 0.2), 1.0).verdict.outcome == "undecided"
+    assert findings.compare("P", Estimate(math.nan, 0.2), 1.0).verdict.outcome == "undecided"
 
 
 def test_conclusion_shows_the_headline_or_what_failed():
     good, bad = (
-        measurement.compare(name, Estimate(value, 0.01), 1.0)
+        findings.compare(name, Estimate(value, 0.01), 1.0)
         for name, value in (("P", 1.0), ("Q", 2.0))
     )
-    other = measurement.compare("S", Estimate(1.02, 0.01), 1.0)
-    shown = measurement.conclude([good, other], headline="P")
+    other = findings.compare("S", Estimate(1.02, 0.01), 1.0)
+    shown = findings.conclude([good, other], headline="P")
     assert (shown.quantity, shown.verdict.outcome) == ("P", "holds")
     assert "S = 1.02" in shown.verdict.reason
-    shown = measurement.conclude([good, bad], headline="P")
+    shown = findings.conclude([good, bad], headline="P")
     assert (shown.quantity, shown.verdict.outcome) == ("Q", "fails")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from paper_checks.rollouts import Rollout
+from paper_checks.cases.rollouts import Rollout
 from sdewm.sde.rates import ConstantJacobians, Rates
 from sdewm.theory.bounds.jacobian_rates import exact_rates
 

@@ -10,15 +10,8 @@ import torch
 from torch.func import jvp
 
 import sdewm
-from paper_checks.measurement import (
-    BAND,
-    Finding,
-    Mutate,
-    Settings,
-    compare,
-    conclude,
-)
-from paper_checks.trained_models import Trained, trained
+from paper_checks.cases.trained_models import Trained, trained
+from paper_checks.findings import BAND, Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import fuse, second_order
 from sdewm.latent_sde.posterior_paths import clean_paths

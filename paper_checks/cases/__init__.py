@@ -1,0 +1,1 @@
+"""What is checked: systems, rollouts, trained models."""

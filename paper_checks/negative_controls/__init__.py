@@ -1,0 +1,1 @@
+"""Deliberate mistakes: each check must notice its own."""
