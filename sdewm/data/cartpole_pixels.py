@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from sdewm.data.episodes import FRAME_SHAPE
 from sdewm.data.frames import draw_box, draw_segment
+from sdewm.data.wrappers import FRAME_SHAPE
 
 # Physics: metres, kilograms, seconds. The pole is a cylinder with two half balls as ends.
 TIMESTEP, STEPS = 0.01, 1000

@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_choice, check_count
-from sdewm.data.episodes import FRAME_SHAPE
 from sdewm.data.opengl import choose_opengl
+from sdewm.data.wrappers import FRAME_SHAPE
 
 RENDERS = ("full", "fast")
 # The published runs look through camera 2 at quadrupeds, through camera 0 at all others.

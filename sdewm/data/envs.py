@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from sdewm.base.checks import check_choice, check_count
 from sdewm.data.cartpole_pixels import CartpolePixels
 from sdewm.data.dmc import RENDERS, DmcEnv, dmc_tasks
-from sdewm.data.episodes import (
+from sdewm.data.wrappers import (
     FRAME_SHAPE,
     ActionRepeat,
     Episodes,
@@ -66,7 +66,7 @@ def make_env(
 
     Observations are `(D,)` float32 (obs="proprio") or `(64, 64, 3)` uint8 (obs="pixels"), actions
     `(A,)` float32 in [-1, 1]. `.unwrapped` is the simulator itself (for dmc: with `.physics`).
-    Its episodes are those of `sdewm.data.episodes.Episodes`.
+    Its episodes are those of `sdewm.data.wrappers.Episodes`.
 
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.

@@ -15,8 +15,8 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_count
-from sdewm.data.episodes import pack_positions, unpack_positions
 from sdewm.data.vector import EpisodeVector, Rows, first_rows, next_rows
+from sdewm.data.wrappers import pack_positions, unpack_positions
 
 PolicyState = dict[str, torch.Tensor]
 

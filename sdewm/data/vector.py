@@ -18,8 +18,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 
 from sdewm.base.checks import check_count
 from sdewm.data.envs import make_env
-from sdewm.data.episodes import Position
 from sdewm.data.workers import Workers
+from sdewm.data.wrappers import Position
 
 # A worker that dies this often without finishing an episode in between will not do better.
 MOST_DEATHS_IN_A_ROW = 3

@@ -11,8 +11,8 @@ import numpy as np
 from sdewm.base.checks import check_count
 from sdewm.base.records import code_commit, command_line
 from sdewm.data.dataset import Dataset, recorded_episodes, write_dataset
-from sdewm.data.episodes import episode_seed
 from sdewm.data.rollout import Policy, run_episodes
+from sdewm.data.wrappers import episode_seed
 from sdewm.train.config import Config
 from sdewm.train.evaluation import trained_agent
 from sdewm.train.sources import configured_vector

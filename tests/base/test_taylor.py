@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sdewm.base.taylor import fuse, second_order, simplify
+from sdewm.base.graph import simplify
+from sdewm.base.taylor import fuse, second_order
 
 FUNCTIONS = {
     "trigonometric": lambda x: (torch.sin(x) * torch.cos(2 * x), torch.exp(-(x**2))),

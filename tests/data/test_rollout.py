@@ -7,9 +7,9 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.data.episodes import episode_seed
 from sdewm.data.rollout import Collector, RandomPolicy, run_episodes
 from sdewm.data.vector import EpisodeVector, make_vector
+from sdewm.data.wrappers import episode_seed
 from tests.data.toy_env import make_counter, make_fragile
 
 FIELDS = {"observation", "previous_action", "reward", "is_first", "is_last", "is_terminal"}

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from sdewm.data.episodes import Episodes, UnitActions
 from sdewm.data.vector import EpisodeVector
+from sdewm.data.wrappers import Episodes, UnitActions
 from tests.data.toy_env import Fragile
 
 

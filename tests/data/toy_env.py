@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from sdewm.data.episodes import Episodes, UnitActions
+from sdewm.data.wrappers import Episodes, UnitActions
 
 
 class Counter(gymnasium.Env):

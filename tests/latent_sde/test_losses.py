@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import record
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.models import StepModel

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch.func import jvp
 
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import System
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from sdewm.base.checks import check_count, check_interval, check_output
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import fuse, second_order
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CertifiedSystem, ConstantJacobians, block_slices

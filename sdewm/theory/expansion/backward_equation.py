@@ -21,7 +21,7 @@ from functools import partial
 import torch
 
 from sdewm.base.checks import check_count, check_interval
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.monte_carlo import accumulate, tile_size

@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import System
 from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sdewm.base.checks import check_output
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import BatchSums, Estimate
 from sdewm.base.taylor import Tensors, fuse
 from sdewm.sde.monte_carlo import accumulate, tile_size

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from sdewm.base.checks import check_count
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import StepSystem, System, step_of
 

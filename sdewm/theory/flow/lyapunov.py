@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sdewm.base.checks import check_count, check_finite_number, check_output
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import second_order
 from sdewm.jacobian.products import joined_step

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sdewm.base.checks import check_output
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import BATCHES, BatchSums, Estimate
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.monte_carlo import accumulate, tile_size

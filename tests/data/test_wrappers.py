@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from sdewm.data.episodes import (
+from sdewm.data.wrappers import (
     ActionRepeat,
     Episodes,
     Pixels,
