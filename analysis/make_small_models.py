@@ -27,7 +27,7 @@ from sdewm import cli
 from sdewm.base.checks import check_choice
 from sdewm.base.records import ROOT, read_log
 from sdewm.data.dataset import is_complete
-from sdewm.train.weights import weights_copy
+from sdewm.train.export import weights_copy
 
 STAGES = ("agent", "episodes", "sweep", "ship", "pixels")
 RUNS, SHIPPED = Path("runs/small-models"), ROOT / "paper_checks" / "small_models"

@@ -181,8 +181,9 @@ def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> i
 
 
 def _evaluate(words: list[str]) -> int:
-    from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row, trained_agent
+    from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
     from sdewm.train.metrics import append_evaluation
+    from sdewm.train.saved_agent import trained_agent
 
     given = _parse(Evaluate, words, "evaluate")
     check_count("episodes", given.episodes)

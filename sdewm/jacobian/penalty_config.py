@@ -25,8 +25,6 @@ from sdewm.jacobian.products import step_log_norms as step_log_norms
 from sdewm.jacobian.schedules import Constant, InverseRootDecay, LinearWarmUp, Schedule
 
 PROBES = {"gaussian": gaussian_probes, "rademacher": rademacher_probes, "sphere": sphere_probes}
-
-
 SQUARE_MAPS = {"deterministic": "deter", "full": "both", "multi_step": "both"}
 
 

@@ -16,7 +16,7 @@ from sdewm.base.checks import check_finite_number
 from sdewm.open_loop.bootstrap import LEVEL, RESAMPLES, Interval, episode_bootstrap
 from sdewm.open_loop.curve_fits import FEWEST_POINTS, akaike_difference, fit_power, fit_saturating
 
-EARLY = 0.5  # share of the ceiling below which an error grows undisturbed
+EARLY = 0.5  # share of the ceiling below which an error grows preserve_rng_state
 FIGURES = (
     *("saturation_level", "saturation_time", "power_coefficient", "power_exponent"),
     *("akaike_difference", "growth_rate", "predictability_horizon"),

@@ -14,8 +14,8 @@ from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
-from sdewm.train.evaluation import saved_agent
 from sdewm.train.run_directory import read_run
+from sdewm.train.saved_agent import saved_agent
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from sdewm.model.rssm import Observed, State
 from sdewm.model.world_model import Rows, WorldModel, total_loss
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
+from sdewm.train.latent_storage import pack_stoch, stored_fields, unpack_stoch
 from sdewm.train.optimiser import Optimiser
-from sdewm.train.policy import AgentPolicy, store_stoch, stored_fields, stored_stoch
+from sdewm.train.policy import AgentPolicy
 
 
 class Noise(NamedTuple):
@@ -277,14 +278,14 @@ class Agent:
         if not self.config.context:
             return Rows.of(batch), None
         rows = Rows(*(field[:, self.config.context :] for field in Rows.of(batch)))
-        stoch = stored_stoch(batch["stoch"][:, 0], self.config.model.rssm)
+        stoch = unpack_stoch(batch["stoch"][:, 0], self.config.model.rssm)
         return rows, State(batch["deter"][:, 0].float(), stoch)
 
     def _refreshed(self, batch: Mapping[str, Tensor], seen: Observed) -> dict[str, Tensor]:
         if not self.config.context:
             return {}
         deter = seen.state.deter.detach().to(torch.float16)
-        stoch = store_stoch(seen.state.stoch.detach(), self.config.model.rssm)
+        stoch = pack_stoch(seen.state.stoch.detach(), self.config.model.rssm)
         fresh = {"deter": deter, "stoch": stoch}
         return {name: torch.cat([batch[name][:, :1], fresh[name]], 1) for name in fresh}
 

@@ -8,12 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from sdewm.data.replay import Field
 from sdewm.model.behaviour import Actor
-from sdewm.model.rssm import RSSMConfig, State
+from sdewm.model.rssm import State
 from sdewm.model.world_model import WorldModel
+from sdewm.train.latent_storage import pack_stoch
 
 
 class AgentPolicy:
@@ -65,30 +64,6 @@ class AgentPolicy:
         if self.store_latents:
             extras = {
                 "deter": now.deter.to(torch.float16),
-                "stoch": store_stoch(now.stoch, self.world_model.config.rssm),
+                "stoch": pack_stoch(now.stoch, self.world_model.config.rssm),
             }
         return chosen.clamp(-1, 1).float().cpu().numpy(), now._asdict(), extras
-
-
-def stored_fields(config: RSSMConfig) -> dict[str, Field]:
-    """Fields of the replay that hold a latent state: deter in half precision, `store_stoch`."""
-    stoch = (
-        Field((config.groups,), torch.uint8, mutable=True)
-        if config.latent == "categorical"
-        else Field((config.gaussian_size,), torch.float32, mutable=True)
-    )
-    return {"deter": Field((config.deter,), torch.float16, mutable=True), "stoch": stoch}
-
-
-def store_stoch(stoch: Tensor, config: RSSMConfig) -> Tensor:
-    """A sample as it is kept in the replay: class numbers (…, S) of one-hot groups."""
-    if config.latent == "gaussian":
-        return stoch.float()
-    return stoch.unflatten(-1, (config.groups, config.classes)).argmax(-1).to(torch.uint8)
-
-
-def stored_stoch(stored: Tensor, config: RSSMConfig) -> Tensor:
-    """The inverse of `store_stoch`: a flat sample (…, Z)."""
-    if config.latent == "gaussian":
-        return stored.float()
-    return functional.one_hot(stored.long(), config.classes).float().flatten(-2)

@@ -14,7 +14,7 @@ from sdewm.data.dataset import Dataset, recorded_episodes, write_dataset
 from sdewm.data.rollout import Policy, run_episodes
 from sdewm.data.wrappers import episode_seed
 from sdewm.train.config import Config
-from sdewm.train.evaluation import trained_agent
+from sdewm.train.saved_agent import trained_agent
 from sdewm.train.sources import configured_vector
 
 FIELDS = ("observation", "previous_action", "reward", "is_first", "is_last", "is_terminal")

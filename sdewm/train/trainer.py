@@ -28,11 +28,11 @@ from sdewm.train.metrics import (
     memory_figures,
 )
 from sdewm.train.pictures import draw_open_loop, episode_frames, save_gif, save_picture
-from sdewm.train.randomness import (
+from sdewm.train.random_state import (
     random_states,
     restore_random_states,
     seed_everything,
-    undisturbed,
+    preserve_rng_state,
 )
 from sdewm.train.run_directory import RunFacts, load_agent, locked, note_resume
 from sdewm.train.signals import Interrupted, StopRequest
@@ -221,7 +221,7 @@ class Trainer:
         """Pictures of an evaluation's first episode."""
         step = self.source.done(self.updates)
         folder = self.run / "pictures"
-        with undisturbed():
+        with preserve_rng_state():
             image = draw_open_loop(self.agent, episode)
         if image is not None:
             save_picture(folder / f"open_loop-{step:09d}.png", image)

@@ -8,7 +8,7 @@ import torch
 from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import State
 from sdewm.model.world_model import Rows
-from sdewm.train.policy import stored_stoch
+from sdewm.train.latent_storage import unpack_stoch
 from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch, same, weights_of
 
 PENALISED = replace(SMALL, jacobian=PenaltyConfig(weight=0.01, share=0.5, policy="included"))
@@ -195,7 +195,7 @@ def test_refreshed_latents_are_the_posterior_states_of_their_rows():
         assert torch.equal(refreshed[name][:, 0], batch[name][:, 0])  # the context row stays
         assert not refreshed[name].requires_grad
     assert torch.allclose(refreshed["deter"][:, 1:].float(), seen.state.deter, atol=1e-3)
-    stoch = stored_stoch(refreshed["stoch"][:, 1:], SMALL.model.rssm)
+    stoch = unpack_stoch(refreshed["stoch"][:, 1:], SMALL.model.rssm)
     assert torch.allclose(stoch, seen.state.stoch, atol=1e-6)
     assert make_agent(GAUSSIAN).update(make_batch(GAUSSIAN))[1] == {}
 
@@ -213,7 +213,7 @@ def test_a_sequence_started_from_stored_latents_continues_the_sequence():
     assert torch.allclose(later.deter, seen.state.deter[:, 2:], atol=2e-3)  # stored in half
     fresh = agent.world_model.observe(rows, noise.posterior[:, 2:]).state
     assert not torch.allclose(fresh.deter, seen.state.deter[:, 2:], atol=2e-3)
-    shifted = State(initial.deter, stored_stoch(cut["stoch"][:, 1], rssm))
+    shifted = State(initial.deter, unpack_stoch(cut["stoch"][:, 1], rssm))
     wrong = agent.world_model.observe(rows, noise.posterior[:, 2:], shifted).state
     assert not torch.allclose(wrong.deter, seen.state.deter[:, 2:], atol=2e-3)
 

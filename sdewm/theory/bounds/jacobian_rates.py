@@ -9,8 +9,6 @@ import torch
 from sdewm.sde.rates import ConstantJacobians, Rates
 
 _EXACT_SIZE = 16
-
-
 # eigvalsh of an n×n matrix is backward stable: its error is a small multiple of n ε_mach ‖·‖.
 _MARGIN = 64 * torch.finfo(torch.float64).eps
 

@@ -49,7 +49,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def preserve_rng_state() -> Iterator[None]:
     """Whatever the block draws from the global generators, they go on as if it had not run."""
     states = random_states()
     try:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from sdewm.train.checkpoint import Checkpoints
-from sdewm.train.randomness import (
+from sdewm.train.random_state import (
     random_states,
     restore_random_states,
     seed_everything,
-    undisturbed,
+    preserve_rng_state,
 )
 
 
@@ -21,7 +21,7 @@ def draw():
 def test_global_generators_come_back(tmp_path):
     Checkpoints(tmp_path).save(1, random_states())
     first = draw()
-    with undisturbed():
+    with preserve_rng_state():
         draw()
     second = draw()
     restore_random_states(Checkpoints(tmp_path).load())

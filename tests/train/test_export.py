@@ -8,10 +8,10 @@ import torch
 from sdewm.cli import main
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, tensors_of
-from sdewm.train.evaluation import saved_agent
+from sdewm.train.export import weights_copy
 from sdewm.train.run_directory import create_run, read_run
+from sdewm.train.saved_agent import saved_agent
 from sdewm.train.sources import check_environment
-from sdewm.train.weights import weights_copy
 from tests.train.small_agent import GAUSSIAN
 
 CONFIG = replace(GAUSSIAN, env="own:cartpole_pixels", obs="proprio", action_repeat=10)
