@@ -7,7 +7,7 @@ import pytest
 from sdewm.base.records import read_log
 from sdewm.cli import main
 from sdewm.data.dataset import read_dataset
-from sdewm.train import evaluation, trainer
+from sdewm.train import saved_agent, trainer
 from sdewm.train.presets import PRESETS
 from tests.train.fake_agent import ENV, FakeAgent
 
@@ -20,7 +20,7 @@ SHORT = (
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    for module in (trainer, evaluation):
+    for module in (trainer, saved_agent):
         monkeypatch.setattr(module, "Agent", FakeAgent)
     return FakeAgent
 
@@ -147,7 +147,7 @@ def test_recording_of_a_run_says_whose_policy_it_is(tmp_path, capsys, monkeypatc
         def policy_generator(self):
             return self.generator
 
-    for module in (trainer, evaluation):
+    for module in (trainer, saved_agent):
         monkeypatch.setattr(module, "Agent", Agent)
     place, data = tmp_path / "run", tmp_path / "data"
     assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
@@ -162,7 +162,7 @@ def test_divergence_is_a_failure_with_a_sentence(tmp_path, capsys, monkeypatch, 
     monkeypatch.setattr(fake, "break_at", 3)
     code, _, err = run(capsys, "train", *SHORT, "--run", tmp_path / "run")
     assert code == 1
-    assert "Training diverged at update 3: loss/kl = nan. There is no checkpoint yet." in err
+    assert "Training diverged at update 3: loss/kl = nan. There is no checkpoint." in err
 
 
 def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys):

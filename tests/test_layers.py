@@ -139,8 +139,8 @@ def file_violations(tree: Tree, name: str) -> Iterator[str]:
             yield "only sde/solve.py calls torchsde"
         folder = name if tree.paths[name].name == "__init__.py" else ".".join(module[:-1])
         for target in sorted(names if name != "sdewm" else ()):
-            if target.split(".")[0] != "sdewm":
-                continue
+            if target.split(".")[0] != "sdewm" or (name, target) == ("sdewm.cli", "sdewm"):
+                continue  # the command line stands above the front
             found = tree.module(target)
             if found not in tree.paths:
                 yield f"imports {target}, which is not there"
@@ -215,7 +215,11 @@ BAD = {
     "the package's front": (NOISE, "from sdewm import expand", "never imports its front"),
     "bare package": (NOISE, "import sdewm", "sdewm: a part of the package never imports its"),
     "checks from sdewm": ("sdewm/__init__.py", "import paper_checks", "never imports paper_checks"),
-    "analysis from sdewm": ("sdewm/cli.py", "import analysis.fig_x", "never imports analysis"),
+    "analysis from sdewm": (
+        "sdewm/base/first.py",
+        "import analysis.fig_x",
+        "never imports analysis",
+    ),
     "second torchsde": (NOISE, "import torchsde", "only sde/solve.py"),
     "second torchsde, from": (TERMS, "from torchsde import sdeint", "only sde/solve.py"),
     "second torchsde, string": (NOISE, "__import__('torchsde')", "only sde/solve.py"),

@@ -1,4 +1,4 @@
-"""`sdewm analyse RUN`: what it takes, and where its episodes come from."""
+"""`sdewm analyse`: the theorems on the world model of a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tyro
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
+from sdewm.commands.parsing import parse
 from sdewm.data.dataset import is_complete
 from sdewm.report.analyses import PARTS, analyse
 from sdewm.report.trained_run import load_subject
@@ -23,38 +24,37 @@ HELD_OUT_SEED = 30_000_001  # of recorded episodes: no run's own episodes, nor i
 AnalyseRun: Any = make_dataclass(
     "AnalyseRun",
     [
-        ("run", Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="Its directory.")]),
+        ("run", Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="Run directory.")]),
         (
             "data",
             Annotated[
                 Path | None,
                 tyro.conf.arg(
-                    help="Episodes made by sdewm record; by default some are recorded with the "
-                    "run's policy, or those are taken from which its world model learnt."
+                    help="Dataset recorded by sdewm record (default: episodes recorded with the "
+                    "run's policy; for a run with --world-model-only, its training data)."
                 ),
             ],
             None,
         ),
         (
             "record",
-            Annotated[int, tyro.conf.arg(help="Episodes to record where no data are given.")],
+            Annotated[int, tyro.conf.arg(help="Number of episodes recorded without --data.")],
             24,
         ),
         (
             "out",
-            Annotated[
-                Path | None, tyro.conf.arg(help="Folder of the figures; by default RUN/analysis.")
-            ],
+            Annotated[Path | None, tyro.conf.arg(help="Output folder (default: RUN/analysis).")],
             None,
         ),
         (
             "only",
             Annotated[
-                tuple[str, ...], tyro.conf.arg(help=f"Some of {', '.join(PARTS)}; default all.")
+                tuple[str, ...],
+                tyro.conf.arg(help=f"Any of {', '.join(PARTS)} (default: all)."),
             ],
             (),
         ),
-        ("seed", Annotated[int, tyro.conf.arg(help="Root seed of each analysis.")], 0),
+        ("seed", Annotated[int, tyro.conf.arg(help="Root seed of every analysis.")], 0),
         *(
             (name, part.settings, field(default_factory=part.settings))
             for name, part in PARTS.items()
@@ -63,17 +63,14 @@ AnalyseRun: Any = make_dataclass(
     frozen=True,
 )
 AnalyseRun.__doc__ = (
-    "Check the theorems on a run's world model: tables, figures, summaries on the terminal.\n\n"
-    "What is finished is kept: the same command goes on where it was interrupted."
+    "Check the theorems on a run's world model. Every analysis produces a table, a figure and a "
+    "summary.\n\nFinished analyses are cached, so the same command resumes an interrupted one."
 )
 
 
-def analyse_run(given: Any) -> None:
-    """Run the analyses that an `AnalyseRun` names.
-
-    Raises:
-        ValueError: an unknown analysis, no run, or data that do not fit it.
-    """
+def analyse_run(words: list[str]) -> int:
+    """Run the analyses named, print their summaries and the paths of their files."""
+    given = parse(AnalyseRun, words, "analyse")
     only = [check_choice("--only", name, PARTS) for name in given.only] or [*PARTS]
     seed = check_count("--seed", given.seed, minimum=0)
     out = given.out or given.run / FOLDER
@@ -82,6 +79,7 @@ def analyse_run(given: Any) -> None:
     settings = {name: getattr(given, name) for name in PARTS}
     for path in analyse(subject, out, settings, only, seed):
         print(path)
+    return 0
 
 
 def _episodes(run: Path, count: int) -> Path:

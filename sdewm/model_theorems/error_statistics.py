@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import fdtrc
 
 from sdewm.base.stats import Estimate
 from sdewm.model_theorems.episode_statistics import mean_of, ratio
@@ -167,6 +166,8 @@ class ErrorStatistics:
         episodes, size = rows.shape
         mean = rows.mean(0)
         if episodes >= 2 * size and np.linalg.matrix_rank(rows - mean) == size:
+            from scipy.special import fdtrc  # here: `import sdewm` stays light
+
             inverse = np.linalg.inv(np.cov(rows, rowvar=False).reshape(size, size))
             square = float(episodes * mean @ inverse @ mean)
             scaled = square * (episodes - size) / (size * (episodes - 1))

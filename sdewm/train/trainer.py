@@ -29,10 +29,10 @@ from sdewm.train.metrics import (
 )
 from sdewm.train.pictures import draw_open_loop, episode_frames, save_gif, save_picture
 from sdewm.train.random_state import (
+    preserve_rng_state,
     random_states,
     restore_random_states,
     seed_everything,
-    preserve_rng_state,
 )
 from sdewm.train.run_directory import RunFacts, load_agent, locked, note_resume
 from sdewm.train.signals import Interrupted, StopRequest

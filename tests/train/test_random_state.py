@@ -7,10 +7,10 @@ import torch
 
 from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.random_state import (
+    preserve_rng_state,
     random_states,
     restore_random_states,
     seed_everything,
-    preserve_rng_state,
 )
 
 

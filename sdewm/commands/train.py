@@ -1,0 +1,114 @@
+"""`sdewm train` and `sdewm resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from sdewm.base.checks import check_choice
+from sdewm.commands.parsing import FAILURE, parse, say
+from sdewm.train.config import Config, check_config
+from sdewm.train.metrics import DivergedError
+from sdewm.train.presets import PRESETS
+from sdewm.train.run_directory import RunFacts, check_new, check_resumable, create_run, read_run
+from sdewm.train.signals import Interrupted, StopRequest
+from sdewm.train.sources import as_recorded, check_environment
+from sdewm.train.trainer import Trainer
+
+Train: Any = make_dataclass(
+    "Train",
+    [
+        ("run", Annotated[Path, tyro.conf.arg(help="New run directory.")]),
+        ("config", Annotated[Config, tyro.conf.arg(name="")]),
+        (
+            "world_model_only",
+            Annotated[bool, tyro.conf.arg(help="Train only the world model, on --data.")],
+            False,
+        ),
+        (
+            "data",
+            Annotated[Path | None, tyro.conf.arg(help="Dataset recorded by sdewm record.")],
+            None,
+        ),
+    ],
+    frozen=True,
+)
+Train.__doc__ = (
+    "Start a training run. --preset supplies the defaults of all other settings; the presets are "
+    f"{', '.join(PRESETS)}."
+)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Resume a run from its newest valid checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """Run directory."""
+
+
+def train(words: list[str]) -> int:
+    """Check every setting, create the run directory, train."""
+    given = train_arguments(words)
+    config = given.config
+    if given.world_model_only != (given.data is not None):
+        raise ValueError("--world-model-only and --data DIR go together; give both or neither.")
+    check_config(config)
+    check_new(given.run)
+    if given.data is None:
+        check_environment(config)
+    else:
+        flags = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words}
+        config = as_recorded(config, given.data, flags)
+    facts = RunFacts(config, given.data, {})
+    return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data))
+
+
+def train_arguments(words: list[str]) -> Any:
+    """The arguments of `sdewm train`, with the defaults of the preset that they name."""
+    name = _preset_of(words, Config.preset)
+    preset = PRESETS[check_choice("--preset", name, PRESETS)]
+    return parse(Train, words, "train", default=Train(tyro.MISSING, preset))
+
+
+def resume(words: list[str]) -> int:
+    """Train on from the newest valid checkpoint."""
+    run = parse(Resume, words, "resume").run
+    facts = read_run(run)
+    check_resumable(run, facts)
+    check_config(facts.config)  # somebody may have edited it
+    return _run_trainer(run, facts, lambda: facts)
+
+
+def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> int:
+    """Build the trainer, save what the run is made from, train."""
+    stop = StopRequest()
+    with stop.listening():
+        trainer = Trainer(run, facts, stop)
+        print("\n".join(trainer.describe()), flush=True)
+        trainer.facts = begin()
+        try:
+            trainer.train()
+        except Interrupted as interrupted:
+            sentence = f"Stopped by {interrupted}; a checkpoint is saved."
+            return say(f"{sentence} Resume with: sdewm resume {run}", interrupted.exit_code)
+        except DivergedError as problem:
+            last = trainer.checkpoints.last
+            tail = f"The last valid checkpoint is {last}." if last else "There is no checkpoint."
+            return say(f"Training diverged at {problem}. {tail}", FAILURE)
+    print(f"Finished: {trainer.summary()}")
+    return 0
+
+
+def _preset_of(words: Sequence[str], default: str) -> str:
+    """The last value of --preset, which chooses the defaults of all other settings."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--preset" and following is not None:
+            default = following
+        elif word.startswith("--preset="):
+            default = word.removeprefix("--preset=")
+    return default
