@@ -67,15 +67,15 @@ def _nested(
     for (a, b), second in seconds.items():
 
         def value_and_first(*both: torch.Tensor) -> tuple[Tensors, Tensors]:
-            return jvp(function, both[:size], both[size:])
+            return jvp(function, both[:size], both[size:])[:2]
 
         # Along y_b: the value changes by ∂_b, and ∂_a by ∂_a∂_b.
         (value, firsts[a]), (firsts[b], mixed[a, b]) = jvp(
             value_and_first, point + directions[a], directions[b] + second
-        )
+        )[:2]
     for a, direction in enumerate(directions):
         if a not in firsts:
-            value, firsts[a] = jvp(function, point, direction)
+            value, firsts[a] = jvp(function, point, direction)[:2]
     assert value is not None
     return value, [firsts[a] for a in range(len(directions))], mixed
 
