@@ -9,7 +9,7 @@ from sdewm.cli import main
 from sdewm.data.dataset import read_dataset
 from sdewm.train import saved_agent, trainer
 from sdewm.train.presets import PRESETS
-from tests.train.fake_agent import ENV, FakeAgent
+from tests.train.fake_agent import ENV, FakeAgent, UpdateClock
 
 SHORT = (
     f"--preset tiny --env {ENV} --obs proprio --action-repeat 10 --env-frames 1500 "
@@ -165,9 +165,10 @@ def test_divergence_is_a_failure_with_a_sentence(tmp_path, capsys, monkeypatch, 
     assert "Training diverged at update 3: loss/kl = nan. There is no checkpoint." in err
 
 
-def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys):
+def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys, monkeypatch):
     place = tmp_path / "run"
-    often = ("--checkpoint-every-seconds", "0.1")
+    monkeypatch.setattr(trainer, "time", UpdateClock)
+    often = ("--checkpoint-every-seconds", "10")
     assert run(capsys, "train", *SHORT, *often, "--run", place)[0] == 0
     newest = place / "checkpoints" / (place / "checkpoints" / "latest").read_text()
     (newest / "state.safetensors").write_bytes(b"")

@@ -62,21 +62,24 @@ def _nested(
     directions: Sequence[Tensors],
     seconds: dict[tuple[int, int], Tensors],
 ) -> tuple[Tensors, list[Tensors], dict[tuple[int, int], Tensors]]:
-    value: Tensors | None = None
-    firsts: list[Tensors] = []
-    for direction in directions:
-        value, first, *_ = jvp(function, point, direction)
-        firsts.append(first)
-    assert value is not None
-    mixed: dict[tuple[int, int], Tensors] = {}
     size = len(point)
+    value: Tensors | None = None
+    firsts: dict[int, Tensors] = {}
+    mixed: dict[tuple[int, int], Tensors] = {}
     for (a, b), second in seconds.items():
 
-        def first_along(*both: torch.Tensor) -> Tensors:
-            return jvp(function, both[:size], both[size:])[1]
+        def value_and_first(*both: torch.Tensor) -> tuple[Tensors, Tensors]:
+            return jvp(function, both[:size], both[size:])[:2]
 
-        mixed[a, b] = jvp(first_along, point + directions[a], directions[b] + second)[1]
-    return value, firsts, mixed
+        # Along y_b: the value changes by ∂_b, and ∂_a by ∂_a∂_b.
+        (value, firsts[a]), (firsts[b], mixed[a, b]) = jvp(
+            value_and_first, point + directions[a], directions[b] + second
+        )[:2]
+    for a, direction in enumerate(directions):
+        if a not in firsts:
+            value, firsts[a] = jvp(function, point, direction)[:2]
+    assert value is not None
+    return value, [firsts[a] for a in range(len(directions))], mixed
 
 
 @cache
@@ -125,13 +128,17 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
 
     Raises what torch raises if the function cannot be recorded.
     """
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def plain(*arguments: torch.Tensor) -> Tensors:
         return function(*arguments)
 
     _load_forward_rules()  # the function may take derivatives
-    with torch.no_grad():
+    # One place for the shapes of all nodes: torch would make one for each, and look up the stack.
+    shapes = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
+    with torch.no_grad(), tracing(shapes):
         graph_module = make_fx(functionalize(plain), _decompositions())(*example)
     simplify(graph_module.graph)
     graph_module.recompile()

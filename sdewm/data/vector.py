@@ -222,7 +222,7 @@ class EpisodeVector(VectorWrapper):
         try:
             return self._vector.quietly(act)
         except Exception as problem:  # Whatever an environment raises arrives here.
-            dead = self._vector.dead()
+            dead = self._vector.dead(problem)
             if not dead:
                 raise
             self._replace(self._vector, dead, problem)

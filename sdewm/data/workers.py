@@ -6,8 +6,8 @@ import functools
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
 from typing import Any
 
 import gymnasium
@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 # What workers have to know of this process as it is now: they start as copies of an older one.
 _SETTINGS = ("MUJOCO", "SDEWM", "PYOPENGL", "__EGL", "EGL")
+LONGEST_DEATH = 60.0  # seconds from a closed pipe to the end of its process, on a busy machine
 
 
 def _make_in_worker(
@@ -55,19 +56,21 @@ class Workers(AsyncVectorEnv):
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
 
-    def dead(self) -> dict[int, int | None]:
-        """Index and exit code of the processes that ended; code None for those that raised."""
-        deadline = time.monotonic() + 2.0  # A closed pipe is seen before the process is gone.
-        while True:
-            found: dict[int, int | None] = {}
-            for index, process in enumerate(self.processes):
-                if self.parent_pipes[index] is None:
-                    found[index] = None
-                elif not process.is_alive():
-                    found[index] = process.exitcode
-            if found or time.monotonic() > deadline:
-                return found
-            time.sleep(0.01)
+    def dead(self, problem: Exception) -> dict[int, int | None]:
+        """Index and exit code of the processes that ended; code None for those that raised.
+
+        Args:
+            problem: what was seen of it. A closed pipe is seen before its process is gone.
+        """
+        if isinstance(problem, (EOFError, ConnectionError)):
+            wait([process.sentinel for process in self.processes], timeout=LONGEST_DEATH)
+        found: dict[int, int | None] = {}
+        for index, process in enumerate(self.processes):
+            if self.parent_pipes[index] is None:
+                found[index] = None
+            elif not process.is_alive():
+                found[index] = process.exitcode
+        return found
 
     def quietly(self, act: Callable[[], Any]) -> Any:
         """`act()`, the traceback of a worker's exception not being issued as a warning as well."""

@@ -2,20 +2,18 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from sdewm.base import bench_script
+from sdewm.train.optimiser import Optimiser
 from sdewm.train.presets import preset
 from sdewm.train.sources import check_environment
+from tests.child_process import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -32,9 +30,8 @@ training, environments = load("bench_training"), load("bench_environments")
 
 
 def lines(script, *words):
-    command = [sys.executable, str(ROOT / "analysis" / f"{script}.py"), *words]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = run(sys.executable, ROOT / "analysis" / f"{script}.py", *words)
+    assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -49,6 +46,32 @@ def short(monkeypatch):
     monkeypatch.setattr(training, "CHAIN", 10)
     for script in (training, environments):
         monkeypatch.setattr(script, "ROUNDS", 3)
+
+
+class Clock:
+    """In the place of the module `time`: it goes on only where a test lets it."""
+
+    def __init__(self):
+        self.passed = 0.0
+
+    def perf_counter(self):
+        return self.passed
+
+    def before(self, seconds, call=lambda *arguments, **named: None):
+        """The call, after so many seconds."""
+
+        def run(*arguments, **named):
+            self.passed += seconds
+            return call(*arguments, **named)
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(bench_script, "time", made)
+    return made
 
 
 def test_rows_are_those_of_the_device():
@@ -87,11 +110,11 @@ def test_the_aim_holds_for_two_threads_only(short, monkeypatch):
     assert row["aim"] == ">= 15"
 
 
-def test_the_value_is_the_number_of_updates_in_a_second(short, monkeypatch):
-    monkeypatch.setattr(training.Updates, "once", lambda self: time.sleep(0.05))
+def test_the_value_is_the_number_of_updates_in_a_second(short, monkeypatch, clock):
+    monkeypatch.setattr(training.Updates, "once", clock.before(0.05))
     monkeypatch.setitem(training.UPDATES, "cpu", 2)
     (row,) = training.whole("tiny", CPU)
-    assert 10 < row["value"] <= 20
+    assert row["value"] == pytest.approx(20)
 
 
 def test_the_penalty_is_on_in_one_agent_only(short, monkeypatch):
@@ -108,23 +131,20 @@ def test_the_penalty_is_on_in_one_agent_only(short, monkeypatch):
     assert row["aim"] == "<= 1.08" and row["low"] <= row["ratio"] <= row["high"]
 
 
-def test_the_parts_are_told_apart_and_make_up_most_of_the_update(short):
+def test_the_parts_are_told_apart_and_make_up_the_update(short, monkeypatch, clock):
+    costs = {
+        "world_model_forward": (0.5, training.Agent, "model_losses"),
+        "behaviour_forward": (1.0, training.Agent, "behaviour_losses"),
+        "backward": (2.0, torch.Tensor, "backward"),
+        "optimiser": (4.0, Optimiser, "step"),
+    }
+    for seconds, owner, name in costs.values():
+        monkeypatch.setattr(owner, name, clock.before(seconds, getattr(owner, name)))
     rows = {row["name"].split("/")[1]: row for row in training.parts("tiny", CPU)}
     assert list(rows) == [*training.PARTS]
-    assert 0.5 < sum(row["ratio"] for row in rows.values()) < 1.3  # medians one by one
-
-
-def test_a_part_that_waits_is_the_one_that_grows(short, monkeypatch):
-    step = training.Agent.behaviour_losses
-
-    def slow(self, *arguments):
-        time.sleep(0.5)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(training.Agent, "behaviour_losses", slow)
-    rows = {row["name"].split("/")[1]: row["value"] for row in training.parts("tiny", CPU)}
-    assert max(rows, key=rows.__getitem__) == "behaviour_forward"
-    assert rows["behaviour_forward"] >= 500
+    for part, (seconds, _, _) in costs.items():
+        assert rows[part]["value"] == pytest.approx(1000 * seconds)
+        assert rows[part]["ratio"] == pytest.approx(seconds / 7.5)
 
 
 def test_operations_are_counted_and_shares_follow_from_them(short, monkeypatch):
@@ -153,19 +173,14 @@ def test_one_of_two_agents_is_compiled(short, monkeypatch, capsys):
     assert not asked
 
 
-def test_simulator_steps_are_counted_with_the_repeat(short, monkeypatch):
+def test_simulator_steps_are_counted_with_the_repeat(short, monkeypatch, clock):
     monkeypatch.setitem(
         environments.ENVIRONMENTS, "own_pixels", ("own:cartpole_pixels", "pixels", 10)
     )
-    step = environments.Collector.step
-
-    def slow(self):
-        time.sleep(0.01)
-        return step(self)
-
-    monkeypatch.setattr(environments.Collector, "step", slow)
+    step = clock.before(0.01, environments.Collector.step)
+    monkeypatch.setattr(environments.Collector, "step", step)
     (row,) = environments.speed("own_pixels", CPU)
-    assert 10 < row["value"] < 200  # a policy step of 10 ms is two simulator steps
+    assert row["value"] == pytest.approx(200)  # a policy step of 10 ms is two simulator steps
 
 
 def test_without_opengl_the_row_of_drawing_is_left_out_with_the_reason(monkeypatch, capsys):

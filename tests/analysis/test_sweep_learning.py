@@ -2,18 +2,14 @@
 
 import importlib.util
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from sdewm.base.records import read_table
+from tests.child_process import ROOT, started, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "analysis" / "sweep_learning.py"
 FAKE = ROOT / "tests" / "train" / "fake_agent.py"
 SHORT = ("--prefill-policy-steps", "20", "--eval-episodes", "1", "--no-pictures")
@@ -171,7 +167,7 @@ import sys
 sys.path.insert(0, {analysis!r})
 import sweep_learning as sweep
 from pathlib import Path
-sweep.TASKS = (sweep.Task("own:cartpole_pixels", "proprio", 40_000, {flags!r}),)
+sweep.TASKS = (sweep.Task("own:cartpole_pixels", "proprio", 10**9, {flags!r}),)  # for days
 sweep.SEEDS, sweep.RUNS = (0,), Path({runs!r})
 sweep.TRAINER = (sys.executable, {fake!r})
 sys.exit(sweep.main([]))
@@ -184,14 +180,11 @@ def test_an_interruption_saves_and_ends_all(place):
     code = INTERRUPTED.format(
         analysis=str(SCRIPT.parent), flags=SHORT, runs=str(runs), fake=str(FAKE)
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-c", code]
-    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        run = runs / "cartpole_pixels-proprio-seed0"
-        while not (run / "metrics.jsonl").exists():
-            time.sleep(0.02)
+    run = runs / "cartpole_pixels-proprio-seed0"
+    with started(sys.executable, "-c", code) as process:
+        wait_until((run / "metrics.jsonl").exists, process)
         process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate()[1]
     assert process.returncode == 130, errors
     assert "the same command goes on" in errors
     assert list((run / "checkpoints").glob("*/COMPLETE"))

@@ -1,16 +1,14 @@
 """The speed table: names, what is kept, and one short row measured for real."""
 
 import importlib.util
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from sdewm.base.records import read_table
+from tests.child_process import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "analysis" / "table_bench.py"
 ROW = "normal_torch/float32/threads1"
 
@@ -21,9 +19,7 @@ specification.loader.exec_module(table_bench)
 
 
 def start(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *words]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return run(sys.executable, SCRIPT, *words)
 
 
 def row(name: str, **figures: object) -> dict:

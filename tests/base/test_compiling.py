@@ -41,11 +41,12 @@ def test_empty_libraries_of_an_interrupted_compilation_are_removed(tmp_path, mon
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     folder = tmp_path / "ab"
     folder.mkdir()
-    old = time.time() - 2 * LINKING_SECONDS
+    now = time.time()
+    old, coming = now - 2 * LINKING_SECONDS, now + 3600.0  # the latter stays new, however long
     for name, content, stamp in (
         ("broken.so", b"", old),
         ("good.so", b"library", old),
-        ("in_the_making.so", b"", time.time()),
+        ("in_the_making.so", b"", coming),
         ("notes.txt", b"", old),
     ):
         (folder / name).write_bytes(content)

@@ -2,11 +2,11 @@
 
 import json
 import math
-import subprocess
 
 import pytest
 
 from sdewm.base import records
+from tests.child_process import run
 
 ROWS = [
     {"epsilon": 0.1, "series": "same", "count": 3, "note": None},
@@ -91,7 +91,7 @@ def test_a_changed_file_in_any_folder_of_the_code_marks_the_commit(name, tmp_pat
     (tmp_path / "sdewm").mkdir()
     (tmp_path / "sdewm" / "a.py").write_text("x = 1")
     for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-q", "-m", "first")):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+        assert run("git", *words, cwd=tmp_path).returncode == 0
     assert "+" not in records.code_commit()
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("x = 2")

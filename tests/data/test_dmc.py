@@ -1,9 +1,7 @@
 """DeepMind Control: names, seeds, ends, replay, drawing."""
 
 import os
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from sdewm.data.dmc import DmcEnv, dmc_tasks
 from sdewm.data.envs import make_env
 from sdewm.data.wrappers import Position, episode_seed
+from tests.child_process import run
 from tests.data.opengl_here import needs_opengl
 
 TASKS = ["cartpole_swingup", "walker_walk", "quadruped_walk"]
@@ -215,21 +214,12 @@ def test_frames_are_copies_and_change_nothing():
 
 
 @needs_opengl
-def test_fast_frames_are_several_times_faster_and_show_the_same_body():
-    costs, frames = {}, {}
+def test_fast_frames_show_the_same_body():
+    frames = {}
     for render in ("full", "fast"):
         env = make("walker_walk", "pixels", render=render)
         frames[render], _ = env.reset()
-        draw, best = env.unwrapped.frame, np.inf
-        for _ in range(5):
-            start = time.perf_counter()
-            for _ in range(3):
-                draw()
-            best = min(best, time.perf_counter() - start)
-        costs[render] = best
         env.close()
-    if "egl" in os.environ["MUJOCO_GL"] and costs["full"] > 3 * 5e-3:  # not a GPU
-        assert costs["full"] > 5 * costs["fast"]
     # The body is orange: much red, little blue; sky and floor are blue.
     body = {name: frame[:, :, 0] > frame[:, :, 2] + 30.0 for name, frame in frames.items()}
     assert body["full"].sum() > 30
@@ -249,15 +239,13 @@ def test_without_opengl_pixels_say_what_to_install_and_vectors_work(broken):
         "try: make('pixels')\n"
         "except RuntimeError as problem: print(problem)\n"
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SDEWM", "MUJOCO"))}
-    environment |= {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent", "MUJOCO_GL": broken}
+    environment = {name: None for name in os.environ if name.startswith(("SDEWM", "MUJOCO"))}
+    environment |= {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent", "MUJOCO_GL": broken or None}
     if not broken:
-        del environment["MUJOCO_GL"]
         environment["PYOPENGL_PLATFORM"] = "egl"  # so that an installed OSMesa is not taken
-    command = [sys.executable, "-W", "error", "-c", program]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-    assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
+    ended = run(sys.executable, "-W", "error", "-c", program, environment=environment)
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
     assert lines[0] == "(24,)"
     for part in ("libegl1", "libosmesa6", "MUJOCO_GL=egl", "proprio", "own:cartpole_pixels"):
         assert part in lines[1]

@@ -1,6 +1,5 @@
 """Environments by name: what is accepted, what is refused and why; nothing heavy is imported."""
 
-import subprocess
 import sys
 
 import gymnasium
@@ -9,6 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from sdewm.data.envs import check_env, list_envs, make_env
+from tests.child_process import run
 from tests.data.toy_env import Counter
 
 
@@ -166,8 +166,8 @@ def test_simulators_are_imported_when_one_is_made():
         "                         render='fast', seed=0, index=0).reset()\n"
         "print([name for name in heavy if name in sys.modules])\n"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.stdout.splitlines() == ["[]", "['gymnasium']"], run.stderr
+    ended = run(sys.executable, "-c", program)
+    assert ended.stdout.splitlines() == ["[]", "['gymnasium']"], ended.stderr
 
 
 def test_an_environment_whose_package_is_missing_says_which(monkeypatch):

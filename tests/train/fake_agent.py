@@ -1,8 +1,11 @@
 """A small deterministic agent with every part the training loop asks for, and a command line.
 
-As a script it is `sdewm` with this agent in the place of the real one.
+As a script it is `sdewm` with this agent in the place of the real one and the clock of its updates.
+It waits before update `HELD_UPDATE` for as long as the file named by the environment variable HOLD
+exists, so that a test can stop it while it runs.
 """
 
+import os
 import sys
 from dataclasses import replace
 
@@ -12,6 +15,7 @@ from sdewm.data.replay import Field
 from sdewm.train.presets import PRESETS
 
 ENV = "own:cartpole_pixels"
+HELD_UPDATE = 30
 
 
 def small_config(**changes):
@@ -40,6 +44,16 @@ def small_config(**changes):
     return replace(PRESETS["tiny"], **(settings | changes))
 
 
+class UpdateClock:
+    """In the place of the module `time`: a second passes with every update of this process."""
+
+    updates = 0
+
+    @classmethod
+    def monotonic(cls):
+        return float(cls.updates)
+
+
 class FakePolicy:
     """tanh of a linear map of the observation and of what it remembers, with noise."""
 
@@ -64,7 +78,6 @@ class FakePolicy:
 class FakeAgent:
     break_at = None  # update whose loss is broken, or whose weights are
     broken_part = "loss"
-    wait = 0.0  # seconds per update
 
     def __init__(self, config, observation_space, action_space):
         self.config = config
@@ -94,6 +107,7 @@ class FakeAgent:
         loss.backward()
         self.optimiser.step()
         self.updates += 1
+        UpdateClock.updates += 1
         kl = loss * 0 + 1
         if self.updates == self.break_at:
             if self.broken_part == "weights":
@@ -130,16 +144,16 @@ class FakeAgent:
 
 
 if __name__ == "__main__":
-    import time
-
     import sdewm.train.trainer as trainer
     from sdewm.cli import main
+    from tests.child_process import wait_until
 
-    class SlowAgent(FakeAgent):
+    class HeldAgent(FakeAgent):
         def _update(self, batch, factor):
-            time.sleep(0.01)
+            if self.updates + 1 == HELD_UPDATE:
+                wait_until(lambda: not os.path.exists(os.environ.get("HOLD", "")))
             return super()._update(batch, factor)
 
-    trainer.Agent = SlowAgent
+    trainer.Agent, trainer.time = HeldAgent, UpdateClock
     torch.set_num_threads(1)
     raise SystemExit(main(sys.argv[1:]))

@@ -6,10 +6,7 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +14,7 @@ import torch
 
 from sdewm.train import checkpoint
 from sdewm.train.checkpoint import CheckpointError, Checkpoints, tensors_of
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.child_process import run, started
 
 
 def state(seed=0):
@@ -237,8 +233,7 @@ try:
 except CheckpointError as problem:
     print(problem)
 """
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = run(sys.executable, "-c", code, tmp_path)
     assert "could not be written" in result.stdout, result.stderr
     assert names(tmp_path) == ["000000001"]
     assert torch.equal(Checkpoints(tmp_path).load()["w"], torch.ones(10))
@@ -246,20 +241,18 @@ except CheckpointError as problem:
 
 def test_kill_at_any_moment_leaves_a_good_checkpoint(tmp_path):
     code = """
-import sys, torch
+import itertools, sys, torch
 from pathlib import Path
 from sdewm.train.checkpoint import Checkpoints
 checkpoints = Checkpoints(Path(sys.argv[1]))
-for updates in range(1, 100000):
+for updates in itertools.count(1):
     checkpoints.save(updates, {"w": torch.full((1000,), float(updates)), "updates": updates})
     print(updates, flush=True)
 """
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    for _ in range(2):
+    for saves in (1, 12):  # seen before the kill, which comes at any point of a later one
         shutil.rmtree(tmp_path)
-        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            said = [process.stdout.readline()]
-            time.sleep(np.random.default_rng().uniform(0, 0.2))
+        with started(sys.executable, "-c", code, tmp_path) as process:
+            said = [process.stdout.readline() for _ in range(saves)]
             process.send_signal(signal.SIGKILL)
             said += process.stdout.readlines()
         finished = int(said[-1])

@@ -1,48 +1,50 @@
 """A run of the real agent on real physics, killed and resumed, as `sdewm` does it."""
 
-import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from sdewm.base.records import read_log
+from sdewm.cli import main
 from sdewm.data.dataset import read_dataset
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS
+from tests.child_process import run as run_process
 from tests.data.opengl_here import needs_opengl
 
-ROOT = Path(__file__).resolve().parents[2]
 # Both sizes of sequences: with stored latents at their start (context 1), and without.
 WORDS = (
     "--preset tiny --env dmc:cartpole_swingup --obs proprio --env-frames 420 --deterministic "
     "--prefill-policy-steps 150 --train-ratio 64 --batch-size 4 --batch-length 16 --envs 2 "
     "--log-every-updates 10 --eval-every-env-frames 100000 --eval-episodes 1 --no-pictures "
-    "--jacobian.weight 0.01 --checkpoint-every-seconds 0.5"
+    "--jacobian.weight 0.01"
 ).split()
+# `sdewm` that saves after its second row and is killed after its third, 30 of about 60 updates.
+KILLED = """
+import os, signal, sys
+import torch
+from sdewm.cli import main
+from sdewm.train.trainer import Trainer
 
+torch.set_num_threads(1)
+write = Trainer._log_row
 
-def start(*words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "sdewm.cli", *words]
-    return subprocess.Popen(
-        command,
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def log_row(self):
+    write(self)
+    if self.log.rows == 2:
+        self.saved = float("-inf")
+    if self.log.rows == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Trainer._log_row = log_row
+sys.exit(main())
+"""
 
 
 def finish(*words):
-    process = start(*words)
-    said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    assert main([str(word) for word in words]) == 0
 
 
 def figures(run):
@@ -56,17 +58,12 @@ def figures(run):
 def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
     words = [*WORDS, "--context", context]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish("train", *words, "--run", str(whole))
-    process = start("train", *words, "--run", str(broken))
-    deadline = time.monotonic() + 200
-    while len(read_log(broken / "metrics.jsonl")[0]) < 3:  # 30 of about 60 updates
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert figures(broken) != figures(whole)
-    finish("resume", str(broken))
+    finish("train", *words, "--run", whole)
+    killed = run_process(sys.executable, "-c", KILLED, "train", *words, "--run", broken)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert Checkpoints(broken / "checkpoints").load()["counters"]["updates"] == 20
+    assert len(figures(broken)[0]) == 3
+    finish("resume", broken)
     assert figures(broken) == figures(whole)
     found, expected = (
         dict(tensors_of(Checkpoints(run / "checkpoints").load()["agent"]))
@@ -95,7 +92,7 @@ PIXELS = (
 )
 def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
     run = tmp_path / "run"
-    finish("train", *PIXELS, "--env", env, "--run", str(run))
+    finish("train", *PIXELS, "--env", env, "--run", run)
     rows, evaluations = figures(run)
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
     assert evaluations[-1]["env_frames"] >= 300
@@ -106,15 +103,15 @@ def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
 @pytest.mark.slow
 def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
     run, data, model = (tmp_path / name for name in ("run", "data", "model"))
-    finish("train", *WORDS, "--run", str(run))
-    finish("record", str(data), "--from-run", str(run), "--episodes", "2")
+    finish("train", *WORDS, "--run", run)
+    finish("record", data, "--from-run", run, "--episodes", "2")
     assert (read_dataset(data).rows, read_dataset(data).facts["env"]) == (
         2 * 501,
         "dmc:cartpole_swingup",
     )
     more = "--preset tiny --world-model-only --updates 60 --log-every-updates 15 --batch-size 4 "
     more += "--optimiser.warm-up 0"
-    finish("train", *more.split(), "--data", str(data), "--run", str(model))
+    finish("train", *more.split(), "--data", data, "--run", model)
     rows = figures(model)[0]
     assert [row["updates"] for row in rows] == [15, 30, 45, 60]
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]

@@ -2,15 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from sdewm.train.signals import Interrupted, StopRequest
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.child_process import run
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -28,16 +25,14 @@ def test_a_signal_is_noted_and_granted_when_asked(number, code, capfd):
 
 def test_a_second_signal_ends_the_process_at_once():
     code = """
-import os, signal, time
+import os, signal
 from sdewm.train.signals import StopRequest
 with StopRequest().listening():
     os.kill(os.getpid(), signal.SIGINT)
     print("still here", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+    print("and here", flush=True)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50
-    )
+    result = run(sys.executable, "-c", code)
     assert result.returncode == 130 and result.stdout == "still here\n"
     assert "the last checkpoint stays" in result.stderr

@@ -4,10 +4,7 @@ import errno
 import math
 import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +20,8 @@ from sdewm.train.recording import record_dataset
 from sdewm.train.run_directory import RunFacts, create_run, read_run
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.trainer import Trainer
-from tests.train.fake_agent import FakeAgent, small_config
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.child_process import ROOT, started, wait_until
+from tests.train.fake_agent import HELD_UPDATE, FakeAgent, UpdateClock, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +58,12 @@ def same_runs(one, two):
     first, second = weights(one), weights(two)
     equal = all(torch.equal(first[name], second[name]) for name in first)
     return figures(one) == figures(two) and list(first) == list(second) and equal
+
+
+@pytest.fixture
+def update_clock(monkeypatch):
+    """Checkpoints that are due every n seconds are due every n updates."""
+    monkeypatch.setattr(trainer, "time", UpdateClock)
 
 
 @pytest.fixture(scope="module")
@@ -148,60 +150,58 @@ def test_without_the_random_states_the_run_would_differ(whole, tmp_path, monkeyp
     assert not same_runs(tmp_path / "run", whole)
 
 
-def script(*words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "train" / "fake_agent.py"), *words]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def saved_updates(run):
+    """Updates of the newest checkpoint; -1 where there is none yet."""
+    pointer = run / "checkpoints" / "latest"
+    return int(pointer.read_text()[:9]) if pointer.exists() else -1
 
 
-def wait_for_checkpoint(run, process):
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / "latest").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+@pytest.fixture
+def held(tmp_path):
+    """A run with two checkpoints or more, in a process that waits for the end of `hold`."""
+    run, hold = tmp_path / "run", tmp_path / "hold"
+    create_run(run, small_config(checkpoint_every_seconds=5.0))
+    hold.touch()
+    agent = ROOT / "tests" / "train" / "fake_agent.py"
+    with started(sys.executable, agent, "resume", run, environment={"HOLD": str(hold)}) as process:
+        wait_until(lambda: saved_updates(run) >= 10, process)
+        yield run, hold, process
 
 
-def test_a_killed_run_becomes_bitwise_the_uninterrupted_one(whole, tmp_path):
-    run = tmp_path / "run"
-    create_run(run, small_config(checkpoint_every_seconds=0.2))
-    process = script("resume", str(run))
-    wait_for_checkpoint(run, process)
-    time.sleep(np.random.default_rng().uniform(0, 0.6))
+def test_a_killed_run_becomes_bitwise_the_uninterrupted_one(whole, held):
+    run, _, process = held
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    assert 10 <= saved_updates(run) < HELD_UPDATE
     made = resume(run)
     assert made.updates == 100
     assert same_runs(run, whole)
 
 
-def test_a_signal_saves_and_exits(whole, tmp_path):
-    run = tmp_path / "run"
-    create_run(run, small_config(checkpoint_every_seconds=0.1))
-    process = script("resume", str(run))
-    wait_for_checkpoint(run, process)
+def test_a_signal_saves_and_exits(whole, held):
+    run, hold, process = held
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    hold.unlink()
+    said = process.communicate()[1]
     assert process.returncode == 143
     assert "Stopped by SIGTERM; a checkpoint is saved." in said
     assert f"sdewm resume {run}" in said
+    assert 10 <= saved_updates(run) <= HELD_UPDATE
     resume(run)
     assert same_runs(run, whole)
 
 
 @pytest.mark.parametrize("part", ["loss", "weights"])
 def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(
-    part, tmp_path, monkeypatch, fake
+    part, tmp_path, monkeypatch, fake, update_clock
 ):
     monkeypatch.setattr(fake, "break_at", 7)
     monkeypatch.setattr(fake, "broken_part", part)
     term = "loss/kl = nan" if part == "loss" else "network/weight of the agent is not finite"
     run = tmp_path / "run"
     with pytest.raises(DivergedError, match=f"^update 7: {term}$"):
-        train(run, checkpoint_every_seconds=1e-9)  # before every step
+        train(run, checkpoint_every_seconds=1.0)
     good = Checkpoints(run / "checkpoints").load()
     assert good["counters"]["updates"] == 6
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
@@ -233,7 +233,7 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
     assert (Checkpoints(run / "checkpoints").last, figures(run)) == before
 
 
-def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch):
+def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch, update_clock):
     run, real = tmp_path / "run", checkpoint._write
 
     def full(path, content):
@@ -243,11 +243,9 @@ def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "_write", full)
     with pytest.raises(CheckpointError, match="No space left"):
-        train(run, checkpoint_every_seconds=1e-9)
+        train(run, checkpoint_every_seconds=1.0)
     monkeypatch.setattr(checkpoint, "_write", real)
     assert Checkpoints(run / "checkpoints").load()["counters"]["updates"] == 9
-    config = run / "config.json"
-    config.write_text(config.read_text().replace("1e-09", "1000.0"))
     resume(run)
     assert same_runs(run, whole)
 
