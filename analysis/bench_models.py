@@ -16,7 +16,7 @@ from sdewm.base.records import ROOT
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.model_theorems.representation_error import MODES, measure_representation_error
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.report.trained_run import load_subject
+from sdewm.report.trained_run import load_trained_run
 from sdewm.scripts.benchmark import BenchRow, bench_row, run_script, seconds
 
 MODELS = ROOT / "paper_checks" / "small_models"
@@ -25,14 +25,14 @@ AIM = "<= 60"
 
 
 def representation_error(mode: str, device: torch.device) -> Iterator[BenchRow]:
-    subject = load_subject(MODELS / "agent", MODELS / "episodes")
-    shipped = subject.episodes(STEPS, None, 0)
+    trained = load_trained_run(MODELS / "agent", MODELS / "episodes")
+    shipped = trained.episodes(STEPS, None, 0)
     places = torch.arange(EPISODES) % len(shipped.rewards)
     tables = (shipped.observations, shipped.previous_actions, shipped.rewards)
     episodes = Episodes(*(table[places] for table in tables))
     run = partial(
         measure_representation_error,
-        subject.model,
+        trained.model,
         episodes,
         ObservationPerturbation("noise", 0.1),
         mode=mode,

@@ -29,7 +29,7 @@ from sdewm.sde.examples.tanh_world_model import TanhNetwork
 from sdewm.sde.noise import GaussianNoise, TwoPointNoise
 from sdewm.sde.noise.block import split_mix
 from sdewm.sde.solve import solve_path
-from sdewm.theory.expansion.error_variation import VariationSystem
+from sdewm.theory.expansion.error_variation import ErrorVariation
 
 STEP = 2.0**-10  # sums of it are exact, so that torchsde takes as many steps as we do
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -255,7 +255,7 @@ def variations(precision: str, name: str) -> Race:
             error = sdewm.Perturbation(diffusion=system.error_diffusion)
         noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * STEP)
         x = torch.linspace(-1, 1, batch * 4, dtype=dtype, device=device).view(batch, 4)
-        fused, nested = (VariationSystem(system, error, drivers, fused=f) for f in (True, False))
+        fused, nested = (ErrorVariation(system, error, drivers, fused=f) for f in (True, False))
         start = fused.initial(x)
         return {
             "plain solve": lambda: solve_path(system, x, noise),

@@ -31,7 +31,7 @@ from sdewm.base.records import (
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.style import save_figure
 from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
-from sdewm.report.trained_run import load_subject
+from sdewm.report.trained_run import load_trained_run
 
 STEM = "fig_jacobian_weight"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
@@ -70,7 +70,7 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
         raise ValueError("expected RUNS and --data DIRECTORY.")
     check_count("--episodes", given.episodes, minimum=2)
     check_count("--seed", given.seed, minimum=0)
-    subjects = [load_subject(run, given.data) for run in given.runs]
+    trained_runs = [load_trained_run(run, given.data) for run in given.runs]
     facts = manifest(seed=given.seed, episodes=given.episodes, data=given.data.name)
     facts |= {"code": code_digest()}
     kept, old = read_log(given.log)
@@ -80,21 +80,21 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
     kept = [r for r in kept if counts[r["run"], r["updates"]] == len(QUANTITIES)]  # whole runs
     log = RowLog(given.log, facts, kept)
     rows: list[Row] = [*kept]
-    progress = Progress("runs", len(subjects))
+    progress = Progress("runs", len(trained_runs))
     try:
-        for done, subject in enumerate(subjects):
+        for done, trained in enumerate(trained_runs):
             progress.update(done)
-            key = (subject.run.name, subject.counters["updates"])
+            key = (trained.run.name, trained.counters["updates"])
             if counts[key]:
                 continue
-            print(subject.run, file=sys.stderr, flush=True)
-            for row in penalty_rows(subject, given.episodes, given.seed):
+            print(trained.run, file=sys.stderr, flush=True)
+            for row in penalty_rows(trained, given.episodes, given.seed):
                 log.append(row)
                 rows.append(row)
     finally:
         progress.close()
         log.close()
-    names = {subject.run.name for subject in subjects}
+    names = {trained.run.name for trained in trained_runs}
     return [row for row in rows if row["run"] in names], facts
 
 

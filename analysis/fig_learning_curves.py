@@ -177,7 +177,7 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
                 if kind == "own":
                     series = f"{label}: {MEASURED[kinds[label, env, obs]]}"
                 common = {"panel": panel, "series": series, "seeds": len(points)}
-                for frames, mean, deviation in mean_curve(points):
+                for frames, mean, deviation in mean_scores(points):
                     drawn.append(
                         common
                         | {"kind": kind, "seed": None, "env_frames": frames}
@@ -204,7 +204,7 @@ def curves_of(rows: Sequence[Row], label: str) -> dict[Curve, Points]:
     return curves
 
 
-def mean_curve(points: Points) -> Iterator[tuple[float, float, float | None]]:
+def mean_scores(points: Points) -> Iterator[tuple[float, float, float | None]]:
     """(env_frames, mean, standard deviation over seeds with divisor n − 1) where all seeds are."""
     first = max(x[0] for x, _ in points.values())
     last = min(x[-1] for x, _ in points.values())

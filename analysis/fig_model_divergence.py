@@ -12,10 +12,10 @@ second order. Episodes are the units of error bars.
 
 from functools import partial
 
-from sdewm.report.divergence import PART
+from sdewm.report.divergence import ANALYSIS
 from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, PART, __doc__)
+main = partial(figure_main, ANALYSIS, __doc__)
 
 if __name__ == "__main__":
     main()

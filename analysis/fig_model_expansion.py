@@ -13,10 +13,10 @@ state. The table holds the terms of both expansions as well. Episodes are the un
 
 from functools import partial
 
-from sdewm.report.expansion import PART
+from sdewm.report.expansion import ANALYSIS
 from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, PART, __doc__)
+main = partial(figure_main, ANALYSIS, __doc__)
 
 if __name__ == "__main__":
     main()

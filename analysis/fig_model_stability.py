@@ -11,10 +11,10 @@ are the units of error bars.
 
 from functools import partial
 
-from sdewm.report.stability import PART
+from sdewm.report.stability import ANALYSIS
 from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, PART, __doc__)
+main = partial(figure_main, ANALYSIS, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
+from sdewm.plots.series import Rows
 from sdewm.plots.tables import text_table
 
 HORIZONS = (1, 5, 15, 50)
@@ -25,7 +26,6 @@ ALONG_PATHS = "linearised"  # needs sampled paths; the other certificates follow
 CONTRACTIVE, CONTRACTIVE_AIM = ("LinearWorldModel", "CubicFlow"), 3.0
 NETWORK, NETWORK_HORIZON, NETWORK_AIM = "tanh network", 15, 10.0
 PREDICTION_AIM = 0.05
-Rows = list[dict[str, Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not source.exists():
         parser.error(f"no {source}: run analysis/fig_rollout_bounds.py first.")
     curves, facts = read_table(source)
-    bounds: Rows = [row for row in curves if row["kind"] in ("certificate", "estimate", "recalled")]
+    bounds = [row for row in curves if row["kind"] in ("certificate", "estimate", "recalled")]
     predictions = [row for row in bounds if row["series"] == "prediction"]
     bounds = [row for row in bounds if row["series"] != "prediction"]
     rows, verdicts = tightness(bounds), aims(bounds, predictions)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{target}")
 
 
-def tightness(bounds: Rows) -> Rows:
+def tightness(bounds: Rows) -> list[dict[str, Any]]:
     """One row per system, grade, kind, horizon and quantity; the best certificate has the aim."""
     rows = []
     for row in bounds:

@@ -134,7 +134,7 @@ def _whole(text: str) -> int | float:
 # Redrawn from their own tables of finished runs, or not at all.
 FROM_RUNS = {
     *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
-    *("fig_model_expansion", "fig_model_growth", "fig_open_loop", "fig_representation_error"),
+    *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
     "fig_representation_error_pixels",
 }
 

@@ -12,7 +12,7 @@ from paper_checks.cases.rollouts import Rollout, rollout_case
 from paper_checks.check_rollouts import below
 from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
-from sdewm.sde.linear_moments import growth_rate
+from sdewm.sde.linear_moments import mean_square_growth_rate
 from sdewm.sde.rates import ConstantJacobians
 from sdewm.theory.bounds.formulas import doob_factor
 from sdewm.theory.bounds.fundamental_matrix import Growth
@@ -95,7 +95,7 @@ def oracle(settings: Settings, mutate: Mutate) -> Finding:
     }
     if isinstance(system, ConstantJacobians):
         assert grown.exact_limit is not None
-        values["ρ"] = growth_rate(*system.jacobians())
+        values["ρ"] = mean_square_growth_rate(*system.jacobians())
         values["E‖Φ_T‖_F²"] = grown.exact_limit.last.value
     return conclude(
         [compare(name, Estimate(value, 0.0), *PRINTED[name]) for name, value in values.items()]

@@ -10,7 +10,7 @@ import torch
 from torch.func import jvp
 
 import sdewm
-from paper_checks.cases.trained_models import Trained, trained
+from paper_checks.cases.trained_models import TrainedCase, trained_case
 from paper_checks.findings import BAND, Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import fuse, second_order
@@ -23,7 +23,7 @@ from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 NOISES = (0.04, 0.08)  # standard deviations, in the units of the observations
 
 
-def _fed(case: Trained, **options: Any) -> tuple[LatentSystem, torch.Tensor, torch.Tensor]:
+def _fed(case: TrainedCase, **options: Any) -> tuple[LatentSystem, torch.Tensor, torch.Tensor]:
     """The model with its episodes as inputs; its state after row 0; times."""
     paths = clean_paths(case.model, case.episodes)
     system = sdewm.as_system(
@@ -37,7 +37,7 @@ def _fed(case: Trained, **options: Any) -> tuple[LatentSystem, torch.Tensor, tor
 
 def step(settings: Settings, mutate: Mutate) -> Finding:
     """Euler–Maruyama steps of length τ of the system are the model's own filter (S21)."""
-    case = mutate(trained(30, variance="step", relaxation_time=2.0))
+    case = mutate(trained_case(30, variance="step", relaxation_time=2.0))
     system, state, own = _fed(case, **case.options)
     noise, tau = clean_paths(case.model, case.episodes).noise, system.relaxation_time
     worst = 0.0
@@ -52,7 +52,7 @@ def step(settings: Settings, mutate: Mutate) -> Finding:
 
 def derivatives(settings: Settings, mutate: Mutate) -> Finding:
     """F_x and F_xx of the trained model are those of central differences (rule 11)."""
-    case = mutate(trained(30, 8))
+    case = mutate(trained_case(30, 8))
     system, _, states = _fed(case)
     x, t = system.start(states[:, 20]), torch.tensor(20.0, dtype=torch.float64)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -80,7 +80,7 @@ def derivatives(settings: Settings, mutate: Mutate) -> Finding:
 
 def recovery(settings: Settings, mutate: Mutate) -> Finding:
     """A drift and a diffusion put into the latent come back within their intervals (S28)."""
-    case = mutate(trained(100, claimed=1.0))
+    case = mutate(trained_case(100, claimed=1.0))
     size = case.model.noise_size
     generator = torch.Generator().manual_seed(settings.seed)
     drift = 0.05 * torch.randn(size, dtype=torch.float64, generator=generator).sign()
@@ -107,7 +107,7 @@ def recovery(settings: Settings, mutate: Mutate) -> Finding:
 
 def noise_drift(settings: Settings, mutate: Mutate) -> Finding:
     """White noise on observations gives a drift of order 2 in its size, a diffusion of order 1."""
-    case = mutate(trained(100, perturbation="noise"))
+    case = mutate(trained_case(100, perturbation="noise"))
     found = []
     for strength in NOISES:
         perturbation = ObservationPerturbation(case.options["perturbation"], strength)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import sdewm
-from paper_checks.cases.trained_models import WITH, WITHOUT, subject, trained
+from paper_checks.cases.trained_models import WITH, WITHOUT, trained_case, trained_run
 from paper_checks.check_rollouts import below
 from paper_checks.findings import (
     BAND,
@@ -28,7 +28,7 @@ from sdewm.base.stats import Estimate
 from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model_theorems.episode_statistics import mean_of
-from sdewm.model_theorems.imagination import imagination, wrong_starts
+from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.model_theorems.value_bias import value_bias_on_model
 from sdewm.perturbations.observation import ObservationPerturbation
@@ -49,7 +49,7 @@ BAND_95 = 1.96  # standard errors on each side
 def expansion(settings: Settings, mutate: Mutate, *, episodes: Sequence[int] = EPISODES) -> Finding:
     """The second order of the reconstruction loss leaves a remainder of order 3 (S2, S5b)."""
     horizon, paths = 6, 256
-    case = mutate(trained(START + horizon + 1, second_order=1.0))
+    case = mutate(trained_case(START + horizon + 1, second_order=1.0))
     states = clean_paths(case.model, case.episodes).states[:, START]
     findings = []
     for e in episodes:  # one start each: the sampling error is that of the model's own noise
@@ -82,9 +82,9 @@ def divergence(
 ) -> Finding:
     """Imagination from a latent that noise made wrong stays below every grade (S15, S16, S18)."""
     horizon = 8
-    case = mutate(trained(START + horizon + 1, claimed=1.0))
+    case = mutate(trained_case(START + horizon + 1, claimed=1.0))
     model, recorded = case.model, case.episodes
-    starts = wrong_starts(
+    starts = perturbed_initial_states(
         model,
         recorded,
         NOISE,
@@ -111,8 +111,8 @@ def divergence(
 
 def value_bias(settings: Settings, mutate: Mutate) -> Finding:
     """The bias of the critic's value has a second order, up to a remainder of order 3 (S20)."""
-    case = mutate(trained(START + 9, law="scaled"))
-    critic = subject().agent.behaviour.critic
+    case = mutate(trained_case(START + 9, law="scaled"))
+    critic = trained_run().agent.behaviour.critic
     found = value_bias_on_model(
         case.model,
         case.episodes,
@@ -139,7 +139,7 @@ def value_bias(settings: Settings, mutate: Mutate) -> Finding:
 def exponent(settings: Settings, mutate: Mutate) -> Finding:
     """A tiny wrong start grows in imagination as the largest Lyapunov exponent says (S26)."""
     turn, steps = 60, 300
-    case = mutate(trained(START + turn + steps + 1, 16, exponent=0))
+    case = mutate(trained_case(START + turn + steps + 1, 16, exponent=0))
     model, episodes = case.model, case.episodes
     grid: dict[str, Any] = {"start": START, "steps": turn + steps, "discard": turn}
     spectrum = model_lyapunov(model, episodes, exponents=2, seed=settings.seed, **grid)
@@ -162,21 +162,21 @@ def exponent(settings: Settings, mutate: Mutate) -> Finding:
     return compare("growth of |D| less the exponent", apart, 0.0, 1.0 / steps)
 
 
-def penalty(settings: Settings, mutate: Mutate, *, figure: str) -> Finding:
-    """How far a figure of the Jacobian, or the largest exponent, is lower with the penalty."""
+def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
+    """How far a norm of the Jacobian, or the largest exponent, is lower with the penalty."""
     steps = 150
     found: list[np.ndarray] = []
     for name in mutate((WITHOUT, WITH)):
-        case = trained(START + steps + 1, 16, name)
+        case = trained_case(START + steps + 1, 16, name)
         grid: dict[str, Any] = {"start": START, "steps": steps, "discard": 20, "exponents": 1}
-        if figure == "exponent":
+        if quantity == "exponent":
             spectrum = model_lyapunov(case.model, case.episodes, seed=settings.seed, **grid)
             found.append(spectrum.exponents[:, 0])
         else:
             sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
-            found.append(sizes[figure].mean(1).numpy())
+            found.append(sizes[quantity].mean(1).numpy())
     drop = mean_of(found[0] - found[1])  # of the same episodes
-    verdict = Verdict(UNDECIDED, f"the {figure} falls by {drop} with the penalty")
+    verdict = Verdict(UNDECIDED, f"the {quantity} falls by {drop} with the penalty")
     if abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
-    return Finding(f"fall of the {figure}", drop, 0.0, verdict, drop.standard_error)
+    return Finding(f"fall of the {quantity}", drop, 0.0, verdict, drop.standard_error)

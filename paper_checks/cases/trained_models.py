@@ -8,7 +8,7 @@ from typing import Any
 
 from sdewm.base.records import ROOT
 from sdewm.data.recorded_episodes import Episodes
-from sdewm.report.trained_run import Subject, load_subject
+from sdewm.report.trained_run import TrainedRun, load_trained_run
 
 FOLDER = ROOT / "paper_checks" / "small_models"
 EPISODES = FOLDER / "episodes"
@@ -17,13 +17,13 @@ AGENT, WITHOUT, WITH = "agent", "weight0-seed0", "weight0.1-seed0"
 
 
 @lru_cache
-def subject(name: str = AGENT) -> Subject:
+def trained_run(name: str = AGENT) -> TrainedRun:
     """A shipped run with the shipped episodes; remade by analysis/make_small_models.py."""
-    return load_subject(FOLDER / name, EPISODES)
+    return load_trained_run(FOLDER / name, EPISODES)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedCase:
     """What a check does on a trained model; negative controls change a part of it.
 
     Attributes:
@@ -37,7 +37,9 @@ class Trained:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def trained(steps: int, count: int | None = None, name: str = AGENT, **options: Any) -> Trained:
+def trained_case(
+    steps: int, count: int | None = None, name: str = AGENT, **options: Any
+) -> TrainedCase:
     """The shipped run `name` with the first rows of the episodes."""
-    chosen = subject(name)
-    return Trained(chosen.model, chosen.episodes(steps, count, WINDOW_SEED), options)
+    chosen = trained_run(name)
+    return TrainedCase(chosen.model, chosen.episodes(steps, count, WINDOW_SEED), options)

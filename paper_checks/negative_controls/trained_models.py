@@ -8,50 +8,50 @@ from typing import Any
 
 from torch import Tensor
 
-from paper_checks.cases.trained_models import Trained
+from paper_checks.cases.trained_models import TrainedCase
 from sdewm.latent_sde.models import RSSMModel
 
 
-def _with(case: Trained, **changes: Any) -> Trained:
+def _with(case: TrainedCase, **changes: Any) -> TrainedCase:
     return replace(case, options=case.options | changes)
 
 
-def stationary_variance(case: Trained) -> Trained:
+def stationary_variance(case: TrainedCase) -> TrainedCase:
     """The diffusion that has the model's variance at rest, which is not that of a step (S21)."""
     return _with(case, variance="stationary")
 
 
-def stop_gradient(case: Trained) -> Trained:
+def stop_gradient(case: TrainedCase) -> TrainedCase:
     """The deterministic state is detached on its way into the posterior (rule 11)."""
     return replace(case, model=_Cut(case.model))
 
 
-def double_claim(case: Trained) -> Trained:
+def double_claim(case: TrainedCase) -> TrainedCase:
     """Twice the drift that was put in is claimed (S28)."""
     return _with(case, claimed=2.0)
 
 
-def shift_for_noise(case: Trained) -> Trained:
+def shift_for_noise(case: TrainedCase) -> TrainedCase:
     """A constant is added to the observations, whose drift is of first order (S28)."""
     return _with(case, perturbation="shift")
 
 
-def drop_second_order(case: Trained) -> Trained:
+def drop_second_order(case: TrainedCase) -> TrainedCase:
     """The second order is left out of the prediction (S2)."""
     return _with(case, second_order=0.0)
 
 
-def understate_error(case: Trained) -> Trained:
+def understate_error(case: TrainedCase) -> TrainedCase:
     """The bounds are those of an error of a tenth of its size (S15, S16)."""
     return _with(case, claimed=0.1)
 
 
-def rare_error(case: Trained) -> Trained:
+def rare_error(case: TrainedCase) -> TrainedCase:
     """An error that is rare, not small: E|e| decides no order (S14)."""
     return _with(case, law="rare")
 
 
-def second_exponent(case: Trained) -> Trained:
+def second_exponent(case: TrainedCase) -> TrainedCase:
     """The second exponent is taken for the first (S26)."""
     return _with(case, exponent=1)
 

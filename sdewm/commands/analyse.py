@@ -13,8 +13,8 @@ from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
 from sdewm.data.dataset import is_complete
-from sdewm.report.analyses import PARTS, analyse
-from sdewm.report.trained_run import load_subject
+from sdewm.report.analyses import ANALYSES, analyse
+from sdewm.report.trained_run import load_trained_run
 from sdewm.train.recording import record_run
 from sdewm.train.run_directory import read_run
 
@@ -50,14 +50,14 @@ AnalyseRun: Any = make_dataclass(
             "only",
             Annotated[
                 tuple[str, ...],
-                tyro.conf.arg(help=f"Any of {', '.join(PARTS)} (default: all)."),
+                tyro.conf.arg(help=f"Any of {', '.join(ANALYSES)} (default: all)."),
             ],
             (),
         ),
         ("seed", Annotated[int, tyro.conf.arg(help="Root seed of every analysis.")], 0),
         *(
-            (name, part.settings, field(default_factory=part.settings))
-            for name, part in PARTS.items()
+            (name, analysis.settings, field(default_factory=analysis.settings))
+            for name, analysis in ANALYSES.items()
         ),
     ],
     frozen=True,
@@ -71,13 +71,13 @@ AnalyseRun.__doc__ = (
 def analyse_run(words: list[str]) -> int:
     """Run the analyses named, print their summaries and the paths of their files."""
     given = parse(AnalyseRun, words, "analyse")
-    only = [check_choice("--only", name, PARTS) for name in given.only] or [*PARTS]
+    only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
     seed = check_count("--seed", given.seed, minimum=0)
     out = given.out or given.run / FOLDER
     data = given.data or _episodes(given.run, given.record)
-    subject = load_subject(given.run, data)
-    settings = {name: getattr(given, name) for name in PARTS}
-    for path in analyse(subject, out, settings, only, seed):
+    trained = load_trained_run(given.run, data)
+    settings = {name: getattr(given, name) for name in ANALYSES}
+    for path in analyse(trained, out, settings, only, seed):
         print(path)
     return 0
 

@@ -15,8 +15,8 @@ from sdewm.data.dmc import RENDERS, DmcEnv, dmc_tasks
 from sdewm.data.wrappers import (
     FRAME_SHAPE,
     ActionRepeat,
-    Episodes,
     Pixels,
+    SeededEpisodes,
     UnitActions,
     episode_seed,
 )
@@ -66,7 +66,7 @@ def make_env(
 
     Observations are `(D,)` float32 (obs="proprio") or `(64, 64, 3)` uint8 (obs="pixels"), actions
     `(A,)` float32 in [-1, 1]. `.unwrapped` is the simulator itself (for dmc: with `.physics`).
-    Its episodes are those of `sdewm.data.wrappers.Episodes`.
+    Its episodes are those of `sdewm.data.wrappers.SeededEpisodes`.
 
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.
@@ -107,7 +107,7 @@ def make_env(
     except ValueError as problem:
         base.close()
         raise ValueError(f"env={env!r}: {problem}") from None
-    wrapped = Episodes(wrapped, seed, index)
+    wrapped = SeededEpisodes(wrapped, seed, index)
     return Pixels(wrapped, draw) if pixels and draw is not None else wrapped
 
 

@@ -15,7 +15,7 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_count
-from sdewm.data.vector import EpisodeVector, Rows, first_rows, next_rows
+from sdewm.data.vector import EnvRows, EpisodeVector, first_rows, next_rows
 from sdewm.data.wrappers import pack_positions, unpack_positions
 
 PolicyState = dict[str, torch.Tensor]
@@ -29,7 +29,7 @@ class Policy(Protocol):
         ...
 
     def __call__(
-        self, rows: Rows, state: PolicyState
+        self, rows: EnvRows, state: PolicyState
     ) -> tuple[np.ndarray, PolicyState, Mapping[str, np.ndarray]]:
         """Act on one row of each environment.
 
@@ -62,7 +62,7 @@ class RandomPolicy:
         return {"calls": torch.zeros(envs, dtype=torch.int64)}
 
     def __call__(
-        self, rows: Rows, state: PolicyState
+        self, rows: EnvRows, state: PolicyState
     ) -> tuple[np.ndarray, PolicyState, Mapping[str, np.ndarray]]:
         """Actions of this call."""
         envs = len(rows["reward"])
@@ -116,7 +116,7 @@ class Collector:
         found, self._finished = self._finished, []
         return found
 
-    def step(self) -> Rows:
+    def step(self) -> EnvRows:
         """Act on the pending rows; these, with what the policy adds, are returned."""
         actions, self._state, extras = self._policy(self._rows, self._state)
         rows = {**self._rows, **extras}
@@ -176,7 +176,7 @@ class Collector:
         self.policy_steps, self.episodes = int(state["policy_steps"]), int(state["episodes"])
 
 
-def _check_place(index: int, place: tuple[Any, float], saved: Rows) -> None:
+def _check_place(index: int, place: tuple[Any, float], saved: EnvRows) -> None:
     """Compare a replayed row with the saved one; frames may differ between drawing machines."""
     observation, reward = place
     expected = saved["observation"][index]
@@ -219,7 +219,7 @@ class Episode:
         number: of the episode in its environment.
     """
 
-    rows: Rows
+    rows: EnvRows
     env: int
     number: int
 

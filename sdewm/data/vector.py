@@ -24,7 +24,7 @@ from sdewm.data.wrappers import Position
 # A worker that dies this often without finishing an episode in between will not do better.
 MOST_DEATHS_IN_A_ROW = 3
 
-Rows = dict[str, np.ndarray]
+EnvRows = dict[str, np.ndarray]
 
 
 def make_vector(
@@ -86,8 +86,8 @@ class EpisodeVector(VectorWrapper):
     they were.
 
     Args:
-        functions: one per environment, each making an `Episodes` environment whose index is its
-            place in the list.
+        functions: one per environment, each making a `SeededEpisodes` environment whose index is
+            its place in the list.
         workers: whether each runs in its own process.
         seed: of the run.
         name: of the environment, for messages.
@@ -263,7 +263,7 @@ class EpisodeVector(VectorWrapper):
             self._vector.close(**kwargs)
 
 
-def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> Rows:
+def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> EnvRows:
     """Rows of episodes that just start."""
     observation, _ = vector.reset(options=options)
     envs = vector.num_envs
@@ -277,7 +277,7 @@ def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> 
     }
 
 
-def next_rows(vector: EpisodeVector, actions: np.ndarray) -> Rows:
+def next_rows(vector: EpisodeVector, actions: np.ndarray) -> EnvRows:
     """Rows that follow when `actions` are taken; actions after a last row have no effect."""
     actions = np.clip(np.asarray(actions, np.float32), -1.0, 1.0)
     observation, reward, terminated, truncated, infos = vector.step(actions)

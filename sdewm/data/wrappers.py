@@ -136,7 +136,7 @@ def unpack_positions(packed: Mapping[str, np.ndarray]) -> list[Position]:
     ]
 
 
-class Episodes(gymnasium.Wrapper):
+class SeededEpisodes(gymnasium.Wrapper):
     """Numbers the episodes, seeds each one, and recovers a position by playing it again.
 
     `reset()` starts the next episode, `reset(options={"episode": k})` episode k,

@@ -1,8 +1,8 @@
-"""Size and growth figures of the Jacobian of a step, state by state, without gradients.
+"""Size and growth metrics of the Jacobian of a step, state by state, without gradients.
 
 For a state x (n entries) and a step to the next state:
 
-| figure | definition | says |
+| metric | definition | says |
 |---|---|---|
 | `frobenius` | ‖J‖_F | what the penalty penalises |
 | `top_singular_value` | σ_max(J) | largest growth of a small difference in one step |
@@ -10,7 +10,7 @@ For a state x (n entries) and a step to the next state:
 | `spectral_radius` | max abs of eigenvalues | growth factor per step over many steps, J constant |
 
 One step stretches a difference by at most σ_max, which is at least 1 + `log_norm` and at least
-`spectral_radius`. The last two figures need a square J (C = n) and are None otherwise.
+`spectral_radius`. The last two metrics need a square J (C = n) and are None otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EXACT_UP_TO = 256  # inputs; above, the dense Jacobians and their eigenvalues ta
 
 
 @dataclass(frozen=True)
-class JacobianFigures:
+class JacobianMetrics:
     """One value per state, each (B,), float64 on the CPU.
 
     Attributes:
@@ -55,7 +55,7 @@ class JacobianFigures:
         """Mean and largest value over the states: `frobenius_mean`, `frobenius_max` and so on.
 
         >>> step = lambda x: torch.stack([x[:, 0], 2 * x[:, 1]], dim=1)
-        >>> exact_figures(step, torch.zeros(3, 2)).summary()["log_norm_max"]
+        >>> exact_metrics(step, torch.zeros(3, 2)).summary()["log_norm_max"]
         1.0
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -67,49 +67,49 @@ class JacobianFigures:
         }
 
 
-def jacobian_figures(step: Step, inputs: Tensors, generator: torch.Generator) -> JacobianFigures:
-    """`exact_figures` up to 256 inputs, `krylov_figures` above."""
+def jacobian_metrics(step: Step, inputs: Tensors, generator: torch.Generator) -> JacobianMetrics:
+    """`exact_metrics` up to 256 inputs, `krylov_metrics` above."""
     rows = as_rows("inputs", inputs)
     if join_rows(rows).shape[1] <= EXACT_UP_TO:
-        return exact_figures(step, rows)
-    return krylov_figures(step, rows, generator)
+        return exact_metrics(step, rows)
+    return krylov_metrics(step, rows, generator)
 
 
 @torch.no_grad()
-def exact_figures(step: Step, inputs: Tensors) -> JacobianFigures:
-    """The figures from dense Jacobians: min(C, n) passes, then O(n³) per state on the CPU.
+def exact_metrics(step: Step, inputs: Tensors) -> JacobianMetrics:
+    """The metrics from dense Jacobians: min(C, n) passes, then O(n³) per state on the CPU.
 
     >>> rotation = lambda x: torch.stack([-x[:, 1], x[:, 0]], dim=1)
-    >>> figures = exact_figures(rotation, torch.zeros(1, 2))
-    >>> figures.frobenius, figures.log_norm, figures.spectral_radius
+    >>> metrics = exact_metrics(rotation, torch.zeros(1, 2))
+    >>> metrics.frobenius, metrics.log_norm, metrics.spectral_radius
     (tensor([1.4142], dtype=torch.float64), tensor([-1.], dtype=torch.float64), tensor([1.],
     dtype=torch.float64))
     """
     jacobians = row_jacobians(step, inputs).to("cpu", torch.float64)  # (B, C, n)
-    figures = JacobianFigures(
+    metrics = JacobianMetrics(
         jacobians.square().sum((1, 2)).sqrt(), torch.linalg.matrix_norm(jacobians, 2)
     )
     if jacobians.shape[1] != jacobians.shape[2]:
-        return figures
+        return metrics
     symmetric = 0.5 * (jacobians + jacobians.mT)
-    return JacobianFigures(
-        figures.frobenius,
-        figures.top_singular_value,
+    return JacobianMetrics(
+        metrics.frobenius,
+        metrics.top_singular_value,
         torch.linalg.eigvalsh(symmetric)[:, -1] - 1.0,
         torch.linalg.eigvals(jacobians).abs().amax(1),
     )
 
 
 @torch.no_grad()
-def krylov_figures(
+def krylov_metrics(
     step: Step,
     inputs: Tensors,
     generator: torch.Generator,
     *,
     iterations: int = 40,
     probes: int = 16,
-) -> JacobianFigures:
-    """The figures from products Jv and Jᵀu alone, for many inputs.
+) -> JacobianMetrics:
+    """The metrics from products Jv and Jᵀu alone, for many inputs.
 
     Every iteration treats all states at once, each with a Krylov space of its own. Without
     restarts: σ_max and `log_norm` come out below their true values, by a relative error that falls
@@ -120,7 +120,7 @@ def krylov_figures(
     iterations · B · n numbers of memory.
 
     >>> step, generator = lambda x: 0.5 * torch.tanh(x), torch.Generator().manual_seed(0)
-    >>> krylov_figures(step, torch.zeros(2, 300), generator).spectral_radius
+    >>> krylov_metrics(step, torch.zeros(2, 300), generator).spectral_radius
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     iterations = check_count("iterations", iterations, 2)
@@ -131,16 +131,16 @@ def krylov_figures(
     directions = rademacher_probes(probes, state, generator)
     squares = torch.stack([push(v).double().square().sum(1) for v in directions])
     gram = _projection(lambda v: pull(push(v)), state, iterations, generator)
-    figures = JacobianFigures(
+    metrics = JacobianMetrics(
         squares.mean(0).sqrt().cpu(),
         torch.linalg.eigvalsh(0.5 * (gram + gram.mT))[:, -1].clamp(min=0.0).sqrt(),
     )
     if outputs.shape[1] != state.shape[1]:
-        return figures
+        return metrics
     symmetric = _projection(lambda v: 0.5 * (pull(v) + push(v)), state, iterations, generator)
-    return JacobianFigures(
-        figures.frobenius,
-        figures.top_singular_value,
+    return JacobianMetrics(
+        metrics.frobenius,
+        metrics.top_singular_value,
         torch.linalg.eigvalsh(0.5 * (symmetric + symmetric.mT))[:, -1] - 1.0,
         torch.linalg.eigvals(_projection(push, state, iterations, generator)).abs().amax(1),
     )

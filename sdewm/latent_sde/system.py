@@ -22,7 +22,7 @@ from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
 from sdewm.sde.system import diffusion_product
 
-Policy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
+LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 VARIANCES = {"step": 1.0, "stationary": 2.0}
 
 
@@ -45,7 +45,7 @@ class LatentSystem:
         self,
         model: LatentModel,
         actions: Tensor | None,
-        policy: Policy | None,
+        policy: LatentPolicy | None,
         embeds: Tensor | None,
         relaxation_time: float,
         variance: float,
@@ -129,7 +129,7 @@ def as_system(
     world_model: WorldModel | LatentModel,
     *,
     actions: Tensor | None = None,
-    policy: Policy | None = None,
+    policy: LatentPolicy | None = None,
     observations: Tensor | None = None,
     relaxation_time: float = 1.0,
     variance: str = "step",
@@ -198,7 +198,7 @@ def as_system(
     return system
 
 
-def mean_policy(actor: Actor) -> Policy:
+def mean_policy(actor: Actor) -> LatentPolicy:
     """An actor's mean action at a state, in float64, to be put into the loop (S7)."""
     wide = copy.deepcopy(actor).double().requires_grad_(False)
     return lambda states: wide(states).mean

@@ -15,7 +15,7 @@ from sdewm.model.heads import SCALAR_HEADS, ScalarHead
 from sdewm.model.networks import MLP, initialise_all
 from sdewm.model.returns import ReturnNormaliser, lambda_return
 from sdewm.model.rssm import RSSM, State
-from sdewm.model.world_model import Rows, WorldModel
+from sdewm.model.world_model import ReplayRows, WorldModel
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class Behaviour(nn.Module):
             losses["slow"] = (weight * self.critic.loss(law, slow.detach())).mean()
         return losses
 
-    def replay_loss(self, rows: Rows, features: Tensor, start_returns: Tensor) -> Tensor:
+    def replay_loss(self, rows: ReplayRows, features: Tensor, start_returns: Tensor) -> Tensor:
         """The critic's loss on replayed states, with gradient into the features.
 
         λ-returns along the replayed rewards, where the value of each state is its imagined return;

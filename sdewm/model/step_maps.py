@@ -17,7 +17,7 @@ from torch import Tensor
 from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import RSSM, State
 
-Policy = Callable[[Tensor], Tensor]  # features (N, F) to actions (N, A)
+FeaturePolicy = Callable[[Tensor], Tensor]  # features (N, F) to actions (N, A)
 
 
 class StepMap(NamedTuple):
@@ -40,7 +40,7 @@ def chosen_map(
     state: State,
     actions: Tensor,
     embed: Tensor,
-    policy: Policy | None,
+    policy: FeaturePolicy | None,
 ) -> StepMap:
     """The map that the configuration names, at N states.
 

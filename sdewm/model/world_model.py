@@ -63,7 +63,7 @@ class WorldModelConfig:
     """Whether the KL of each state is clipped (DreamerV3) or its batch mean (DreamerV2)."""
 
 
-class Rows(NamedTuple):
+class ReplayRows(NamedTuple):
     """A batch of sequences, fields (B, T, …); `previous_action` led to the row it stands in."""
 
     observation: Tensor
@@ -74,7 +74,7 @@ class Rows(NamedTuple):
     is_terminal: Tensor
 
     @classmethod
-    def of(cls, batch: Mapping[str, Tensor]) -> Rows:
+    def of(cls, batch: Mapping[str, Tensor]) -> ReplayRows:
         """The fields a model needs, from a batch that may hold more."""
         return cls(*(batch[name] for name in cls._fields))
 
@@ -114,12 +114,12 @@ class WorldModel(nn.Module):
         )
         initialise_all(self, generator)
 
-    def observe(self, rows: Rows, noise: Tensor, initial: State | None = None) -> Observed:
+    def observe(self, rows: ReplayRows, noise: Tensor, initial: State | None = None) -> Observed:
         """Posterior states of a batch of sequences, see `RSSM.observe`."""
         embed = self.encoder(rows.observation)
         return self.rssm.observe(embed, rows.previous_action, rows.is_first, noise, initial)
 
-    def losses(self, rows: Rows, seen: Observed) -> dict[str, Tensor]:
+    def losses(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
         """Named losses, each a mean over batch and time, without weights.
 
         reconstruction (summed over the observation's components), reward, continue, dyn and rep
@@ -156,13 +156,13 @@ class WorldModel(nn.Module):
             return torch.ones_like(features[..., 0], dtype=torch.float32)
         return self.goes_on.mean(self.goes_on(features))
 
-    def open_loop(self, rows: Rows, context: int, noise: Tensor) -> Tensor:
+    def open_loop(self, rows: ReplayRows, context: int, noise: Tensor) -> Tensor:
         """Observations predicted by the prior after `context` observed rows: (B, T, *obs_shape).
 
         The first `context` predictions are reconstructions from the posterior; the others see
         actions only. All draws use `noise` (B, T, …).
         """
-        head = Rows(*(field[:, :context] for field in rows))
+        head = ReplayRows(*(field[:, :context] for field in rows))
         seen = self.observe(head, noise[:, :context])
         deter, stoch = [*seen.state.deter.unbind(1)], [*seen.state.stoch.unbind(1)]
         state = State(deter[-1], stoch[-1])

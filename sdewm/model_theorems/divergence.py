@@ -14,7 +14,7 @@ from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.gate_constants import why_no_certificate
 from sdewm.latent_sde.models import LatentModel, as_latent_model
-from sdewm.latent_sde.system import LatentSystem, Policy
+from sdewm.latent_sde.system import LatentPolicy, LatentSystem
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.episode_statistics import (
     mean_curve,
@@ -22,11 +22,11 @@ from sdewm.model_theorems.episode_statistics import (
     pooled_quantile,
     ratio_curve,
 )
-from sdewm.model_theorems.imagination import imagination, wrong_starts
+from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.representation_error import Perturb
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
-from sdewm.theory.bounds.bound import WITHIN, GradeBound, linear_range
+from sdewm.theory.bounds.bound import LINEAR_WITHIN, GradeBound, linear_range
 from sdewm.theory.bounds.formulas import four_norms
 from sdewm.theory.bounds.rollout_bounds import RolloutBounds, rollout_bounds
 from sdewm.theory.bounds.tube import sample_tube
@@ -76,7 +76,7 @@ class ModelDivergence(NormCurves):
         """
         reach = 0.0
         for scale, ratio in sorted(self.ratios.items()):
-            if np.abs(ratio.values - 1.0).max() > WITHIN:
+            if np.abs(ratio.values - 1.0).max() > LINEAR_WITHIN:
                 break
             reach = scale
         return reach * self.error_size.value
@@ -92,7 +92,7 @@ def diverge_on_model(
     copies: int = 8,
     paths: int = 4,
     mode: str = "accumulated",
-    policy: Policy | None = None,
+    policy: LatentPolicy | None = None,
     scales: Sequence[float] = SCALES,
     grades: Sequence[str] | str | None = "all",
     seed: int = 0,
@@ -100,10 +100,10 @@ def diverge_on_model(
     """Imagine from the clean posterior state at a row and from a perturbed one, on the same noise.
 
     D_k = X_k(x0 + e) − X_k(x0), k = 0 … horizon, at the model's native step. e is what the encoder
-    makes of perturbed observations (`wrong_starts`): fixed before the noise of the rollout. Every
-    episode is a system of its own, with its actions, its Jacobians and its bounds; what is reported
-    is the mean over episodes with its standard error, s/√E. An episode's rates are the largest over
-    eight paths or more, so that bounds are estimates.
+    makes of perturbed observations (`perturbed_initial_states`): fixed before the noise of the
+    rollout. Every episode is a system of its own, with its actions, its Jacobians and its bounds;
+    what is reported is the mean over episodes with its standard error, s/√E. An episode's rates are
+    the largest over eight paths or more, so that bounds are estimates.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.
@@ -143,7 +143,7 @@ def diverge_on_model(
     model = as_latent_model(world_model)
     steps = {"start": start, "horizon": horizon, "policy": policy}
     label = imagination(model, episodes, **steps).label
-    starts = wrong_starts(
+    starts = perturbed_initial_states(
         model, episodes, perturbation, start=start, copies=copies, mode=mode, seed=seed
     )
     count = len(starts.states)

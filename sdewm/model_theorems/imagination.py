@@ -11,12 +11,12 @@ from sdewm.base.checks import check_choice, check_count
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import clean_paths, filter_states
-from sdewm.latent_sde.system import LatentSystem, Policy, as_system, embed_by_time
+from sdewm.latent_sde.system import LatentPolicy, LatentSystem, as_system, embed_by_time
 from sdewm.model_theorems.representation_error import MODES, Perturb, perturbed_copies
 
 
 @dataclass(frozen=True)
-class WrongStarts:
+class PerturbedInitialStates:
     """States from which imagination starts, and what a wrong encoder adds to them.
 
     Attributes:
@@ -28,7 +28,7 @@ class WrongStarts:
     errors: Tensor
 
 
-def wrong_starts(
+def perturbed_initial_states(
     model: LatentModel,
     episodes: Episodes,
     perturbation: Perturb,
@@ -37,7 +37,7 @@ def wrong_starts(
     copies: int,
     mode: str,
     seed: int,
-) -> WrongStarts:
+) -> PerturbedInitialStates:
     """What the state at a row would be if the encoder saw perturbed observations, same noise.
 
         "accumulated"   from the first row on: e has parts in all of the state
@@ -78,7 +78,7 @@ def wrong_starts(
     found = torch.stack(errors)
     if not bool(found.any()):
         raise ValueError("perturbation leaves every state as it is: there is no error to follow.")
-    return WrongStarts(clean.states[:, start], found)
+    return PerturbedInitialStates(clean.states[:, start], found)
 
 
 def imagination(
@@ -87,7 +87,7 @@ def imagination(
     *,
     start: int,
     horizon: int,
-    policy: Policy | None,
+    policy: LatentPolicy | None,
     episode: int | None = None,
 ) -> LatentSystem:
     """The prior from a row on, under recorded actions or with a policy in the loop.

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sdewm.base.checks import check_count
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.jacobian.diagnostics import jacobian_figures
+from sdewm.jacobian.diagnostics import jacobian_metrics
 from sdewm.jacobian.products import Tensors
 from sdewm.latent_sde.models import RSSMModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
-from sdewm.latent_sde.system import Policy, as_system
+from sdewm.latent_sde.system import LatentPolicy, as_system
 from sdewm.model.rssm import State
 from sdewm.model.step_maps import mean_step
 from sdewm.model.world_model import WorldModel
@@ -51,7 +51,7 @@ def jacobian_sizes(
     if not isinstance(model, RSSMModel):
         raise ValueError(
             f"world_model={type(world_model).__name__}: expected a sdewm WorldModel; for another "
-            "model give its step to jacobian_diagnostics.jacobian_figures."
+            "model give its step to jacobian_diagnostics.jacobian_metrics."
         )
     check_rows(episodes, 2)
     every = check_count("every", every)
@@ -69,8 +69,8 @@ def jacobian_sizes(
             return mean_step(model.rssm, State(h, z), action)[:2]
 
         inputs = tuple(model.split(state))
-        penalised = jacobian_figures(whole, inputs, generator)
-        square = jacobian_figures(mean, inputs, generator)
+        penalised = jacobian_metrics(whole, inputs, generator)
+        square = jacobian_metrics(mean, inputs, generator)
         assert square.log_norm is not None and square.spectral_radius is not None
         parts.append(
             {
@@ -92,7 +92,7 @@ def model_lyapunov(
     steps: int,
     discard: int,
     exponents: int = 3,
-    policy: Policy | None = None,
+    policy: LatentPolicy | None = None,
     seed: int = 0,
 ) -> LyapunovSpectrum:
     """Leading Lyapunov exponents of the model's imagination, one trajectory for each episode.

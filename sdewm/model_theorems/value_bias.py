@@ -11,14 +11,14 @@ from torch.nn.functional import pad
 from sdewm.base.checks import check_count
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import LatentModel, as_latent_model
-from sdewm.latent_sde.system import LatentSystem, Policy
+from sdewm.latent_sde.system import LatentPolicy, LatentSystem
 from sdewm.model.world_model import WorldModel
-from sdewm.model_theorems.imagination import imagination, wrong_starts
+from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.representation_error import Perturb
 from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
 
 MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
-WITHIN = 0.1  # of the measured bias, up to which second order is said to hold
+SECOND_ORDER_WITHIN = 0.1  # relative error up to which second order is said to hold
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def value_bias_on_model(
     copies: int = 8,
     paths: int = 4,
     mode: str = "accumulated",
-    policy: Policy | None = None,
+    policy: LatentPolicy | None = None,
     seed: int = 0,
 ) -> ModelValueBias:
     """How a wrong latent at a row biases Q of the state `horizon` steps of imagination later.
@@ -75,7 +75,7 @@ def value_bias_on_model(
     each = check_count("copies", copies) * check_count("paths", paths)
     model = as_latent_model(world_model)
     system = imagination(model, episodes, start=start, horizon=horizon, policy=policy)
-    starts = wrong_starts(
+    starts = perturbed_initial_states(
         model, episodes, perturbation, start=start, copies=copies, mode=mode, seed=seed
     )
     count = len(starts.states)
@@ -99,7 +99,7 @@ def value_bias_on_model(
     return ModelValueBias(expansion, system.label)
 
 
-def second_order_reach(rows: Sequence[ValueRow], share: float = WITHIN) -> float:
+def second_order_reach(rows: Sequence[ValueRow], share: float = SECOND_ORDER_WITHIN) -> float:
     """Largest scale up to which, at all scales measured, second order errs by at most `share`.
 
     That is |remainder| ≤ share·|measured|; 0 if it fails at the smallest.

@@ -16,8 +16,8 @@ from sdewm.base.checks import check_finite_number
 from sdewm.open_loop.bootstrap import LEVEL, RESAMPLES, Interval, episode_bootstrap
 from sdewm.open_loop.curve_fits import FEWEST_POINTS, akaike_difference, fit_power, fit_saturating
 
-EARLY = 0.5  # share of the ceiling below which an error grows preserve_rng_state
-FIGURES = (
+EARLY = 0.5  # share of the ceiling below which an error grows undisturbed
+GROWTH_METRICS = (
     *("saturation_level", "saturation_time", "power_coefficient", "power_exponent"),
     *("akaike_difference", "growth_rate", "predictability_horizon"),
     *("equilibrium_rate", "equilibrium_source", "stationary_value", "relaxation_time"),
@@ -138,7 +138,7 @@ def horizon_growth(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """All figures of the mean curve of recorded errors, with intervals over episodes.
+    """All metrics of the mean curve of recorded errors, with intervals over episodes.
 
     Each resample of episodes gives a mean curve from which everything is found anew, windows
     included. The ceiling is taken as known: find it from many pairs. A predictability horizon
@@ -178,20 +178,20 @@ def horizon_growth(
     _check_theta(theta)
     _check_curve(errors[0], ceiling, fewest=FEWEST_POINTS)
 
-    def figures(part: np.ndarray) -> np.ndarray:
+    def metrics(part: np.ndarray) -> np.ndarray:
         curve = part.mean(axis=0)
         horizon = predictability_horizon(curve, ceiling, theta=theta)
-        found = dict.fromkeys(FIGURES, math.nan) | {"predictability_horizon": horizon}
+        found = dict.fromkeys(GROWTH_METRICS, math.nan) | {"predictability_horizon": horizon}
         if curve.any():  # else there is no error whose growth could be told
             found |= _growth_of(curve, ceiling)
-        return np.array([found[name] for name in FIGURES])
+        return np.array([found[name] for name in GROWTH_METRICS])
 
-    band = episode_bootstrap(figures, errors, seed=seed, resamples=resamples, level=level)
-    return {name: band.at(place) for place, name in enumerate(FIGURES)}
+    band = episode_bootstrap(metrics, errors, seed=seed, resamples=resamples, level=level)
+    return {name: band.at(place) for place, name in enumerate(GROWTH_METRICS)}
 
 
 def _growth_of(curve: np.ndarray, ceiling: np.ndarray | float) -> dict[str, float]:
-    """All figures but the predictability horizon."""
+    """All metrics but the predictability horizon."""
     saturating, power, settled = fit_saturating(curve), fit_power(curve), fit_equilibrium(curve)
     return {
         "saturation_level": saturating.level,

@@ -35,7 +35,7 @@ def squared_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def psnr(mean_squared_error: np.ndarray, *, peak: float) -> np.ndarray:
     """Peak signal-to-noise ratio 10 log₁₀(peak²/MSE) in decibels; inf where the MSE is 0.
 
-    Of the errors of single images its mean over episodes is the customary figure, but one perfect
+    Of the errors of single images its mean over episodes is the customary metric, but one perfect
     image makes that infinite; of a mean over episodes it is always meaningful. The mean is never
     below the other (Jensen), so say which one is given. For the interval of the latter:
 

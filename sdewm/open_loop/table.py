@@ -28,7 +28,7 @@ def open_loop_rows(
     physics: np.ndarray | None = None,
     resamples: int = RESAMPLES,
 ) -> list[Row]:
-    """Curves, reference lines and figures of all metrics, with intervals of 95 % over episodes.
+    """Curves, reference lines and summaries of all metrics, with 95 % intervals over episodes.
 
     The error of a single sample is scored, see `scored_metrics`. Rows have the keys
 
@@ -37,12 +37,12 @@ def open_loop_rows(
         series   "model"; "copy_last", "data_mean", "one_step", "unrelated" (the same step of
                  another episode), "shuffled" (any step of any training episode: the ceiling),
                  "observed" (the probe on the row itself), "nominal"; a name of
-                 `horizon_growth.FIGURES` or "effective_rank"; the name of a setting
+                 `error_growth.GROWTH_METRICS` or "effective_rank"; the name of a setting
         horizon  k in policy steps after the last observation, None for figures and settings
         value, low, high
         unit
 
-    Figures of growth are those of the mean error curve under the ceiling at each k, taken as given:
+    Growth metrics are those of the mean error curve under the ceiling at each k, taken as given:
     their intervals do not hold the sampling of the ceiling. There are none for PSNR, spread,
     coverage and CRPS, and none where the ceiling is 0 at some k (rewards that are all equal there).
     Those of SSIM are of 1 − SSIM. The effective rank is that of the posterior latents of the
@@ -81,7 +81,7 @@ def open_loop_rows(
     try:
         for done, metric in enumerate(metrics, start=1):
             rows += _curves(metric, seed, resamples)
-            rows += _figures(metric, theta, seed, resamples)
+            rows += _growth_metrics(metric, theta, seed, resamples)
             progress.update(done, metric.panel)
     finally:
         progress.close()
@@ -102,8 +102,8 @@ def _curves(metric: Measured, seed: int, resamples: int) -> list[Row]:
     return rows
 
 
-def _figures(metric: Measured, theta: float, seed: int, resamples: int) -> list[Row]:
-    """Growth figures, none where they are not defined."""
+def _growth_metrics(metric: Measured, theta: float, seed: int, resamples: int) -> list[Row]:
+    """Growth metrics, none where they are not defined."""
     if metric.growth is None:
         return []
     ceiling = metric.growth(metric.references["shuffled"]).mean(axis=0)

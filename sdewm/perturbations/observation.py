@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from sdewm.base.checks import check_choice, check_finite_number
 
-Perturb = Callable[[Tensor, float, torch.Generator], Tensor]
+PerturbByStrength = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def _random(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -62,7 +62,7 @@ def _occlusion(x: Tensor, strength: float, generator: torch.Generator) -> Tensor
 
 @dataclass(frozen=True)
 class _Kind:
-    perturb: Perturb
+    perturb: PerturbByStrength
     greatest: float
     observations: tuple[str, ...]
     unit: str

@@ -46,7 +46,7 @@ LABELS = {
     "exact": r"exact, $\propto\varepsilon^{5/2}$",
     "cubic": r"$\propto\varepsilon^3$, the order as recalled",
 }
-TERMS = {
+TERM_LABELS = {
     "P": r"$P$",
     "P_drift": r"$\tilde{P}$",
     "Q": r"$Q$",
@@ -177,7 +177,7 @@ def _name_sizes(axes: Axes, sizes: Sequence[float]) -> None:
 def term_decomposition(rows: Rows, title: str) -> Figure:
     """Stacked terms of c1 and c2 for each booking of the error; points: measured coefficients.
 
-    Rows: coefficient ("c1" or "c2"), series (booking), term (of TERMS, or "measured"), value,
+    Rows: coefficient ("c1" or "c2"), series (booking), term (of TERM_LABELS, or "measured"), value,
     standard_error.
     """
     figure = new_figure(8.2, 4.9)
@@ -202,7 +202,7 @@ def term_decomposition(rows: Rows, title: str) -> Figure:
             even = r"even part of $\mathrm{E}\,(L(x^\varepsilon)-L(x^0))$ over $\varepsilon^2$"
             axes.set_title(f"{symbol}: {odd if coefficient == 'c1' else even}", fontsize=9.5)
             axes.set_ylabel(f"terms of {symbol}")
-        order = [*TERMS.values(), LABELS["measured"]]
+        order = [*TERM_LABELS.values(), LABELS["measured"]]
         shown = {name: handles[name] for name in order if name in handles}
         shown = {name.replace("measured", "measured sum"): shown[name] for name in shown}
         legend_below(figure, shown, columns=4)
@@ -223,7 +223,7 @@ def _stack(axes: Axes, place: int, rows: Rows) -> dict[str, Artist]:
             value, error = np.array([row["value"]]), np.array([row["standard_error"]])
             handles |= _points(axes, np.array([place]), value, error, LABELS["measured"])
             continue
-        index = list(TERMS).index(row["term"])
+        index = list(TERM_LABELS).index(row["term"])
         style: dict[str, Any] = {
             "facecolor": COLOURS[index],
             "hatch": HATCHES[index],
@@ -233,7 +233,7 @@ def _stack(axes: Axes, place: int, rows: Rows) -> dict[str, Artist]:
         axes.bar(place, row["value"], 0.62, bottom=ends[upwards], linewidth=0.5, **style)
         ends[upwards] += row["value"]
         if row["value"] != 0.0:
-            handles[TERMS[row["term"]]] = Patch(**style)
+            handles[TERM_LABELS[row["term"]]] = Patch(**style)
     return handles
 
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from sdewm.plots.series import Rows, series_of
 from sdewm.plots.style import BAND, BLACK, COLOURS, DASHES, RC, new_figure
 
-GRADES = {"gronwall": "Grönwall", "log_norm": "logarithmic norm", "weighted": "weighted norm"}
+GRADE_LABELS = {"gronwall": "Grönwall", "log_norm": "logarithmic norm", "weighted": "weighted norm"}
 SQUARE = r"$\mathrm{E}\,\|\Phi_t\|_F^2$"
 SUPREMUM = r"$\mathrm{E}\,{\sup}_{s\leq t}\|\Phi_s\|_F^2$"
 JACOBIAN = r"size of the Jacobian $(\|I+A\|_F^2+{\sum}_k\|A_k\|_F^2)^{1/2}$ at $x_0$"
@@ -24,7 +24,7 @@ def growth_of_matrix(rows: Rows) -> Figure:
     """‖Φ‖_F² over the horizon (above) and at its end as the Jacobian is scaled down (below).
 
     Rows: panel ("horizon" or "scaling"), column, system, series ("measured", "exact" or a key of
-    GRADES), kind ("certificate" or "estimate" for bounds), quantity ("mean_square" or
+    GRADE_LABELS), kind ("certificate" or "estimate" for bounds), quantity ("mean_square" or
     "sup_square"), time, x (time, or size of the Jacobian), value, standard_error.
     """
     columns = sorted({row["column"] for row in rows})
@@ -79,7 +79,7 @@ def _series(
     if name == "exact":
         (line,) = axes.plot(x, value, color=COLOURS[4], ls=DASHES[2], lw=2.6, zorder=6)
         return {f"{SQUARE} exact": line}
-    index = list(GRADES).index(name)
+    index = list(GRADE_LABELS).index(name)
     width = 3.2 if name == "log_norm" else 1.4  # the weighted norm often lies on it
     (line,) = axes.plot(x, value, color=COLOURS[index], ls=DASHES[int(supremum)], lw=width)
-    return {} if supremum else {f"{GRADES[name]}, {data['kind'][0]}": line}
+    return {} if supremum else {f"{GRADE_LABELS[name]}, {data['kind'][0]}": line}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sdewm.plots.rollout_plots import DASHES, GRADES, crossing, note_leaving
+from sdewm.plots.rollout_plots import DASHES, GRADE_STYLES, crossing, note_leaving
 from sdewm.plots.series import Rows
 from sdewm.plots.style import BAND, BLACK, COLOURS, RC, legend_below, new_figure, zero_line
 from sdewm.plots.style import DASHES as LINES
@@ -30,9 +30,10 @@ def model_divergence(rows: Rows) -> Figure:
     """E|D_k| with prediction and bounds by step (left), bias of Q by scale (right), per panel.
 
     Rows of `sdewm.report.divergence`: kind "mean" (series "measured", "prediction" or a key of
-    GRADES with its label, a key of DASHES), "quantile" (series "2.5 %" and "97.5 %") and "bias"
-    (a key of BIAS), with panel, horizon, epsilon, value and standard_error. Other kinds are not
-    drawn. A bound that leaves a panel ends in a triangle; above stands the order of its last value.
+    GRADE_STYLES with its label, a key of DASHES), "quantile" (series "2.5 %" and "97.5 %") and
+    "bias" (a key of BIAS), with panel, horizon, epsilon, value and standard_error. Other kinds
+    are not drawn. A bound that leaves a panel ends in a triangle; above stands the order of its
+    last value.
     """
     names = list(dict.fromkeys(row["panel"] for row in rows))
     figure = new_figure(9.6, 1.4 + 3.9 * len(names))
@@ -73,8 +74,8 @@ def _rollouts(axes: Axes, rows: Rows) -> dict[str, Artist]:
     )[0]
     leaving = []
     present = dict.fromkeys(row["series"] for row in rows if row["kind"] == "mean")
-    for grade in (name for name in present if name in GRADES):
-        text, colour = GRADES[grade]
+    for grade in (name for name in present if name in GRADE_STYLES):
+        text, colour = GRADE_STYLES[grade]
         label = next(r["label"] for r in rows if r["kind"] == "mean" and r["series"] == grade)
         _, bound, _ = _columns(rows, "mean", grade)
         dash: Any = DASHES[label]

@@ -17,7 +17,7 @@ from sdewm.plots.series import Rows, series_of
 from sdewm.plots.style import BLACK, COLOURS, RC, legend_below, new_figure
 
 GREY = "#777777"
-GRADES = {
+GRADE_STYLES = {
     "gronwall": ("Gronwall", COLOURS[4]),
     "log_norm": ("logarithmic norm", COLOURS[0]),
     "block": ("logarithmic norm, by blocks", COLOURS[3]),
@@ -34,8 +34,8 @@ TICKS = (1, 5, 15, 30, 50)
 def rollout_bounds(rows: Rows, paths: int) -> Figure:
     """E|D| with a 95 % band of |D| under its bounds (above); bound/measured (below), per system.
 
-    Rows: panel (the system), series ("measured", a key of GRADES, or "prediction"), kind (a key of
-    DASHES), size |e|, step, time, mean and sup with mean_ratio and sup_ratio, low and high
+    Rows: panel (the system), series ("measured", a key of GRADE_STYLES, or "prediction"), kind (a
+    key of DASHES), size |e|, step, time, mean and sup with mean_ratio and sup_ratio, low and high
     (quantiles of |D|). A curve that leaves a panel ends in a triangle; above the panel stands the
     order of its last value.
     """
@@ -69,7 +69,7 @@ def _curves(axes: Axes, rows: Rows, name: str, paths: int) -> None:
     axes.fill_between(step, np.maximum(low, 0.1 * floor), high, color="#C8C8C8", lw=0)
     leaving = []
     for series, kind, data in _bounds(rows):
-        _, colour = GRADES[series]
+        _, colour = GRADE_STYLES[series]
         axes.plot(data["step"], data["mean"], color=colour, ls=DASHES[kind])
         if data["mean"][-1] > top:
             leaving.append((crossing(data["step"], data["mean"], top), data["mean"][-1], colour))
@@ -105,14 +105,14 @@ def _tightness(axes: Axes, rows: Rows, quantity: str) -> None:
         0.98 * last, 3e3, "vacuous", ha="right", va="center", fontsize=9, bbox=behind, zorder=6
     )
     for series, kind, data in _bounds(rows):
-        axes.plot(data["step"], data[quantity], color=GRADES[series][1], ls=DASHES[kind])
+        axes.plot(data["step"], data[quantity], color=GRADE_STYLES[series][1], ls=DASHES[kind])
     ticks = [tick for tick in TICKS if tick <= last] or [1]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
 
 
 def _bounds(rows: Rows) -> list[tuple[str, str, dict[str, np.ndarray]]]:
     """(grade, kind, columns) of each bound: certificates first, so that estimates stay visible."""
-    keys = dict.fromkeys((r["kind"], r["series"]) for r in rows if r["series"] in GRADES)
+    keys = dict.fromkeys((r["kind"], r["series"]) for r in rows if r["series"] in GRADE_STYLES)
     return [
         (series, kind, series_of([r for r in rows if (r["kind"], r["series"]) == key])[series])
         for key in sorted(keys, key=lambda key: list(DASHES).index(key[0]))
@@ -179,7 +179,7 @@ def _legend(present: set[str]) -> dict[str, Artist]:
         r"95 % of $|D_t|$": Patch(color="#C8C8C8"),
         r"leaves the panel; last value": Line2D([], [], color=GREY, marker="^", ms=4.5, ls="none"),
     }
-    for series, (text, colour) in GRADES.items():
+    for series, (text, colour) in GRADE_STYLES.items():
         if series in present:
             dash: Any = DASHES["recalled"] if series == "double_exponential" else "-"
             handles[text] = Line2D([], [], color=colour, ls=dash)

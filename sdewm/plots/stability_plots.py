@@ -18,7 +18,7 @@ NAMES = {
 }
 
 
-def growth_of_model(rows: Rows) -> Figure:
+def stability_of_model(rows: Rows) -> Figure:
     """Running Lyapunov exponents over time, one panel per way to act; at the left, Jacobians.
 
     Rows: panel (a key of NAMES, or how actions are taken), series ("mean", "quantile q" or

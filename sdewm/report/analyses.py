@@ -1,4 +1,4 @@
-"""`sdewm analyse`: every analysis of a run, one after the other, each kept as it is finished."""
+"""`sdewm analyse`: every analysis of a run, in order, each cached once it is finished."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 from sdewm.base.records import Row, Value, read_table, write_table
 from sdewm.plots.style import save_figure
 from sdewm.report import divergence, expansion, open_loop, representation_error, stability
-from sdewm.report.analysis import Part
-from sdewm.report.trained_run import Subject
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import TrainedRun
 
-PARTS: dict[str, Part] = {
-    "error": representation_error.PART,
-    "expansion": expansion.PART,
-    "divergence": divergence.PART,
-    "open_loop": open_loop.PART,
-    "growth": stability.PART,
+ANALYSES: dict[str, Analysis] = {
+    "error": representation_error.ANALYSIS,
+    "expansion": expansion.ANALYSIS,
+    "divergence": divergence.ANALYSIS,
+    "open_loop": open_loop.ANALYSIS,
+    "stability": stability.ANALYSIS,
 }
 NOT_DECIDING = ("command", "commit", "python", "matplotlib")  # facts that change no number
 
 
 def analyse(
-    subject: Subject, out: Path, settings: Mapping[str, object], only: Iterable[str], seed: int
+    trained: TrainedRun, out: Path, settings: Mapping[str, object], only: Iterable[str], seed: int
 ) -> list[Path]:
     """Tables, figures and summaries of the analyses; what is there already is not made again.
 
     Args:
-        subject: the run with its episodes.
+        trained: the run with its episodes.
         out: folder of the figures; tables are in its folder data.
-        settings: of each analysis, by its name in PARTS.
+        settings: of each analysis, by its name in ANALYSES.
         only: names of the analyses wanted.
         seed: root seed of each.
 
@@ -40,25 +40,25 @@ def analyse(
 
     Raises:
         ValueError: settings that the episodes or the model do not allow, before the analysis that
-            has them begins; those before it are kept.
+            has them begins; those before it stay.
     """
     wanted, paths = [*only], []
     for number, name in enumerate(wanted, start=1):
-        part = PARTS[name]
-        table = out / "data" / f"{part.stem}.csv"
-        facts = subject.facts(settings[name], seed)
-        found = kept_rows(table, facts)
-        state = "kept" if found else "measured"
+        analysis = ANALYSES[name]
+        table = out / "data" / f"{analysis.stem}.csv"
+        facts = trained.facts(settings[name], seed)
+        found = cached_rows(table, facts)
+        state = "cached" if found else "measured"
         if not found:
             sys.stderr.write(f"[{number}/{len(wanted)}] {name}: {asdict(settings[name])}\n")  # type: ignore[call-overload]
-            write_table(table, part.rows(subject, settings[name], seed), facts)
+            write_table(table, analysis.rows(trained, settings[name], seed), facts)
             found = read_table(table)[0]
-        paths += [*save_figure(part.figure(found), out, part.stem), table]
-        print(f"\n{name} ({state}; {table})\n{part.summary(found)}", flush=True)
+        paths += [*save_figure(analysis.figure(found), out, analysis.stem), table]
+        print(f"\n{name} ({state}; {table})\n{analysis.summary(found)}", flush=True)
     return paths
 
 
-def kept_rows(table: Path, facts: Mapping[str, Value]) -> list[Row]:
+def cached_rows(table: Path, facts: Mapping[str, Value]) -> list[Row]:
     """The rows of a finished table that was made with the same facts; none if there is no such."""
     if not table.is_file():
         return []

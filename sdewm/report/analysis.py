@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.report.trained_run import Subject
+from sdewm.report.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class PerturbedSettings:
 
 
 @dataclass(frozen=True)
-class Part:
+class Analysis:
     """One analysis.
 
     Attributes:
         stem: name of its files.
         settings: a dataclass of what can be chosen, every field with a default.
-        rows: (subject, settings, seed) -> the numbers, before which everything is checked.
+        rows: (trained, settings, seed) -> the numbers, before which everything is checked.
         figure: rows -> a new figure.
         summary: rows -> some lines of text.
     """
 
     stem: str
     settings: type
-    rows: Callable[[Subject, Any, int], list[Row]]
+    rows: Callable[[TrainedRun, Any, int], list[Row]]
     figure: Callable[[Sequence[Any]], Figure]
     summary: Callable[[Sequence[Any]], str]

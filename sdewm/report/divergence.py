@@ -20,8 +20,8 @@ from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Part, PerturbedSettings
-from sdewm.report.trained_run import Subject
+from sdewm.report.analysis import Analysis, PerturbedSettings
+from sdewm.report.trained_run import TrainedRun
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.remainder_order import RemainderOrder
 
@@ -39,19 +39,19 @@ class Settings(PerturbedSettings):
     """Episodes; the bounds of each take long."""
 
 
-def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """Divergence and bounds under recorded actions and, if learnt, with policy and value."""
     check_count("horizon", settings.horizon)
     perturbation = settings.checked_perturbation()
-    episodes = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    episodes = trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
     grid: dict[str, Any] = {
         **{name: getattr(settings, name) for name in ("start", "horizon", "copies", "paths")},
         "seed": seed,
     }
     panel = "recorded actions"
-    model, behaviour = subject.model, subject.agent.behaviour
+    model, behaviour = trained.model, trained.agent.behaviour
     found = divergence_rows(panel, diverge_on_model(model, episodes, perturbation, **grid))
-    if not subject.has_policy:
+    if not trained.has_policy:
         return found
 
     def critic(system: LatentSystem) -> Any:
@@ -87,7 +87,7 @@ def summary(found: Sequence[Any]) -> str:
             if row["kind"] in ("range", "bias term", "bias order", "bias range")
         ]
         lines += [[panel, row["series"], "left out", row["label"]] for row in own if _left_out(row)]
-    return text_table(["of", "figure", "value", "what"], lines)
+    return text_table(["of", "quantity", "value", "what"], lines)
 
 
 def divergence_rows(panel: str, found: ModelDivergence) -> list[Row]:
@@ -188,13 +188,13 @@ def _row(
     return {"panel": panel, "kind": kind, "series": series, **numbers, "label": label}
 
 
-def _line(panel: str, figure: str, row: Any) -> list[str]:
+def _line(panel: str, quantity: str, row: Any) -> list[str]:
     what = " ".join(filter(None, [row["series"], row["label"]]))
-    return [panel, figure, estimate_text(row["value"], row["standard_error"]), what]
+    return [panel, quantity, estimate_text(row["value"], row["standard_error"]), what]
 
 
 def _left_out(row: Any) -> bool:
     return row["kind"] == "left out"
 
 
-PART = Part("fig_model_divergence", Settings, rows, model_divergence, summary)
+ANALYSIS = Analysis("fig_model_divergence", Settings, rows, model_divergence, summary)

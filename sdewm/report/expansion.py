@@ -14,16 +14,16 @@ from sdewm.base.stats import Estimate
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_model
+from sdewm.model_theorems.value_bias import SECOND_ORDER_WITHIN
 from sdewm.plots.representation_error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Part, PerturbedSettings
-from sdewm.report.trained_run import Subject
+from sdewm.report.analysis import Analysis, PerturbedSettings
+from sdewm.report.trained_run import TrainedRun
 
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 ORDER_SIZES = (0.2, 0.1, 0.05)
-TERMS = ("c0", "P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift", "c1", "c2")
+REPORTED_TERMS = ("c0", "P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift", "c1", "c2")
 FORMS = ("encoder", "measured")
-WITHIN = 0.1
 Z95 = 1.959964  # of a 95 % interval
 
 
@@ -37,15 +37,15 @@ class Settings(PerturbedSettings):
     """Episodes; all by default."""
 
 
-def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """All losses that the run has: reconstruction, reward and, of a learnt critic, value."""
     check_count("horizon", settings.horizon)
     perturbation = settings.checked_perturbation()
-    episodes = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    episodes = trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
     found: list[Row] = []
-    for name, make_loss in losses(subject).items():
+    for name, make_loss in losses(trained).items():
         expansion = expand_on_model(
-            subject.model,
+            trained.model,
             episodes,
             perturbation,
             make_loss,
@@ -59,7 +59,7 @@ def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     return found
 
 
-def losses(subject: Subject) -> dict[str, MakeLoss]:
+def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
     """What is expanded, by name."""
 
     def reconstruction(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
@@ -69,10 +69,10 @@ def losses(subject: Subject) -> dict[str, MakeLoss]:
         return reward_loss(system, rewards)
 
     def critic(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
-        return value(system, subject.agent.behaviour.critic)
+        return value(system, trained.agent.behaviour.critic)
 
     found: dict[str, MakeLoss] = {"reconstruction loss": reconstruction, "reward error": reward}
-    return found | ({"value": critic} if subject.has_policy else {})
+    return found | ({"value": critic} if trained.has_policy else {})
 
 
 def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
@@ -94,7 +94,7 @@ def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
                 add("change", "measured, encoder", row.epsilon, row.change)
             add("change", f"predicted, {form}", row.epsilon, row.predicted_change)
             add("remainder", form, row.epsilon, row.remainder)
-        for name in TERMS:
+        for name in REPORTED_TERMS:
             add("term", f"{name}, {form}", None, expansion.terms[name])
         order = expansion.order(ORDER_SIZES)
         low, high = order.interval
@@ -136,7 +136,7 @@ def reach(rows: Sequence[Any]) -> float:
     for size in SIZES:
         change = _only(rows, "change", "measured, encoder", size)["value"]
         predicted = _only(rows, "change", "predicted, encoder", size)["value"]
-        if abs(change - predicted) > WITHIN * (size * first + size**2 * second):
+        if abs(change - predicted) > SECOND_ORDER_WITHIN * (size * first + size**2 * second):
             break
         reached = size
     return reached
@@ -148,4 +148,4 @@ def _only(rows: Sequence[Any], kind: str, series: str, epsilon: float | None = N
     return row
 
 
-PART = Part("fig_model_expansion", Settings, rows, loss_changes, summary)
+ANALYSIS = Analysis("fig_model_expansion", Settings, rows, loss_changes, summary)

@@ -1,6 +1,6 @@
-"""What the weight of the Jacobian penalty does to a model: figures of several runs, side by side.
+"""What the weight of the Jacobian penalty does to a model: metrics of several runs, side by side.
 
-Every figure is a mean over recorded episodes. Of what is said of a weight, the units are runs of
+Every metric is a mean over recorded episodes. Of what is said of a weight, the units are runs of
 that weight with different seeds.
 """
 
@@ -22,14 +22,14 @@ from sdewm.latent_sde.models import RSSMModel
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.episode_statistics import mean_of
 from sdewm.model_theorems.expansion import expand_on_model
-from sdewm.model_theorems.imagination import imagination, wrong_starts
+from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.open_loop.errors import squared_error
 from sdewm.open_loop.predictions import open_loop
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.jacobian_weight_plots import seed_interval
 from sdewm.plots.tables import text_table
-from sdewm.report.trained_run import Subject
+from sdewm.report.trained_run import TrainedRun
 from sdewm.theory.flow.rollout_divergence import rollout_divergence
 
 NOISE, SHIFT = ObservationPerturbation("noise", 0.1), ObservationPerturbation("shift", 0.1)
@@ -48,10 +48,10 @@ QUANTITIES = {
 }
 
 
-def penalty_rows(subject: Subject, episodes: int | None, seed: int) -> list[Row]:
+def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[Row]:
     """One row for each of QUANTITIES, standard errors over episodes where there are any."""
-    recorded = subject.episodes(START + 1 + LYAPUNOV_STEPS, episodes, seed)
-    model, jacobian = subject.model, subject.config.jacobian
+    recorded = trained.episodes(START + 1 + LYAPUNOV_STEPS, episodes, seed)
+    model, jacobian = trained.model, trained.config.jacobian
     sizes = jacobian_sizes(model, recorded, every=EVERY, seed=seed)
     grid: dict[str, Any] = {"start": START, "steps": LYAPUNOV_STEPS, "discard": DISCARD}
     spectrum = model_lyapunov(model, recorded, exponents=1, seed=seed, **grid)
@@ -71,9 +71,9 @@ def penalty_rows(subject: Subject, episodes: int | None, seed: int) -> list[Row]
             "quantity": name,
             "text": text,
             "weight": float(jacobian.weight),
-            "seed": subject.config.seed,
-            "run": subject.run.name,
-            "updates": subject.counters["updates"],
+            "seed": trained.config.seed,
+            "run": trained.run.name,
+            "updates": trained.counters["updates"],
             "value": found[name].value,
             "standard_error": found[name].standard_error,
         }
@@ -112,7 +112,7 @@ def _sum(terms: dict[str, Estimate], weights: dict[str, float]) -> Estimate:
 
 def _divergence(model: RSSMModel, episodes: Episodes, seed: int) -> float:
     """E|D_LONG|/E|D_0| from the states that noisy observations lead to."""
-    starts = wrong_starts(
+    starts = perturbed_initial_states(
         model, episodes, NOISE, start=START, copies=COPIES, mode="accumulated", seed=seed
     )
     system = imagination(model, episodes, start=START, horizon=LONG, policy=None)

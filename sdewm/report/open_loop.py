@@ -1,4 +1,4 @@
-"""Open-loop accuracy over the horizon, with reference lines and growth figures."""
+"""Open-loop accuracy over the horizon, with reference lines and growth metrics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sdewm.open_loop.table import open_loop_rows
 from sdewm.open_loop.training_rows import training_rows
 from sdewm.plots.open_loop_plots import open_loop_accuracy
 from sdewm.plots.tables import number_text, text_table
-from sdewm.report.analysis import Part
-from sdewm.report.trained_run import Subject
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import TrainedRun
 
 FEWEST = 4 * episodes_needed()  # in the scored half, pairs of unrelated ones are compared
 SHOWN = ("growth_rate", "saturation_level", "saturation_time", "predictability_horizon")
@@ -43,24 +43,24 @@ class Settings:
     """Share of the ceiling that ends the predictability horizon."""
 
 
-def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
-    """Curves, reference lines and figures of all metrics."""
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+    """Curves, reference lines and summaries of all metrics."""
     context = check_count("context", settings.context)
     horizon = check_count("horizon", settings.horizon)
     check_count("samples", settings.samples, minimum=2)
-    episodes = subject.episodes(context + horizon, settings.episodes, seed)
+    episodes = trained.episodes(context + horizon, settings.episodes, seed)
     if (count := len(episodes.rewards)) < FEWEST:
         raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of them to score.")
     fitted, scored = halves(episodes)
     found = open_loop(
-        subject.model,
+        trained.model,
         scored,
         context=context,
         horizon=horizon,
         samples=settings.samples,
         seed=seed,
     )
-    training = training_rows(subject.model, subject.whole_episodes(len(fitted.rewards)), seed=seed)
+    training = training_rows(trained.model, trained.whole_episodes(len(fitted.rewards)), seed=seed)
     return open_loop_rows(found, training, theta=settings.theta, seed=seed)
 
 
@@ -98,4 +98,4 @@ def _interval(row: Any) -> str:
     return f"{value} [{low}, {high}]"
 
 
-PART = Part("fig_open_loop", Settings, rows, open_loop_accuracy, summary)
+ANALYSIS = Analysis("fig_open_loop", Settings, rows, open_loop_accuracy, summary)

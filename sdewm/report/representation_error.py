@@ -17,8 +17,8 @@ from sdewm.model_theorems.representation_error import measure_representation_err
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
-from sdewm.report.analysis import Part
-from sdewm.report.trained_run import Subject
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import TrainedRun
 
 VECTORS = {
     "noise": (0.01, 0.03, 0.1, 0.3),
@@ -54,10 +54,10 @@ class Settings:
     """Perturbed copies of each."""
 
 
-def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """Drift and diffusion of the encoder's error, single frame, episodes as units."""
-    episodes = subject.episodes(settings.steps, settings.episodes, seed)
-    return measured_rows(subject.model, episodes, settings.draws, seed)
+    episodes = trained.episodes(settings.steps, settings.episodes, seed)
+    return measured_rows(trained.model, episodes, settings.draws, seed)
 
 
 def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:
@@ -118,4 +118,4 @@ def summary(found: Sequence[Any]) -> str:
     return text_table([*shown], lines)
 
 
-PART = Part("fig_representation_error", Settings, rows, error_sizes, summary)
+ANALYSIS = Analysis("fig_representation_error", Settings, rows, error_sizes, summary)

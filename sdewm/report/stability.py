@@ -11,13 +11,13 @@ import numpy as np
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
-from sdewm.latent_sde.system import Policy, mean_policy
+from sdewm.latent_sde.system import LatentPolicy, mean_policy
 from sdewm.model_theorems.episode_statistics import mean_of
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
-from sdewm.plots.stability_plots import growth_of_model
+from sdewm.plots.stability_plots import stability_of_model
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Part
-from sdewm.report.trained_run import Subject
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import TrainedRun
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 UNITS = {
@@ -30,7 +30,7 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Growth: Jacobians along the episodes, Lyapunov exponents of imagined trajectories."""
+    """Stability: Jacobians along the episodes, Lyapunov exponents of imagined trajectories."""
 
     episodes: int | None = None
     """Episodes; all by default."""
@@ -46,28 +46,28 @@ class Settings:
     """Jacobians at every so many rows."""
 
 
-def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """Sizes of the Jacobian; running exponents for recorded actions and, if learnt, the policy."""
     check_count("start", settings.start, minimum=0)
     steps = check_count("steps", settings.steps)
     check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
-    check_count("exponents", settings.exponents, maximum=subject.model.state_size)
+    check_count("exponents", settings.exponents, maximum=trained.model.state_size)
     check_count("every", settings.every)
-    episodes = subject.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+    episodes = trained.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
     found: list[Row] = []
-    sizes = jacobian_sizes(subject.model, episodes, every=settings.every, seed=seed)
+    sizes = jacobian_sizes(trained.model, episodes, every=settings.every, seed=seed)
     for name, values in sizes.items():
         found.append(_row(name, "mean", None, mean_of(values.mean(1).numpy()), UNITS[name]))
         for level in LEVELS:
             quantile = float(np.quantile(values.numpy(), level))
             spread = Estimate(quantile, float("nan"))
             found.append(_row(name, f"quantile {level:g}", None, spread, UNITS[name]))
-    policies: dict[str, Policy | None] = {"recorded actions": None}
-    if subject.has_policy:
-        policies["policy in the loop"] = mean_policy(subject.agent.behaviour.actor)
+    policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
+    if trained.has_policy:
+        policies["policy in the loop"] = mean_policy(trained.agent.behaviour.actor)
     for name, policy in policies.items():
         spectrum = model_lyapunov(
-            subject.model,
+            trained.model,
             episodes,
             start=settings.start,
             steps=settings.steps,
@@ -97,7 +97,7 @@ def summary(found: Sequence[Any]) -> str:
         for (panel, series), row in last.items()
         if not series.startswith("quantile")
     ]
-    return text_table(["of", "figure", "value", "unit"], lines)
+    return text_table(["of", "quantity", "value", "unit"], lines)
 
 
-PART = Part("fig_model_growth", Settings, rows, growth_of_model, summary)
+ANALYSIS = Analysis("fig_model_stability", Settings, rows, stability_of_model, summary)

@@ -19,7 +19,7 @@ from sdewm.train.saved_agent import saved_agent
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainedRun:
     """A trained run with recorded episodes.
 
     Attributes:
@@ -80,7 +80,7 @@ class Subject:
         return digest.hexdigest()[:16]
 
 
-def load_subject(run: Path, data: Path) -> Subject:
+def load_trained_run(run: Path, data: Path) -> TrainedRun:
     """Read run and data, before any work.
 
     Raises:
@@ -98,4 +98,4 @@ def load_subject(run: Path, data: Path) -> Subject:
                 ": expected episodes of the run's environment."
             )
     config, agent, counters = saved_agent(run)
-    return Subject(run, data, config, agent, counters, facts.data is None)
+    return TrainedRun(run, data, config, agent, counters, facts.data is None)

@@ -13,15 +13,17 @@ import tyro
 from sdewm.base.checks import check_count
 from sdewm.base.records import ROOT, read_table, write_table
 from sdewm.plots.style import save_figure
-from sdewm.report.analysis import Part
-from sdewm.report.trained_run import load_subject
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import load_trained_run
 
 
-def figure_main(part: Part, description: str, arguments: Sequence[str] | None = None) -> None:
+def figure_main(
+    analysis: Analysis, description: str, arguments: Sequence[str] | None = None
+) -> None:
     """Measure, draw, write; without run and data, draw the table that is there anew.
 
     Args:
-        part: the analysis.
+        analysis: the analysis.
         description: of the script.
         arguments: the command line; None: that of the process.
 
@@ -30,9 +32,9 @@ def figure_main(part: Part, description: str, arguments: Sequence[str] | None = 
             good checkpoint or trajectories leave the finite numbers.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options: Any = tyro.cli(_options(part), description=description, args=words)
+    options: Any = tyro.cli(_options(analysis), description=description, args=words)
     out = options.out or ROOT / "figures"
-    table = out / "data" / f"{part.stem}.csv"
+    table = out / "data" / f"{analysis.stem}.csv"
     try:
         if options.run is None and options.data is None and table.is_file():
             rows = read_table(table)[0]
@@ -42,19 +44,19 @@ def figure_main(part: Part, description: str, arguments: Sequence[str] | None = 
             )
         else:
             check_count("--seed", options.seed, minimum=0)
-            subject = load_subject(options.run, options.data)
-            found = part.rows(subject, options.settings, options.seed)
-            write_table(table, found, subject.facts(options.settings, options.seed))
+            trained = load_trained_run(options.run, options.data)
+            found = analysis.rows(trained, options.settings, options.seed)
+            write_table(table, found, trained.facts(options.settings, options.seed))
             rows = read_table(table)[0]
     except (ValueError, OSError, FloatingPointError) as problem:
-        sys.stderr.write(f"{part.stem}: {problem}\n")
+        sys.stderr.write(f"{analysis.stem}: {problem}\n")
         raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None
-    for path in (*save_figure(part.figure(rows), out, part.stem), table):
+    for path in (*save_figure(analysis.figure(rows), out, analysis.stem), table):
         print(path)
-    print(part.summary(rows))
+    print(analysis.summary(rows))
 
 
-def _options(part: Part) -> type[Any]:
+def _options(analysis: Analysis) -> type[Any]:
     """Run, data, the settings of the analysis under their own names, seed and folder."""
     path = Path | None
     return make_dataclass(
@@ -62,7 +64,7 @@ def _options(part: Part) -> type[Any]:
         [
             ("run", Annotated[path, tyro.conf.Positional, tyro.conf.arg(help="A run.")], None),
             ("data", Annotated[path, tyro.conf.arg(help="Its recorded episodes.")], None),
-            ("settings", Annotated[part.settings, tyro.conf.arg(name="")], part.settings()),
+            ("settings", Annotated[analysis.settings, tyro.conf.arg(name="")], analysis.settings()),
             ("seed", Annotated[int, tyro.conf.arg(help="Root seed.")], 0),
             ("out", Annotated[path, tyro.conf.arg(help="Folder; figures/ by default.")], None),
         ],

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 _DENSE = 16  # components up to which the matrix of 𝓛 is formed
-_SWEEPS = 60  # of the fixed point for the metric
+_SWEEPS = 60  # of the fixed point for the weight matrix
 
 
 def moment_path(
@@ -91,12 +91,12 @@ def _exponential(
     return moment
 
 
-def growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
+def mean_square_growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
     """ρ = ½ max Re spec 𝓛, the exponential rate of (E‖Φ_t‖_F²)^½ (S12).
 
     >>> A = torch.tensor([[-0.6, 0.9], [0.2, -0.4]], dtype=torch.float64)
     >>> A_1 = torch.tensor([[[0.3, 0.1], [-0.2, 0.25]]], dtype=torch.float64)
-    >>> growth_rate(A, A_1)
+    >>> mean_square_growth_rate(A, A_1)
     -0.0597326427
     """
     size = len(drift)
@@ -116,7 +116,7 @@ def growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
     return 0.5 * float(np.real(top).max())
 
 
-def metric(drift: torch.Tensor, noise: torch.Tensor, rate: float) -> torch.Tensor:
+def weight_matrix(drift: torch.Tensor, noise: torch.Tensor, rate: float) -> torch.Tensor:
     """An M ≻ 0 in which 𝓛 grows at most at about `rate` > ρ: |x|_M = (xᵀMx)^½ (S12).
 
     M = ∫₀^∞ e^{−2rt} e^{t𝓛*} I dt solves 𝓛*M = 2rM − I; it tends to the Perron eigenmatrix of 𝓛*

@@ -17,7 +17,7 @@ from sdewm.data.replay import Field
 from sdewm.model.behaviour import Behaviour, act_and_imagine, imagine
 from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
-from sdewm.model.world_model import Rows, WorldModel, total_loss
+from sdewm.model.world_model import ReplayRows, WorldModel, total_loss
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
 from sdewm.train.latent_storage import pack_stoch, stored_fields, unpack_stoch
@@ -116,7 +116,7 @@ class Agent:
             batch: rows (B, context + T, …), as `Replay.sample` gives them.
 
         Returns:
-            Figures by name (0-dim tensors), and refreshed latent fields (B, context + T, …).
+            Metrics by name (0-dim tensors), and refreshed latent fields (B, context + T, …).
         """
         return self._update(batch, behaviour=True)
 
@@ -132,13 +132,13 @@ class Agent:
         rows, initial = self._split_context(batch)
         noise = self._draw_noise(*rows.reward.shape)
         with self._autocast():
-            losses, figures, seen = self.model_losses(rows, initial, noise)
+            losses, metrics, seen = self.model_losses(rows, initial, noise)
             weights = self.world_model.weights()
             if self.jacobian.on:
                 weights["jacobian"] = self.jacobian.schedule(self.updates)
             if behaviour:
-                more, returns, more_figures = self.behaviour_losses(rows, seen, noise)
-                losses, figures = losses | more, figures | more_figures
+                more, returns, more_metrics = self.behaviour_losses(rows, seen, noise)
+                losses, metrics = losses | more, metrics | more_metrics
                 weights = weights | self.behaviour.weights()
                 if self.config.behaviour.replay_critic:
                     weights["replay_critic"] = self.config.behaviour.replay_critic
@@ -148,18 +148,18 @@ class Agent:
         norms = self.optimiser.step(self.updates)
         if behaviour:
             self.behaviour.update_slow_critic(self.updates)
-        figures = {f"loss/{name}": value for name, value in losses.items()} | figures
-        figures |= {f"gradient_norm/{name}": value for name, value in norms.items()}
-        figures["loss/total"] = total
-        figures = {name: value.detach().float().clone() for name, value in figures.items()}
+        metrics = {f"loss/{name}": value for name, value in losses.items()} | metrics
+        metrics |= {f"gradient_norm/{name}": value for name, value in norms.items()}
+        metrics["loss/total"] = total
+        metrics = {name: value.detach().float().clone() for name, value in metrics.items()}
         if self.updates % self.config.log_every_updates == 0:
-            figures |= self._watch(rows, seen)
-        return figures, self._refreshed(batch, seen)
+            metrics |= self._watch(rows, seen)
+        return metrics, self._refreshed(batch, seen)
 
     def model_losses(
-        self, rows: Rows, initial: State | None, noise: Noise
+        self, rows: ReplayRows, initial: State | None, noise: Noise
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Observed]:
-        """Losses of the world model with the Jacobian penalty, figures, and the states seen."""
+        """Losses of the world model with the Jacobian penalty, metrics, and the states seen."""
         embed = self.world_model.encoder(rows.observation)
         seen = self.world_model.rssm.observe(
             embed, rows.previous_action, rows.is_first, noise.posterior, initial
@@ -169,17 +169,17 @@ class Agent:
             losses["jacobian"] = self.jacobian.loss(rows, seen, embed, noise.jacobian)
         latent = self.world_model.rssm.latent
         with torch.no_grad():
-            figures = {
+            metrics = {
                 "latent/kl": latent.kl(seen.posterior, seen.prior).mean(),
                 "latent/prior_entropy": latent.entropy(seen.prior).mean(),
                 "latent/posterior_entropy": latent.entropy(seen.posterior).mean(),
             }
-        return losses, figures, seen
+        return losses, metrics, seen
 
     def behaviour_losses(
-        self, rows: Rows, seen: Observed, noise: Noise
+        self, rows: ReplayRows, seen: Observed, noise: Noise
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """Losses of actor and critic from imagination, λ-returns, figures."""
+        """Losses of actor and critic from imagination, λ-returns, metrics."""
         every = self.config.behaviour.start_every
         start = State(*(part[:, ::every].detach().flatten(0, 1) for part in seen.state))  # (N, …)
         grad = nullcontext() if self.behaviour.objective.needs_gradient else torch.no_grad()
@@ -200,12 +200,12 @@ class Agent:
             starts = returns[:, 0].detach().unflatten(0, rows.reward.shape)
             losses["replay_critic"] = self.behaviour.replay_loss(rows, seen.state.features, starts)
         with torch.no_grad():
-            figures = {
+            metrics = {
                 "behaviour/return": returns.mean(),
                 "behaviour/return_scale": self.behaviour.returns.scale(),
                 "behaviour/action_std": imagined.action.std(0).mean(),
             }
-        return losses, returns, figures
+        return losses, returns, metrics
 
     def open_loop(self, batch: Mapping[str, Tensor], context: int) -> dict[str, Tensor]:
         """Truth and prediction (B, T, *obs_shape), in observation units, images in [0, 1].
@@ -213,7 +213,7 @@ class Agent:
         The first `context` rows are reconstructed from the posterior, the others predicted by the
         prior from the actions alone. The noise is the same at every call.
         """
-        rows = Rows.of(batch)
+        rows = ReplayRows.of(batch)
         generator = torch.Generator(self.device).manual_seed(self.config.seed + 4)
         noise = self.world_model.rssm.latent.draw_noise((*rows.reward.shape,), generator)
         with torch.no_grad(), self._autocast():
@@ -258,12 +258,12 @@ class Agent:
         self.noise_generator.set_state(state["noise_generator"].cpu())
         self.policy_generator.set_state(state["policy_generator"].cpu())
 
-    def _watch(self, rows: Rows, seen: Observed) -> dict[str, Tensor]:
-        """Figures of the Jacobian at states of this batch; their noise depends on the update."""
+    def _watch(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
+        """Metrics of the Jacobian at states of this batch; their noise depends on the update."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed + self.updates)
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)
-        found = self.jacobian.figures(rows, seen, embed, generator)
+        found = self.jacobian.metrics(rows, seen, embed, generator)
         return {name: torch.tensor(value) for name, value in found.items()}
 
     # -- parts of an update ----------------------------------------------------------------------
@@ -273,11 +273,11 @@ class Agent:
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
         )
 
-    def _split_context(self, batch: Mapping[str, Tensor]) -> tuple[Rows, State | None]:
+    def _split_context(self, batch: Mapping[str, Tensor]) -> tuple[ReplayRows, State | None]:
         """The rows to train on and the latent state before them."""
         if not self.config.context:
-            return Rows.of(batch), None
-        rows = Rows(*(field[:, self.config.context :] for field in Rows.of(batch)))
+            return ReplayRows.of(batch), None
+        rows = ReplayRows(*(field[:, self.config.context :] for field in ReplayRows.of(batch)))
         stoch = unpack_stoch(batch["stoch"][:, 0], self.config.model.rssm)
         return rows, State(batch["deter"][:, 0].float(), stoch)
 

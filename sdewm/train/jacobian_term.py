@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdewm.jacobian.diagnostics import jacobian_figures
+from sdewm.jacobian.diagnostics import jacobian_metrics
 from sdewm.jacobian.penalty import check_step, draw_rows
 from sdewm.jacobian.penalty_config import (
     PenaltyConfig,
@@ -19,9 +19,9 @@ from sdewm.jacobian.penalty_config import (
 from sdewm.model.behaviour import Actor
 from sdewm.model.rssm import Observed, State
 from sdewm.model.step_maps import StepMap, chosen_map, output_size
-from sdewm.model.world_model import Rows, WorldModel
+from sdewm.model.world_model import ReplayRows, WorldModel
 
-# The step (h, mean z) → (h', mean z'), square: what the figures are about, whatever is penalised.
+# The step (h, mean z) → (h', mean z'), square: what the metrics are about, whatever is penalised.
 WATCHED = PenaltyConfig(map="full", inputs="both")
 
 
@@ -40,7 +40,7 @@ class JacobianTerm:
         world_model: its dynamics.
         actor: the policy, where the map includes it; a frozen view, as the penalty is on the
             dynamics.
-        watched_states: states at which the figures are taken.
+        watched_states: states at which the metrics are taken.
     """
 
     def __init__(
@@ -78,30 +78,30 @@ class JacobianTerm:
         )
         return Drawn(draw_probes(self.config, inputs, outputs, generator), rows)
 
-    def loss(self, rows: Rows, seen: Observed, embed: Tensor, drawn: Drawn) -> Tensor:
+    def loss(self, rows: ReplayRows, seen: Observed, embed: Tensor, drawn: Drawn) -> Tensor:
         """The penalty without its weight, at the states of a batch; states are held fixed."""
         chosen = self._map(self.config, rows, seen, embed, drawn.rows)
         return configured_penalty(self.config, chosen.step, chosen.inputs, drawn.probes)
 
-    def check(self, rows: Rows, seen: Observed, embed: Tensor) -> None:
+    def check(self, rows: ReplayRows, seen: Observed, embed: Tensor) -> None:
         """Check once that the map has the derivatives that the penalty needs (`check_step`)."""
         few = torch.arange(4, device=embed.device)
         chosen = self._map(self.config, rows, seen, embed, few)
         check_step(chosen.step, chosen.inputs)
 
-    def figures(
-        self, rows: Rows, seen: Observed, embed: Tensor, generator: torch.Generator
+    def metrics(
+        self, rows: ReplayRows, seen: Observed, embed: Tensor, generator: torch.Generator
     ) -> dict[str, float]:
         """Norms and growth rates of the one-step map at random states of the batch.
 
-        The map is (h, z) → (h', mean of z'), the action fixed; see `jacobian_figures`.
+        The map is (h, z) → (h', mean of z'), the action fixed; see `jacobian_metrics`.
         """
         batch, length = rows.reward.shape
         count = min(self.watched_states, batch * (length - 1))
         few = torch.randperm(batch * (length - 1), generator=generator, device=embed.device)
         chosen = self._map(WATCHED, rows, seen, embed, few[:count])
         with torch.no_grad():
-            found = jacobian_figures(
+            found = jacobian_metrics(
                 lambda h, z: chosen.step(h, z)[:2], chosen.inputs, generator
             ).summary()
         return {f"jacobian/{name}": value for name, value in found.items()}
@@ -115,7 +115,7 @@ class JacobianTerm:
     def _map(
         self,
         config: PenaltyConfig,
-        rows: Rows,
+        rows: ReplayRows,
         seen: Observed,
         embed: Tensor,
         chosen: Tensor | None,

@@ -1,4 +1,4 @@
-"""The figures of a run: means over updates, `metrics.jsonl` and TensorBoard event files."""
+"""The metrics of a run: means over updates, `metrics.jsonl` and TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXPLODED = 1e12  # a loss beyond this has no use, long before float32 ends at 3e
 
 
 class DivergedError(ArithmeticError):
-    """A figure of an update is not finite, or a loss has exploded."""
+    """A metric of an update is not finite, or a loss has exploded."""
 
 
 class UpdateMeans:
@@ -63,7 +63,7 @@ class UpdateMeans:
         self._groups[-1][1].append(torch.stack(values))  # (names,)
 
     def check(self, last_update: int) -> None:
-        """Refuse figures that are not finite and losses beyond `EXPLODED`.
+        """Refuse metrics that are not finite and losses beyond `EXPLODED`.
 
         Args:
             last_update: number of the update added last.
@@ -143,7 +143,7 @@ class RunLog:
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
 
     def add_row(self, row: Mapping[str, Value]) -> None:
-        """One row of metrics, with the counters; None where there is no figure."""
+        """One row of metrics, with the counters; None where there is no value."""
         self._metrics.append(row)
         self.rows += 1
         self._add_scalars(row, "train")
@@ -152,8 +152,8 @@ class RunLog:
         """One row of evaluation, with the counters."""
         self._evaluations.append(row)
         self.evaluation_rows += 1
-        figures = {name: row[name] for name in (*COUNTERS, "mean_return", "standard_error")}
-        self._add_scalars(figures, "evaluation")
+        values = {name: row[name] for name in (*COUNTERS, "mean_return", "standard_error")}
+        self._add_scalars(values, "evaluation")
 
     def add_picture(self, name: str, image: np.ndarray, step: int) -> None:
         """An image (H, W, 3) of uint8 for TensorBoard."""
@@ -197,11 +197,11 @@ def machine_memory_mb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
 
 
-def memory_figures() -> dict[str, float]:
+def memory_metrics() -> dict[str, float]:
     """Most memory that this process has used so far, in MB of 10⁶ bytes; also on the GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    figures = {"memory_mb": round(peak * unit / 1e6, 1)}
+    metrics = {"memory_mb": round(peak * unit / 1e6, 1)}
     if torch.cuda.is_initialized():
-        figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    return figures
+        metrics["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    return metrics

@@ -25,7 +25,7 @@ from sdewm.train.metrics import (
     RunLog,
     UpdateMeans,
     machine_memory_mb,
-    memory_figures,
+    memory_metrics,
 )
 from sdewm.train.pictures import draw_open_loop, episode_frames, save_gif, save_picture
 from sdewm.train.random_state import (
@@ -111,7 +111,7 @@ class Trainer:
         Raises:
             ValueError: another process trains this run.
             Interrupted: asked to stop; a checkpoint has been saved.
-            DivergedError: a figure is not finite or a loss exploded; the checkpoint before stays
+            DivergedError: a metric is not finite or a loss exploded; the checkpoint before stays
                 the newest.
             OSError: the disk is full or fails.
         """
@@ -185,7 +185,7 @@ class Trainer:
             **self.means.take(),
             "updates_per_second": round(updates / passed, 3),
             "env_frames_per_second": round(frames / passed, 3),
-            **memory_figures(),
+            **memory_metrics(),
         }
         self.log.add_row(row)
         self.row_time, self.row_from, self.finished = now, (self.updates, source.env_frames), []
@@ -210,8 +210,8 @@ class Trainer:
         )
         returns = [episode.total_reward for episode in episodes]
         lengths = [episode.length for episode in episodes]
-        figures = evaluation_row(returns, lengths, seed=EVALUATION_SEED)
-        self.log.add_evaluation({**self._counters(), "by": "train", **figures})
+        result = evaluation_row(returns, lengths, seed=EVALUATION_SEED)
+        self.log.add_evaluation({**self._counters(), "by": "train", **result})
         self.evaluated = self.source.env_frames
         if self.config.pictures:
             self._draw(episodes[0].rows)

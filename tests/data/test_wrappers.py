@@ -7,9 +7,9 @@ from gymnasium.spaces import Box, Discrete
 
 from sdewm.data.wrappers import (
     ActionRepeat,
-    Episodes,
     Pixels,
     Position,
+    SeededEpisodes,
     UnitActions,
     episode_seed,
     pack_positions,
@@ -155,7 +155,7 @@ class Broken(Counter):
 
 @pytest.mark.parametrize("values", [(np.nan, 0.0), (np.inf, 0.0), (0.0, np.nan)])
 def test_numbers_that_are_not_finite_are_refused_with_the_place(values):
-    env = Episodes(UnitActions(Broken(*values)), 0, 0)
+    env = SeededEpisodes(UnitActions(Broken(*values)), 0, 0)
     env.reset()
     with pytest.raises(ValueError, match="episode 0, step 1 of environment 0"):
         env.step(np.zeros(1))
@@ -168,7 +168,7 @@ def test_frames_are_drawn_only_for_rows_that_come_out():
         drawn.append(len(drawn))
         return np.full((64, 64, 3), len(drawn), np.uint8)
 
-    env = Pixels(Episodes(UnitActions(ActionRepeat(Counter(50), 4)), 0, 0), draw)
+    env = Pixels(SeededEpisodes(UnitActions(ActionRepeat(Counter(50), 4)), 0, 0), draw)
     assert env.reset()[0][0, 0, 0] == 1
     for _ in range(5):
         frame = env.step(np.zeros(1, np.float32))[0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdewm.model.world_model import Rows, make_encoder, total_loss
+from sdewm.model.world_model import ReplayRows, make_encoder, total_loss
 from tests.model.small_models import (
     A,
     D,
@@ -153,7 +153,7 @@ def test_without_a_continue_head_episodes_go_on_for_ever():
 
 def slow_open_loop(model, rows, context, noise):
     """Reconstruct `context` rows, then follow the prior with the action that leads to each row."""
-    seen = model.observe(Rows(*(field[:, :context] for field in rows)), noise[:, :context])
+    seen = model.observe(ReplayRows(*(field[:, :context] for field in rows)), noise[:, :context])
     features = [seen.state.features[:, t] for t in range(context)]
     state = type(seen.state)(seen.state.deter[:, -1], seen.state.stoch[:, -1])
     for t in range(context, rows.reward.shape[1]):
@@ -185,7 +185,7 @@ def test_pixel_models_predict_images():
         rows = make_rows(1, 3)._replace(
             observation=torch.randint(0, 256, (1, 3, 64, 64, 3), generator=generator()).byte()
         )
-        rows = Rows(*(f.float() if f.is_floating_point() else f for f in rows))
+        rows = ReplayRows(*(f.float() if f.is_floating_point() else f for f in rows))
         noise = noise_for(model.rssm, 1, 3).float()
         losses = model.losses(rows, model.observe(rows, noise))
         assert all(value.isfinite() for value in losses.values())

@@ -9,7 +9,7 @@ import torch
 from sdewm.latent_sde.models import RSSMModel, StepModel
 from sdewm.model_theorems import divergence
 from sdewm.model_theorems.divergence import diverge_on_model
-from sdewm.model_theorems.imagination import wrong_starts
+from sdewm.model_theorems.imagination import perturbed_initial_states
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.theory.bounds import formulas, weighted_rollouts
 from sdewm.theory.bounds.bound import GradeBound, RolloutBounds
@@ -34,7 +34,7 @@ def own_model(move, noise=0.1):
 
 def starts_of(model, episodes, **settings):
     settings = {"start": 2, "copies": 3, "mode": "accumulated", "seed": 0} | settings
-    return wrong_starts(model, episodes, NOISE, **settings)
+    return perturbed_initial_states(model, episodes, NOISE, **settings)
 
 
 def test_a_scaled_rotation_is_followed_exactly_and_every_bound_of_log_norms_is_attained():
@@ -188,11 +188,11 @@ def test_errors_of_the_state_are_what_the_encoder_makes_of_the_observations():
     model, episodes = linear_model(), recorded(4, 5)
     shift = ObservationPerturbation("shift", 0.2)
     settings = {"start": 3, "copies": 2, "seed": 0}
-    once = wrong_starts(model, episodes, shift, mode="single_frame", **settings)
+    once = perturbed_initial_states(model, episodes, shift, mode="single_frame", **settings)
     of_z = 0.2 * MIXING.sum(1)
     expected = torch.cat([torch.zeros(2).double(), of_z]).expand(4, 2, -1)
     torch.testing.assert_close(once.errors, expected)
-    all_rows = wrong_starts(model, episodes, shift, mode="accumulated", **settings)
+    all_rows = perturbed_initial_states(model, episodes, shift, mode="accumulated", **settings)
     h, z = torch.zeros(2).double(), of_z
     for _ in range(3):
         h = 0.8 * h + z
@@ -210,7 +210,7 @@ def test_the_same_noise_of_the_encoder_is_on_both_sides():
         return changed
 
     model, episodes = make_model("gaussian"), recorded(3, 5)
-    found = wrong_starts(
+    found = perturbed_initial_states(
         RSSMModel(model), episodes, last_row, start=3, copies=2, mode="accumulated", seed=1
     )
     assert 0 < float(found.errors.abs().max()) < 1e-7

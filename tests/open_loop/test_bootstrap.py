@@ -8,7 +8,7 @@ import pytest
 from sdewm.open_loop.bootstrap import episode_bootstrap, episodes_needed
 
 
-def mean_curve(errors, **how):
+def band_of_mean(errors, **how):
     """The interval of the mean over episodes at each horizon."""
     return episode_bootstrap(lambda part: part.mean(axis=0), errors, **how)
 
@@ -45,7 +45,7 @@ def test_band_covers_pointwise():
     truth = 1 + 0.1 * np.arange(1, 6)
     for seed in range(150):
         errors = autoregressive_episodes(generator, 40, 5)
-        band = mean_curve(errors, seed=seed, resamples=100, level=0.8)
+        band = band_of_mean(errors, seed=seed, resamples=100, level=0.8)
         hits.append((band.low <= truth) & (truth <= band.high))
     share = np.mean(hits, axis=0)
     assert share.shape == (5,)
@@ -54,7 +54,7 @@ def test_band_covers_pointwise():
 
 def test_ends_are_the_order_statistics_of_a_slow_bootstrap():
     errors = np.random.default_rng(2).normal(size=(7, 2))
-    band = mean_curve(errors, seed=3, resamples=101, level=0.9)
+    band = band_of_mean(errors, seed=3, resamples=101, level=0.9)
     generator = np.random.default_rng(3)
     means = []
     for _ in range(101):
@@ -70,7 +70,7 @@ def test_ends_are_the_order_statistics_of_a_slow_bootstrap():
 
 def test_same_seed_gives_the_same_band_and_another_seed_another():
     errors = np.random.default_rng(4).normal(size=(9, 3))
-    first, second, other = (mean_curve(errors, seed=seed, resamples=50) for seed in (0, 0, 1))
+    first, second, other = (band_of_mean(errors, seed=seed, resamples=50) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.low, second.low)
     assert (first.low != other.low).any()
 
@@ -126,7 +126,7 @@ def test_fewest_episodes_make_a_repeated_one_rarer_than_the_tail(level):
 def test_bad_input_is_refused(change, message):
     given = {"errors": np.ones((5, 2)), "seed": 0, "resamples": 40} | change
     with pytest.raises(ValueError, match=message):
-        mean_curve(given.pop("errors"), **given)
+        band_of_mean(given.pop("errors"), **given)
 
 
 def test_arrays_of_different_episodes_are_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdewm.open_loop.error_growth import (
-    FIGURES,
+    GROWTH_METRICS,
     fit_equilibrium,
     growth_rate,
     horizon_growth,
@@ -100,7 +100,7 @@ def noisy_episodes(generator, episodes=30):
     return 2 * (1 - np.exp(-np.arange(1, 26) / 5.0)) * size * np.exp(noise - noise.var() / 2)
 
 
-def test_intervals_contain_the_true_figures():
+def test_intervals_contain_the_true_values():
     truth = {
         "saturation_level": 2.0,
         "saturation_time": 5.0,
@@ -112,7 +112,7 @@ def test_intervals_contain_the_true_figures():
     hits = dict.fromkeys(truth, 0)
     for seed in range(16):
         growth = horizon_growth(noisy_episodes(generator), 2.0, theta=0.8, seed=seed, resamples=50)
-        assert list(growth) == list(FIGURES)
+        assert list(growth) == list(GROWTH_METRICS)
         for name, value in truth.items():
             hits[name] += growth[name].low <= value <= growth[name].high
     assert min(hits.values()) >= 12, hits

@@ -7,7 +7,7 @@ import pytest
 
 from sdewm.base.records import read_table, write_table
 from sdewm.open_loop.effective_rank import effective_rank
-from sdewm.open_loop.error_growth import FIGURES
+from sdewm.open_loop.error_growth import GROWTH_METRICS
 from sdewm.open_loop.table import open_loop_rows
 from tests.open_loop.open_loop_cases import E, F, H, made
 
@@ -44,20 +44,20 @@ def test_every_curve_has_a_row_per_horizon_with_its_interval(tmp_path):
 def test_growth_is_that_of_the_curve_under_the_shuffled_ceiling():
     found, training = made(growth=0.3 * np.exp(0.2 * np.arange(1, H + 1)))
     rows = open_loop_rows(found, training, **SETTINGS)
-    figures = {row["series"]: row for row in select(rows, panel="latent distance", kind="figure")}
-    assert set(figures) == set(FIGURES)
-    assert figures["growth_rate"]["value"] == pytest.approx(0.4)  # of the square
+    summaries = {row["series"]: row for row in select(rows, panel="latent distance", kind="figure")}
+    assert set(summaries) == set(GROWTH_METRICS)
+    assert summaries["growth_rate"]["value"] == pytest.approx(0.4)  # of the square
     curve, ceiling, mean = (
         np.array([row["value"] for row in select(rows, panel="latent distance", series=series)])
         for series in ("model", "shuffled", "data_mean")
     )
     lost, sooner = (np.flatnonzero(curve > 0.25 * line)[0] + 1 for line in (ceiling, mean))
-    assert figures["predictability_horizon"]["value"] == lost > sooner
+    assert summaries["predictability_horizon"]["value"] == lost > sooner
     early = SETTINGS | {"theta": 0.999 * curve[3] / ceiling[3]}
     rows = open_loop_rows(found, training, **early)
-    figure = select(rows, panel="latent distance", series="predictability_horizon")[0]
-    assert figure["value"] <= 4 and figure["unit"] == "policy_steps"
-    assert figures["growth_rate"]["unit"] == "1/policy_step"
+    horizon = select(rows, panel="latent distance", series="predictability_horizon")[0]
+    assert horizon["value"] <= 4 and horizon["unit"] == "policy_steps"
+    assert summaries["growth_rate"]["unit"] == "1/policy_step"
 
 
 def test_figures_are_given_where_they_mean_something():

@@ -71,7 +71,7 @@ CASES = {
     "trained_models:understate_error": (check_model_theorems.divergence, {"episodes": (0,)}),
     "trained_models:rare_error": (check_model_theorems.value_bias, {}),
     "trained_models:second_exponent": (check_model_theorems.exponent, {}),
-    "trained_models:swap_models": (check_model_theorems.penalty, {"figure": "frobenius"}),
+    "trained_models:swap_models": (check_model_theorems.penalty, {"quantity": "frobenius"}),
 }
 
 

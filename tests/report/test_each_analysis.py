@@ -14,13 +14,13 @@ from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty, seed_interval
 from sdewm.plots.representation_error_plots import error_sizes, loss_changes
 from sdewm.report import expansion, open_loop, representation_error
-from sdewm.report.analyses import PARTS
-from sdewm.report.trained_run import load_subject
+from sdewm.report.analyses import ANALYSES
+from sdewm.report.trained_run import load_trained_run
 from tests.model.small_models import A, D, make_model, randn
 
 MODELS = ROOT / "paper_checks" / "small_models"
 RUN, DATA = str(MODELS / "agent"), str(MODELS / "episodes")
-SCRIPTS = {part.stem: part for part in PARTS.values()}
+SCRIPTS = {part.stem: part for part in ANALYSES.values()}
 TINY = {
     "error": "--error.episodes 4 --error.steps 8 --error.draws 2",
     "expansion": "--expansion.episodes 2 --expansion.start 3 --expansion.horizon 2 "
@@ -29,8 +29,8 @@ TINY = {
     "--divergence.copies 2 --divergence.paths 1",
     "open_loop": "--open-loop.episodes 16 --open-loop.context 3 --open-loop.horizon 4 "
     "--open-loop.samples 9",
-    "growth": "--growth.episodes 2 --growth.start 3 --growth.steps 4 --growth.discard 1 "
-    "--growth.every 20",
+    "stability": "--stability.episodes 2 --stability.start 3 --stability.steps 4 "
+    "--stability.discard 1 --stability.every 20",
 }
 
 
@@ -41,25 +41,26 @@ def loaded(name):
     return module
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     name, tmp_path, capsys, monkeypatch
 ):
-    some = {"reward error": expansion.losses(load_subject(Path(RUN), Path(DATA)))["reward error"]}
-    monkeypatch.setattr(expansion, "losses", lambda subject: some)
+    losses = expansion.losses(load_trained_run(Path(RUN), Path(DATA)))
+    some = {"reward error": losses["reward error"]}
+    monkeypatch.setattr(expansion, "losses", lambda trained: some)
     few = partial(open_loop.open_loop_rows, resamples=40)
     monkeypatch.setattr(open_loop, "open_loop_rows", few)
     run = str(MODELS / "weight0-seed0") if name == "divergence" else RUN
     words = ["analyse", run, "--data", DATA, "--only", name, "--out", str(tmp_path)]
     assert main([*words, *TINY[name].split()]) == 0
-    stem = PARTS[name].stem
+    stem = ANALYSES[name].stem
     assert (tmp_path / f"{stem}.png").stat().st_size > 10_000
     rows, facts = read_table(tmp_path / "data" / f"{stem}.csv")
     assert len(rows) > 5 and {"command", "commit", "seed", "data_policy", "updates"} <= set(facts)
     assert f"{name} (measured" in capsys.readouterr().out
     loaded(stem).main(["--out", str(tmp_path)])  # the script draws the same table anew
     again = capsys.readouterr().out
-    assert PARTS[name].summary(rows) in again
+    assert ANALYSES[name].summary(rows) in again
 
 
 @pytest.mark.parametrize("stem", SCRIPTS)
@@ -112,7 +113,7 @@ def test_changes_of_losses_are_drawn_and_their_reach_is_told():
             worse = 1.2 if series == "predicted, encoder" and size > 0.35 else 1.0
             add("change", series, size, size * factor * worse)
     for form in expansion.FORMS:
-        for name in expansion.TERMS:
+        for name in expansion.REPORTED_TERMS:
             add("term", f"{name}, {form}", None, 1.0)
         add("order", form, None, 3.0, "holds")
     told = expansion.summary(rows).splitlines()

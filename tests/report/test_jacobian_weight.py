@@ -1,4 +1,4 @@
-"""The figures of one run among runs that differ in the weight of the Jacobian penalty."""
+"""The metrics of one run among runs that differ in the weight of the Jacobian penalty."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from sdewm.base.records import ROOT
 from sdewm.model_theorems.stability import jacobian_sizes
 from sdewm.report import jacobian_weight
-from sdewm.report.trained_run import load_subject
+from sdewm.report.trained_run import load_trained_run
 
 MODELS = ROOT / "paper_checks" / "small_models"
 SHORT = {"START": 3, "HORIZON": 2, "LONG": 3, "EVERY": 5, "LYAPUNOV_STEPS": 6}
@@ -27,12 +27,12 @@ def test_rows_of_a_run_are_its_own_figures_and_the_terms_are_weighted_as_in_the_
         return type("Found", (), {"measured": type("Form", (), {"terms": found[-1]})})
 
     monkeypatch.setattr(jacobian_weight, "expand_on_model", watched)
-    subject = load_subject(Path(MODELS / "weight0.1-seed0"), Path(MODELS / "episodes"))
-    rows = {row["quantity"]: row for row in jacobian_weight.penalty_rows(subject, 3, seed=0)}
+    trained = load_trained_run(Path(MODELS / "weight0.1-seed0"), Path(MODELS / "episodes"))
+    rows = {row["quantity"]: row for row in jacobian_weight.penalty_rows(trained, 3, seed=0)}
     assert [*rows] == [*jacobian_weight.QUANTITIES]
     assert all(row["weight"] == 0.1 and row["seed"] == 0 for row in rows.values())
-    episodes = subject.episodes(3 + 1 + 6, 3, 0)
-    sizes = jacobian_sizes(subject.model, episodes, every=5, seed=0)
+    episodes = trained.episodes(3 + 1 + 6, 3, 0)
+    sizes = jacobian_sizes(trained.model, episodes, every=5, seed=0)
     assert rows["jacobian"]["value"] == pytest.approx(float(sizes["frobenius"].mean()))
     assert rows["log_norm"]["value"] == pytest.approx(float(sizes["log_norm"].mean()))
     noisy, shifted = ({name: term.value for name, term in terms.items()} for terms in found)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdewm.jacobian.penalty_config import PenaltyConfig
-from sdewm.model.world_model import Rows
+from sdewm.model.world_model import ReplayRows
 from sdewm.train.jacobian_term import JacobianTerm
 from tests.train.small_agent import SMALL, make_agent, make_batch
 
@@ -24,7 +24,7 @@ def seen_by(config, firsts=((1, 4),)):
         for weight in agent.behaviour.actor.parameters():
             weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
     batch = make_batch(replace(SMALL, context=0), firsts=firsts)
-    rows = Rows(*(f.double() if f.is_floating_point() else f for f in Rows.of(batch)))
+    rows = ReplayRows(*(f.double() if f.is_floating_point() else f for f in ReplayRows.of(batch)))
     noise = agent.world_model.rssm.latent.draw_noise((B, T), torch.Generator().manual_seed(2))
     embed = agent.world_model.encoder(rows.observation)
     seen = agent.world_model.rssm.observe(
@@ -161,7 +161,7 @@ def test_sizes_are_stated_with_the_weight():
 def test_figures_are_taken_at_weight_zero_for_the_square_map():
     agent, _, rows, seen, embed = seen_by(PenaltyConfig())
     term = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor, B * (T - 1))
-    figures = term.figures(rows, seen, embed, torch.Generator().manual_seed(0))
+    metrics = term.metrics(rows, seen, embed, torch.Generator().manual_seed(0))
     norms = [
         slow_square(
             agent,
@@ -175,10 +175,10 @@ def test_figures_are_taken_at_weight_zero_for_the_square_map():
         for b in range(B)
         for t in range(T - 1)
     ]
-    assert figures["jacobian/frobenius_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-9)
-    assert figures["jacobian/frobenius_max"] == pytest.approx(max(norms), rel=1e-9)
-    assert {"jacobian/top_singular_value_max", "jacobian/spectral_radius_mean"} < {*figures}
-    assert figures["jacobian/log_norm_max"] <= figures["jacobian/top_singular_value_max"] - 1
+    assert metrics["jacobian/frobenius_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-9)
+    assert metrics["jacobian/frobenius_max"] == pytest.approx(max(norms), rel=1e-9)
+    assert {"jacobian/top_singular_value_max", "jacobian/spectral_radius_mean"} < {*metrics}
+    assert metrics["jacobian/log_norm_max"] <= metrics["jacobian/top_singular_value_max"] - 1
     few = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor)
-    fewer = few.figures(rows, seen, embed, torch.Generator().manual_seed(0))
-    assert fewer["jacobian/frobenius_max"] <= max(norms) * (1 + 1e-9) and fewer != figures
+    fewer = few.metrics(rows, seen, embed, torch.Generator().manual_seed(0))
+    assert fewer["jacobian/frobenius_max"] <= max(norms) * (1 + 1e-9) and fewer != metrics

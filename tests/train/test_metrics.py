@@ -8,13 +8,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sdewm.base.records import read_log
-from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError, RunLog, UpdateMeans, memory_figures
+from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError, RunLog, UpdateMeans, memory_metrics
 
 FACTS = {"seed": 3, "command": "sdewm train"}
 
 
-def row(step, **figures):
-    return {"env_frames": 2 * step, "policy_steps": step, "updates": step // 2, **figures}
+def row(step, **metrics):
+    return {"env_frames": 2 * step, "policy_steps": step, "updates": step // 2, **metrics}
 
 
 def evaluation(step, by="train"):
@@ -144,6 +144,6 @@ def test_lost_rows_are_reported(tmp_path, capsys):
 
 
 def test_memory_is_a_clock_column_in_megabytes():
-    figures = memory_figures()
-    assert set(figures) <= set(CLOCK_COLUMNS)
-    assert 50 < figures["memory_mb"] < 1e5
+    metrics = memory_metrics()
+    assert set(metrics) <= set(CLOCK_COLUMNS)
+    assert 50 < metrics["memory_mb"] < 1e5

@@ -11,7 +11,7 @@ from sdewm.base.checks import check_choice, check_count, check_finite_number, ch
 from sdewm.sde.examples.moments import (
     DRIVERS,
     MomentSystem,
-    VariationSystem,
+    MomentVariation,
     exact_terms,
     read_terms,
 )
@@ -105,7 +105,7 @@ class CircleDiffusion:
         """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
         if steps is None:
             return exact_terms(self.moment_system(), self.x0, self.t1, driver)
-        extended = VariationSystem(self.moment_system(), check_choice("driver", driver, DRIVERS))
+        extended = MomentVariation(self.moment_system(), check_choice("driver", driver, DRIVERS))
         return _scheme_terms(extended, float(self.x0), self.t1, check_count("steps", steps))
 
 
@@ -123,7 +123,7 @@ def _sine(constant: float, amplitude: float) -> Polynomial:
 
 
 def _scheme_terms(
-    extended: VariationSystem, start: float, t1: float, steps: int
+    extended: MomentVariation, start: float, t1: float, steps: int
 ) -> dict[str, float]:
     """Terms of the Euler-Maruyama scheme by a linear recursion of Fourier moments (S5b)."""
     tails = _variation_monomials(extended, t1 / steps)
@@ -138,7 +138,7 @@ def _scheme_terms(
     return read_terms(extended.targets, dict(zip(keys, moments, strict=True)))
 
 
-def _variation_monomials(extended: VariationSystem, step: float) -> list[tuple[int, ...]]:
+def _variation_monomials(extended: MomentVariation, step: float) -> list[tuple[int, ...]]:
     """Monomials in (y eta, y xi, w eta, w - w eta) that the targets reach in one step or more."""
     image = extended.euler_image(step)
     found = dict.fromkeys(e[1:] for target in extended.targets.values() for e in target)
@@ -152,7 +152,7 @@ def _variation_monomials(extended: VariationSystem, step: float) -> list[tuple[i
 
 
 def _step_matrix(
-    extended: VariationSystem, tails: list[tuple[int, ...]], step: float
+    extended: MomentVariation, tails: list[tuple[int, ...]], step: float
 ) -> np.ndarray:
     """Matrix of one step on the moments E[exp(ikx) u^tail], |k| <= 48.
 

@@ -49,7 +49,7 @@ class MomentSystem:
     modes: int | None = None
 
 
-class VariationSystem:
+class MomentVariation:
     """The extended system (x, y eta, y xi, w eta, w - w eta) of S1 and S4, 5 n variables.
 
     Attributes:
@@ -259,7 +259,7 @@ def exact_terms(
     Raises:
         ValueError: for an unknown driver or a ``steps`` that is not a positive whole number.
     """
-    extended = VariationSystem(system, check_choice("driver", driver, DRIVERS))
+    extended = MomentVariation(system, check_choice("driver", driver, DRIVERS))
     start = dict.fromkeys(itertools.chain(*extended.targets.values()), 1.0)
     if steps is None:
         basis, matrix = closure(extended.generator, start, system.modes)
@@ -274,7 +274,7 @@ def exact_terms(
 
 
 def initial_moments(
-    basis: list[tuple[int, ...]], extended: VariationSystem, x0: torch.Tensor
+    basis: list[tuple[int, ...]], extended: MomentVariation, x0: torch.Tensor
 ) -> np.ndarray:
     """Values of the monomials at the start, where all variations are zero."""
     start = np.array(x0.tolist())

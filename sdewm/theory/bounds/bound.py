@@ -13,7 +13,7 @@ from sdewm.base.checks import UnknownName, check_key
 from sdewm.sde.rates import Rates
 from sdewm.theory.curve import NORMS, Curve
 
-WITHIN = 0.05  # relative error up to which the linearised prediction is said to hold
+LINEAR_WITHIN = 0.05  # relative error up to which the linearised prediction is said to hold
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def linear_range(first: torch.Tensor, bend: torch.Tensor, size: float) -> float:
     """
     there = first > 0
     share = float((bend[there] / first[there]).amax()) if bool(there.any()) else 0.0
-    return WITHIN / (1.0 + WITHIN) / share * size if share > 0 else math.inf
+    return LINEAR_WITHIN / (1.0 + LINEAR_WITHIN) / share * size if share > 0 else math.inf
 
 
 def named_constants(rates: Rates) -> dict[str, float]:

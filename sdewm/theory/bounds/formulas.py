@@ -74,7 +74,7 @@ def log_norm(rates: Rates, step_size: float, form: str) -> Factors:
     the horizon; used for (q, p) = (1, 2), (1, 4), (2, 4).
 
     Args:
-        rates: in the Euclidean norm, or in a metric.
+        rates: in the Euclidean norm or a weighted one.
         step_size: Δ.
         form: "step" or "sde".
     """

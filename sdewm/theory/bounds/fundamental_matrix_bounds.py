@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sdewm.sde.linear_moments import growth_rate
+from sdewm.sde.linear_moments import mean_square_growth_rate
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import (
     CERTIFICATE,
@@ -22,10 +22,10 @@ from sdewm.sde.rates import (
 from sdewm.sde.system import StepSystem, System
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import GradeBound, named_constants
-from sdewm.theory.bounds.weighted_norms import Metric, constant_rates, reference_rates
+from sdewm.theory.bounds.weighted_norms import WeightedNorm, constant_rates, reference_rates
 from sdewm.theory.curve import NORMS, Curve
 
-GRADES: tuple[str, ...] = ("gronwall", "log_norm", "weighted")
+MATRIX_GRADES: tuple[str, ...] = ("gronwall", "log_norm", "weighted")
 Pair = tuple[torch.Tensor, torch.Tensor]  # bounds of E‖Φ_t‖_F² and of its running supremum
 
 
@@ -68,8 +68,8 @@ def growth_bounds(
     Raises:
         ValueError: kind="certificate" for a system that proves no rates, or not these.
     """
-    in_metrics: list[tuple[Metric, Rates]] = []
-    kinds = dict.fromkeys(GRADES, ESTIMATE)
+    in_weighted_norms: list[tuple[WeightedNorm, Rates]] = []
+    kinds = dict.fromkeys(MATRIX_GRADES, ESTIMATE)
     rho, size = math.nan, states.shape[1]
     reason = (
         f"{type(system).__name__} proves no rates; give it jacobians() (affine coefficients) or "
@@ -78,12 +78,13 @@ def growth_bounds(
     exact = torch.empty(0, dtype=torch.float64)  # formulas are evaluated so, on the CPU
     if isinstance(system, ConstantJacobians) and kind != ESTIMATE:
         drift, columns = (part.to(exact) for part in system.jacobians())
-        in_metrics = constant_rates(drift, columns, noise.step_size, noise.steps)
-        kinds, rho = dict.fromkeys(GRADES, CERTIFICATE), growth_rate(drift, columns)
+        in_weighted_norms = constant_rates(drift, columns, noise.step_size, noise.steps)
+        kinds = dict.fromkeys(MATRIX_GRADES, CERTIFICATE)
+        rho = mean_square_growth_rate(drift, columns)
     elif isinstance(system, System):
         sampled, rho = reference_rates(system, states, noise)
-        in_metrics = [(one, rates.to(exact)) for one, rates in sampled]
-    rates = in_metrics[-1][1] if in_metrics else None
+        in_weighted_norms = [(one, rates.to(exact)) for one, rates in sampled]
+    rates = in_weighted_norms[-1][1] if in_weighted_norms else None
     if isinstance(system, CertifiedSystem) and kind != ESTIMATE and ESTIMATE in kinds.values():
         box, blocks = states.to(torch.float64).aminmax(dim=0), block_slices(system, None, size)
         try:
@@ -97,11 +98,11 @@ def growth_bounds(
         raise ValueError(f"kind='certificate': {reason}")
     if rates is None:
         return {}, None
-    euclidean = (Metric.euclidean(exact.new_empty(size, size)), rates)
+    euclidean = (WeightedNorm.euclidean(exact.new_empty(size, size)), rates)
     squares = {
         "gronwall": lambda: _gronwall(euclidean, noise.step_size, form),
         "log_norm": lambda: _lowest([euclidean], noise.step_size, form),
-        "weighted": lambda: _lowest(in_metrics, noise.step_size, form),
+        "weighted": lambda: _lowest(in_weighted_norms, noise.step_size, form),
     }
     constants = GrowthConstants(
         alpha=float(rates.drift.max()),
@@ -113,18 +114,18 @@ def growth_bounds(
     bounds = {
         grade: GradeBound(grade, kinds[grade], _curves(*square(), noise), named_constants(rates))
         for grade, square in squares.items()
-        if kind in (None, kinds[grade]) and (in_metrics or grade != "weighted")
+        if kind in (None, kinds[grade]) and (in_weighted_norms or grade != "weighted")
     }
     return bounds, constants
 
 
-def _gronwall(one: tuple[Metric, Rates], step_size: float, form: str) -> Pair:
+def _gronwall(one: tuple[WeightedNorm, Rates], step_size: float, form: str) -> Pair:
     square = one[0].start * formulas.gronwall(one[1], step_size, form)["sup_square"]
     return square, square
 
 
-def _lowest(pairs: Sequence[tuple[Metric, Rates]], step_size: float, form: str) -> Pair:
-    """The lowest bounds of E‖Φ_t‖_F² and of E sup‖Φ‖_F² over metrics, at each time."""
+def _lowest(pairs: Sequence[tuple[WeightedNorm, Rates]], step_size: float, form: str) -> Pair:
+    """The lowest bounds of E‖Φ_t‖_F² and of E sup‖Φ‖_F² over weighted norms, at each time."""
     squares, suprema = [], []
     for one, rates in pairs:
         factors = formulas.log_norm(rates, step_size, form)

@@ -47,12 +47,12 @@ from sdewm.theory.bounds.tube import (
     sample_tube,
     sampled_rates,
 )
-from sdewm.theory.bounds.weighted_rollouts import no_metrics, weighted
+from sdewm.theory.bounds.weighted_rollouts import no_weighted_norms, weighted
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
 
 DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
-GRADES = (*DEFAULT_GRADES, "weighted")
+ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
 _MOST_PATHS, _FEWEST_PATHS = 256, 8  # on which Jacobians are taken, according to their size
 
@@ -131,8 +131,8 @@ def rollout_bounds(
     if kind is not None:
         check_choice("kind", kind, (CERTIFICATE, ESTIMATE))
     named = grades is not None and grades != "all"
-    every = GRADES if grades == "all" else DEFAULT_GRADES
-    wanted = check_names("grades", grades if named else every, GRADES)
+    every = ROLLOUT_GRADES if grades == "all" else DEFAULT_GRADES
+    wanted = check_names("grades", grades if named else every, ROLLOUT_GRADES)
     states = initial_states(x0, paths).to(check_device(device), torch.float64)
     errors = draw_errors(error, paths, states, seed)
     drivers = check_system(system, states.new_tensor(start), states[:2])
@@ -179,7 +179,9 @@ class _Problem:
         else:
             rates, needed = proven, needs_transition(proven)
             reference = exact_reference(self.system, tube, self.step_size, needed)
-        reasons = {"weighted": no_metrics(self.system, self.states.shape[1], proven is not None)}
+        reasons = {
+            "weighted": no_weighted_norms(self.system, self.states.shape[1], proven is not None)
+        }
         reasons["block"] = "" if rates.additive else "it needs additive noise (S16)."
         if rates.additive and not math.isfinite(float(rates.step_blocks.sum())):
             reasons["block"] = f"{len(self.blocks)} blocks are too many for this state; give fewer."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 
-from sdewm.sde.linear_moments import growth_rate, metric
+from sdewm.sde.linear_moments import mean_square_growth_rate, weight_matrix
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.rates import Rates
 from sdewm.sde.solve import solve_path
@@ -16,8 +17,8 @@ from sdewm.theory.bounds.coefficients import Coefficients
 from sdewm.theory.bounds.jacobian_rates import exact_rates, jacobian_rates
 from sdewm.theory.bounds.lanczos import LARGE, iterated_rates
 
-# Powers of the metric whose rate is nearly ρ: between it and the Euclidean norm, the power 0. They
-# give lower bounds than the metrics ∫ e^{−2rt} e^{t𝓛*} I dt of rates r between ρ and λ do.
+# Powers of the weight matrix whose rate is nearly ρ: between it and the Euclidean norm, the power
+# 0. They give lower bounds than the matrices ∫ e^{−2rt} e^{t𝓛*} I dt of rates r between ρ and λ.
 _POWERS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 _NEARLY = 0.02  # of the way from ρ to λ
 _FEW_POWERS, _ONE_POWER = (0.3, 0.6, 1.0), (0.5,)  # for sampled rates, and for many components
@@ -26,7 +27,7 @@ _MOST_PATHS, _FEWEST_PATHS = 128, 16
 
 
 @dataclass(frozen=True)
-class Metric:
+class WeightedNorm:
     """The norm |Sx| with S symmetric and positive definite; M = S².
 
     Attributes:
@@ -41,13 +42,13 @@ class Metric:
     start: float
 
     @classmethod
-    def euclidean(cls, like: torch.Tensor) -> Metric:
+    def euclidean(cls, like: torch.Tensor) -> WeightedNorm:
         """S = I, of the size of a matrix `(D, D)`."""
         identity = torch.eye(len(like), dtype=like.dtype, device=like.device)
         return cls(identity, identity, float(len(like)))
 
     @classmethod
-    def of(cls, matrix: torch.Tensor, power: float = 1.0) -> Metric:
+    def of(cls, matrix: torch.Tensor, power: float = 1.0) -> WeightedNorm:
         """S = M^(power/2)."""
         values, vectors = torch.linalg.eigh(matrix)
         values = values**power
@@ -74,19 +75,22 @@ class Metric:
         return float(self.root.norm() * self.inverse.norm())
 
 
-def metrics_for(drift: torch.Tensor, noise: torch.Tensor, powers: Sequence[float]) -> list[Metric]:
-    """Metrics adapted to A `(D, D)` and A_k `(M, D, D)`, and the Euclidean one, last.
+def weighted_norms_for(
+    drift: torch.Tensor, noise: torch.Tensor, powers: Sequence[float]
+) -> list[WeightedNorm]:
+    """Norms adapted to A `(D, D)` and A_k `(M, D, D)`, and the Euclidean one, last.
 
-    The last but one has nearly the rate ρ, the least that any metric has; a lower power has a
-    higher rate and a smaller `start`. Which bound is the lowest depends on the time.
+    The last but one has nearly the rate ρ, the least that any weighted norm has; a lower power has
+    a higher rate and a smaller `start`. Which bound is the lowest depends on the time.
     """
-    euclidean = Metric.euclidean(drift)
+    euclidean = WeightedNorm.euclidean(drift)
     symmetric = 0.5 * (drift + drift.T + (noise.mT @ noise).sum(0))
-    highest, lowest = float(torch.linalg.eigvalsh(symmetric)[-1]), growth_rate(drift, noise)
+    highest = float(torch.linalg.eigvalsh(symmetric)[-1])
+    lowest = mean_square_growth_rate(drift, noise)
     if highest - lowest <= 1e-9 * (1.0 + abs(highest)):
         return [euclidean]
-    matrix = metric(drift, noise, lowest + _NEARLY * (highest - lowest))
-    return [*(Metric.of(matrix, power) for power in powers), euclidean]
+    matrix = weight_matrix(drift, noise, lowest + _NEARLY * (highest - lowest))
+    return [*(WeightedNorm.of(matrix, power) for power in powers), euclidean]
 
 
 @dataclass(frozen=True)
@@ -100,17 +104,17 @@ class _Affine:
 
 def constant_rates(
     drift: torch.Tensor, noise: torch.Tensor, step_size: float, steps: int
-) -> list[tuple[Metric, Rates]]:
-    """The rates of constant Jacobians in each metric, proven; the Euclidean ones last."""
+) -> list[tuple[WeightedNorm, Rates]]:
+    """The rates of constant Jacobians in each weighted norm, proven; the Euclidean ones last."""
     found = []
-    for one in metrics_for(drift, noise, _POWERS):
+    for one in weighted_norms_for(drift, noise, _POWERS):
         affine = _Affine(one.transformed(drift), one.transformed(noise))
         rates = exact_rates(affine, step_size, [slice(0, len(drift))])
         found.append((one, _outward(rates, one, drift).repeated(steps)))
     return found
 
 
-def _outward(rates: Rates, one: Metric, drift: torch.Tensor) -> Rates:
+def _outward(rates: Rates, one: WeightedNorm, drift: torch.Tensor) -> Rates:
     """The rates with the rounding error of S A S⁻¹ added, in the Euclidean norm none."""
     if torch.equal(one.root, one.inverse):
         return rates
@@ -126,10 +130,10 @@ def _outward(rates: Rates, one: Metric, drift: torch.Tensor) -> Rates:
 @torch.no_grad()
 def reference_rates(
     system: System, states: torch.Tensor, noise: GridNoise
-) -> tuple[list[tuple[Metric, Rates]], float]:
-    """Largest rates at each step over sampled reference paths, in each metric, and ρ.
+) -> tuple[list[tuple[WeightedNorm, Rates]], float]:
+    """Largest rates at each step over sampled reference paths, in each weighted norm, and ρ.
 
-    The metrics, and ρ, are those of the Jacobians' averages over paths and times. Above LARGE
+    The norms, and ρ, are those of the Jacobians' averages over paths and times. Above LARGE
     components the rates are computed by iteration, in the Euclidean norm alone, and ρ is nan.
 
     Args:
@@ -148,13 +152,12 @@ def reference_rates(
             rates = iterated_rates(coefficients.values, grid[n], path[:, n], step_size, whole)
             zero = torch.zeros_like(rates["drift"])
             steps.append(largest_rates(rates | {"curvature": zero, "noise_curvature": zero}))
-        return [(Metric.euclidean(states.new_empty(size, size)), stacked_rates(steps))], float(
-            "nan"
-        )
+        euclidean = WeightedNorm.euclidean(states.new_empty(size, size))
+        return [(euclidean, stacked_rates(steps))], math.nan
     jacobians = [coefficients.jacobians(grid[n], path[:, n]) for n in range(noise.steps)]
     drift, average = average_jacobians(jacobians)
     found = []
-    for one in metrics_for(drift, average, sampled_powers(size)):
+    for one in weighted_norms_for(drift, average, sampled_powers(size)):
         steps = []
         for a, a_k in jacobians:
             if one.start != size:
@@ -162,7 +165,7 @@ def reference_rates(
                 a_k = None if a_k is None else one.transformed(full_noise(a_k))
             steps.append(largest_rates(jacobian_rates(a, a_k, step_size, whole)))
         found.append((one, stacked_rates(steps)))
-    return found, growth_rate(drift, average)
+    return found, mean_square_growth_rate(drift, average)
 
 
 def average_jacobians(
@@ -179,7 +182,7 @@ def average_jacobians(
 
 
 def sampled_powers(size: int) -> tuple[float, ...]:
-    """Powers of the metric in which sampled rates of `size` components are computed."""
+    """Powers of the weight matrix in which sampled rates of `size` components are computed."""
     return _FEW_POWERS if size <= _SMALL else _ONE_POWER
 
 

@@ -13,31 +13,31 @@ from sdewm.theory.bounds.jacobian_rates import jacobian_rates
 from sdewm.theory.bounds.lanczos import LARGE
 from sdewm.theory.bounds.tube import Tube, segments
 from sdewm.theory.bounds.weighted_norms import (
-    Metric,
+    WeightedNorm,
     average_jacobians,
     constant_rates,
     full_noise,
     largest_rates,
-    metrics_for,
     sampled_powers,
     stacked_rates,
+    weighted_norms_for,
 )
 
-Pairs = list[tuple[Metric, Rates]]
+Pairs = list[tuple[WeightedNorm, Rates]]
 Norms = dict[str, tuple[torch.Tensor, torch.Tensor]]  # name -> bound and its standard error
 
 
-def no_metrics(system: System, size: int, proven: bool) -> str:
-    """Why there are no metrics for sampled Jacobians of so many components; "" where there are."""
+def no_weighted_norms(system: System, size: int, proven: bool) -> str:
+    """Why sampled Jacobians of so many components have no weighted norms; "" where they have."""
     if size <= LARGE or (proven and isinstance(system, ConstantJacobians)):
         return ""
-    return f"its metrics are computed up to {LARGE} components; there are {size}."
+    return f"weighted norms are computed up to {LARGE} components; there are {size}."
 
 
 def weighted(
     system: System, tube: Tube, euclidean: Rates, errors: torch.Tensor, kind: str, form: str
 ) -> tuple[Norms, str]:
-    """The lowest bound of each norm over metrics, at each time, and what it may be called.
+    """The lowest bound of each norm over weighted norms, at each time, and what it may be called.
 
     With M = S² and s the least eigenvalue of S, |D| ≤ |SD|/s, and S16 holds for SD with the rates
     of S A S⁻¹: E|D_t|^p is at most s^−p E|Se|^p times its factor.
@@ -45,7 +45,7 @@ def weighted(
     Args:
         system: D components.
         tube: paths on which Jacobians are taken where they are not constant.
-        euclidean: the rates in the Euclidean norm, which is one of the metrics.
+        euclidean: the rates in the Euclidean norm, which is one of them.
         errors: e, `(P, D)`.
         kind: of the Euclidean rates.
         form: see `bounds`.
@@ -75,21 +75,21 @@ def weighted(
 
 @torch.no_grad()
 def _sampled(system: System, tube: Tube, step_size: float, euclidean: Rates) -> Pairs:
-    """The largest rates over the tube, in metrics of the Jacobians' averages on the reference."""
+    """The largest rates over the tube, in norms adapted to the average reference Jacobians."""
     steps, whole = len(tube.grid) - 1, [slice(0, tube.reference.shape[2])]
     coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0])
     along = (coefficients.jacobians(tube.grid[n], tube.reference[:, n]) for n in range(steps))
     powers = sampled_powers(tube.reference.shape[2])
-    *metrics, plain = metrics_for(*average_jacobians(along), powers)
-    found: list[list[dict[str, torch.Tensor]]] = [[] for _ in metrics]
-    progress = Progress("rates in metrics", steps)
+    *norms, plain = weighted_norms_for(*average_jacobians(along), powers)
+    found: list[list[dict[str, torch.Tensor]]] = [[] for _ in norms]
+    progress = Progress("rates in weighted norms", steps)
     for n in range(steps):
         progress.update(n)
         drift, noise = coefficients.jacobians(tube.grid[n], segments(tube, n))
-        for one, rates in zip(metrics, found, strict=True):
+        for one, rates in zip(norms, found, strict=True):
             moved = None if noise is None else one.transformed(full_noise(noise))
             now = jacobian_rates(one.transformed(drift), moved, step_size, whole)
             rates.append(largest_rates(now))
     progress.close()
-    pairs = [(one, stacked_rates(rates)) for one, rates in zip(metrics, found, strict=True)]
+    pairs = [(one, stacked_rates(rates)) for one, rates in zip(norms, found, strict=True)]
     return [*pairs, (plain, euclidean)]

@@ -22,7 +22,7 @@ from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem
 ETA, XI = "eta", "xi"
 
 
-class VariationSystem:
+class ErrorVariation:
     """The system for a path with its first and second derivatives in the error sizes.
 
     With ε_n the size of σ̄ (direction eta) and ε_d that of σ (direction xi), at ε = 0

@@ -20,7 +20,7 @@ from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import System
-from sdewm.theory.expansion.error_variation import VariationSystem
+from sdewm.theory.expansion.error_variation import ErrorVariation
 from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem
 from sdewm.theory.expansion.terms import QUANTITIES, path_quantities, prediction_weights
 
@@ -121,11 +121,11 @@ class ExpansionProblem:
         return min(tile_size(self.states.device), self.paths)
 
     @cached_property
-    def variation(self) -> VariationSystem:
+    def variation(self) -> ErrorVariation:
         """The system for the path and its variations."""
         evaluations = self.noise.steps * -(-self.paths // self.tile)
         fused = evaluations > _RECORD_FROM
-        return VariationSystem(self.system, self.error, self.drivers, fused=fused)
+        return ErrorVariation(self.system, self.error, self.drivers, fused=fused)
 
     def estimate(self, sums: BatchSums, weights: np.ndarray) -> Estimate:
         """The mean of the combination of the first quantities with these weights."""

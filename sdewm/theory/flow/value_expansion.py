@@ -25,7 +25,7 @@ from sdewm.theory.flow.path_values import LAWS, QUANTITIES, QFunction, ValueProb
 from sdewm.theory.remainder_order import RemainderOrder, remainder_order
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
-TERMS = {
+VALUE_TERMS = {
     "value": ("value",),
     "first": ("first",),
     "second_flow": ("second_flow",),
@@ -68,7 +68,7 @@ class ValueExpansion:
         sums = problem.average([1.0], "scaled")
         self.terms: dict[str, Estimate] = {
             name: problem.estimate(sums, {PLACE[part]: 1.0 for part in parts})
-            for name, parts in TERMS.items()
+            for name, parts in VALUE_TERMS.items()
         }
         row = _row(problem, sums, [1.0], 0)
         self.terms["measured"], self.terms["remainder"] = row.measured, row.remainder

@@ -10,10 +10,10 @@ import torch
 
 import sdewm
 from sdewm.sde.examples import CircleDiffusion, LinearFlow, LinearWorldModel, TanhWorldModel
-from sdewm.sde.linear_moments import growth_rate, moment_path
+from sdewm.sde.linear_moments import mean_square_growth_rate, moment_path
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.jacobian_rates import exact_rates
-from sdewm.theory.bounds.weighted_norms import Metric, constant_rates, metrics_for
+from sdewm.theory.bounds.weighted_norms import WeightedNorm, constant_rates, weighted_norms_for
 from sdewm.theory.curve import NORMS
 
 FLOW, WORLD = LinearFlow(), TanhWorldModel(state_size=3, width=6, seed=3)
@@ -60,8 +60,8 @@ def test_weighted_bounds_lie_between_the_exact_value_and_the_euclidean_bound(for
 
 def test_a_metric_pays_for_its_rate_at_the_start():
     drift, noise = FLOW.jacobians()
-    metrics = metrics_for(drift, noise, (0.3, 1.0))
-    starts = [one.start for one in metrics]
+    norms = weighted_norms_for(drift, noise, (0.3, 1.0))
+    starts = [one.start for one in norms]
     assert starts[1] > starts[0] > starts[2] == 2.0
     path = moment_path(drift, noise, EYE, 0.1, 60, scheme=False)
     exact = path.diagonal(dim1=1, dim2=2).sum(1)
@@ -73,15 +73,15 @@ def test_a_metric_pays_for_its_rate_at_the_start():
         if not torch.equal(one.root, EYE):
             assert (bound / one.start < exact).any()
         lowest.append(float(rates.log_norm[1, 0]))
-    rho, euclidean = growth_rate(drift, noise), lowest[-1]
+    rho, euclidean = mean_square_growth_rate(drift, noise), lowest[-1]
     assert lowest[-2] - rho < 0.05 * (euclidean - rho)
     assert all(a > b for a, b in zip(lowest[:-2], lowest[1:-1], strict=True))
 
 
 def test_a_normal_matrix_has_the_euclidean_metric_only():
-    (only,) = metrics_for(*ISOTROPIC.jacobians(), (1.0,))
+    (only,) = weighted_norms_for(*ISOTROPIC.jacobians(), (1.0,))
     assert torch.equal(only.root, EYE)
-    turned = Metric.of(torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64))
+    turned = WeightedNorm.of(torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64))
     torch.testing.assert_close(turned.root @ turned.root, 2 * EYE + EYE.flip(0))
     torch.testing.assert_close(turned.root @ turned.inverse, EYE)
     assert turned.start == pytest.approx(4.0)  # eigenvalues 1 and 3

@@ -14,7 +14,7 @@ from sdewm.sde.examples import (
 )
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import GradeBound
-from sdewm.theory.bounds.rollout_bounds import GRADES, rollout_bounds
+from sdewm.theory.bounds.rollout_bounds import ROLLOUT_GRADES, rollout_bounds
 from sdewm.theory.curve import NORMS, Curve
 from tests.recurrent_step import RecurrentStep
 from tests.theory.bounds.rollout_cases import (
@@ -38,7 +38,7 @@ def test_kinds_are_certificates_where_rates_are_proven():
             assert one.kind == ("recalled" if grade == "double_exponential" else expected)
             assert one.grade == grade
         assert ("block" in found) == (name in ADDITIVE)
-        assert [*found] == [grade for grade in GRADES if grade in found]
+        assert [*found] == [grade for grade in ROLLOUT_GRADES if grade in found]
         assert bound(system, kind="estimate")["log_norm"].kind == "estimate"
 
 

@@ -6,7 +6,7 @@ import torch
 
 from sdewm.sde.linear_moments import moment_path
 from sdewm.theory.bounds.rollout_bounds import DEFAULT_GRADES, rollout_bounds
-from sdewm.theory.bounds.weighted_norms import Metric
+from sdewm.theory.bounds.weighted_norms import WeightedNorm
 
 STEP = torch.tensor([[0.5, 8.0], [0.0, 0.5]], dtype=torch.float64)
 NOISE = torch.tensor([[0.1, 0.2], [0.0, 0.1]], dtype=torch.float64)
@@ -62,7 +62,7 @@ def test_the_weighted_bound_holds_and_is_far_below_the_euclidean(system, kind, n
 
 
 def test_the_way_back_to_the_euclidean_norm_is_paid_for(monkeypatch):
-    monkeypatch.setattr(Metric, "back", 1.0)
+    monkeypatch.setattr(WeightedNorm, "back", 1.0)
     found = bounds(ProvenShear(), ERRORS[1], grades=("weighted",))
     assert (found["weighted"]["mean_square"].values < measured(ERRORS[1])).any()
 

@@ -17,7 +17,7 @@ from sdewm.sde.examples import (
     ScaledGeometricBrownianMotion,
     TanhWorldModel,
 )
-from sdewm.theory.expansion.error_variation import VariationSystem
+from sdewm.theory.expansion.error_variation import ErrorVariation
 
 CASES = [
     (OrnsteinUhlenbeck(), "same"),
@@ -66,7 +66,7 @@ def test_the_fused_step_is_the_nested_jvp(case):
     g = case.g(t, x)
     drivers = g.shape[-1]
     v = torch.randn(7, drivers, dtype=torch.float64, generator=generator)
-    fast, slow = (VariationSystem(case, error, drivers, fused=fused) for fused in (True, False))
+    fast, slow = (ErrorVariation(case, error, drivers, fused=fused) for fused in (True, False))
     state = torch.randn(7, fast.width * len(case.x0), dtype=torch.float64, generator=generator)
     for a, b in zip(fast.f_and_g_prod(t, state, v), slow.f_and_g_prod(t, state, v), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-14)
