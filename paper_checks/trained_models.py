@@ -39,5 +39,10 @@ class Trained:
 
 def trained(steps: int, count: int | None = None, name: str = AGENT, **options: Any) -> Trained:
     """The shipped run `name` with the first rows of the episodes."""
-    chosen = subject(name)
-    return Trained(chosen.model, chosen.episodes(steps, count, WINDOW_SEED), options)
+    return Trained(subject(name).model, _episodes(name, steps, count), options)
+
+
+@lru_cache
+def _episodes(name: str, steps: int, count: int | None) -> Episodes:
+    """One object, so that a check and its control measure the same thing once."""
+    return subject(name).episodes(steps, count, WINDOW_SEED)
