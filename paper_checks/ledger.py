@@ -34,6 +34,7 @@ class Claim:
         arguments: given to the check.
         control_is_recalled: the negative control is the paper's form as recalled, so that its red
             refutes that form.
+        long: it is one of those that take longest, and is started first.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Claim:
     negative_control: str
     arguments: dict[str, Any] = field(default_factory=dict)
     control_is_recalled: bool = False
+    long: bool = False
 
     def run(self, settings: Settings, mutate: Mutate) -> Finding:
         """The finding of the check with a mistake made by `mutate`, or with the identity."""

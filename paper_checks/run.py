@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -30,7 +31,10 @@ MOST_PROCESSES = 8  # beyond, each has too little to do
 
 @dataclass(frozen=True)
 class Figure:
-    """One script of analysis/ with the options that the user gave."""
+    """One script of analysis/ with the options that the user gave.
+
+    It runs in the process that draws it, which has imported what all of them need.
+    """
 
     script: Path
     options: tuple[str, ...]
@@ -42,13 +46,27 @@ class Figure:
 
     def run(self) -> str:
         """Draw; the empty string, or what went wrong."""
-        words = [sys.executable, str(self.script.relative_to(ROOT)), *self.options]
-        places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
-        result = subprocess.run(
-            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        return "" if result.returncode == 0 else result.stderr.strip()[-2000:] or "no message"
+        said = io.StringIO()
+        words = [str(self.script.relative_to(ROOT)), *self.options]
+        with chdir(ROOT), redirect_stdout(said), redirect_stderr(said), _command(words):
+            try:
+                runpy.run_path(words[0], run_name="__main__")
+            except SystemExit as end:
+                if end.code not in (None, 0):
+                    return said.getvalue().strip()[-2000:] or str(end.code)
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+        return ""
+
+
+@contextmanager
+def _command(words: list[str]) -> Iterator[None]:
+    """The command line that a script finds, and records."""
+    before, sys.argv = sys.argv, words
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
@@ -100,21 +118,23 @@ def count_processes(tasks: int, device: str) -> int:
 def run_tasks(
     claims: Sequence[Claim], figures: Sequence[Figure], settings: Settings
 ) -> Iterator[tuple[Claim | Figure, Any]]:
-    """Yield (claim, row) and (figure, problem or "") as they are finished.
+    """Yield (claim, row) and (figure, problem or "") as they are finished; long ones start first.
 
     Each claim is computed by one thread, so that its row does not depend on how many run at once.
     On an interruption what runs is ended, and nothing is left behind.
     """
-    processes = count_processes(len(claims) + len(figures), settings.device)
+    tasks = longest_first(claims, figures)
+    processes = count_processes(len(tasks), settings.device)
     if processes <= 1:
         torch.set_num_threads(1)
-        yield from ((claim, run_claim(claim, settings)) for claim in claims)
-        yield from ((figure, figure.run()) for figure in figures)
+        yield from ((task, _run(task, settings)) for task in tasks)
         return
     context = get_context("spawn")  # a forked process may not use CUDA, or threads of the parent
     executor = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare)
     try:
-        yield from _submit_all(executor, claims, figures, settings)
+        submitted = {executor.submit(_run, task, settings): task for task in tasks}
+        for future in as_completed(submitted):
+            yield submitted[future], future.result()
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in active_children():
@@ -123,16 +143,14 @@ def run_tasks(
     executor.shutdown()
 
 
-def _submit_all(
-    executor: Executor, claims: Sequence[Claim], figures: Sequence[Figure], settings: Settings
-) -> Iterator[tuple[Claim | Figure, Any]]:
-    tasks: dict[Any, Claim | Figure] = {}
-    for claim in claims:
-        tasks[executor.submit(run_claim, claim, settings)] = claim
-    for figure in figures:
-        tasks[executor.submit(Figure.run, figure)] = figure
-    for future in as_completed(tasks):
-        yield tasks[future], future.result()
+def longest_first(claims: Sequence[Claim], figures: Sequence[Figure]) -> list[Claim | Figure]:
+    """Long claims, figures, the other claims: the last process to end has not long to go."""
+    long = [claim for claim in claims if claim.long]
+    return [*long, *figures, *(claim for claim in claims if not claim.long)]
+
+
+def _run(task: Claim | Figure, settings: Settings) -> Any:
+    return task.run() if isinstance(task, Figure) else run_claim(task, settings)
 
 
 def _prepare() -> None:

@@ -41,5 +41,10 @@ def trained_case(
     steps: int, count: int | None = None, name: str = AGENT, **options: Any
 ) -> TrainedCase:
     """The shipped run `name` with the first rows of the episodes."""
-    chosen = trained_run(name)
-    return TrainedCase(chosen.model, chosen.episodes(steps, count, WINDOW_SEED), options)
+    return TrainedCase(trained_run(name).model, _episodes(name, steps, count), options)
+
+
+@lru_cache
+def _episodes(name: str, steps: int, count: int | None) -> Episodes:
+    """One object, so that a check and its control measure the same thing once."""
+    return trained_run(name).episodes(steps, count, WINDOW_SEED)

@@ -1,13 +1,15 @@
 """The speed table: names, what is kept, and one short row measured for real."""
 
+import contextlib
 import importlib.util
-import subprocess
+import io
+import runpy
 import sys
 
 import pytest
 
 from sdewm.base.records import read_table
-from tests.child_process import ROOT, run
+from tests.child_process import ROOT
 
 SCRIPT = ROOT / "analysis" / "table_bench.py"
 ROW = "normal_torch/float32/threads1"
@@ -18,22 +20,43 @@ table_bench = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(table_bench)
 
 
-def start(*words: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, SCRIPT, *words)
-
-
 def row(name: str, **figures: object) -> dict:
     blank = dict.fromkeys(table_bench.COLUMNS, "")
     return blank | {"name": name, "value": 1.0, "ratio": None} | figures
 
 
+class Here:
+    """In the place of a pool of threads: one after the other."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        return None
+
+    map = staticmethod(map)
+
+
+def run_here(script, *words, threads=1):
+    """The lines of a script that runs in this process."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(sys, "argv", [str(script), *words])
+        runpy.run_path(str(script), run_name="__main__")
+    return printed.getvalue().splitlines()
+
+
 @pytest.fixture(scope="module")
 def names() -> list[str]:
-    return list(table_bench.listing("cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_bench, "ThreadPoolExecutor", Here)
+        patch.setattr(table_bench, "run", run_here)
+        return list(table_bench.listing("cpu"))
 
 
-def test_every_name_is_listed_once_with_its_threads(names):
-    assert start("--list").stdout.splitlines() == names
+def test_every_name_is_listed_once_with_its_threads(names, capsys):
+    table_bench.main(["--list"])
+    assert capsys.readouterr().out.splitlines() == names
     assert len(set(names)) == len(names)
     for needed in (
         ROW,
@@ -43,10 +66,10 @@ def test_every_name_is_listed_once_with_its_threads(names):
         assert needed in names
 
 
-def test_a_misspelt_row_is_refused_with_the_nearest_name():
-    result = start("--only", "nromal_torch")
-    assert result.returncode != 0
-    assert "--only nromal_torch: no such row; did you mean normal_torch?" in result.stderr
+def test_a_misspelt_row_is_refused_with_the_nearest_name(names):
+    sentence = r"--only nromal_torch: no such row; did you mean normal_torch\?"
+    with pytest.raises(SystemExit, match=sentence):
+        table_bench.main(["--only", "nromal_torch"])
 
 
 @pytest.mark.parametrize(
@@ -62,12 +85,11 @@ def test_rows_are_chosen_by_part_or_pattern(patterns, chosen):
     assert table_bench.select(["a/1", "ab/1", "b/2"], patterns) == chosen
 
 
-def test_a_row_is_measured_written_and_written_again_without_losing_others(tmp_path):
+def test_a_row_is_measured_written_and_written_again_without_losing_others(names, tmp_path, capsys):
     table = tmp_path / "data" / "bench.csv"
     for name in ("first", ROW, "last"):
         table_bench.keep(row(name), table)
-    result = start("--only", ROW, "--table", str(table))
-    assert result.returncode == 0, result.stderr
+    table_bench.main(["--only", ROW, "--table", str(table)])
     rows, facts = read_table(table)
     assert [kept["name"] for kept in rows] == ["first", ROW, "last"]
     assert list(rows[1]) == table_bench.COLUMNS
@@ -76,7 +98,7 @@ def test_a_row_is_measured_written_and_written_again_without_losing_others(tmp_p
     assert rows[1]["machine"] and rows[1]["commit"]
     assert [rows[0]["value"], rows[2]["value"]] == [1.0, 1.0]
     assert not facts and "torch" in str(rows[1]["machine"])
-    assert ROW in result.stdout
+    assert ROW in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ def test_a_figure_of_runs_is_redrawn_from_its_table_or_left_out(tmp_path, monkey
 
 def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path, monkeypatch, capsys):
     log = tmp_path / "verify.jsonl"
-    words = [sys.executable, "-m", "paper_checks", "--no-figures", "--log", log]
+    short = [claim.id for claim in read_claims() if not claim.long]  # together a minute or more
+    words = [sys.executable, "-m", "paper_checks", "--only", *short, "--log", log]
     with started(*words) as process:
         for line in process.stderr:  # until the first claim is finished
             if line.startswith("[1/"):
@@ -157,6 +158,40 @@ def test_rows_of_other_settings_are_not_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "run_claim", lambda claim, settings: pytest.fail(claim.id))
     assert call(tmp_path, "--only", "parity", "--resume", "--seed", "1") == 0
     assert "0 claims with" in capsys.readouterr().err
+
+
+def test_long_claims_start_first_and_the_rows_stay_in_the_order_of_the_ledger(
+    tmp_path, capsys, monkeypatch
+):
+    claims = [replace(claim(name), long=name == "order-even") for name in FAST]
+    figure = run.Figure(tmp_path / "fig_none.py", ())
+    started = [task.id for task in run.longest_first(claims, [figure])]
+    assert started == ["order-even", "fig_none", "parity", "block-structure-first"]
+    monkeypatch.setattr(run, "count_processes", lambda tasks, device: 1)
+    monkeypatch.setattr(command, "read_claims", lambda: claims)
+    assert call(tmp_path, "--paths", "1e3", "--only", *FAST) == 0
+    printed = capsys.readouterr()
+    places = [printed.err.index(f"{name}: holds") for name in ("order-even", *FAST)]
+    assert places[0] < min(places[1], places[3])
+    places = [printed.out.index(f"\n{name} ") for name in FAST]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys\nprint(sys.argv[1:])", ""),
+        ("raise SystemExit(0)", ""),
+        ("import sys\nprint('cannot', file=sys.stderr)\nraise SystemExit(2)", "cannot"),
+        ("raise ValueError('too small')", "ValueError: too small"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_says_why(code, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "fig_none.py").write_text(code)
+    before = sys.argv
+    assert run.Figure(tmp_path / "fig_none.py", ("--paths", "9")).run() == said
+    assert sys.argv is before and capsys.readouterr() == ("", "")
 
 
 def test_several_processes_give_the_same_rows(tmp_path, monkeypatch):
