@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdewm.base import bench_script
+from sdewm.scripts import benchmark
 from sdewm.train.optimiser import Optimiser
 from sdewm.train.presets import preset
 from sdewm.train.sources import check_environment
@@ -70,7 +70,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(bench_script, "time", made)
+    monkeypatch.setattr(benchmark, "time", made)
     return made
 
 
