@@ -134,7 +134,7 @@ def torchrl_losses(config: Config):
         return DreamerV3MLP(stoch + rssm.deter, outputs, layers, model.units)
 
     reward, bins = head(model.bins, model.reward_layers), SymExpTwoHot(model.bins)
-    goes_on, value = head(1, model.continue_layers), head(model.bins, behaviour.critic_layers)
+    continues, value = head(1, model.continue_layers), head(model.bins, behaviour.critic_layers)
     encoder = DreamerV3MLP(OBSERVATIONS, None, model.vector_layers, model.units)
     world_model = TensorDictSequential(
         TensorDictModule(encoder, [("next", "observation")], [("next", "encoded")]),
@@ -153,7 +153,7 @@ def torchrl_losses(config: Config):
         TensorDictModule(head(OBSERVATIONS, model.vector_layers), there, [("next", "reco_pixels")]),
         TensorDictModule(reward, there, [("next", "reward_logits")]),
         TensorDictModule(bins, [("next", "reward_logits")], [("next", "reward")]),
-        TensorDictModule(goes_on, there, [("next", "continue_pred")]),
+        TensorDictModule(continues, there, [("next", "continue_pred")]),
     )
     imagination = WorldModelWrapper(
         TensorDictModule(prior, [*here, "action"], ["_", *here]),
@@ -178,7 +178,7 @@ def torchrl_losses(config: Config):
         TensorDictModule(bins, ["value_logits"], ["state_value"]),
     )
     continuation = TensorDictSequential(
-        TensorDictModule(goes_on, here, ["continue_logit"]),
+        TensorDictModule(continues, here, ["continue_logit"]),
         TensorDictModule(torch.sigmoid, ["continue_logit"], ["continuation"]),
     )
     model_loss = DreamerV3ModelLoss(

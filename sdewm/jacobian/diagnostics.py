@@ -15,12 +15,12 @@ One step stretches a difference by at most σ_max, which is at least 1 + `log_no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
 
 from sdewm.base.checks import check_count
+from sdewm.jacobian.krylov import Operator, krylov_space, largest_ritz_pair
 from sdewm.jacobian.probes import rademacher_probes
 from sdewm.jacobian.products import (
     Step,
@@ -111,7 +111,7 @@ def krylov_metrics(
 ) -> JacobianMetrics:
     """The metrics from products Jv and Jᵀu alone, for many inputs.
 
-    Every iteration treats all states at once, each with a Krylov space of its own. Without
+    Every iteration treats all states at once, each with its own Krylov space. Without
     restarts: σ_max and `log_norm` come out below their true values, by a relative error that falls
     exponentially in `iterations` (exact from n on); `spectral_radius` is an estimate, poor for a J
     far from normal. `frobenius` is the root of the mean of `probes` squared projections (S22).
@@ -130,46 +130,21 @@ def krylov_metrics(
     push = push_forward(step, rows)
     directions = rademacher_probes(probes, state, generator)
     squares = torch.stack([push(v).double().square().sum(1) for v in directions])
-    gram = _projection(lambda v: pull(push(v)), state, iterations, generator)
+
+    start = rademacher_probes(1, state, generator)[0].double()
+
+    def top(operator: Operator) -> torch.Tensor:
+        return largest_ritz_pair(lambda v: operator(v).double(), start, iterations)[0].cpu()
+
     metrics = JacobianMetrics(
-        squares.mean(0).sqrt().cpu(),
-        torch.linalg.eigvalsh(0.5 * (gram + gram.mT))[:, -1].clamp(min=0.0).sqrt(),
+        squares.mean(0).sqrt().cpu(), top(lambda v: pull(push(v))).clamp(min=0.0).sqrt()
     )
     if outputs.shape[1] != state.shape[1]:
         return metrics
-    symmetric = _projection(lambda v: 0.5 * (pull(v) + push(v)), state, iterations, generator)
+    space, mapped = krylov_space(lambda v: push(v).double(), start, iterations)
     return JacobianMetrics(
         metrics.frobenius,
         metrics.top_singular_value,
-        torch.linalg.eigvalsh(0.5 * (symmetric + symmetric.mT))[:, -1] - 1.0,
-        torch.linalg.eigvals(_projection(push, state, iterations, generator)).abs().amax(1),
+        top(lambda v: 0.5 * (pull(v) + push(v))) - 1.0,
+        torch.linalg.eigvals((space @ mapped.mT).cpu()).abs().amax(1),
     )
-
-
-def _projection(
-    apply: Callable[[torch.Tensor], torch.Tensor],
-    like: torch.Tensor,
-    iterations: int,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """QᵀMQ (B, m, m) on the CPU, Q an orthonormal basis of span(v, Mv, …, M^{m−1}v), v random.
-
-    A space that is exhausted (Mv in it already) is continued in a random direction: its eigenvalues
-    are then among those of QᵀMQ all the same.
-    """
-    size = min(iterations, like.shape[1])
-    basis: list[torch.Tensor] = []  # of (B, n)
-    images: list[torch.Tensor] = []
-    while len(basis) < size:
-        random = rademacher_probes(1, like, generator)[0].double()
-        new = images[-1] if images else random
-        for _ in range(3):  # the first leaves rounding errors along the basis, or nothing at all
-            scale = new.norm(dim=1, keepdim=True)
-            if basis:
-                stacked = torch.stack(basis, dim=1)  # (B, m, n)
-                new = new - ((stacked @ new[:, :, None]).mT @ stacked)[:, 0]
-            new = torch.where(new.norm(dim=1, keepdim=True) > 1e-13 * scale, new, random)
-            new = new / new.norm(dim=1, keepdim=True)
-        basis.append(new)
-        images.append(apply(new.to(like.dtype)).double())
-    return (torch.stack(basis, 1) @ torch.stack(images, 1).mT).cpu()

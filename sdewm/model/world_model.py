@@ -107,7 +107,7 @@ class WorldModel(nn.Module):
         self.reward: ScalarHead = head(
             features, config.units, config.reward_layers, config.bins, *style
         )
-        self.goes_on = (
+        self.continue_head = (
             None
             if config.continue_layers is None
             else ContinueHead(features, config.units, config.continue_layers, *style)
@@ -130,9 +130,11 @@ class WorldModel(nn.Module):
             "reconstruction": self.decoder.loss(features, rows.observation).mean(),
             "reward": self.reward.loss(self.reward(features), rows.reward).mean(),
         }
-        if self.goes_on is not None:
+        if self.continue_head is not None:
             target = (~rows.is_terminal).to(rows.reward.dtype)
-            losses["continue"] = self.goes_on.loss(self.goes_on(features), target).mean()
+            losses["continue"] = self.continue_head.loss(
+                self.continue_head(features), target
+            ).mean()
         kl = self.rssm.latent.kl
         losses["dyn"] = self._free(kl(seen.posterior.detach(), seen.prior))
         losses["rep"] = self._free(kl(seen.posterior, seen.prior.detach()))
@@ -141,7 +143,7 @@ class WorldModel(nn.Module):
     def weights(self) -> dict[str, float]:
         """The weight of every term of `losses`."""
         weights = {"reconstruction": 1.0, "reward": 1.0}
-        if self.goes_on is not None:
+        if self.continue_head is not None:
             weights["continue"] = 1.0
         return weights | {"dyn": self.config.dyn_weight, "rep": self.config.rep_weight}
 
@@ -152,9 +154,9 @@ class WorldModel(nn.Module):
 
     def continue_probability(self, features: Tensor) -> Tensor:
         """Probability that the episode goes on after each state; 1 without a continue head."""
-        if self.goes_on is None:
+        if self.continue_head is None:
             return torch.ones_like(features[..., 0], dtype=torch.float32)
-        return self.goes_on.mean(self.goes_on(features))
+        return self.continue_head.mean(self.continue_head(features))
 
     def open_loop(self, rows: ReplayRows, context: int, noise: Tensor) -> Tensor:
         """Observations predicted by the prior after `context` observed rows: (B, T, *obs_shape).

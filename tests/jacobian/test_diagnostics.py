@@ -1,4 +1,4 @@
-"""Figures of the Jacobian against numpy and scipy on dense matrices; Krylov against exact."""
+"""Metrics of the Jacobian against numpy and scipy on dense matrices; Krylov against exact."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def figures_by_numpy(jacobian):
+def metrics_by_numpy(jacobian):
     return {
         "frobenius": np.sqrt((jacobian**2).sum()),
         "top_singular_value": np.linalg.svd(jacobian, compute_uv=False)[0],
@@ -24,7 +24,7 @@ def figures_by_numpy(jacobian):
     }
 
 
-def figures_by_scipy(jacobian):
+def metrics_by_scipy(jacobian):
     return {
         "frobenius": np.linalg.norm(jacobian),
         "top_singular_value": sparse.svds(jacobian, k=1, return_singular_vectors=False)[0],
@@ -33,13 +33,13 @@ def figures_by_scipy(jacobian):
     }
 
 
-def test_exact_figures_equal_numpy_state_by_state():
+def test_exact_metrics_equal_numpy_state_by_state():
     step, inputs = make_step("layer", outputs=2)
     square = lambda h, z: (step(h, z)[0], step(h, z)[1][:, :3])  # noqa: E731
     dense = slow_jacobians(square, inputs).detach().numpy()
     found = exact_metrics(square, inputs)
     for b, jacobian in enumerate(dense):
-        for name, value in figures_by_numpy(jacobian).items():
+        for name, value in metrics_by_numpy(jacobian).items():
             assert float(getattr(found, name)[b]) == pytest.approx(value, rel=1e-9, abs=1e-10), name
 
 
@@ -52,7 +52,7 @@ def test_a_jordan_block_grows_though_its_spectral_radius_does_not():
 
 
 @pytest.mark.parametrize("n", [120, 400])
-def test_krylov_figures_equal_scipy_on_a_gated_step(n):
+def test_krylov_metrics_equal_scipy_on_a_gated_step(n):
     torch.manual_seed(0)
     cell = torch.nn.GRUCell(4, n).double()
     x, h = torch.randn(3, 4, dtype=torch.float64), torch.rand(3, n, dtype=torch.float64) * 2 - 1
@@ -63,7 +63,7 @@ def test_krylov_figures_equal_scipy_on_a_gated_step(n):
     found = krylov_metrics(step, h, generator(), iterations=80, probes=200)
     dense = torch.func.vmap(torch.func.jacrev(lambda h, x: cell(x[None], h[None])[0]))(h, x)
     for b, jacobian in enumerate(dense.detach().numpy()):
-        for name, value in figures_by_scipy(jacobian).items():
+        for name, value in metrics_by_scipy(jacobian).items():
             tolerance = {"frobenius": 0.02, "spectral_radius": 1e-3}.get(name, 1e-6)
             assert float(getattr(found, name)[b]) == pytest.approx(value, rel=tolerance), name
     few = krylov_metrics(step, h, generator(), iterations=3)
@@ -88,7 +88,7 @@ def test_krylov_space_that_is_exhausted_at_once(factor):
     torch.testing.assert_close(found.frobenius, expected.abs() * 60**0.5, rtol=1e-5, atol=1e-6)
 
 
-def test_maps_that_are_not_square_have_the_first_two_figures_only():
+def test_maps_that_are_not_square_have_the_first_two_metrics_only():
     step, inputs = make_step("rms")
     dense = slow_jacobians(step, inputs).detach()
     for found in (exact_metrics(step, inputs), krylov_metrics(step, inputs, generator())):
@@ -112,7 +112,7 @@ def test_the_choice_by_size_and_the_summary():
     assert len(spread) == 8
 
 
-def test_figures_carry_no_gradient_and_leave_none_behind():
+def test_metrics_carry_no_gradient_and_leave_none_behind():
     step, inputs = make_step("layer", outputs=2)
     inputs[0].requires_grad_()
     for found in (exact_metrics(step, inputs), krylov_metrics(step, inputs, generator())):

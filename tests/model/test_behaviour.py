@@ -85,7 +85,7 @@ def slow_losses(model, behaviour, imagined):
         value = judge.mean(judge(features))
         slow = behaviour.slow_critic.mean(behaviour.slow_critic(features))
         reward = model.reward.mean(model.reward(features))
-        lives = config.discount * model.goes_on.mean(model.goes_on(features))
+        lives = config.discount * model.continue_head.mean(model.continue_head(features))
         following = value[H]
         for t in reversed(range(H)):
             mixed = (1 - config.lambda_) * value[t + 1] + config.lambda_ * following

@@ -52,8 +52,8 @@ def test_a_restored_agent_goes_on_bitwise_the_same(config):
     fresh = make_agent(config, seed=5)  # other weights and generators
     fresh.load_state_dict(state)
     assert fresh.updates == 3
-    goes_on, restored = run(agent, 2, 3), run(fresh, 2, 3)
-    assert equal_metrics(goes_on, restored)
+    continued, restored = run(agent, 2, 3), run(fresh, 2, 3)
+    assert equal_metrics(continued, restored)
     parts = [(a.world_model, a.behaviour) for a in (agent, fresh)]
     assert same(weights_of(*parts[0]), *parts[1])
     states = [a.state_dict() for a in (agent, fresh)]
@@ -62,7 +62,7 @@ def test_a_restored_agent_goes_on_bitwise_the_same(config):
     assert {*state["behaviour"]} >= {"returns.low", "returns.high"}
     forgetful = make_agent(config, seed=5)
     forgetful.load_state_dict(state | {"optimiser": {}})
-    assert not equal_metrics(goes_on, run(forgetful, 2, 3))
+    assert not equal_metrics(continued, run(forgetful, 2, 3))
 
 
 @configs

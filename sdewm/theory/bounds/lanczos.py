@@ -14,63 +14,13 @@ import torch
 from torch.func import jvp, vjp
 
 from sdewm.base.taylor import Tensors
+from sdewm.jacobian.krylov import largest_ritz_pair
 
 LARGE = 64  # components above which this is used
 _ITERATIONS = 10
 _ITERATIONS_AGAIN = 4  # from the Ritz vectors of nearby states
 _FRESH = 0.1  # share of random direction in such a start, lest a new largest one be missed
-_INVARIANT = 1e-10  # residual over image below which a Krylov space is complete
 _MOST_BLOCKS = 4  # of which norms are computed pair by pair
-
-Operator = Callable[[torch.Tensor], torch.Tensor]
-
-
-def lanczos_largest(operator: Operator, start: torch.Tensor, iterations: int) -> torch.Tensor:
-    """The largest Ritz value of symmetric operators on the Krylov spaces of `start`, `(S,)`.
-
-    With full reorthogonalisation; at most the largest eigenvalue, and equal to it after D steps.
-
-    Args:
-        operator: v `(S, D)` -> K v `(S, D)`, row by row its own K.
-        start: `(S, D)`, not zero.
-        iterations: dimension of the Krylov space.
-
-    >>> matrix = torch.diag(torch.tensor([3.0, -5.0, 1.0], dtype=torch.float64))
-    >>> lanczos_largest(lambda v: v @ matrix, torch.ones(1, 3, dtype=torch.float64), 3)
-    tensor([3.], dtype=torch.float64)
-    """
-    return _ritz_pair(operator, start, iterations)[0]
-
-
-def _ritz_pair(
-    operator: Operator, start: torch.Tensor, iterations: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest Ritz value `(S,)` and its unit vector `(S, D)`."""
-    tiny = torch.finfo(start.dtype).tiny
-    now = start / start.norm(dim=1, keepdim=True)
-    basis, images = [now], []
-    for k in range(min(iterations, start.shape[1])):
-        image = operator(basis[-1])
-        images.append(image)
-        size = image.norm(dim=1, keepdim=True)
-        if k + 1 == min(iterations, start.shape[1]):
-            break
-        for _ in range(2):  # twice is enough for orthogonality to rounding
-            space = torch.stack(basis, dim=1)  # (S, k, D)
-            overlap = (space @ image[:, :, None])[:, :, 0]
-            image = image - (overlap[:, None] @ space)[:, 0]
-        # A residual of rounding size means an invariant space: it must not be blown up to a
-        # direction. The zero vector adds the Ritz value 0 instead and is left out below.
-        rest = image.norm(dim=1, keepdim=True)
-        fresh = rest > _INVARIANT * size
-        basis.append(torch.where(fresh, image / rest.clamp_min(tiny), 0.0))
-    space, mapped = torch.stack(basis, dim=1), torch.stack(images, dim=1)
-    small = space @ mapped.mT
-    present = space.norm(dim=2) > 0.5
-    least = -small.abs().sum(dim=(1, 2))[:, None] - 1.0
-    small = small + torch.diag_embed(torch.where(present, 0.0, least))
-    values, vectors = torch.linalg.eigh(0.5 * (small + small.mT))
-    return values[:, -1], (vectors[:, None, :, -1] @ space)[:, 0]
 
 
 class _Form(NamedTuple):
@@ -227,7 +177,7 @@ def _largest(
     if near is not None and near.shape == start.shape:  # noise may set in on the way
         start = near + _FRESH * start / start.norm(dim=1, keepdim=True)
         iterations = _ITERATIONS_AGAIN
-    values, vectors = _ritz_pair(operator, start, iterations)
+    values, vectors = largest_ritz_pair(operator, start, iterations)
     return values.reshape(many, -1), vectors
 
 

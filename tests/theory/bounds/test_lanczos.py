@@ -1,7 +1,5 @@
 """Lanczos' iteration on Jacobian products against LAPACK."""
 
-import math
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from sdewm.sde.examples import TanhWorldModel
 from sdewm.theory.bounds import lanczos
 from sdewm.theory.bounds.coefficients import Coefficients
 from sdewm.theory.bounds.jacobian_rates import jacobian_rates
-from sdewm.theory.bounds.lanczos import RateIteration, iterated_rates, lanczos_largest
+from sdewm.theory.bounds.lanczos import RateIteration, iterated_rates
 
 STEP = 0.4
 ZERO = torch.zeros(())
@@ -19,61 +17,6 @@ ZERO = torch.zeros(())
 def draw(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def symmetric(count, size, seed=0):
-    matrix = draw(count, size, size, seed=seed)
-    return 0.5 * (matrix + matrix.mT)
-
-
-def apply(matrix):
-    return lambda v: (matrix @ v[:, :, None])[:, :, 0]
-
-
-def test_ritz_values_rise_to_the_largest_eigenvalue_and_meet_it_after_d_steps():
-    matrix, start = symmetric(5, 12), draw(5, 12, seed=1)
-    exact, last = torch.linalg.eigvalsh(matrix)[:, -1], torch.full((5,), -math.inf).double()
-    for iterations in range(1, 13):
-        found = lanczos_largest(apply(matrix), start, iterations)
-        assert (found <= exact + 1e-12).all()
-        assert (found >= last - 1e-12).all()
-        last = found
-    torch.testing.assert_close(last, exact)
-    torch.testing.assert_close(lanczos_largest(apply(matrix), start, 40), exact)
-    once = lanczos_largest(apply(matrix), start, 1)
-    direct = (start * apply(matrix)(start)).sum(1) / start.square().sum(1)
-    torch.testing.assert_close(once, direct)
-    assert (once < exact - 0.1).all()
-
-
-def test_a_negative_spectrum_is_kept_when_the_space_is_exhausted():
-    matrix = -torch.eye(6, dtype=torch.float64).expand(3, 6, 6).clone()
-    matrix[1, 0, 0] = -0.25
-    matrix[2, 5, 5] = -3.0
-    found = lanczos_largest(apply(matrix), draw(3, 6), 6)
-    torch.testing.assert_close(found, torch.tensor([-1.0, -0.25, -1.0], dtype=torch.float64))
-
-
-def test_a_complete_space_adds_no_direction_made_of_rounding():
-    # Rank 4 and, masked, four components of twelve: later residuals are rounding errors.
-    root = draw(3, 12, 4)
-    low = root @ root.mT
-    masked = symmetric(3, 12, seed=5)
-    masked[:, 4:], masked[:, :, 4:] = 0.0, 0.0
-    for matrix, start in ((low, draw(3, 12)), (masked, draw(3, 12))):
-        if matrix is masked:
-            start[:, 4:] = 0.0
-        exact = torch.linalg.eigvalsh(matrix)[:, -1]
-        for iterations in range(4, 13):
-            found = lanczos_largest(apply(matrix), start, iterations)
-            assert (found <= exact * (1 + 1e-12)).all()
-        torch.testing.assert_close(found, exact)
-
-
-def test_the_largest_eigenvalue_is_found_not_the_largest_in_size():
-    matrix = torch.diag(torch.tensor([1.0, -50.0, 0.5, -49.0], dtype=torch.float64))[None]
-    found = lanczos_largest(apply(matrix), draw(1, 4), 4)
-    assert found.item() == pytest.approx(1.0)
 
 
 class Field:
