@@ -1,4 +1,4 @@
-"""Trained world models as systems, and the error of their encoders (S21, S27, S28)."""
+"""Trained world models as systems, and the errors of their encoders (S21, S27, S28)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOISES = (0.04, 0.08)  # standard deviations, in the units of the observations
 
 
 def _fed(case: TrainedCase, **options: Any) -> tuple[LatentSystem, torch.Tensor, torch.Tensor]:
-    """The model with its episodes as inputs; its state after row 0; times."""
+    """The model's system with the episodes as inputs, its state after row 0, and all states."""
     paths = clean_paths(case.model, case.episodes)
     system = sdewm.as_system(
         case.model,
@@ -36,7 +36,7 @@ def _fed(case: TrainedCase, **options: Any) -> tuple[LatentSystem, torch.Tensor,
 
 
 def step(settings: Settings, mutate: Mutate) -> Finding:
-    """Euler–Maruyama steps of length τ of the system are the model's own filter (S21)."""
+    """Euler–Maruyama steps of length τ reproduce the model's filtered states (S21)."""
     case = mutate(trained_case(30, variance="step", relaxation_time=2.0))
     system, state, own = _fed(case, **case.options)
     noise, tau = clean_paths(case.model, case.episodes).noise, system.relaxation_time
@@ -47,17 +47,17 @@ def step(settings: Settings, mutate: Mutate) -> Finding:
         moved = torch.einsum("bdm,bm->bd", system.g(t, state), increment)
         state = state + tau * system.f(t, state) + moved
         worst = max(worst, float((state[:, :-1] - own[:, n + 1]).abs().max()))
-    return compare("largest difference from the model's own states", Estimate(worst, 0.0), 0.0)
+    return compare("largest difference from the model's filtered states", Estimate(worst, 0.0), 0.0)
 
 
 def derivatives(settings: Settings, mutate: Mutate) -> Finding:
-    """F_x and F_xx of the trained model are those of central differences (rule 11)."""
+    """F_x and F_xx of the trained model equal central differences (rule 11)."""
     case = mutate(trained_case(30, 8))
     system, _, states = _fed(case)
     x, t = system.start(states[:, 20]), torch.tensor(20.0, dtype=torch.float64)
     generator = torch.Generator().manual_seed(settings.seed)
     along = torch.randn(x.shape, dtype=x.dtype, generator=generator)
-    along[:, -1] = 0.0  # the number of the episode
+    along[:, -1] = 0.0  # index of the episode
     size = 1e-4
 
     def function(y: torch.Tensor) -> torch.Tensor:
@@ -74,12 +74,12 @@ def derivatives(settings: Settings, mutate: Mutate) -> Finding:
         ("F_xx", mixed[0, 0][0], (plus + minus - 2 * value) / size**2, 1e-4),
     ):
         error = float((automatic - numeric).norm() / numeric.norm())
-        findings.append(compare(f"{name}, relative", Estimate(error, 0.0), 0.0, allowed))
+        findings.append(compare(f"relative error of {name}", Estimate(error, 0.0), 0.0, allowed))
     return conclude(findings)
 
 
 def recovery(settings: Settings, mutate: Mutate) -> Finding:
-    """A drift and a diffusion put into the latent come back within their intervals (S28)."""
+    """A drift and a diffusion added to the latent are recovered within their intervals (S28)."""
     case = mutate(trained_case(100, claimed=1.0))
     size = case.model.noise_size
     generator = torch.Generator().manual_seed(settings.seed)
@@ -106,7 +106,7 @@ def recovery(settings: Settings, mutate: Mutate) -> Finding:
 
 
 def noise_drift(settings: Settings, mutate: Mutate) -> Finding:
-    """White noise on observations gives a drift of order 2 in its size, a diffusion of order 1."""
+    """White noise on observations causes a drift of order 2 in its size, a diffusion of order 1."""
     case = mutate(trained_case(100, perturbation="noise"))
     found = []
     for strength in NOISES:
@@ -127,7 +127,7 @@ def noise_drift(settings: Settings, mutate: Mutate) -> Finding:
 
 
 def _slope(name: str, squares: list[np.ndarray], expected: float) -> Finding:
-    """The order in the strength of means over episodes, with the error by the delta method."""
+    """Order of means over episodes in the noise strength; standard error by the delta method."""
     (low, high), ratio = squares, math.log(NOISES[1] / NOISES[0])
     value = math.log(high.mean() / low.mean()) / ratio
     parts = (high / high.mean() - low / low.mean()) / ratio

@@ -48,13 +48,18 @@ IMAGINED = 8  # steps of the divergence
 TURN, STEPS = 60, 300  # steps before and while growth is measured
 EPISODES = (0, 1)  # of which single starts are expanded
 BAND_95 = 1.96  # standard errors on each side
+NAMES = {
+    "frobenius": "Frobenius norm",
+    "log_norm": "logarithmic norm",
+    "exponent": "largest exponent",
+}
 
 
 def expansion(settings: Settings, mutate: Mutate, *, episodes: Sequence[int] = EPISODES) -> Finding:
-    """The second order of the reconstruction loss leaves a remainder of order 3 (S2, S5b)."""
+    """The second-order expansion of the reconstruction loss leaves order 3 (S2, S5b)."""
     case = mutate(trained_case(START + HORIZON + 1, second_order=1.0))
     findings = []
-    for e in episodes:  # one start each: the sampling error is that of the model's own noise
+    for e in episodes:  # one start each: all sampling error comes from the model's noise
         terms, measured = _expanded(case.model, case.episodes, e, settings.seed)
         missing = scale(terms["c2"], 1.0 - case.options["second_order"])
         rows = [
@@ -92,7 +97,7 @@ def _expanded(
 def divergence(
     settings: Settings, mutate: Mutate, *, episodes: Sequence[int] = EPISODES
 ) -> Finding:
-    """Imagination from a latent that noise made wrong stays below every grade (S15, S16, S18)."""
+    """Divergence of imagination from a perturbed latent stays below all bounds (S15, S16, S18)."""
     case = mutate(trained_case(START + IMAGINED + 1, claimed=1.0))
     findings = []
     for e in episodes:
@@ -108,7 +113,7 @@ def divergence(
 
 @lru_cache(maxsize=4)
 def _diverged(model: Any, recorded: Any, e: int, seed: int) -> tuple[Curve, Any]:
-    """E|D| of the imagination of one episode, and its bounds."""
+    """Measured E|D| of the imagination from one episode, and its bounds."""
     starts = perturbed_initial_states(
         model, recorded, NOISE, start=START, copies=1, mode="accumulated", seed=seed
     )
@@ -120,7 +125,7 @@ def _diverged(model: Any, recorded: Any, e: int, seed: int) -> tuple[Curve, Any]
 
 
 def value_bias(settings: Settings, mutate: Mutate) -> Finding:
-    """The bias of the critic's value has a second order, up to a remainder of order 3 (S20)."""
+    """The second-order expansion of the critic's value bias leaves a remainder of order 3 (S20)."""
     case = mutate(trained_case(START + 9, law="scaled"))
     found = _biased(case.model, case.episodes, settings.seed)
     order = found.expansion.order((0.25, 0.125, 0.0625), law=case.options["law"])
@@ -137,7 +142,7 @@ def value_bias(settings: Settings, mutate: Mutate) -> Finding:
 
 @lru_cache(maxsize=1)
 def _biased(model: Any, recorded: Any, seed: int) -> Any:
-    """The value of a wrong latent under the shipped critic."""
+    """Bias of the shipped critic's value under a wrong latent."""
     critic = trained_run().agent.behaviour.critic
     return value_bias_on_model(
         model,
@@ -153,12 +158,12 @@ def _biased(model: Any, recorded: Any, seed: int) -> Any:
 
 
 def exponent(settings: Settings, mutate: Mutate) -> Finding:
-    """A tiny wrong start grows in imagination as the largest Lyapunov exponent says (S26)."""
+    """A tiny initial error grows in imagination at the largest Lyapunov exponent's rate (S26)."""
     case = mutate(trained_case(START + TURN + STEPS + 1, 16, exponent=0))
     growth, exponents = _grown(case.model, case.episodes, settings.seed)
     apart = mean_of(growth - exponents[:, case.options["exponent"]])
-    # Both may turn towards the fastest direction by a factor of some e during the steps.
-    return compare("growth of |D| less the exponent", apart, 0.0, 1.0 / STEPS)
+    # Alignment with the fastest direction may change both by a factor of about e over the steps.
+    return compare("growth rate of |D| minus exponent", apart, 0.0, 1.0 / STEPS)
 
 
 @lru_cache(maxsize=1)
@@ -171,8 +176,8 @@ def _grown(model: Any, recorded: Any, seed: int) -> tuple[np.ndarray, np.ndarray
     states = system.start(first)
     generator = torch.Generator().manual_seed(seed)
     error = 1e-9 * torch.randn(states.shape, dtype=states.dtype, generator=generator)
-    error[:, -1] = 0.0  # the number of the episode
-    noise = GaussianNoise(  # that of the exponents
+    error[:, -1] = 0.0  # index of the episode
+    noise = GaussianNoise(  # as for the exponents
         drivers=model.noise_size, steps=TURN + STEPS, t1=float(TURN + STEPS), seed=seed
     )
     pair = torch.cat((states, states + error), 1)
@@ -183,7 +188,7 @@ def _grown(model: Any, recorded: Any, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
-    """How far a norm of the Jacobian, or the largest exponent, is lower with the penalty."""
+    """Reduction by the penalty of a norm of the Jacobian or of the largest exponent (S22, S26)."""
     steps = 150
     found: list[np.ndarray] = []
     for name in mutate((WITHOUT, WITH)):
@@ -195,8 +200,8 @@ def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
         else:
             sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
             found.append(sizes[quantity].mean(1).numpy())
-    drop = mean_of(found[0] - found[1])  # of the same episodes
-    verdict = Verdict(UNDECIDED, f"the {quantity} falls by {drop} with the penalty")
+    drop = mean_of(found[0] - found[1])  # paired by episode
+    verdict = Verdict(UNDECIDED, f"the penalty reduces the {NAMES[quantity]} by {drop}")
     if abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
-    return Finding(f"fall of the {quantity}", drop, 0.0, verdict, drop.standard_error)
+    return Finding(f"reduction of the {NAMES[quantity]}", drop, 0.0, verdict, drop.standard_error)

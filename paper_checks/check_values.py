@@ -1,4 +1,4 @@
-"""The value function under a wrong initial state (S14, S20)."""
+"""Bias of a value function under a wrong initial state (S14, S20)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _expand_cubic(steps: int, error: torch.Tensor) -> ValueExpansion:
 
 
 def cubic(settings: Settings, mutate: Mutate) -> Finding:
-    """O11: bias and second order of the cubic flow, extrapolated in the step (S20)."""
+    """O11: bias of the cubic flow and its second order, extrapolated in the step size (S20)."""
     keep = mutate(lambda terms: terms["second_flow"].value + terms["second_curvature"].value)
     error = torch.tensor([[0.1], [-0.1]], dtype=torch.float64)
     values: dict[str, list[float]] = {"measured": [], "second": []}
@@ -87,7 +87,7 @@ def order(settings: Settings, mutate: Mutate, *, law: str, expected: float) -> F
 
 
 def unbiased(settings: Settings, mutate: Mutate) -> Finding:
-    """If E e = 0 the mean first-order term is 0, and the second order is the bias (S20)."""
+    """If E e = 0, the mean first-order term is 0 and the second-order term is the bias (S20)."""
     case = examples.TanhWorldModel()
     generator = torch.Generator().manual_seed(settings.seed)
     half = 0.05 * torch.randn(2000, 4, dtype=torch.float64, generator=generator)

@@ -1,4 +1,4 @@
-"""What every check needs: settings, a problem to expand, and findings with verdicts."""
+"""Settings of the checks, and findings: measured quantities with predictions and verdicts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BAND = 0.3  # around an integer order (rule c)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chooses: paths per problem, root seed and device."""
+    """Settings chosen by the user: paths per problem, root seed and device."""
 
     paths: int = 100_000
     seed: int = 0
     device: str = "cpu"
 
 
-Mutate = Callable[[Any], Any]  # what a negative control does; the identity in the check itself
+Mutate = Callable[[Any], Any]  # a negative control; the identity in the check itself
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A measured quantity, what it should be, and the verdict on that."""
+    """A measured quantity, its predicted value, and the verdict on their agreement."""
 
     quantity: str
     measured: Estimate
@@ -43,7 +43,7 @@ class Finding:
 
 
 def add(left: Estimate, right: Estimate) -> Estimate:
-    """The sum, with the sum of the standard errors as an upper bound of its own."""
+    """The sum; its standard error is bounded above by the sum of both standard errors."""
     return Estimate(left.value + right.value, left.standard_error + right.standard_error)
 
 
@@ -69,9 +69,9 @@ def compare(quantity: str, measured: Estimate, predicted: float, allowed: float 
 def order_finding(rows: Sequence[CurveRow], expected: float, scale: float) -> Finding:
     """Whether the remainder has the order `expected` within ±0.3, over the three smallest sizes.
 
-    Least-squares slope of log|remainder| against log ε; its error is bounded by the sum of what
-    the errors of the remainders contribute. Undecided where a remainder is known worse than to
-    10 % or lies below 10³ rounding errors of the loss, whose size is `scale` (rules 10 and c).
+    Least-squares slope of log|remainder| against log ε; its error is bounded by the sum of the
+    contributions of the remainders' errors. Undecided if a remainder has a relative error of 10 %
+    or more, or lies below 10³ rounding errors of the loss, whose size is `scale` (rules 10 and c).
     """
     tail = rows[-3:]
     sizes = [row.epsilon if isinstance(row.epsilon, float) else max(row.epsilon) for row in tail]
@@ -84,7 +84,7 @@ def order_finding(rows: Sequence[CurveRow], expected: float, scale: float) -> Fi
     floor = 1e3 * torch.finfo(torch.float64).eps * scale
     if min(map(abs, values)) <= floor:
         return Finding(
-            quantity, nothing, expected, Verdict(UNDECIDED, f"remainder below {floor:.1g}")
+            quantity, nothing, expected, Verdict(UNDECIDED, f"a remainder is below {floor:.1g}")
         )
     if min(values) < 0 < max(values):
         reason = "the remainder changes sign"
@@ -98,7 +98,7 @@ def order_finding(rows: Sequence[CurveRow], expected: float, scale: float) -> Fi
     weights = [(log - centre) / spread for log in logs]
     slope = sum(w * math.log(abs(value)) for w, value in zip(weights, values, strict=True))
     error = sum(abs(w) * part for w, part in zip(weights, relative, strict=True))
-    if error == 0.0:  # enumeration: the slopes between neighbours instead
+    if error == 0.0:  # enumeration: the slopes between neighbouring sizes instead
         pairs = range(len(tail) - 1)
         steps = [math.log(values[i] / values[i + 1]) / (logs[i] - logs[i + 1]) for i in pairs]
         low, high = min(steps), max(steps)
@@ -118,12 +118,12 @@ def conclude(findings: Sequence[Finding], headline: str = "") -> Finding:
     """The conjunction of several findings.
 
     If all hold, the numbers are those of the quantity `headline` (default: the first) and the
-    reason is that of the comparison that comes closest to failing; else both are of the worst one.
+    reason is that of the comparison closest to failing; otherwise both are those of the worst one.
     """
     verdict = all_of([finding.verdict for finding in findings])
     deciding = [f for f in findings if f.verdict.outcome == verdict.outcome]
     closest = max(deciding, key=lambda f: abs(f.measured.value - f.predicted) / f.allowed)
-    reason = f"of {len(findings)} comparisons, the closest: {closest.verdict.reason}"
+    reason = f"closest of {len(findings)} comparisons: {closest.verdict.reason}"
     shown = closest
     if verdict.outcome == HOLDS:
         shown = next((f for f in findings if f.quantity == headline), findings[0])

@@ -1,1 +1,1 @@
-"""What is checked: systems, rollouts, trained models."""
+"""The cases to which the checks are applied: systems, rollouts and trained models."""

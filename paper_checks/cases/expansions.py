@@ -1,4 +1,4 @@
-"""Ready systems and errors whose expansion is checked, measured once."""
+"""Expansions of the ready systems, each measured once and shared by the checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.theory.expansion.expand import CurveRow, Expansion
 
-STEPS = 16  # of the scheme where a case does not say otherwise; the expansion is exact for any
+STEPS = 16  # of the scheme unless a case sets its number; the expansion is exact for any
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Problem:
-    """One expansion to be measured.
+    """An expansion to be measured.
 
     Attributes:
         system: the system.
@@ -39,10 +39,10 @@ class Problem:
         x0: initial state (D,).
         t1: end time.
         steps: number of steps of the scheme.
-        increments: their law.
+        increments: law of the Brownian increments.
         share: fraction of the paths of the settings that is used.
         swapped: the sizes of drift and diffusion error are exchanged in the prediction.
-        changes: what a negative control does to the measured terms.
+        changes: made to the measured terms by a negative control.
     """
 
     system: Any
@@ -63,12 +63,12 @@ class Problem:
 
 @lru_cache
 def ready_case(system: str, **parameters: Any) -> Any:
-    """The ready system of that name: one object, so that equal problems are expanded once."""
+    """The ready system of this name: one object, so that equal problems are expanded once."""
     return getattr(examples, system)(**parameters)
 
 
 def case_problem(case: Any, driver: str = "same", *, drift: bool = True, **options: Any) -> Problem:
-    """The problem of a ready system: its own start, loss and error."""
+    """The problem of a ready system, with its start, loss and error."""
     diffusion = case.error_diffusion
     if driver == "independent":
         diffusion = getattr(case, "independent_error_diffusion", diffusion)
@@ -81,8 +81,8 @@ def case_problem(case: Any, driver: str = "same", *, drift: bool = True, **optio
 class Measured:
     """The measured terms and remainders of a problem, with its changes applied.
 
-    Changes add estimates of one and the same set of paths, whose correlation is not known here;
-    their standard errors are added, which is an upper bound.
+    Changes add estimates from shared paths, whose correlation is not known here. Their standard
+    errors are added, which gives an upper bound.
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:

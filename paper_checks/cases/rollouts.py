@@ -1,4 +1,4 @@
-"""What the checks of sections 5 to 8 start from: two rollouts, and mistakes made in them."""
+"""Pairs of rollouts for the checks of sections 5 to 8, and the networks that drive them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Rollout:
         steps: number of steps of the scheme.
         share: fraction of the paths of the settings that is used.
         understate: factor by which a control lowers the rates.
-        bounded: the system whose rates make the bound; None: `system`.
-        same_noise: whether both rollouts see one Brownian path.
+        bounded: the system whose rates enter the bound; None: `system`.
+        same_noise: whether both rollouts share one Brownian path.
     """
 
     system: Any
@@ -42,7 +42,7 @@ class Rollout:
 
     @property
     def grid(self) -> dict[str, Any]:
-        """The arguments that all functions on rollouts share."""
+        """Arguments common to all functions on rollouts."""
         return {"t1": self.t1, "steps": self.steps}
 
 

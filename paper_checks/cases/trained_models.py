@@ -1,4 +1,4 @@
-"""The shipped models: small ones that the training pipeline has made, with recorded episodes."""
+"""The shipped models: small ones trained by this repository, with recorded episodes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ AGENT, WITHOUT, WITH = "agent", "weight0-seed0", "weight0.1-seed0"
 
 @lru_cache
 def trained_run(name: str = AGENT) -> TrainedRun:
-    """A shipped run with the shipped episodes; remade by analysis/make_small_models.py."""
+    """A shipped run with the shipped episodes; analysis/make_small_models.py regenerates them."""
     return load_trained_run(FOLDER / name, EPISODES)
 
 
 @dataclass(frozen=True)
 class TrainedCase:
-    """What a check does on a trained model; negative controls change a part of it.
+    """A trained model with episodes and options of a check; negative controls change one of them.
 
     Attributes:
         model: a `LatentModel`.

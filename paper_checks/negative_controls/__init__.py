@@ -1,1 +1,1 @@
-"""Deliberate mistakes: each check must notice its own."""
+"""Negative controls: deliberate mistakes that the checks must detect."""

@@ -1,4 +1,4 @@
-"""Negative controls: each makes one mistake on purpose, and the check it is given to must notice.
+"""Negative controls of the expansion: each makes one deliberate mistake, which a check must detect.
 
 A claim names its control in claims.toml. A control takes what the check is about to measure,
 usually a `Problem`, and returns it with the mistake in it.
@@ -18,12 +18,12 @@ from sdewm.theory.expansion.perturbation import ito_correction
 
 
 def identity(subject: Any) -> Any:
-    """No mistake."""
+    """No mistake: the subject is returned unchanged."""
     return subject
 
 
 def drop_ito_correction(problem: Problem) -> Problem:
-    """Variation of constants without its correction: y gains the drift forcing Σ A_k σ̄_k (S3)."""
+    """Variation of constants without Itô correction: y gains the drift forcing Σ A_k σ̄_k (S3)."""
     correction = ito_correction(problem.system, problem.error)
     forcing = replace(problem, error=sdewm.Perturbation(drift=correction))
     return problem.changed(
@@ -32,19 +32,19 @@ def drop_ito_correction(problem: Problem) -> Problem:
 
 
 def independent_for_same(problem: Problem) -> Problem:
-    """The error gets drivers of its own although it rides on those of the system (S5)."""
+    """The error is given independent drivers in place of the system's drivers (S5)."""
     return replace(problem, error=replace(problem.error, driver="independent"))
 
 
 def same_for_independent(problem: Problem) -> Problem:
-    """The error rides on the drivers of the system although it has its own (S5)."""
+    """The error is given the system's drivers in place of its independent ones (S5)."""
     case = problem.system
     error = replace(problem.error, driver="same", diffusion=case.error_diffusion)
     return replace(problem, error=error)
 
 
 def add_drift_error(problem: Problem) -> Problem:
-    """The drift error of the case is switched on where the claim is about zero drift."""
+    """The drift error is switched on although the claim is about zero drift."""
     return replace(problem, error=replace(problem.error, drift=problem.system.error_drift))
 
 
@@ -59,17 +59,17 @@ def drop_first_order(problem: Problem) -> Problem:
 
 
 def halve_hessian_term(problem: Problem) -> Problem:
-    """A second half in S, which has none of its own (S4)."""
+    """S is multiplied by ½, although its definition has no factor (S4)."""
     return problem.changed(Change("S", -0.5, "S"), Change("c2", -0.25, "S"))
 
 
 def double_curvature_term(problem: Problem) -> Problem:
-    """Q without its half (S4)."""
+    """Q without its factor ½ (S4)."""
     return problem.changed(Change("Q", 1.0, "Q"), Change("c2", 1.0, "Q"))
 
 
 def drop_drift_curvature(problem: Problem) -> Problem:
-    """Q without H^0: the second derivative of the drift is set to zero (S4)."""
+    """Q without H⁰: the second derivative of the drift is set to zero (S4)."""
     return _without_curvature(problem, _shadow(problem, _flat_drift))
 
 
@@ -79,7 +79,7 @@ def drop_diffusion_curvature(problem: Problem) -> Problem:
 
 
 def cut_loop(problem: Problem) -> Problem:
-    """The task state does not feel z and h in the variation, although it does in the path (S7)."""
+    """The variation of the task state ignores z and h, although its path depends on them (S7)."""
     return _shadow(problem, _cut_loop)
 
 
@@ -96,32 +96,32 @@ def _without_curvature(problem: Problem, flat: Problem) -> Problem:
 
 
 def swap_sizes(problem: Problem) -> Problem:
-    """The sizes of drift and diffusion error exchanged in the prediction (S4)."""
+    """The sizes of drift and diffusion error are exchanged in the prediction (S4)."""
     return replace(problem, swapped=True)
 
 
 def smooth_loss(problem: Problem) -> Problem:
-    """|x|^3 in place of |x|^(5/2): a loss that satisfies A2 (S2)."""
+    """The loss |x|^3, which satisfies A2, replaces |x|^(5/2) (S2)."""
     return replace(problem, loss=lambda y: y[:, 0].abs() ** 3)
 
 
 def noise_reads_latent(problem: Problem) -> Problem:
-    """An encoder diffusion that depends on z: the condition of S6 is broken."""
+    """The encoder's diffusion depends on z, which violates the condition of S6."""
     return replace(problem, system=_NoiseReadsLatent(problem.system))
 
 
 def sequence_noise_curved(problem: Problem) -> Problem:
-    """A sequence diffusion that is curved and depends on h: second-order condition of S6 broken."""
+    """The sequence model's diffusion is curved and depends on h: S6 does not allow this."""
     return replace(problem, system=_SequenceNoise(problem.system))
 
 
 def sequence_reads_latent(problem: Problem) -> Problem:
-    """The sequence reads z, so that the error travels on (S8)."""
+    """The sequence model reads z, so that the error propagates (S8)."""
     return replace(problem, system=_SequenceReadsLatent(problem.system))
 
 
 def last_value_only(extrapolate: Any) -> Any:
-    """No extrapolation: the value of the finest scheme is taken for that of continuous time."""
+    """No extrapolation: the value of the finest scheme is taken as that of continuous time."""
     return lambda values: values[-1]
 
 

@@ -15,13 +15,13 @@ from sdewm.theory.bounds.jacobian_rates import exact_rates
 
 
 def understate_rates(rollout: Rollout) -> Rollout:
-    """The bound is computed from rates lowered on purpose."""
+    """The bound is computed from deliberately lowered rates."""
     bounded = rollout.bounded or rollout.system
     return replace(rollout, bounded=Understated(bounded, rollout.understate))
 
 
 def separate_noise(rollout: Rollout) -> Rollout:
-    """The two rollouts see Brownian paths of their own."""
+    """The two rollouts use independent Brownian paths."""
     return replace(rollout, same_noise=False)
 
 
@@ -31,42 +31,42 @@ def without_noise(rollout: Rollout) -> Rollout:
 
 
 def with_relaxation(rollout: Rollout) -> Rollout:
-    """The predictor relaxes, dz̃ = (p(h) − z̃) dt, in place of integrating (S17)."""
+    """The predictor relaxes, dz̃ = (p(h) − z̃) dt, instead of integrating (S17)."""
     return replace(rollout, system=_Relaxing(rollout.system))
 
 
 def far_error(rollout: Rollout) -> Rollout:
-    """An error 20 times as large, outside the range in which the prediction is claimed (S18)."""
+    """The error is 20 times as large, outside the range of the prediction (S18)."""
     return replace(rollout, error=20.0 * rollout.error)
 
 
 def no_supremum_factor(factor: Any) -> Any:
-    """The bound of the mean is taken for one of the supremum (S11)."""
+    """The bound on the mean is used as a bound on the supremum (S11)."""
     return torch.ones_like
 
 
 def rare_law(law: str) -> str:
-    """An error that is rare, not small: E|e| decides no order (S14)."""
+    """The error is rare, not small, so that E|e| does not determine the order (S14)."""
     return "rare"
 
 
 def scaled_law(law: str) -> str:
-    """An error that keeps the shape of its law and shrinks (S14)."""
+    """The law of the error keeps its shape while its size shrinks (S14)."""
     return "scaled"
 
 
 def drop_flow_curvature(second_order: Any) -> Any:
-    """The second derivative of the flow is left out of the second order (S20)."""
+    """The second derivative of the flow is left out of the second-order term (S20)."""
     return lambda terms: terms["second_curvature"].value
 
 
 def shifted_error(error: torch.Tensor) -> torch.Tensor:
-    """An error with a mean (S20)."""
+    """The mean of the error is not zero (S20)."""
     return error + 0.05
 
 
 def halve_first_layer(module: torch.nn.Module) -> torch.nn.Module:
-    """The norm of the first weight matrix is understated by half (S18)."""
+    """The norm of the first weight matrix is understated by a factor of 2 (S18)."""
     wrong = copy.deepcopy(module)
     with torch.no_grad():
         next(p for p in wrong.parameters() if p.dim() == 2).mul_(0.5)
@@ -87,7 +87,7 @@ class _Derived:
 
 
 class Understated(_Derived):
-    """A system that claims to prove rates below its own."""
+    """A system whose certified rates are lower than the true ones."""
 
     def __init__(self, system: Any, factor: float) -> None:
         super().__init__(system)

@@ -1,4 +1,4 @@
-"""Negative controls of the checks on trained models: each makes one mistake on purpose."""
+"""Negative controls of the checks on trained models: each makes one deliberate mistake."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ def _with(case: TrainedCase, **changes: Any) -> TrainedCase:
 
 
 def stationary_variance(case: TrainedCase) -> TrainedCase:
-    """The diffusion that has the model's variance at rest, which is not that of a step (S21)."""
+    """The diffusion has the model's stationary variance, not that of one step (S21)."""
     return _with(case, variance="stationary")
 
 
 def stop_gradient(case: TrainedCase) -> TrainedCase:
-    """The deterministic state is detached on its way into the posterior (rule 11)."""
+    """The deterministic state is detached before it enters the posterior (rule 11)."""
     return replace(case, model=_Cut(case.model))
 
 
 def double_claim(case: TrainedCase) -> TrainedCase:
-    """Twice the drift that was put in is claimed (S28)."""
+    """The claimed drift is twice the drift that was added (S28)."""
     return _with(case, claimed=2.0)
 
 
 def shift_for_noise(case: TrainedCase) -> TrainedCase:
-    """A constant is added to the observations, whose drift is of first order (S28)."""
+    """A constant shift replaces the noise, so that the drift is of first order (S28)."""
     return _with(case, perturbation="shift")
 
 
 def drop_second_order(case: TrainedCase) -> TrainedCase:
-    """The second order is left out of the prediction (S2)."""
+    """The second-order term is left out of the prediction (S2)."""
     return _with(case, second_order=0.0)
 
 
 def understate_error(case: TrainedCase) -> TrainedCase:
-    """The bounds are those of an error of a tenth of its size (S15, S16)."""
+    """The bounds are scaled by 0.1, as if the error were a tenth of its size (S15, S16)."""
     return _with(case, claimed=0.1)
 
 
 def rare_error(case: TrainedCase) -> TrainedCase:
-    """An error that is rare, not small: E|e| decides no order (S14)."""
+    """The error is rare, not small, so that E|e| does not determine the order (S14)."""
     return _with(case, law="rare")
 
 
 def second_exponent(case: TrainedCase) -> TrainedCase:
-    """The second exponent is taken for the first (S26)."""
+    """The second Lyapunov exponent is used in place of the first (S26)."""
     return _with(case, exponent=1)
 
 
 def swap_models(names: tuple[str, str]) -> tuple[str, str]:
-    """The model trained with the penalty is taken for the one without."""
+    """The models trained with and without the penalty are exchanged."""
     return names[1], names[0]
 
 
