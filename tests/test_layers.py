@@ -27,8 +27,8 @@ TABLE = {
     "base": Folder(
         0,
         "",
-        "checks taylor differences compiling stats progress records jacobians probes schedules "
-        "bench_script",
+        "checks fields taylor differences compiling stats progress records jacobians probes "
+        "schedules bench_script",
     ),
     "certificates": Folder(
         1,

@@ -212,7 +212,7 @@ import sdewm
 seconds = time.process_time() - start
 print(json.dumps([seconds, sorted({name.split(".")[0] for name in set(sys.modules) - before})]))
 """
-HEAVY = {"torchsde", "scipy", "matplotlib", "sympy", "pandas"}
+HEAVY = {"torchsde", "scipy", "matplotlib", "sympy", "pandas", "pydantic"}
 SCREEN_OR_SIMULATOR = {"OpenGL", "glfw", "pygame", "mujoco", "dm_control", "gym", "gymnasium"}
 
 
