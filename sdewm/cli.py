@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from sdewm.base.checks import check_choice, check_count
+from sdewm.base.fields import dotted, field_names
 from sdewm.base.progress import Progress
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Resume:
     """Go on with a run from its newest good checkpoint."""
 
     run: tyro.conf.Positional[Path]
-    """Its directory."""
+    """Run directory."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class Evaluate:
     """Returns of a run's policy, in mean mode, at its newest good checkpoint."""
 
     run: tyro.conf.Positional[Path]
-    """Its directory."""
+    """Run directory."""
     episodes: int = 10
-    """Episodes."""
+    """Number of evaluation episodes."""
     seed: int | None = None
-    """Seed of the episodes; by default that of the evaluations of all runs."""
+    """Evaluation seed (default: the fixed seed shared by all runs)."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,19 @@ class Record:
     """
 
     data: tyro.conf.Positional[Path]
-    """Directory of the dataset."""
+    """Dataset directory."""
     episodes: int
-    """Episodes in all."""
+    """Number of episodes in the finished dataset."""
     from_run: Path | None = None
-    """Run whose policy acts, in its environment; without it, actions are random."""
+    """Run directory whose policy acts in that run's environment (default: random actions)."""
     policy: Literal["sample", "mean"] = "sample"
-    """Actions of the run's policy: drawn as in training, or its mean."""
+    """With --from-run: sample actions as in training, or take the mean action."""
     env: str | None = None
-    """Environment of random actions: dmc:<domain>_<task>, gym:<id> or own:<name>."""
+    """With random actions: the environment, dmc:<domain>_<task>, gym:<id> or own:<name>."""
     obs: Literal["proprio", "pixels"] = "proprio"
-    """What is observed under random actions."""
+    """With random actions: record the simulator's state vector or images."""
     action_repeat: int = 2
-    """Simulator steps per policy step under random actions."""
+    """With random actions: simulator steps (env_frames) per policy step."""
     seed: int = 0
     """Seed of episodes and actions."""
 
@@ -189,13 +192,8 @@ def _evaluate(words: list[str]) -> int:
     seed = EVALUATION_SEED if given.seed is None else check_count("seed", given.seed, minimum=0)
     config, agent, counters = trained_agent(given.run)
     progress = Progress("episodes", given.episodes)
-    episodes = evaluate(
-        agent.policy("mean"),
-        config,
-        episodes=given.episodes,
-        seed=seed,
-        progress=progress.update,
-    )
+    how: dict[str, Any] = {"episodes": given.episodes, "seed": seed, "progress": progress.update}
+    episodes = evaluate(agent.policy("mean"), config, **how)
     progress.close()
     returns, lengths = [one.total_reward for one in episodes], [one.length for one in episodes]
     row = evaluation_row(returns, lengths, seed=seed)
@@ -230,13 +228,8 @@ def _record(words: list[str]) -> int:
         )
         check_config(config)
         _, actions = check_environment(config)
-        dataset = record_dataset(
-            given.data,
-            lambda seed: RandomPolicy(actions, seed),
-            config,
-            policy_name="random",
-            **how,
-        )
+        policy = partial(RandomPolicy, actions)
+        dataset = record_dataset(given.data, policy, config, policy_name="random", **how)
     progress.close()
     env = dataset.facts["env"]
     print(f"{given.data}: {dataset.episodes} episodes, {dataset.rows} rows of {env}")
@@ -252,28 +245,18 @@ def _analyse(words: list[str]) -> int:
 
 def _train_arguments(config: type[Config], presets: list[str]) -> type[Any]:
     """What `sdewm train` takes: the fields of the configuration, and where the run is."""
-    kind = make_dataclass(
-        "Train",
-        [
-            ("run", Annotated[Path, tyro.conf.arg(help="Directory of the run; a new one.")]),
-            ("config", Annotated[config, tyro.conf.arg(name="")]),
-            (
-                "world_model_only",
-                Annotated[bool, tyro.conf.arg(help="Train the world model alone, on --data.")],
-                False,
-            ),
-            (
-                "data",
-                Annotated[Path | None, tyro.conf.arg(help="Dataset made by sdewm record.")],
-                None,
-            ),
-        ],
-        frozen=True,
-    )
-    kind.__doc__ = (
-        "Start a run. --preset chooses the defaults of all other settings; presets are "
-        f"{', '.join(presets)}."
-    )
+    run = tyro.conf.arg(help="New run directory.")
+    alone = tyro.conf.arg(help="Train the world model without actor and critic, on --data.")
+    data = tyro.conf.arg(help="Dataset directory made by sdewm record, for --world-model-only.")
+    arguments: list[Any] = [
+        ("run", Annotated[Path, run]),
+        ("config", Annotated[config, tyro.conf.arg(name="")]),
+        ("world_model_only", Annotated[bool, alone], False),
+        ("data", Annotated[Path | None, data], None),
+    ]
+    kind = make_dataclass("Train", arguments, frozen=True)
+    names = ", ".join(presets)
+    kind.__doc__ = f"Start a run. --preset supplies the defaults of all other settings: {names}."
     return kind
 
 
@@ -283,7 +266,24 @@ def _say(sentence: object, code: int) -> int:
 
 
 def _parse(kind: type[Arguments], words: list[str], command: str, **defaults: Any) -> Arguments:
+    _check_options(kind, words, command)
     return tyro.cli(kind, args=words, prog=f"sdewm {command}", **defaults)
+
+
+def _check_options(kind: type, words: list[str], command: str) -> None:
+    """Refuse an option that is no field; for `--model.unitz`, the fields of `model` are named."""
+    names = [name.removeprefix("config.").replace("_", "-") for name in field_names(kind)]
+    for word in words:
+        option = word.removeprefix("--").split("=")[0].replace("_", "-")
+        part, _, own = option.rpartition(".")
+        known = {option, dotted(part, own.removeprefix("no-"))} & {*names, "help"}
+        if known or not word.startswith("--"):
+            continue
+        if part and (siblings := [name for name in names if name.rpartition(".")[0] == part]):
+            check_choice(f"option of --{part}", own, [name[len(part) + 1 :] for name in siblings])
+        near = difflib.get_close_matches(option, names, n=1)
+        hint = f" Did you mean --{near[0]}?" if near else ""
+        raise ValueError(f"--{option} is not allowed.{hint} See sdewm {command} --help.")
 
 
 def _preset_of(words: Sequence[str], default: str) -> str:
