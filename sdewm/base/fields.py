@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, fields, is_dataclass
 from functools import cache, reduce
+from operator import getitem
 from types import UnionType
 from typing import (
     Annotated,
@@ -119,7 +120,7 @@ def read_fields(kind: type[Configuration], text: str, name: str = "") -> Configu
         errors = problem.errors(include_url=False)
     if config is None:
         unknown = [error for error in errors if error["type"] == UNKNOWN]
-        _refuse(kind, name, (unknown or errors)[0])
+        _refuse(kind, name, (unknown or errors)[0], text)
     stored = json.loads(text)
     for missing in field_names(kind):
         *groups, own = missing.split(".")
@@ -137,8 +138,11 @@ def _adapter(kind: type) -> Any:
     return TypeAdapter(tuple[kind], config=settings)  # type: ignore[valid-type]
 
 
-def _refuse(kind: type, name: str, error: Mapping[str, Any]) -> NoReturn:
-    """Say what is wrong with one field, from an error of pydantic's."""
+def _refuse(kind: type, name: str, error: Mapping[str, Any], text: str) -> NoReturn:
+    """Say what is wrong with one field, from an error of pydantic's.
+
+    For an unknown name, those are suggested that the text lacks: it stands in the place of one.
+    """
     if error["type"] == "json_invalid":
         raise ValueError(f"{name or 'the configuration'} is not JSON: {error['ctx']['error']}.")
     annotation: Any = kind
@@ -149,8 +153,10 @@ def _refuse(kind: type, name: str, error: Mapping[str, Any]) -> NoReturn:
         annotation = get_type_hints(annotation, include_extras=True)[part]
         name = dotted(name, part)
     if error["type"] == UNKNOWN:
+        stored = reduce(getitem, path, json.loads(text))
         names = [field.name for field in fields(annotation)]
-        check_choice(f"field of {name}" if name else "field", given, names)
+        absent = [own for own in names if own not in stored]
+        check_choice(f"field of {name}" if name else "field", given, absent or names)
     foreign = isinstance(given, dict) and FOREIGN in given
     if get_origin(annotation) is Literal and not foreign:
         check_choice(name, given, get_args(annotation))
