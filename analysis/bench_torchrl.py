@@ -57,7 +57,7 @@ def theirs(config: Config, device: torch.device) -> tuple[Callable[[], object], 
     loss.to(device)
     stepper = DreamerV3OptimizationStepper(
         loss,
-        DreamerV3Optimizer(loss.parameters(), lr=config.optimiser.model_rate),
+        DreamerV3Optimizer(loss.parameters(), lr=config.optimiser.model_lr),
         SoftUpdate(value_loss, tau=config.behaviour.slow_rate),
         compile_train_step=False,
         cudagraph=False,
@@ -195,7 +195,7 @@ def torchrl_losses(config: Config):
         critic,
         env,
         continuation_model=continuation,
-        imagination_horizon=behaviour.horizon,
+        imagination_horizon=behaviour.imagination_horizon,
         use_reinforce=True,
     )
     value_loss = DreamerV3ValueLoss(
@@ -203,10 +203,10 @@ def torchrl_losses(config: Config):
         value_loss="two_hot",
         num_value_bins=model.bins,
         actor_loss=actor_loss,
-        slow_critic_regularization=behaviour.slow_regulariser,
+        slow_critic_regularization=behaviour.slow_regulariser_weight,
     )
     value_loss.set_keys(value_logits="value_logits")
-    weight = behaviour.replay_critic
+    weight = behaviour.replay_critic_weight
     loss = DreamerV3Loss(model_loss, actor_loss, value_loss, replay_value_loss_weight=weight)
     return loss, value_loss
 

@@ -209,7 +209,7 @@ def shares(name: str, device: torch.device) -> Iterator[BenchRow]:
     config, rows = case.config, MATMUL[device.type]
     kind = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     matrix = torch.randn(rows, rows, device=device).to(kind)
-    waiting = STEP_OPERATIONS * (3 * config.batch_length + config.behaviour.horizon)
+    waiting = STEP_OPERATIONS * (3 * config.batch_length + config.behaviour.imagination_horizon)
     runs = {"update": updates, "product": lambda: matrix @ matrix, "chain": chain(config, device)}
     times = in_turns(runs, device, ROUNDS, WARM_UP)
     ours = [each / updates.count for each in times["update"]]

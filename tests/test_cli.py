@@ -1,6 +1,7 @@
 """The command line, tried as a new user would."""
 
 import json
+import re
 
 import pytest
 
@@ -39,14 +40,24 @@ def test_without_arguments_it_shows_examples(capsys):
         assert "sdewm train --preset tiny" in out and "sdewm resume" in out
 
 
-def test_help_lists_every_setting_of_the_preset(capsys):
+def test_help_lists_every_setting_of_the_preset_and_no_constraint(capsys):
     code, out, _ = run(capsys, "train", "--preset", "tiny", "--help")
     assert code == 0
     for flag in ("--run", "--env-frames", "--jacobian.weight", "--world-model-only", "--workers"):
         assert flag in out
     words = " ".join(out.replace("│", " ").split())
-    assert f"Sequences in a batch. (default: {PRESETS['tiny'].batch_size})" in words
+    assert f"Sequences per batch. (default: {PRESETS['tiny'].batch_size})" in words
     assert ", ".join(PRESETS) in words
+    assert "Ge(" not in out and "Annotated" not in out
+
+
+@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "record", "analyse"])
+def test_every_option_that_the_help_shows_is_known(command, capsys):
+    _, out, _ = run(capsys, command, "--help")
+    options = re.findall(r"(?<=[│,]) (--[a-z.-]+)", out)
+    assert options
+    _, _, err = run(capsys, command, *options)
+    assert "is not allowed" not in err
 
 
 def test_the_last_preset_given_chooses_the_defaults(capsys):
@@ -54,17 +65,33 @@ def test_the_last_preset_given_chooses_the_defaults(capsys):
     for words, name in (([*tiny, *other], "dreamerv2"), ([*other, *tiny], "tiny")):
         _, out, _ = run(capsys, "train", *words, "--help")
         said = " ".join(out.replace("│", " ").split())
-        assert f"Rows in a sequence. (default: {PRESETS[name].batch_length})" in said
+        assert f"Time steps per sequence. (default: {PRESETS[name].batch_length})" in said
 
 
 WRONG = {
     "command": (["trian"], "did you mean 'train'"),
     "preset": (["train", "--preset", "tyny", "--run", "{run}"], "did you mean 'tiny'"),
     "flag": (["train", "--env-frame", "10", "--run", "{run}"], "--env-frames"),
-    "flag of a part": (["train", "--jacobian.wieght", "1", "--run", "{run}"], "--jacobian.weight"),
+    "flag of a part": (
+        ["train", "--jacobian.wieght", "1", "--run", "{run}"],
+        "option of --jacobian='wieght' is not allowed; did you mean 'weight'?",
+    ),
     "no run": (["train", *SHORT], "--run"),
     "no number": (["train", *SHORT, "--env-frames", "many", "--run", "{run}"], "--env-frames"),
     "range": (["train", *SHORT, "--batch-size", "0", "--run", "{run}"], "batch_size=0"),
+    "range of a part": (
+        ["train", *SHORT, "--model.units", "-3", "--run", "{run}"],
+        "sdewm: model.units=-3: expected a whole number of at least 1.",
+    ),
+    "probes": (["train", *SHORT, "--jacobian.probes", "0", "--run", "{run}"], "jacobian.probes=0"),
+    "no part": (
+        ["evaluate", "--model.unit", "3", "{run}"],
+        "--model.unit is not allowed.",
+    ),
+    "an old name": (
+        ["train", *SHORT, "--optimiser.guard", "1", "--run", "{run}"],
+        "option of --optimiser='guard' is not allowed; Allowed: 'algorithm', ",
+    ),
     "choice": (["train", *SHORT, "--obs", "pixel", "--run", "{run}"], "--obs"),
     "env": (["train", *SHORT, "--env", "dmc:cartpole_swingp", "--run", "{run}"], "swingup"),
     "spaces": (["train", *SHORT, "--env", "gym:CartPole-v1", "--run", "{run}"], "Box"),
@@ -190,6 +217,8 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
         ("env", "own:cartpole_pixel", "own:cartpole_pixels"),
         ("envs", 3, "undo changes of config.json"),
         ("seeed", 3, "did you mean 'seed'"),
+        ("train_ratio", "16", "train_ratio='16': expected a finite number above 0."),
+        ("model", {"units": 64}, "model.rssm.cell is missing"),
     ):
         (place / "config.json").write_text(json.dumps({**json.loads(good), name: value}))
         code, _, err = run(capsys, "resume", place)

@@ -202,7 +202,7 @@ before = set(sys.modules)
 import sdewm
 print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - before})))
 """
-HEAVY = {"torchsde", "scipy", "matplotlib", "sympy", "pandas"}
+HEAVY = {"torchsde", "scipy", "matplotlib", "sympy", "pandas", "pydantic"}
 SCREEN_OR_SIMULATOR = {"OpenGL", "glfw", "pygame", "mujoco", "dm_control", "gym", "gymnasium"}
 
 

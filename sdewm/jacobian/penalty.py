@@ -135,21 +135,16 @@ def log_norm_penalty(step: Step, inputs: Tensors, threshold: float = 0.0) -> tor
     return (step_log_norms(step, inputs) - threshold).clamp(min=0.0).mean()
 
 
-def draw_rows(total: int, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Indices of a random subset of rows: round(share · total), at least 1, no row twice.
+def draw_rows(total: int, fraction: float, generator: torch.Generator) -> torch.Tensor:
+    """Indices of a random subset of rows: round(fraction · total), at least 1, no row twice.
 
-    Penalties are means over the rows they are given, so a share changes the variance and the cost,
-    not the weight.
+    Penalties are means over the rows they are given, so a fraction changes the variance and the
+    cost, not the weight.
 
     >>> draw_rows(10, 0.3, torch.Generator().manual_seed(0)).shape
     torch.Size([3])
     """
-    count = max(1, round(check_share(share) * check_count("total", total)))
+    if not 0.0 < check_finite_number("fraction", fraction) <= 1.0:
+        raise ValueError(f"fraction={fraction!r}: expected a fraction of the rows in (0, 1].")
+    count = max(1, round(fraction * check_count("total", total)))
     return torch.randperm(total, generator=generator, device=generator.device)[:count]
-
-
-def check_share(share: object) -> float:
-    """Return `share` as float if it lies in (0, 1], else raise ValueError."""
-    if not 0.0 < (value := check_finite_number("share", share)) <= 1.0:
-        raise ValueError(f"share={share!r}: expected a share of the rows in (0, 1].")
-    return value

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le
 
-from sdewm.base.checks import check_choice, check_count, check_finite_number
+from sdewm.base.fields import NonNegativeFloat, PositiveInt, check_fields, dotted
 from sdewm.jacobian.penalty import (
     Exact,
     InputProjection,
     OutputProjection,
-    check_share,
     jacobian_penalty,
     log_norm_penalty,
 )
@@ -30,82 +30,83 @@ SQUARE_MAPS = {"deterministic": "deter", "full": "both", "multi_step": "both"}
 
 @dataclass(frozen=True)
 class PenaltyConfig:
-    """The penalty of a training run; what the maps are is the model's business."""
+    """The penalty of a training run; the maps themselves are defined by the model."""
 
-    weight: float = 0.0
-    """Weight of the penalty in the loss (its full value, for a schedule)."""
+    weight: NonNegativeFloat = 0.0
+    """Weight of the penalty in the loss; 0: no penalty. The largest value of a schedule."""
     kind: Literal["frobenius", "log_norm"] = "frobenius"
-    """Norm of the Jacobian, or its logarithmic norm above a threshold (small models)."""
+    """Frobenius norm of the Jacobian, or its logarithmic norm above a threshold (small models)."""
     map: Literal["deterministic", "prior", "full", "posterior", "multi_step"] = "full"
-    """Which map: next deter; prior head; next deter with mean and spread of stoch; posterior head;
-    the full map iterated."""
+    """Map whose Jacobian is penalised.
+    deterministic: next deter; prior: prior head; posterior: posterior head;
+    full: next deter with mean and spread of the next stoch;
+    multi_step: the full map applied several times."""
     inputs: Literal["deter", "stoch", "both"] = "both"
-    """What it is differentiated by, as far as the map depends on it."""
+    """Parts of the latent state with respect to which the map is differentiated."""
     policy: Literal["fixed", "included"] = "fixed"
-    """The action is held fixed, or follows the state through the policy."""
-    steps: int = 4
-    """Steps of the map "multi_step"."""
+    """Hold the action fixed, or differentiate through the policy as well."""
+    steps: PositiveInt = 4
+    """Number of steps of the map multi_step."""
     estimator: Literal["exact", "gaussian", "rademacher", "sphere"] = "rademacher"
-    """Exact (small models) or random projections."""
+    """Exact Jacobian (small models), or the distribution of the random probes."""
     side: Literal["input", "output"] = "output"
-    """Probes v in the inputs (J v) or in the outputs (Jᵀ v)."""
-    probes: int = 1
-    """Random projections per row."""
+    """Apply probes v to the inputs (products J v) or to the outputs (products Jᵀ v)."""
+    probes: PositiveInt = 1
+    """Number of random probes per state."""
     squared: bool = True
-    """Square of the norm, or the norm itself (biased low under projections)."""
-    share: float = 1.0
-    """Share of the replayed states it is evaluated at, drawn anew at each update."""
-    schedule: Literal["constant", "warm_up", "decay"] = "constant"
-    """Weight over the updates u, U = schedule_updates: w, w·min(1, u/U), or w/√(u/U + 1)."""
-    schedule_updates: int = 1000
-    """U of the schedule."""
-    floor: float = 0.0
-    """Least weight of the decay."""
+    """Penalise the squared norm, or the norm itself (biased low under random probes)."""
+    fraction: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Fraction of the replayed states used, drawn anew at each update."""
+    schedule: Literal["constant", "warmup", "decay"] = "constant"
+    """Weight after u updates, with U = schedule_updates: w, w·min(1, u/U) or w/√(u/U + 1)."""
+    schedule_updates: PositiveInt = 1000
+    """Time constant U of the schedule, in updates."""
+    floor: NonNegativeFloat = 0.0
+    """Smallest weight of the schedule decay."""
     log_norm_threshold: float = 0.0
-    """Rate per step up to which the logarithmic norm costs nothing."""
+    """Logarithmic norm (rate per step) below which nothing is penalised."""
 
 
-def check_penalty(config: PenaltyConfig) -> None:
+def check_penalty(config: PenaltyConfig, name: str = "") -> None:
     """Check every field and their combination.
+
+    Args:
+        config: the penalty.
+        name: what errors call it, such as "jacobian" in a run's configuration.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
 
-    >>> check_penalty(PenaltyConfig(map="prior", inputs="stoch"))
+    >>> check_penalty(PenaltyConfig(map="prior", inputs="stoch"), "jacobian")
     Traceback (most recent call last):
     ...
-    ValueError: inputs='stoch': the map 'prior' does not depend on it; use 'deter'.
+    ValueError: jacobian.inputs='stoch': jacobian.map='prior' does not depend on it; use 'deter'.
     """
-    for name, annotation in get_type_hints(PenaltyConfig).items():
-        if get_origin(annotation) is Literal:
-            check_choice(name, getattr(config, name), get_args(annotation))
-    for name in ("steps", "probes", "schedule_updates"):
-        check_count(name, getattr(config, name))
-    check_share(config.share)
-    check_finite_number("log_norm_threshold", config.log_norm_threshold)
-    weight_schedule(config)
+    check_fields(config, name)
+
+    def given(field: str) -> str:
+        return f"{dotted(name, field)}={getattr(config, field)!r}"
+
     if config.floor and config.schedule != "decay":
-        raise ValueError(f"floor={config.floor!r}: only schedule='decay' has a floor.")
+        raise ValueError(f"{given('floor')}: only {dotted(name, 'schedule')}='decay' has a floor.")
+    if config.floor > config.weight:
+        raise ValueError(f"{given('floor')}: expected at most {given('weight')}.")
     heads = config.map in ("prior", "posterior")
     if heads and config.inputs == "stoch":
-        raise ValueError(
-            f"inputs='stoch': the map {config.map!r} does not depend on it; use 'deter'."
-        )
+        raise ValueError(f"{given('inputs')}: {given('map')} does not depend on it; use 'deter'.")
     if heads and config.policy == "included":
-        raise ValueError(
-            f"policy='included': no action enters the map {config.map!r}; use 'fixed'."
-        )
+        raise ValueError(f"{given('policy')}: no action enters {given('map')}; use 'fixed'.")
     if config.kind == "log_norm" and SQUARE_MAPS.get(config.map) != config.inputs:
         allowed = "; ".join(f"map={m!r} with inputs={i!r}" for m, i in SQUARE_MAPS.items())
         raise ValueError(
-            f"kind='log_norm' needs a map from a state to the next: {allowed}; given "
-            f"map={config.map!r} with inputs={config.inputs!r}."
+            f"{given('kind')} needs a map from a state to the next: {allowed}; "
+            f"{given('map')} and {given('inputs')} were given."
         )
 
 
 def weight_schedule(config: PenaltyConfig) -> Schedule:
     """The weight as a function of the number of updates."""
-    if config.schedule == "warm_up":
+    if config.schedule == "warmup":
         return LinearWarmUp(config.weight, config.schedule_updates)
     if config.schedule == "decay":
         return InverseRootDecay(config.weight, config.floor, config.schedule_updates)
@@ -145,8 +146,8 @@ def describe_penalty(config: PenaltyConfig, inputs: int, outputs: int) -> str:
     derivatives (weight 6 on their mean), no factor ½; J = ∂ full / ∂ both, policy fixed; estimated
     by 1 rademacher probe(s) per state on the output side.
     """
-    share = f"a random {100 * config.share:g} % of the states"
-    states = "all states" if config.share == 1 else share
+    some = f"a random {100 * config.fraction:g} % of the states"
+    states = "all states" if config.fraction == 1 else some
     head = f"Jacobian penalty: weight {weight_schedule(config)} × mean over {states} of "
     entering = "deter" if config.map in ("prior", "posterior") else config.inputs
     entering += " and embed" if (config.map, config.inputs) == ("posterior", "both") else ""

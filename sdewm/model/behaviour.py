@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from sdewm.base.fields import NonNegativeFloat, PositiveInt, UnitInterval
 from sdewm.model.distributions import Normal, TruncatedNormal, widen
 from sdewm.model.heads import SCALAR_HEADS, ScalarHead
 from sdewm.model.networks import MLP, initialise_all
@@ -22,40 +23,40 @@ from sdewm.model.world_model import ReplayRows, WorldModel
 class BehaviourConfig:
     """Actor, critic and imagination; the defaults are DreamerV3's."""
 
-    horizon: int = 15
-    """Imagined steps H."""
-    start_every: int = 1
-    """Imagination starts at every so many rows of a sequence; above 1 replay_critic must be 0."""
-    discount: float = 1 - 1 / 333
-    """γ per policy step."""
-    lambda_: float = 0.95
-    """λ of the λ-returns."""
-    objective: Literal["reinforce", "dynamics"] = "reinforce"
-    """Gradient of the actor: score function, or backpropagation through the dynamics."""
-    actor_law: Literal["normal", "truncated_normal"] = "normal"
-    """normal: std in [0.1, 1], clipped at the environment; truncated_normal: DreamerV2's."""
-    entropy: float = 3e-4
-    """Weight of the entropy bonus."""
-    units: int = 256
-    """Units of actor and critic."""
-    actor_layers: int = 3
+    imagination_horizon: PositiveInt = 15
+    """Imagined time steps per trajectory."""
+    imagination_stride: PositiveInt = 1
+    """Imagine from every k-th time step of a sequence; k > 1 needs replay_critic_weight=0."""
+    discount: UnitInterval = 1 - 1 / 333
+    """Discount factor per policy step."""
+    discount_lambda: UnitInterval = 0.95
+    """Lambda of the lambda-returns."""
+    actor_gradient: Literal["reinforce", "dynamics"] = "reinforce"
+    """Gradient estimator of the actor: score function, or backpropagation through the dynamics."""
+    actor_distribution: Literal["normal", "truncated_normal"] = "normal"
+    """Distribution of actions: normal (DreamerV3) or truncated_normal (DreamerV2)."""
+    entropy_weight: NonNegativeFloat = 3e-4
+    """Weight of the actor's entropy bonus."""
+    units: PositiveInt = 256
+    """Units per hidden layer of actor and critic."""
+    actor_layers: PositiveInt = 3
     """Hidden layers of the actor."""
-    critic_layers: int = 3
+    critic_layers: PositiveInt = 3
     """Hidden layers of the critic."""
     critic_head: Literal["two_hot", "normal"] = "two_hot"
-    """Law of the return."""
+    """Distribution of the predicted return."""
     normalise_returns: bool = True
-    """Advantages are divided by max(1, 5 to 95 percentile range of returns)."""
-    slow_rate: float = 0.02
-    """Share of the critic that its slow copy takes over at each slow update."""
-    slow_every: int = 1
-    """Updates between slow updates."""
+    """Divide advantages by max(1, range of returns from the 5th to the 95th percentile)."""
+    slow_rate: UnitInterval = 0.02
+    """Mixing rate of the slow critic: slow ← (1 − rate)·slow + rate·critic."""
+    slow_every: PositiveInt = 1
+    """Updates between updates of the slow critic."""
     slow_targets: bool = False
-    """λ-returns from the slow critic (DreamerV2) instead of the critic (DreamerV3)."""
-    slow_regulariser: float = 1.0
-    """Weight of the loss that draws the critic to its slow copy's mean."""
-    replay_critic: float = 0.3
-    """Weight of the critic's loss on replayed states; its gradient enters the world model."""
+    """Compute lambda-returns from the slow critic (DreamerV2), not from the critic (DreamerV3)."""
+    slow_regulariser_weight: NonNegativeFloat = 1.0
+    """Weight of the loss that draws the critic towards the mean of the slow critic."""
+    replay_critic_weight: NonNegativeFloat = 0.3
+    """Weight of the critic's loss on replayed states; its gradient reaches the world model."""
 
 
 class Imagined(NamedTuple):
@@ -75,7 +76,7 @@ class Actor(nn.Module):
         self.layers = MLP(
             features, config.units, config.actor_layers, 2 * actions, norm, activation, 0.01
         )
-        self.truncated = config.actor_law == "truncated_normal"
+        self.truncated = config.actor_distribution == "truncated_normal"
         self.law = TruncatedNormal if self.truncated else Normal
 
     def forward(self, features: Tensor) -> Normal | TruncatedNormal:
@@ -184,7 +185,7 @@ class Behaviour(nn.Module):
         initialise_all(self, generator)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.returns = ReturnNormaliser()
-        self.objective: Objective = OBJECTIVES[config.objective]()
+        self.objective: Objective = OBJECTIVES[config.actor_gradient]()
 
     def losses(
         self,
@@ -220,7 +221,7 @@ class Behaviour(nn.Module):
             value = critic.mean(critic(features))
         else:
             value = self.critic.mean(law.detach())
-        returns = lambda_return(reward, discount, value[:, 1:], config.lambda_)
+        returns = lambda_return(reward, discount, value[:, 1:], config.discount_lambda)
         with torch.no_grad():
             self.returns.update(returns)
             scale = self.returns.scale() if config.normalise_returns else returns.new_ones(())
@@ -240,7 +241,7 @@ class Behaviour(nn.Module):
     ) -> dict[str, Tensor]:
         """Negative log-likelihood of the returns, and of the slow critic's mean: weighted means."""
         losses = {"critic": (weight * self.critic.loss(law, returns.detach())).mean()}
-        if self.config.slow_regulariser:
+        if self.config.slow_regulariser_weight:
             losses["slow"] = (weight * self.critic.loss(law, slow.detach())).mean()
         return losses
 
@@ -256,7 +257,7 @@ class Behaviour(nn.Module):
             start_returns: (B, T) imagined λ-returns from these states.
         """
         alive = 1 - rows.is_terminal[:, 1:].float()
-        lambda_ = self.config.lambda_ * (1 - rows.is_last[:, 1:].float())
+        lambda_ = self.config.discount_lambda * (1 - rows.is_last[:, 1:].float())
         returns = lambda_return(
             rows.reward[:, 1:], self.config.discount * alive, start_returns[:, 1:], lambda_
         )
@@ -265,13 +266,13 @@ class Behaviour(nn.Module):
         with torch.no_grad():
             slow = self.slow_critic.mean(self.slow_critic(features))
         losses = self.critic_losses(self.critic(features), returns, slow, weight)
-        return losses["critic"] + self.config.slow_regulariser * losses.get("slow", 0.0)
+        return losses["critic"] + self.config.slow_regulariser_weight * losses.get("slow", 0.0)
 
     def weights(self) -> dict[str, float]:
         """The weight of every term of `losses`."""
-        weights = {"actor": 1.0, "entropy": self.config.entropy, "critic": 1.0}
-        if self.config.slow_regulariser:
-            weights["slow"] = self.config.slow_regulariser
+        weights = {"actor": 1.0, "entropy": self.config.entropy_weight, "critic": 1.0}
+        if self.config.slow_regulariser_weight:
+            weights["slow"] = self.config.slow_regulariser_weight
         return weights
 
     @torch.no_grad()

@@ -18,35 +18,36 @@ import torch
 from torch import Tensor, nn
 
 from sdewm.base.checks import check_choice
+from sdewm.base.fields import PositiveFloat, PositiveInt, UnitInterval
 from sdewm.model.latents import CategoricalLatent, GaussianLatent, Latent
 from sdewm.model.networks import ACTIVATIONS, MLP, BlockLinear, Dense, SumLinear, make_norm
 
 
 @dataclass(frozen=True)
 class RSSMConfig:
-    """Sizes and laws of the RSSM."""
+    """Sizes of the RSSM and distribution of its stochastic state."""
 
     cell: Literal["block_gru", "gru"] = "block_gru"
-    """block_gru: DreamerV3's block-diagonal GRU; gru: DreamerV2's GRU with one normalisation."""
-    deter: int = 2048
-    """Size R of the deterministic state."""
-    hidden: int = 256
-    """Units of the layers around the recurrent cell."""
-    blocks: int = 8
-    """Blocks of block_gru."""
+    """block_gru: block-diagonal GRU (DreamerV3); gru: layer-normalised GRU (DreamerV2)."""
+    deter: PositiveInt = 2048
+    """Size of the deterministic (recurrent) state."""
+    hidden: PositiveInt = 256
+    """Units of the dense layers around the recurrent cell."""
+    blocks: PositiveInt = 8
+    """Number of diagonal blocks of block_gru; divides deter."""
     latent: Literal["categorical", "gaussian"] = "categorical"
-    """Law of the stochastic latent."""
-    groups: int = 32
-    """Groups S of a categorical latent."""
-    classes: int = 16
-    """Classes K of each group."""
-    unimix: float = 0.01
-    """Uniform share of the class probabilities, in prior and posterior."""
-    gaussian_size: int = 30
-    """Components of a Gaussian latent."""
-    min_std: float = 0.1
-    """Least standard deviation of a Gaussian latent."""
-    prior_layers: int = 2
+    """Distribution of the stochastic state."""
+    groups: PositiveInt = 32
+    """Number of categorical variables in the stochastic state."""
+    classes: PositiveInt = 16
+    """Number of classes of each categorical variable."""
+    unimix: UnitInterval = 0.01
+    """Weight of the uniform distribution mixed into categorical prior and posterior."""
+    gaussian_size: PositiveInt = 30
+    """Dimension of a Gaussian stochastic state."""
+    min_std: PositiveFloat = 0.1
+    """Smallest standard deviation of a Gaussian stochastic state."""
+    prior_layers: PositiveInt = 2
     """Hidden layers of the prior head."""
 
 

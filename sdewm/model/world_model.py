@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sdewm.base.fields import NonNegativeFloat, PositiveInt
 from sdewm.model.encoders import Decoder, Encoder, VectorDecoder, VectorEncoder
 from sdewm.model.heads import SCALAR_HEADS, ContinueHead, ScalarHead
 from sdewm.model.image_layers import (
@@ -30,37 +31,40 @@ class WorldModelConfig:
     """Networks and losses of the world model; the defaults are DreamerV3's, size 12m."""
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
-    """Sizes and laws of the latent state."""
+    """Recurrent state-space model."""
     norm: Literal["rms", "layer", "none"] = "rms"
-    """Normalisation before activations."""
+    """Normalisation before each activation."""
     activation: Literal["silu", "elu"] = "silu"
-    """Activation."""
-    units: int = 256
-    """Units of perceptrons."""
-    vector_layers: int = 3
-    """Hidden layers of the vector encoder and decoder."""
-    image_layers: Literal["pooled", "strided", "patches"] = "pooled"
-    """Convolutions of DreamerV3 (pooled) or V2 (strided), or dense layers on patches, for CPUs."""
-    image_depth: int = 16
-    """Channels of the convolutions are multiples of this."""
+    """Activation function."""
+    units: PositiveInt = 256
+    """Units per hidden layer of encoder, decoder, reward head and continue head."""
+    vector_layers: PositiveInt = 3
+    """Hidden layers of the encoder and of the decoder for vector observations."""
+    image_encoder: Literal["pooled", "strided", "patches"] = "pooled"
+    """Image encoder and decoder.
+    pooled: convolutions with max pooling (DreamerV3);
+    strided: strided convolutions (DreamerV2);
+    patches: dense layers on image patches (fast on CPUs)."""
+    image_depth: PositiveInt = 16
+    """Base number of channels of the image encoder and decoder."""
     symlog_inputs: bool = True
-    """Vectors are encoded and predicted in symlog space."""
+    """Encode and predict vector observations in symlog space."""
     reward_head: Literal["two_hot", "normal"] = "two_hot"
-    """Law of the reward."""
-    reward_layers: int = 1
+    """Distribution of the predicted reward."""
+    reward_layers: PositiveInt = 1
     """Hidden layers of the reward head."""
-    bins: int = 255
-    """Bins of two-hot heads."""
-    continue_layers: int | None = 1
-    """Hidden layers of the continue head; None: no head, episodes go on for ever."""
-    dyn_weight: float = 1.0
-    """Weight of KL(stop-gradient posterior ‖ prior)."""
-    rep_weight: float = 0.1
-    """Weight of KL(posterior ‖ stop-gradient prior)."""
-    free_nats: float = 1.0
-    """KL below this gives no gradient."""
+    bins: PositiveInt = 255
+    """Number of bins of two-hot reward and critic heads; odd."""
+    continue_layers: PositiveInt | None = 1
+    """Hidden layers of the continue head; None: no head, the continue probability is 1."""
+    dyn_weight: NonNegativeFloat = 1.0
+    """Weight of the dynamics loss, KL(stop-gradient posterior ‖ prior)."""
+    rep_weight: NonNegativeFloat = 0.1
+    """Weight of the representation loss, KL(posterior ‖ stop-gradient prior)."""
+    free_nats: NonNegativeFloat = 1.0
+    """Free bits: a KL divergence below this many nats gives no gradient."""
     free_nats_on: Literal["state", "batch_mean"] = "state"
-    """Whether the KL of each state is clipped (DreamerV3) or its batch mean (DreamerV2)."""
+    """Apply free_nats to the KL of each state (DreamerV3) or to the batch mean (DreamerV2)."""
 
 
 class ReplayRows(NamedTuple):
@@ -132,9 +136,8 @@ class WorldModel(nn.Module):
         }
         if self.continue_head is not None:
             target = (~rows.is_terminal).to(rows.reward.dtype)
-            losses["continue"] = self.continue_head.loss(
-                self.continue_head(features), target
-            ).mean()
+            output = self.continue_head(features)
+            losses["continue"] = self.continue_head.loss(output, target).mean()
         kl = self.rssm.latent.kl
         losses["dyn"] = self._free(kl(seen.posterior.detach(), seen.prior))
         losses["rep"] = self._free(kl(seen.posterior, seen.prior.detach()))
@@ -200,7 +203,7 @@ def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
         )
     if shape != (64, 64, 3):
         raise ValueError(f"observation_shape={shape}: expected (D,) or (64, 64, 3).")
-    return IMAGE_ENCODERS[config.image_layers](config.image_depth, *style)
+    return IMAGE_ENCODERS[config.image_encoder](config.image_depth, *style)
 
 
 def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -> Decoder:
@@ -215,8 +218,8 @@ def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -
             config.symlog_inputs,
             *style,
         )
-    if config.image_layers != "pooled":
-        decoder = StridedDecoder if config.image_layers == "strided" else PatchDecoder
+    if config.image_encoder != "pooled":
+        decoder = StridedDecoder if config.image_encoder == "strided" else PatchDecoder
         return decoder(rssm.features_size, config.image_depth, *style)
     return UpsampledDecoder(
         rssm.deter_size,

@@ -140,8 +140,8 @@ class Agent:
                 more, returns, more_metrics = self.behaviour_losses(rows, seen, noise)
                 losses, metrics = losses | more, metrics | more_metrics
                 weights = weights | self.behaviour.weights()
-                if self.config.behaviour.replay_critic:
-                    weights["replay_critic"] = self.config.behaviour.replay_critic
+                if self.config.behaviour.replay_critic_weight:
+                    weights["replay_critic"] = self.config.behaviour.replay_critic_weight
         total = total_loss(losses, weights)
         total.backward()
         self.updates += 1
@@ -180,8 +180,8 @@ class Agent:
         self, rows: ReplayRows, seen: Observed, noise: Noise
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """Losses of actor and critic from imagination, λ-returns, metrics."""
-        every = self.config.behaviour.start_every
-        start = State(*(part[:, ::every].detach().flatten(0, 1) for part in seen.state))  # (N, …)
+        stride = self.config.behaviour.imagination_stride
+        start = State(*(part[:, ::stride].detach().flatten(0, 1) for part in seen.state))  # (N, …)
         grad = nullcontext() if self.behaviour.objective.needs_gradient else torch.no_grad()
         with grad:
             imagined = imagine(
@@ -192,11 +192,11 @@ class Agent:
                 noise.action,
                 self.step,
             )
-        continues = 1 - rows.is_terminal[:, ::every].flatten().float()
+        continues = 1 - rows.is_terminal[:, ::stride].flatten().float()
         losses, returns = self.behaviour.losses(
             self.frozen_model, self.frozen_critic, imagined, continues
         )
-        if self.config.behaviour.replay_critic:
+        if self.config.behaviour.replay_critic_weight:
             starts = returns[:, 0].detach().unflatten(0, rows.reward.shape)
             losses["replay_critic"] = self.behaviour.replay_loss(rows, seen.state.features, starts)
         with torch.no_grad():
@@ -291,8 +291,8 @@ class Agent:
 
     def _draw_noise(self, batch: int, length: int) -> Noise:
         config, generator, rssm = self.config, self.noise_generator, self.world_model.rssm
-        horizon = config.behaviour.horizon
-        starts = batch * -(-length // config.behaviour.start_every)
+        horizon = config.behaviour.imagination_horizon
+        starts = batch * -(-length // config.behaviour.imagination_stride)
         return Noise(
             rssm.latent.draw_noise((batch, length), generator),
             rssm.latent.draw_noise((horizon, starts), generator),

@@ -68,8 +68,8 @@ class JacobianTerm:
         if not self.on:
             return Drawn(None, None)
         total, rows = batch * (length - self.steps), None
-        if self.config.share < 1:
-            rows = draw_rows(total, self.config.share, generator)
+        if self.config.fraction < 1:
+            rows = draw_rows(total, self.config.fraction, generator)
             total = len(rows)
         # Only their shapes and device are read.
         inputs, outputs = (

@@ -16,8 +16,6 @@ import fcntl
 import json
 import os
 import platform
-import types
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -26,7 +24,7 @@ from typing import Any
 
 import torch
 
-from sdewm.base.checks import check_choice
+from sdewm.base.fields import read_fields
 from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
 from sdewm.train.config import Config
 
@@ -89,7 +87,7 @@ def read_run(run: Path) -> RunFacts:
             f"run={str(run)!r} holds no run (no config.json): start one with `sdewm train`."
         )
     try:
-        config = from_plain(Config, json.loads((run / "config.json").read_text("utf-8")))
+        config = read_fields(Config, (run / "config.json").read_text("utf-8"))
         facts = json.loads((run / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise ValueError(
@@ -158,25 +156,6 @@ def locked(run: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def from_plain(kind: Any, plain: Any) -> Any:
-    """The inverse of `dataclasses.asdict` after JSON, for a field declared as `kind`.
-
-    Raises:
-        ValueError: a field that this version does not have.
-    """
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        for name in plain:
-            check_choice(f"field of {kind.__name__}", name, hints)
-        return kind(**{name: from_plain(hints[name], item) for name, item in plain.items()})
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        some = next(option for option in typing.get_args(kind) if option is not type(None))
-        return None if plain is None else from_plain(some, plain)
-    if isinstance(plain, list):
-        return tuple(plain)
-    return float(plain) if kind is float else plain
 
 
 def _facts(config: Config, data: Path | None) -> dict[str, Value]:

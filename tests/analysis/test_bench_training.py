@@ -159,7 +159,7 @@ def test_operations_are_counted_and_shares_follow_from_them(short, monkeypatch):
         return float(rows["share_of_flops_tiny"]["baseline"].split()[0])
 
     tiny = preset("tiny").behaviour
-    assert flops() < flops(behaviour=replace(tiny, start_every=1))
+    assert flops() < flops(behaviour=replace(tiny, imagination_stride=1))
 
 
 def test_one_of_two_agents_is_compiled(short, monkeypatch, capsys):

@@ -71,14 +71,14 @@ def test_config_selects_the_logarithmic_norm():
         ({"policy": "include"}, "did you mean 'included'"),
         ({"estimator": "rademachr"}, "did you mean 'rademacher'"),
         ({"side": "outputs"}, "did you mean 'output'"),
-        ({"schedule": "warmup"}, "did you mean 'warm_up'"),
+        ({"schedule": "warm_up"}, "did you mean 'warmup'"),
         ({"probes": 0}, "probes=0"),
         ({"steps": 0}, "steps=0"),
         ({"schedule_updates": 0}, "schedule_updates=0"),
-        ({"share": 0.0}, "share=0.0"),
-        ({"share": 1.1}, "share=1.1"),
+        ({"fraction": 0.0}, "fraction=0.0"),
+        ({"fraction": 1.1}, "fraction=1.1"),
         ({"floor": 0.1}, "only schedule='decay'"),
-        ({"floor": 0.1, "schedule": "decay"}, "at most the weight"),
+        ({"floor": 0.1, "schedule": "decay"}, "at most weight=0.0"),
         ({"log_norm_threshold": math.inf}, "log_norm_threshold=inf"),
         ({"map": "prior", "inputs": "stoch"}, "use 'deter'"),
         ({"map": "posterior", "policy": "included"}, "use 'fixed'"),
@@ -93,14 +93,14 @@ def test_config_out_of_range_is_refused(changes, message):
 
 def test_config_in_range_is_accepted():
     check_penalty(PenaltyConfig())
-    gpld = {"map": "posterior", "inputs": "deter", "share": 0.5, "schedule": "decay"}
+    gpld = {"map": "posterior", "inputs": "deter", "fraction": 0.5, "schedule": "decay"}
     check_penalty(PenaltyConfig(weight=0.5, floor=0.1, **gpld))
     check_penalty(PenaltyConfig(kind="log_norm", map="deterministic", inputs="deter"))
     assert dataclasses.fields(PenaltyConfig)[0].default == 0.0  # off unless asked for
 
 
 def test_schedules_of_the_config():
-    warm = weight_schedule(PenaltyConfig(weight=0.4, schedule="warm_up", schedule_updates=200))
+    warm = weight_schedule(PenaltyConfig(weight=0.4, schedule="warmup", schedule_updates=200))
     assert [warm(u) for u in (0, 50, 200, 10_000)] == [0.0, 0.1, 0.4, 0.4]
     decay = weight_schedule(PenaltyConfig(weight=0.5, schedule="decay", floor=0.1))
     assert [decay(u) for u in (0, 3000, 24_000, 10**7)] == [0.5, 0.25, 0.1, 0.1]
@@ -110,7 +110,7 @@ def test_schedules_of_the_config():
 
 def test_sentence_names_weight_norm_reduction_and_estimator():
     gpld = PenaltyConfig(
-        weight=0.5, map="posterior", inputs="deter", share=0.5, schedule="decay", floor=0.1
+        weight=0.5, map="posterior", inputs="deter", fraction=0.5, schedule="decay", floor=0.1
     )
     text = describe_penalty(gpld, inputs=8, outputs=4)
     for part in (

@@ -148,10 +148,8 @@ def test_without_a_continue_head_episodes_go_on_for_ever():
     assert (model.continue_probability(features) == 1).all()
     with_head = make_model()
     p = with_head.continue_probability(features)
-    assert (
-        torch.equal(p, with_head.continue_head.mean(with_head.continue_head(features)))
-        and (p < 1).all()
-    )
+    head = with_head.continue_head
+    assert torch.equal(p, head.mean(head(features))) and (p < 1).all()
 
 
 def slow_open_loop(model, rows, context, noise):
@@ -184,7 +182,7 @@ def test_open_loop_follows_the_actions_and_not_the_later_observations():
 
 def test_pixel_models_predict_images():
     for layers in ("pooled", "strided", "patches"):
-        model = make_model(shape=(64, 64, 3), image_layers=layers).float()
+        model = make_model(shape=(64, 64, 3), image_encoder=layers).float()
         rows = make_rows(1, 3)._replace(
             observation=torch.randint(0, 256, (1, 3, 64, 64, 3), generator=generator()).byte()
         )

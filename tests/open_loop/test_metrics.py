@@ -209,7 +209,7 @@ def test_training_rows_are_the_posterior_and_what_was_recorded():
 
 
 def test_training_rows_of_images_have_no_physics_and_a_mean_between_0_and_1():
-    world_model: WorldModel = make_model("gaussian", (64, 64, 3), image_layers="patches")
+    world_model: WorldModel = make_model("gaussian", (64, 64, 3), image_encoder="patches")
     pixels = (randn(2, 3, 64, 64, 3).abs() * 90).clamp(0, 255).byte()
     episodes = Episodes(pixels, torch_actions(2, 3), randn(2, 3))
     rows = training_rows(RSSMModel(world_model), episodes, seed=0)

@@ -164,7 +164,7 @@ def test_images_come_out_as_images_between_0_and_1(layers):
     pixels = torch.randint(0, 256, (2, 4, 64, 64, 3), dtype=torch.uint8)
     rows = recorded(2, 4)
     episodes = Episodes(pixels, rows.previous_actions, rows.rewards)
-    model = make_model("categorical", (64, 64, 3), image_layers=layers)
+    model = make_model("categorical", (64, 64, 3), image_encoder=layers)
     settings = {"context": 2, "horizon": 2, "samples": 2, "seed": 0}
     found = open_loop(model, episodes, **settings)
     shape = (2, 2, 2, 64, 64, 3)

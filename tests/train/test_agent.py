@@ -11,7 +11,7 @@ from sdewm.model.world_model import ReplayRows
 from sdewm.train.latent_storage import unpack_stoch
 from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch, same, weights_of
 
-PENALISED = replace(SMALL, jacobian=PenaltyConfig(weight=0.01, share=0.5, policy="included"))
+PENALISED = replace(SMALL, jacobian=PenaltyConfig(weight=0.01, fraction=0.5, policy="included"))
 CONFIGS = {"v3": SMALL, "v2": GAUSSIAN, "penalised": PENALISED}
 configs = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
@@ -127,7 +127,7 @@ def gradients(agent, batch, wanted):
 
 @pytest.mark.parametrize("objective", ["reinforce", "dynamics"])
 def test_losses_of_the_behaviour_reach_their_own_parts(objective):
-    config = replace(SMALL, behaviour=replace(SMALL.behaviour, objective=objective))
+    config = replace(SMALL, behaviour=replace(SMALL.behaviour, actor_gradient=objective))
     expected = {
         "actor": {"actor"},
         "entropy": {"actor"},
@@ -143,7 +143,7 @@ def test_losses_of_the_behaviour_reach_their_own_parts(objective):
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_imagination_starts_at_posterior_states_with_their_own_continuation(every):
-    behaviour = replace(SMALL.behaviour, start_every=every, replay_critic=0.0)
+    behaviour = replace(SMALL.behaviour, imagination_stride=every, replay_critic_weight=0.0)
     agent = make_agent(replace(SMALL, context=0, behaviour=behaviour))
     batch = make_batch(agent.config, firsts=((0, 3), (1, 5)))  # rows (0, 2) and (1, 4) are terminal
     rows = ReplayRows.of(batch)

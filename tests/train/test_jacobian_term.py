@@ -83,8 +83,8 @@ def test_the_penalty_is_the_mean_square_over_states_with_their_own_actions(name,
     assert (wrong == pytest.approx(found, rel=1e-9)) == included
 
 
-def test_a_share_takes_that_many_states_and_their_mean():
-    config = replace(EXACT, share=0.4)
+def test_a_fraction_takes_that_many_states_and_their_mean():
+    config = replace(EXACT, fraction=0.4)
     agent, term, rows, seen, embed = seen_by(config)
     drawn = term.draw(B, T, torch.Generator().manual_seed(5))
     assert len(drawn.rows) == len(drawn.rows.unique()) == 6 and drawn.rows.max() < B * (T - 1)
@@ -95,7 +95,7 @@ def test_a_share_takes_that_many_states_and_their_mean():
 
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_probes_fit_the_map_and_average_to_the_exact_penalty(side):
-    config = PenaltyConfig(weight=1.0, side=side, probes=1500, share=0.2)
+    config = PenaltyConfig(weight=1.0, side=side, probes=1500, fraction=0.2)
     agent, term, rows, seen, embed = seen_by(config)
     drawn = term.draw(B, T, torch.Generator().manual_seed(5))
     assert drawn.probes.shape == (1500, 3, term.inputs if side == "input" else term.outputs)

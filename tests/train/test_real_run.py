@@ -110,7 +110,7 @@ def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
         "dmc:cartpole_swingup",
     )
     more = "--preset tiny --world-model-only --updates 60 --log-every-updates 15 --batch-size 4 "
-    more += "--optimiser.warm-up 0"
+    more += "--optimiser.warmup-updates 0"
     finish("train", *more.split(), "--data", data, "--run", model)
     rows = metrics(model)[0]
     assert [row["updates"] for row in rows] == [15, 30, 45, 60]
