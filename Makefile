@@ -1,5 +1,5 @@
 # verify  check the paper's claims, print one table, redraw figures/   PATHS=n DEVICE=cuda ONLY="ID ..."
-# test    all tests and doctests that need no GPU
+# test    all tests and doctests that need no GPU            ONLY=tests/train or ONLY="replay and not gpu"
 # lint    ruff (rules and format) everywhere, pyright on sdewm
 # bench   speed table                                                  ONLY="ROW ..."
 # bench-learning  train the runs of the learning curves and draw them; hours   ONLY="RUN ..."
@@ -12,7 +12,8 @@ DEVICE ?=
 ONLY ?=
 python := .venv/bin/python
 # -n auto starts one worker per core, so each worker computes with one thread (tests/conftest.py).
-pytest_options := -n auto --maxprocesses 8
+# Each begins with a part of the suite in its order, so that neighbours share what they prepare.
+pytest_options := -n auto --maxprocesses 8 --dist worksteal
 
 # A misspelt variable would otherwise be ignored without a word.
 known := PYTHON PATHS DEVICE ONLY
@@ -22,6 +23,14 @@ ifneq ($(unknown),)
 $(error unknown variable $(firstword $(unknown)); known are: $(known))
 endif
 
+# Of the tests, ONLY names paths (a file may go on with ::name), or else is an expression of pytest -k.
+absent := $(strip $(foreach word,$(ONLY),$(if $(wildcard $(firstword $(subst ::, ,$(word)))),,$(word))))
+ifneq ($(and $(filter test,$(MAKECMDGOALS)),$(findstring /,$(absent))),)
+$(error ONLY=$(ONLY): there is no path $(absent))
+endif
+chosen := $(if $(ONLY),$(if $(absent),-k '$(ONLY)',$(ONLY)))
+none_chosen = { code=$$?; [ $$code != 5 ] || echo "ONLY=$(ONLY) chooses no test" >&2; exit $$code; }
+
 .PHONY: verify test lint bench bench-learning clean venv
 .NOTPARALLEL:
 
@@ -29,7 +38,7 @@ verify: venv
 	$(python) -m paper_checks$(if $(PATHS), --paths $(PATHS))$(if $(DEVICE), --device $(DEVICE))$(if $(ONLY), --only $(ONLY))
 
 test: venv
-	$(python) -m pytest $(pytest_options)
+	$(python) -m pytest $(pytest_options)$(if $(chosen), $(chosen) || $(none_chosen))
 
 lint: venv
 	$(python) -m ruff check .

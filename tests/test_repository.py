@@ -133,10 +133,39 @@ def test_make_passes_its_variables_on(arguments, command):
 
 
 @pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        (None, ""),
+        ("tests/train", " tests/train"),
+        ("tests/train sdewm/base", " tests/train sdewm/base"),
+        ("tests/test_cli.py::test_x", " tests/test_cli.py::test_x"),
+        ("replay and not gpu", " -k 'replay and not gpu'"),
+    ],
+)
+def test_make_test_takes_paths_or_an_expression(only, words):
+    given = [] if only is None else [f"ONLY={only}"]
+    command = run("make", "-n", "test", *given).stdout.splitlines()[-1].split(" || ")[0]
+    head = ".venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal"
+    assert command == head + words
+
+
+def test_make_test_says_that_an_expression_chooses_nothing(tmp_path):
+    """The last line of the recipe, with a pytest in the place of that of .venv."""
+    recipe = run("make", "-n", "test", "ONLY=no_such_test").stdout.splitlines()[-1]
+    for code, said in ((5, "ONLY=no_such_test chooses no test\n"), (1, "")):
+        stub = tmp_path / "python"
+        stub.write_text(f"#!/bin/sh\nexit {code}\n")
+        stub.chmod(0o755)
+        ended = run("sh", "-c", recipe.replace(".venv/bin/python", str(stub)))
+        assert (ended.returncode, ended.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["test", "PYTHON=python-that-does-not-exist"], "PYTHON=python-that-does-not-exist does"),
         (["verify", "PATH=3"], "unknown variable PATH;"),
+        (["test", "ONLY=tests/trian"], "ONLY=tests/trian: there is no path tests/trian"),
     ],
 )
 def test_make_stops_with_one_clear_sentence(arguments, sentence):
@@ -149,6 +178,7 @@ def test_ci_runs_every_lasting_target():
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert set(re.findall(r"^make (\w+)", ci, flags=re.MULTILINE)) >= {"verify", "test", "lint"}
+    assert ci.index("--durations=10") < ci.index("make test")  # the slowest tests are printed
 
 
 def test_readme_names_the_two_commands_of_a_newcomer():

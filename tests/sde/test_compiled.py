@@ -9,10 +9,14 @@ from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.solve import solve_path
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("law", [GaussianNoise, TwoPointNoise])
 @pytest.mark.parametrize(
-    "system", [OrnsteinUhlenbeck(), PearsonDiffusion()], ids=lambda s: s.noise_type
+    ("system", "law", "dtype"),  # each pair of two of them once: every case is compiled anew
+    [
+        (OrnsteinUhlenbeck(), GaussianNoise, torch.float64),
+        (OrnsteinUhlenbeck(), TwoPointNoise, torch.float32),
+        (PearsonDiffusion(), GaussianNoise, torch.float32),
+        (PearsonDiffusion(), TwoPointNoise, torch.float64),
+    ],
 )
 def test_it_gives_the_numbers_of_torchsde_to_rounding(system, law, dtype):
     start = system.x0.to(dtype).expand(1500, -1)

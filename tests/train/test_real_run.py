@@ -16,10 +16,10 @@ from tests.data.opengl_here import needs_opengl
 
 # Both sizes of sequences: with stored latents at their start (context 1), and without.
 WORDS = (
-    "--preset tiny --env dmc:cartpole_swingup --obs proprio --env-frames 420 --deterministic "
+    "--preset tiny --env dmc:cartpole_swingup --obs proprio --env-frames 1680 --deterministic "
     "--prefill-policy-steps 150 --train-ratio 64 --batch-size 4 --batch-length 16 --envs 2 "
     "--log-every-updates 10 --eval-every-env-frames 100000 --eval-episodes 1 --no-pictures "
-    "--jacobian.weight 0.01"
+    "--jacobian.weight 0.01 --action-repeat 8"  # episodes of 125 steps
 ).split()
 # `sdewm` that saves after its second row and is killed after its third, 30 of about 60 updates.
 KILLED = """
@@ -76,9 +76,9 @@ def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
 
 
 PIXELS = (
-    "--preset tiny --obs pixels --env-frames 300 --prefill-policy-steps 64 --train-ratio 64 "
+    "--preset tiny --obs pixels --env-frames 1200 --prefill-policy-steps 64 --train-ratio 64 "
     "--batch-size 4 --batch-length 16 --log-every-updates 5 --eval-every-env-frames 100000 "
-    "--eval-episodes 1 --render fast"
+    "--eval-episodes 1 --render fast --action-repeat 8"
 ).split()
 
 
@@ -95,7 +95,7 @@ def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
     finish("train", *PIXELS, "--env", env, "--run", run)
     rows, evaluations = metrics(run)
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
-    assert evaluations[-1]["env_frames"] >= 300
+    assert evaluations[-1]["env_frames"] >= 1200
     drawn = {path.suffix for path in (run / "pictures").iterdir()}
     assert drawn == {".png", ".gif"}
 
@@ -106,7 +106,7 @@ def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
     finish("train", *WORDS, "--run", run)
     finish("record", data, "--from-run", run, "--episodes", "2")
     assert (read_dataset(data).rows, read_dataset(data).facts["env"]) == (
-        2 * 501,
+        2 * 126,
         "dmc:cartpole_swingup",
     )
     more = "--preset tiny --world-model-only --updates 60 --log-every-updates 15 --batch-size 4 "
