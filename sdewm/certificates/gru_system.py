@@ -17,11 +17,11 @@ from sdewm.sde.rates import Rates
 class RecurrentSystem:
     r"""The latent dynamics h' = GRU((z, a), h), z' = m(h') + s xi of a recurrent world model.
 
-    As an Ito system of the state (h, z) with relaxation time 1,
+    As an Itô system of the state (h, z) with relaxation time 1,
 
         dh = (GRU((z, a), h) - h) dt,   dz = (m(GRU((z, a), h)) - z) dt + s dB,
 
-    of which one Euler-Maruyama step of size 1 is the model's own step (S21). The action a is held.
+    of which one Euler–Maruyama step of size 1 is the model's own step (S21). The action a is held.
     The hidden state keeps |h|_inf <= 1 for steps up to 1; the rates are proven on that set, from
     the constants that `certify` gives for the cell and the head, block by block.
 

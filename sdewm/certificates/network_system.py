@@ -16,7 +16,7 @@ _ROUNDING = 16 * torch.finfo(torch.float64).eps
 class NetworkSystem:
     r"""The residual system dx = (N(x) - x)/tau dt + G dB of a network N with additive noise.
 
-    One Euler-Maruyama step of size tau is x -> N(x) + G dB: the network itself (S21). The rates are
+    One Euler–Maruyama step of size tau is x -> N(x) + G dB: the network itself (S21). The rates are
     proven by `certify`: with L, H and mu bounds of |DN|, |D^2 N| and the logarithmic norm of DN,
 
         alpha <= (L + 1)/tau,  lambda <= (mu - 1)/tau,  H/tau,

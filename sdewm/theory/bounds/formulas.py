@@ -46,7 +46,7 @@ def supremum_factor(entropy: torch.Tensor) -> torch.Tensor:
 
 
 def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
-    """Cauchy–Schwarz, Doob and Gronwall (S9, S15): 3 exp(3 ∫₀^T (Tα² + 4β²)) for the sup square.
+    """Cauchy–Schwarz, Doob and Grönwall (S9, S15): 3 exp(3 ∫₀^T (Tα² + 4β²)) for the sup square.
 
     At each grid time t, T = t. Form "step": 3 Π(1 + 3Δ(tα² + 4β²)). The mean follows by Jensen.
     """

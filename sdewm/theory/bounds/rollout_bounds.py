@@ -117,7 +117,7 @@ def rollout_bounds(
 
     >>> from sdewm.sde.examples import OrnsteinUhlenbeck
     >>> e = torch.tensor([0.1], dtype=torch.float64)
-    >>> case = OrnsteinUhlenbeck()  # D = e (1 − 0.8 Δ)^n: every rate but Gronwall's is exact
+    >>> case = OrnsteinUhlenbeck()  # D = e (1 − 0.8 Δ)^n: every rate but Grönwall's is exact
     >>> bounds = rollout_bounds(case, case.x0, e, t1=1.5, steps=15)
     >>> for grade in ("gronwall", "log_norm", "linearised"):
     ...     print(f"{grade:11} {bounds[grade].kind} {bounds[grade]['mean'].last.value:.6f}")
