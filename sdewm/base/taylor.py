@@ -123,7 +123,7 @@ def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Te
 def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.GraphModule:
     """The simplified graph of `function` at the shapes of `example`.
 
-    An exception of torch is passed on if the function cannot be recorded.
+    Raises what torch raises if the function cannot be recorded.
     """
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
