@@ -118,8 +118,8 @@ def test_perturbation_refuses(arguments, word):
 @pytest.mark.parametrize(
     ("dtype", "epsilons", "word"),
     [
-        (torch.float32, [0.01], "float32 rounding drowns"),
-        (torch.float64, [1e-6], "float64 rounding drowns"),
+        (torch.float32, [0.01], "float32 rounding errors exceed"),
+        (torch.float64, [1e-6], "float64 rounding errors exceed"),
         (torch.float64, [float("nan")], "finite"),
         (torch.float64, [], "at least one"),
         (torch.float64, 0.1, "epsilons=0.1: expected a sequence"),
