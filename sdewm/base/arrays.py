@@ -1,7 +1,7 @@
-"""Checks of recorded arrays: floating point, finite, of the shapes that a metric is defined for.
+"""Checks of recorded arrays: dtype, finiteness and shape.
 
-Axes everywhere in this folder: S samples of a rollout · E episodes · H horizons, k = 1 … H steps
-after the last observed one · N rows of data · D components of a latent · Q physical quantities.
+Axes: S samples of a rollout · E episodes · T time steps · H horizons, k = 1 … H steps after the
+last observed one · N rows of data · D components of a latent · Q physical quantities.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import numpy as np
 
 
 def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
-    """Return `values` in float64 if they are finite and have the axes named.
+    """Return `values` in float64 if they are finite and have the axes `axes`.
 
     Args:
-        name: of the argument, for the message.
-        values: floating point numbers.
-        axes: such as "(E, H, D)"; a final "…" stands for any further axes.
+        name: name of the argument in error messages.
+        values: array of a floating-point dtype.
+        axes: expected axes, such as "(E, H, D)"; a final "…" stands for any further axes.
 
     Raises:
-        ValueError: no floating point numbers, another number of axes, an empty axis, or a number
-            that is not finite, with its place.
+        ValueError: the dtype is not floating point, the number of axes is wrong, an axis is empty,
+            or a value is not finite (the message gives its index).
 
     >>> check_array("errors", np.array([[0.5, np.nan]]), "(E, H)")
     Traceback (most recent call last):
@@ -29,7 +29,7 @@ def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind != "f":
         raise ValueError(
-            f"{name}: {array.dtype} numbers; expected floating point (frames in [0, 1])."
+            f"{name}: dtype {array.dtype}; expected floating point (scale frames to [0, 1])."
         )
     wanted = axes.strip("()").split(", ")
     enough = array.ndim >= len(wanted) - 1 if wanted[-1] == "…" else array.ndim == len(wanted)
@@ -46,24 +46,24 @@ def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
 def check_pair(
     prediction: np.ndarray, truth: np.ndarray, axes: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64 if they have one shape, with the axes named, and finite numbers.
+    """Return both arrays in float64 if they are finite and have equal shapes with axes `axes`.
 
     Raises:
-        ValueError: as `check_array`, or two shapes.
+        ValueError: see `check_array`; or the shapes differ.
     """
     first, second = check_array("prediction", prediction, axes), check_array("truth", truth, axes)
     if first.shape != second.shape:
         raise ValueError(
-            f"prediction {first.shape} and truth {second.shape}: expected one shape {axes}."
+            f"prediction {first.shape} and truth {second.shape}: expected equal shapes {axes}."
         )
     return first, second
 
 
 def check_samples(samples: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Samples (S, E, H, …) and truth (E, H, …) in float64, S at least 2.
+    """Return samples (S, E, H, …), S ≥ 2, and truth (E, H, …) in float64.
 
     Raises:
-        ValueError: as `check_array`, shapes that do not match, or a single sample.
+        ValueError: see `check_array`; or the shapes do not match, or there is a single sample.
     """
     draws, target = (
         check_array("samples", samples, "(S, E, H, …)"),

@@ -1,8 +1,9 @@
-"""Central differences as a guard: torch's nested forward mode is silently wrong in places.
+"""Comparison of automatic derivatives with central differences.
 
-Its rules for det, solve, cumprod at zero factors and others drop terms when they are differentiated
-a second time (seen in torch 2.13), and straight-through estimators are wrong by intent. No
-expansion is computed from such a derivative.
+torch's nested forward mode is silently wrong for some operations: its rules for det, solve and
+cumprod at zero factors, among others, drop terms when differentiated a second time (seen in torch
+2.13). Straight-through estimators are wrong by design. An expansion is therefore refused if its
+derivatives fail this check.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ _TOLERANCES = {torch.float64: 1e-4, torch.float32: 5e-2}
 def check_derivatives(name: str, function: Callable[..., Tensors], point: Tensors) -> None:
     """Compare first and second derivatives of `function` along one direction with differences.
 
-    With D the automatic and D_h the central difference at step h, the derivative is refused where
-    |D − D_{h/2}| exceeds ten times |D_h − D_{h/2}|, the size of the difference's own error, by a
-    tolerance. Where the differences do not settle (a kink within h) nothing is concluded.
+    Let D be the automatic derivative and D_h the central difference at step h. The derivative is
+    refused if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · (1 + max|D_{h/2}|), where
+    |D_h − D_{h/2}| estimates the discretisation error of the difference. If the differences do not
+    converge (for instance at a kink within h), the check is inconclusive and passes.
 
     Args:
-        name: what the message calls the function.
+        name: name of the function in error messages.
         function: takes the tensors of `point`, returns a tuple of tensors.
-        point: where to look.
+        point: the point at which the derivatives are compared.
 
     Raises:
         ValueError: the derivatives disagree.
@@ -66,8 +68,8 @@ def check_derivatives(name: str, function: Callable[..., Tensors], point: Tensor
                     where = int(wrong.flatten().nonzero()[0])
                     raise ValueError(
                         f"the {order} derivative of {name} is wrong in automatic differentiation "
-                        f"({float(automatic.flatten()[where]):.6g}, by central differences "
-                        f"{float(fine.flatten()[where]):.6g}): write the operation concerned "
-                        "(linear algebra, a straight-through estimator, a custom function) out in "
+                        f"({float(automatic.flatten()[where]):.6g}; central differences give "
+                        f"{float(fine.flatten()[where]):.6g}): rewrite the operation concerned "
+                        "(linear algebra, a straight-through estimator, a custom function) in "
                         "elementary operations."
                     )

@@ -1,4 +1,4 @@
-"""Simplification of recorded graphs: zero, repeated and neutral operations are removed."""
+"""Simplification of recorded graphs: removal of zero, neutral and repeated operations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _RANDOM = {"rand", "randn", "rand_like", "randn_like", "bernoulli", "normal", "n
 
 
 def simplify(graph: torch.fx.Graph) -> None:
-    """Drop aliases, sums and products with exact zeros, and repetitions from an ATen graph.
+    """Remove aliases, sums and products with exact zeros, and repetitions from an ATen graph.
 
     Raises:
-        ValueError: the graph changes a tensor in place or draws random numbers, so that the rules
-            do not apply.
+        ValueError: the graph changes a tensor in place or draws random numbers, so that the
+            simplification rules do not apply.
     """
     zero: set[torch.fx.Node] = set()
     one: set[torch.fx.Node] = set()

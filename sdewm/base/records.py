@@ -1,8 +1,8 @@
-"""Rows on disk with the facts needed to repeat them: command, commit, seed, settings, versions.
+"""Result files with a manifest for reproduction: command, commit, seed, settings, versions.
 
 A table is a CSV file whose first lines, `# key: value`, hold the manifest. A row log is a file of
-JSON lines whose first line holds the manifest and to which every row is flushed as it is finished,
-so that an interruption loses none.
+JSON lines: the first line holds the manifest, and every completed row is flushed to disk at once,
+so that an interruption loses no completed row.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Row = Mapping[str, Value]
 
 PACKAGES = ("torch", "torchsde", "numpy", "scipy", "matplotlib")
 ROOT = Path(__file__).resolve().parents[2]
-# What the numbers depend on, for git, whose * goes into subfolders.
+# The files on which results depend, as git path patterns, in which * also matches subfolders.
 CODE = ("sdewm", "analysis", "paper_checks/*.py", "paper_checks/claims.toml")
 
 
 def manifest(*, seed: int, **settings: Value) -> dict[str, Value]:
-    """The facts of this run: command, commit, seed, further settings, versions.
+    """The manifest of this run: command, commit, seed, further settings, package versions.
 
     >>> facts = manifest(seed=3, paths=100)
     >>> facts["seed"], facts["paths"], sorted(facts)[:3]
@@ -56,9 +56,9 @@ def command_line() -> str:
 
 
 def code_commit() -> str:
-    """The last commit that changed the code, with "+changes" if the code differs from it now.
+    """The last commit that changed the code, with "+changes" if there are uncommitted changes.
 
-    "unknown" where git or the history is missing.
+    "unknown" if git or the history is missing.
     """
     last = _git("log", "-1", "--format=%h", "--", *CODE)
     if not last:
@@ -67,7 +67,7 @@ def code_commit() -> str:
 
 
 def code_digest() -> str:
-    """A digest of the source files on which results depend; equal digests mean equal code."""
+    """SHA-256 digest (16 hexadecimal digits) of the source files on which results depend."""
     digest = hashlib.sha256()
     for pattern in ("sdewm/**/*.py", "paper_checks/**/*.py", "paper_checks/claims.toml"):
         for path in sorted(ROOT.glob(pattern)):
@@ -77,10 +77,10 @@ def code_digest() -> str:
 
 
 def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> None:
-    """Write rows with equal keys as CSV under the manifest; floats keep every digit.
+    """Write rows with equal keys as CSV below the manifest; floats are written exactly (`repr`).
 
     Raises:
-        ValueError: no rows, or rows with different keys.
+        ValueError: there are no rows, or rows have different keys.
     """
     if not rows:
         raise ValueError("rows=[]: expected at least one row.")
@@ -98,7 +98,7 @@ def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> 
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Value]], dict[str, str]]:
-    """Rows and manifest of a table; cells that read as numbers become numbers, empty ones None."""
+    """Rows and manifest of a table; numeric cells become numbers, empty cells None."""
     facts: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.readlines()
@@ -113,18 +113,18 @@ class RowLog:
     """An append-only JSON-lines file: the manifest, then one flushed line per row.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         facts: the manifest.
-        rows: rows kept from an earlier run; whatever else the file holds is replaced.
+        rows: rows of an earlier run to start from; other contents of the file are replaced.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Value], rows: Iterable[Row] = ()) -> None:
-        """Write the manifest and the kept rows."""
+        """Write the manifest and the rows of the earlier run."""
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + ".part")
         lines = [dump_json(line) + "\n" for line in ({"manifest": dict(facts)}, *rows)]
         aside.write_text("".join(lines), encoding="utf-8")
-        os.replace(aside, path)  # never a moment without the rows kept
+        os.replace(aside, path)  # atomic: the earlier rows are on disk at all times
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, row: Row) -> None:
@@ -139,7 +139,7 @@ class RowLog:
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Value]], dict[str, Value]]:
-    """Rows and manifest of a row log, without a last line cut off by a crash; no file: no rows."""
+    """Rows and manifest of a row log; a truncated last line is ignored, no file means no rows."""
     if not path.exists():
         return [], {}
     values = []
@@ -160,7 +160,7 @@ def write_json(path: Path, rows: Iterable[Row], facts: Mapping[str, Value]) -> N
 
 
 def dump_json(value: object, indent: int | None = None) -> str:
-    """Strict JSON: numbers that are not finite become null.
+    """Strict JSON: non-finite numbers become null.
 
     >>> dump_json({"slope": math.nan, "name": "ε"})
     '{"slope": null, "name": "ε"}'

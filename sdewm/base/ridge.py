@@ -1,4 +1,4 @@
-"""Physical state read off latents by a linear probe: errors in the units of physics."""
+"""Linear probes: ridge regression of the physical state on latents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class StateProbe:
-    """ŝ = z W + b.
+    """Affine probe ŝ = z W + b of the physical state.
 
     Attributes:
         weights: W, (D, Q).
@@ -33,18 +33,18 @@ class StateProbe:
 def fit_state_probe(latents: np.ndarray, states: np.ndarray, *, ridge: float = RIDGE) -> StateProbe:
     """Ridge regression of the physical state on latents.
 
-    With z' the latents less their mean, over their standard deviation component by component, it
-    minimises (1/N) Σ_n ‖s_n − s̄ − z'_n W'‖² + ridge ‖W'‖_F²: along a direction of variance v of z'
-    the weight is v/(v + ridge) times that of least squares. The offset is not penalised. A
-    component that never varies gets no weight.
+    Let z' be the latents standardised component by component over the N = E·T rows. The probe
+    minimises (1/N) Σ_n ‖s_n − s̄ − z'_n W'‖² + ridge ‖W'‖_F². Along a direction of variance v of z'
+    the weight is v/(v + ridge) times that of least squares. The offset is not penalised. A constant
+    component has weight 0.
 
     Args:
         latents: posteriors, (E, T, D).
-        states: (E, T, Q) at the same steps; an angle as cosine and sine.
-        ridge: > 0, without unit.
+        states: physical states (E, T, Q) at the same steps; give an angle as cosine and sine.
+        ridge: penalty > 0, dimensionless.
 
     Raises:
-        ValueError: shapes that do not match, numbers that are not finite, ridge ≤ 0.
+        ValueError: the shapes do not match, a value is not finite, or ridge ≤ 0.
 
     Source: Hoerl and Kennard, Technometrics 12 (1970).
 
@@ -77,25 +77,25 @@ def cross_fitted_states(
     seed: int,
     ridge: float = RIDGE,
 ) -> np.ndarray:
-    """Physical state of predicted latents, each from a probe that never saw the episode.
+    """Cross-fitted physical state of predicted latents.
 
-    The episodes are dealt into folds at random; those of a fold are read by the probe fitted to the
-    posteriors of all others. With separate training episodes this is not needed:
-    `fit_state_probe` on them, `predict` on the rest.
+    The episodes are divided into folds at random. Each fold is decoded by the probe fitted to the
+    posteriors of the other folds, so that no probe is applied to an episode it was fitted to. With
+    separate training episodes use `fit_state_probe` on them and `predict` on the rest instead.
 
     Args:
         latents: posteriors (E, T, D).
-        states: (E, T, Q) at the same steps.
+        states: physical states (E, T, Q) at the same steps.
         predicted: latents (E, H, D) of open-loop rollouts of the same episodes.
-        folds: from 2 to E.
-        seed: of the dealing.
-        ridge: as in `fit_state_probe`.
+        folds: number of folds, from 2 to E.
+        seed: seed of the random division into folds.
+        ridge: see `fit_state_probe`.
 
     Returns:
-        (E, H, Q).
+        Physical states (E, H, Q).
 
     Raises:
-        ValueError: as `fit_state_probe`, another E or D, or folds out of range.
+        ValueError: see `fit_state_probe`; or E or D differ, or `folds` is out of range.
     """
     latents, states = _check_recorded(latents, states)
     predicted = check_array("predicted", predicted, "(E, H, D)")

@@ -1,12 +1,10 @@
-"""Second-order Taylor propagation.
+"""Second-order Taylor propagation: value, first and mixed second directional derivatives.
 
-Values, first and mixed second directional derivatives in one pass.
-
-The definition is nested `torch.func.jvp`. Evaluated as such it repeats the value and the first
-derivatives many times and multiplies by zero tangents. `fuse` therefore records the nested jvp once
-as a graph of plain tensor operations, removes what is zero or computed twice, and runs that; the
-result is the same function. The graph holds no transform, so that it may also be compiled, which a
-nested jvp may not.
+The definition is a nested `torch.func.jvp`. Evaluated directly, it recomputes the value and the
+first derivatives many times and multiplies by zero tangents. `fuse` therefore records the nested
+jvp once as a graph of plain tensor operations and removes zero and repeated operations; the graph
+computes the same function. Unlike a nested jvp, the graph contains no function transform and can be
+compiled.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ def second_order(
         function: takes the tensors of `point`, returns a tuple of tensors.
         point: the tensors p.
         directions: y_a, each a tuple like `point`.
-        seconds: w_ab for the index pairs (a, b) wanted, each a tuple like `point`.
+        seconds: w_ab for each requested index pair (a, b), each a tuple like `point`.
 
     Returns:
         (F(p), [∂_a], {(a, b): ∂_a∂_b}).
@@ -93,16 +91,15 @@ def _load_forward_rules() -> None:
 def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Tensors]:
     """Record `function` at the shapes of `example` as a simplified graph of tensor operations.
 
-    It is also what second derivatives should be taken of: normalisations are written out in it,
-    whose own rules torch does not differentiate correctly a second time.
-
-    The graph computes the same numbers (products with an exact zero and repeated operations are
-    dropped). It is valid for arguments of the same shapes and dtypes.
+    The graph computes the same values (products with an exact zero and repeated operations are
+    removed). It is valid for arguments of the same shapes and dtypes. Second derivatives should be
+    taken of the graph: in it normalisation layers are written in elementary operations, because
+    torch's own rules for them are wrong when differentiated a second time.
 
     Returns:
-        The graph; or `function` itself where it cannot be recorded (branches on values, `float(t)`,
-        in-place changes of its arguments, random numbers) or the graph does not give the same
-        numbers at `example`.
+        The graph; or `function` itself if it cannot be recorded (branches on values, `float(t)`,
+        in-place changes of its arguments, random numbers) or if the graph gives different values
+        at `example`.
 
     >>> tanh = lambda x: (torch.tanh(x),)
     >>> step = lambda x, y: second_order(tanh, (x,), [(y,)], {(0, 0): (y,)})[2][0, 0]

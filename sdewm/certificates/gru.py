@@ -1,18 +1,18 @@
-r"""The gated recurrent unit of torch as a map of (x, h), with proven constants.
+r"""Proven constants of torch's gated recurrent unit, as a map of (x, h).
 
     r = σ(a_r),  z = σ(a_z),  q = U_n h + b_hn,  n = tanh(p),  p = a_n + r ⊙ q,
     f = n + z ⊙ (h − n) = (1 − z) ⊙ n + z ⊙ h,
 
-a_r, a_z, a_n affine: Da_r = [W_r U_r], Da_z = [W_z U_z], Da_n = [W_n 0], Dq = [0 U_n]. f is a
-convex combination of n and h, so |h|_∞ <= 1 stays true for ever; nothing else is certified.
+with affine a_r, a_z, a_n: Da_r = [W_r U_r], Da_z = [W_z U_z], Da_n = [W_n 0], Dq = [0 U_n]. f is a
+convex combination of n and h, so the set |h|_∞ ≤ 1 is invariant; constants are proven on this set.
 
 First derivative, with diagonal matrices (…) whose ranges follow from the box,
 
     Df = (1 − z) G + z [0 I] + ((h − n) z') Da_z,   G = n' (Da_n + r Dq + q r' Da_r),
 
-|(1 − z) G + z [0 I]|₂ <= max √((1 − z)² + z²) √(|G|₂² + 1) because (1 − z, z) acts on the stacked
-matrices, and row by row in the ∞-norm. Globally n' <= 1, r' and z' <= 1/4, |h − n| <= 2, and |q| <=
-c̄ = max_i (Σ_j |U_n,ij| + |b_hn,i|) give, for the block of h,
+|(1 − z) G + z [0 I]|₂ ≤ max √((1 − z)² + z²) √(|G|₂² + 1) because (1 − z, z) acts on the stacked
+matrices; in the ∞-norm the bound is taken row by row. Globally n' ≤ 1, r' and z' ≤ 1/4,
+|h − n| ≤ 2 and |q| ≤ c̄ = max_i (Σ_j |U_n,ij| + |b_hn,i|) give, for the block of h,
 
     √(1 + (|U_n| + c̄/4 |U_r|)²) + |U_z|/2,   and   |W_z|/2 + |W_n| + c̄/4 |W_r|   for that of x.
 
@@ -21,8 +21,8 @@ Second derivative, product rule along v (a_·, q and h are affine in v):
     D²f = (1 − z) D²n + (h − n) z'' (Da_z v)² + 2 z' (Da_z v)(Dh v − Dn v),
     D²n = n'' (Dp v)² + n' (q r'' (Da_r v)² + 2 r' (Da_r v)(Dq v)),   Dp = Da_n + r Dq + q r' Da_r.
 
-Row by row |A_i v| <= |A_i| |v| bounds the components; as a whole |(s A v)(B v)|₂ <= |diag(s |A_i|)
-B|₂ |v|² bounds each term in the 2-norm.
+|A_i v| ≤ |A_i| |v| bounds the components of D²f row by row, and
+|(s A v)(B v)|₂ ≤ |diag(s |A_i|) B|₂ |v|² bounds each term in the 2-norm.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SAFE = 1.0 + 2.0**-48  # above the rounding of up to 30 operations on terms of o
 
 @dataclass(frozen=True)
 class Gates:
-    """Ranges of the gates and of what multiplies the matrices of Df over a box, each (H,)."""
+    """Ranges over a box of the gates and of the factors of the matrices in Df, each (H,)."""
 
     fresh: Interval  # 1 − z
     kept: Interval  # z
@@ -70,7 +70,7 @@ class GatedRecurrentUnit:
 
     @staticmethod
     def of(cell: nn.GRUCell) -> GatedRecurrentUnit:
-        """Read a cell."""
+        """The weights of a cell."""
         like = cell.weight_ih[:, 0]
         sources = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         parts = [exact(tensor, like).chunk(3) for tensor in sources]
@@ -78,17 +78,17 @@ class GatedRecurrentUnit:
 
     @property
     def inputs(self) -> int:
-        """I."""
+        """Number of inputs I."""
         return self.input_weights[0].shape[1]
 
     @property
     def hidden(self) -> int:
-        """H."""
+        """Number of hidden units H."""
         return self.hidden_weights[0].shape[1]
 
     @property
     def size(self) -> int:
-        """I + H."""
+        """Size I + H of the argument (x, h)."""
         return self.inputs + self.hidden
 
     def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
@@ -157,7 +157,7 @@ class GatedRecurrentUnit:
         )
 
     def values(self, gates: Gates, hidden: Interval) -> Interval:
-        """An interval around the next hidden state (H,): between n and h."""
+        """An interval that contains the next hidden state (H,), which lies between n and h."""
         mixed = gates.fresh.times(gates.candidate).plus(gates.kept.times(hidden))
         hull = Interval(
             torch.minimum(gates.candidate.lower, hidden.lower),
@@ -166,7 +166,7 @@ class GatedRecurrentUnit:
         return mixed.meet(hull)
 
     def enclose(self, box: Interval) -> dict[str, Enclosure]:
-        """What is proven over a box (I + H,) of Df ("whole") and its blocks "input", "hidden"."""
+        """Enclosures over a box (I + H,): of f ("whole") and of the blocks "input" and "hidden"."""
         gates, hidden = self.gates(box), box[self.inputs :]
         output, matrices = self.values(gates, hidden), self.matrices()
         inputs = self.inputs

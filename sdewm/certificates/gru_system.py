@@ -1,4 +1,4 @@
-"""A GRU world model at its native step as a system, with proven rates (S16–S18, S21)."""
+"""A recurrent world model with a GRU cell as an Itô system with proven rates (S16–S18, S21)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sdewm.sde.rates import Rates
 
 
 class RecurrentSystem:
-    r"""The latent dynamics h' = GRU((z, a), h), z' = m(h') + s xi of a recurrent world model.
+    r"""The latent dynamics h' = GRU((z, a), h), z' = m(h') + s ξ of a recurrent world model.
 
-    As an Ito system of the state (h, z) with relaxation time 1,
+    As an Itô system of the state (h, z) with relaxation time 1,
 
-        dh = (GRU((z, a), h) - h) dt,   dz = (m(GRU((z, a), h)) - z) dt + s dB,
+        dh = (GRU((z, a), h) − h) dt,   dz = (m(GRU((z, a), h)) − z) dt + s dB.
 
-    of which one Euler-Maruyama step of size 1 is the model's own step (S21). The action a is held.
-    The hidden state keeps |h|_inf <= 1 for steps up to 1; the rates are proven on that set, from
-    the constants that `certify` gives for the cell and the head, block by block.
+    One Euler–Maruyama step of size 1 is the model's native step (S21). The action a is constant.
+    For steps up to 1 the set |h|_∞ ≤ 1 is invariant. The rates are proven on this set, block by
+    block, from the certificates of the cell and of the head.
 
     Noise type "additive": f is (B, R + Z), g is (B, R + Z, Z). Both modules are in float64.
 
@@ -31,11 +31,11 @@ class RecurrentSystem:
         cell: GRU cell with R hidden units and Z + A inputs.
         head: m, a module (B, R) -> (B, Z).
         noise: s.
-        action: a (A,); default: no action.
-        start: (h, z) at the start (R + Z,); default 0.
+        action: a (A,); default: no action (A = 0).
+        start: initial state (h, z), shape (R + Z,); default: zeros.
 
     Raises:
-        ValueError: sizes that do not fit.
+        ValueError: the sizes do not match.
 
     >>> system = RecurrentSystem.like_trained(hidden=8, latent=2, seed=0)
     >>> system.f(torch.zeros(()), system.x0[None]).shape, system.blocks
@@ -63,7 +63,7 @@ class RecurrentSystem:
         if latent < 1 or shape != (1, latent):
             raise ValueError(
                 f"head returned shape {shape} for (1, {hidden}); expected (1, Z) with Z = "
-                f"{cell.input_size} inputs − {len(self.action)} actions."
+                f"cell.input_size − len(action) = {cell.input_size} − {len(self.action)} ≥ 1."
             )
         self.state_size = hidden + latent
         self.blocks = {"h": slice(0, hidden), "z": slice(hidden, self.state_size)}
@@ -77,10 +77,16 @@ class RecurrentSystem:
     def like_trained(
         cls, *, hidden: int = 32, latent: int = 8, gain: float = 1.2, seed: int = 0
     ) -> RecurrentSystem:
-        """A model with weights of the size that training leaves, from a seed.
+        """A model with random weights of a size typical after training.
 
-        Recurrent matrices orthogonal times `gain`, input matrices and the two-layer tanh head of
-        unit gain, update gates biased by 1 towards keeping the state.
+        The recurrent matrices are orthogonal times `gain`. The input matrices and the two-layer
+        tanh head have unit gain. The update gates have bias 1, which favours keeping the state.
+
+        Args:
+            hidden: number of hidden units R.
+            latent: size Z of the latent.
+            gain: scale of the recurrent matrices.
+            seed: seed of the weights.
         """
         check_count("hidden", hidden)
         check_count("latent", latent)
@@ -130,7 +136,7 @@ class RecurrentSystem:
 
     @property
     def certificates(self) -> tuple[Certificate, Certificate]:
-        """The proven constants of cell and head, as their parameters are now."""
+        """The certificates of cell and head for the current parameters."""
         current = checksum(self.cell), checksum(self.head)
         if current not in self._certificates:
             self._certificates = {current: (certify(self.cell), certify(self.head))}
@@ -139,10 +145,11 @@ class RecurrentSystem:
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
     ) -> Rates:
-        """Rates for all paths from |h|_inf <= 1, N = 1; steps up to 1, and 1 as a grid rounds it.
+        """Rates, N = 1, for all paths that start in |h|_∞ ≤ 1, for steps up to 1 (plus 1e-12).
 
         Raises:
-            ValueError: a start outside that set, a step above 1, or other blocks than (h, z).
+            ValueError: the box is not in this set, the step exceeds 1, or the blocks are not
+                (h, z).
         """
         own = list(self.blocks.values())
         hidden = torch.cat((low[own[0]], high[own[0]]))
@@ -172,7 +179,7 @@ class RecurrentSystem:
 
 
 def gru(cell: nn.GRUCell, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """The cell in elementary operations, whose second derivatives torch takes correctly.
+    """The cell in elementary operations, for which torch computes second derivatives correctly.
 
     h' = (1 − u) ⊙ c + u ⊙ h, c = tanh(W_n x + b_n + r ⊙ (U_n h + d_n)), r and u sigmoid gates.
     """

@@ -1,4 +1,4 @@
-"""A network as the drift of a system, with proven rates (S16, S18)."""
+"""An Itô system whose drift is a network, with proven rates (S16, S18, S21)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ _ROUNDING = 16 * torch.finfo(torch.float64).eps
 
 
 class NetworkSystem:
-    r"""The residual system dx = (N(x) - x)/tau dt + G dB of a network N with additive noise.
+    r"""The residual system dx = (N(x) − x)/τ dt + G dB of a network N with additive noise.
 
-    One Euler-Maruyama step of size tau is x -> N(x) + G dB: the network itself (S21). The rates are
-    proven by `certify`: with L, H and mu bounds of |DN|, |D^2 N| and the logarithmic norm of DN,
+    One Euler–Maruyama step of size Δ = τ is x ← N(x) + G ΔB: the network plus noise (S21). The
+    rates are proven by `certify`. With A = (DN − I)/τ the Jacobian of the drift, and L, H and μ
+    bounds of ‖DN‖, |D²N[v, v]| for unit v and the logarithmic norm of DN,
 
-        alpha <= (L + 1)/tau,  lambda <= (mu - 1)/tau,  H/tau,
-        |I + Delta A| <= min(|1 - theta| + theta L, sqrt(1 + 2 Delta lambda + (Delta alpha)^2)),
+        ‖A‖ ≤ α = (L + 1)/τ,   λ_max(sym A) ≤ λ = (μ − 1)/τ,   curvature of the drift ≤ H/τ,
+        ‖I + ΔA‖ ≤ min(|1 − θ| + θL, √(1 + 2Δλ + (Δα)²)),   θ = Δ/τ,
 
-    theta = Delta/tau, on all of R^D.
+    on all of R^D.
 
     Noise type "additive": f is (B, D), g is (B, D, M).
 
     Args:
-        network: N, a module (B, D) -> (B, D) in float64; what `certify` takes, to be certified.
-        noise: G (D, M), or a number for that multiple of the identity.
+        network: N, a module (B, D) -> (B, D) in the dtype of `start`; the rates require a module
+            that `certify` supports.
+        noise: G (D, M), or a number c for G = c I.
         start: x0 (D,).
-        relaxation_time: tau > 0.
+        relaxation_time: τ > 0.
 
     Raises:
-        ValueError: wrong shapes, or a relaxation time that is not positive.
+        ValueError: a shape or dtype is wrong, or the relaxation time is not positive.
 
     >>> network = torch.nn.Linear(2, 2, bias=False).double()
     >>> _ = torch.nn.init.eye_(network.weight)
@@ -53,7 +55,7 @@ class NetworkSystem:
         *,
         relaxation_time: float = 1.0,
     ) -> None:
-        """Check the shapes by one evaluation."""
+        """Check the arguments, evaluating the network once."""
         self.network, self.x0 = network, start.detach()
         self.state_size = size = len(start)
         self.relaxation_time = check_finite_number("relaxation_time", relaxation_time)
@@ -73,7 +75,9 @@ class NetworkSystem:
         with torch.no_grad():
             shape = tuple(network(start[None]).shape)
         if shape != (1, size):
-            raise ValueError(f"network returned shape {shape} for (1, {size}); expected the same.")
+            raise ValueError(
+                f"network returned shape {shape} for (1, {size}); expected (1, {size})."
+            )
         self.blocks = {"x": slice(0, size)}
         self._certificates: dict[int, Certificate] = {}
 
@@ -87,7 +91,7 @@ class NetworkSystem:
 
     @property
     def certificate(self) -> Certificate:
-        """The proven constants of the network on all of R^D, as its parameters are now."""
+        """The certificate of the network on all of R^D for its current parameters."""
         current = checksum(self.network)
         if current not in self._certificates:
             self._certificates = {current: certify(self.network)}
@@ -96,7 +100,7 @@ class NetworkSystem:
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
     ) -> Rates:
-        """Rates that hold everywhere, N = 1; off-diagonal blocks by the norm of the whole."""
+        """Rates, N = 1, on all of R^D; off-diagonal blocks are bounded by the norm of DN."""
         proven = self.certificate
         assert proven.log_norm_2 is not None  # the network maps R^D to itself
         norm = torch.tensor([[proven.lipschitz_2]], dtype=torch.float64)
@@ -129,10 +133,10 @@ def relaxed_rates(
     """Rates, N = 1, of dx = (N(x) − x)/τ dt + G dB from bounds on the Jacobian J of N.
 
     Args:
-        norms: of the blocks ‖J_ij‖, `(b, b)`.
-        log_norms: its diagonal bounds the logarithmic norms of the J_ii, `(b, b)`.
-        norm: ‖J‖, `(1,)`.
-        curvature: of N.
+        norms: bounds of the norms ‖J_ij‖ of the blocks, `(b, b)`.
+        log_norms: `(b, b)`; its diagonal bounds the logarithmic norms of the blocks J_ii.
+        norm: bound of ‖J‖, `(1,)`.
+        curvature: bound of |D²N[v, v]| for unit v.
         step_size: Δ.
         relaxation_time: τ.
     """

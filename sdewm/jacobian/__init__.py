@@ -1,1 +1,1 @@
-"""Jacobians of step functions: products, probes, the penalty, diagnostics."""
+"""Jacobians of step functions: matrix-free products, random probes, penalties and diagnostics."""

@@ -1,16 +1,16 @@
-"""Size and growth metrics of the Jacobian of a step, state by state, without gradients.
+"""Metrics of size and growth of the Jacobian of a step, for each state, without gradients.
 
 For a state x (n entries) and a step to the next state:
 
-| metric | definition | says |
+| metric | definition | meaning |
 |---|---|---|
-| `frobenius` | ‖J‖_F | what the penalty penalises |
-| `top_singular_value` | σ_max(J) | largest growth of a small difference in one step |
-| `log_norm` | λ_max(sym J) − 1 = μ(J − I) | its growth rate per step, read as x' = x + A x |
+| `frobenius` | ‖J‖_F | the penalised norm |
+| `top_singular_value` | σ_max(J) | largest growth factor of a small difference in one step |
+| `log_norm` | λ_max(sym J) − 1 = μ(J − I) | growth rate per step, with x' = x + A x, A = J − I |
 | `spectral_radius` | max abs of eigenvalues | growth factor per step over many steps, J constant |
 
-One step stretches a difference by at most σ_max, which is at least 1 + `log_norm` and at least
-`spectral_radius`. The last two metrics need a square J (C = n) and are None otherwise.
+One step expands a difference by at most σ_max, which is at least 1 + `log_norm` and at least
+`spectral_radius`. The last two metrics require a square J (C = n) and are None otherwise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EXACT_UP_TO = 256  # inputs; above, the dense Jacobians and their eigenvalues ta
 
 @dataclass(frozen=True)
 class JacobianMetrics:
-    """One value per state, each (B,), float64 on the CPU.
+    """Jacobian metrics, one value per state, each (B,), float64 on the CPU.
 
     Attributes:
         frobenius: ‖J‖_F.
@@ -52,7 +52,7 @@ class JacobianMetrics:
     spectral_radius: torch.Tensor | None = None
 
     def summary(self) -> dict[str, float]:
-        """Mean and largest value over the states: `frobenius_mean`, `frobenius_max` and so on.
+        """Mean and maximum over the states: `frobenius_mean`, `frobenius_max` and so on.
 
         >>> step = lambda x: torch.stack([x[:, 0], 2 * x[:, 1]], dim=1)
         >>> exact_metrics(step, torch.zeros(3, 2)).summary()["log_norm_max"]
@@ -109,14 +109,14 @@ def krylov_metrics(
     iterations: int = 40,
     probes: int = 16,
 ) -> JacobianMetrics:
-    """The metrics from products Jv and Jᵀu alone, for many inputs.
+    """The metrics from products Jv and Jᵀu only, for large n.
 
-    Every iteration treats all states at once, each with its own Krylov space. Without
-    restarts: σ_max and `log_norm` come out below their true values, by a relative error that falls
-    exponentially in `iterations` (exact from n on); `spectral_radius` is an estimate, poor for a J
-    far from normal. `frobenius` is the root of the mean of `probes` squared projections (S22).
+    Each state has a separate Krylov space; all states are processed in one batch, without restarts.
+    σ_max and `log_norm` are lower bounds whose relative error decreases exponentially in
+    `iterations` (exact from n iterations on). `spectral_radius` is an estimate, which is poor if J
+    is far from normal. `frobenius` is the root of the mean of `probes` squared projections (S22).
 
-    Cost: about 5 · iterations + probes products, each about a backward pass of the step, and
+    Cost: about 5 · iterations + probes products, each about one backward pass of the step, and
     iterations · B · n numbers of memory.
 
     >>> step, generator = lambda x: 0.5 * torch.tanh(x), torch.Generator().manual_seed(0)

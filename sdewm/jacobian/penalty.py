@@ -1,6 +1,6 @@
-"""Penalties on the Jacobian of a step function; the step may belong to anybody's model.
+"""Penalties on the Jacobian of a step function of any model.
 
-Three lines in somebody else's trainer, here with a bare GRU cell:
+Using the penalty in an existing trainer takes three lines, here with a GRU cell:
 
 >>> cell, generator = torch.nn.GRUCell(3, 5), torch.Generator().manual_seed(0)
 >>> x, h = torch.ones(7, 3), torch.zeros(7, 5)
@@ -9,17 +9,17 @@ Three lines in somebody else's trainer, here with a bare GRU cell:
 >>> penalty = jacobian_penalty(lambda h: cell(x, h), h, InputProjection(probes))
 >>> (loss + 0.01 * penalty).backward()
 
-**Which derivatives.** J is the derivative of all outputs of the step by the tensors given as
-`inputs`, deter, stoch or both; the rest is held fixed in a closure, as `x` above. `step` is called
-with the inputs in their order and treats rows independently (`check_step`). A
-straight-through sample has no derivative that means anything (S25): pass a smooth map, mean and
-standard deviation or class probabilities.
+**Which derivatives.** J is the derivative of all outputs of the step with respect to the tensors
+`inputs` (deter, stoch or both). All other arguments are held fixed in a closure, as `x` above.
+`step` is called with the inputs in their order and must treat rows independently (`check_step`).
+The derivative of a straight-through sample is not meaningful (S25): pass a smooth map instead, such
+as mean and standard deviation or class probabilities.
 
-**Normalisation.** The mean over the B rows given of ‖J_b‖_F², the sum of all C·n squared
-derivatives: no factor ½, no division by C or n. `describe_penalty` says it for the log.
+**Normalisation.** The mean over the B rows of ‖J_b‖_F², the sum of all C·n squared derivatives,
+without a factor ½ and without division by C or n. `describe_penalty` states this in the log.
 
-Gradients go to the parameters of the step, and into the inputs unless these are detached; an
-ordinary `backward()` follows. Everything but the drawing of probes and rows works inside
+Gradients flow to the parameters of the step, and to the inputs unless these are detached. Call
+`backward()` as usual. Everything except drawing probes and rows works inside
 `torch.compile(fullgraph=True)`. Statement numbers: `paper_checks/MATHEMATICS.md`.
 """
 
@@ -49,7 +49,7 @@ def _row_sums(squares_of: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """‖J_b‖_F² for every row (B,), in min(C, n) passes; preferred up to some 64 of them."""
+    """Exact ‖J_b‖_F² of each row, in min(C, n) passes; recommended up to about 64 passes."""
 
     def __call__(self, step: Step, inputs: Tensors) -> torch.Tensor:
         """The squared norms (B,)."""
@@ -62,7 +62,7 @@ class InputProjection:
 
     Attributes:
         probes: (K, B, n) with E v vᵀ = I, such as `rademacher_probes(K, inputs, generator)`; n
-            orthogonal ones of length √n give the exact value.
+            orthogonal probes of length √n give the exact value.
     """
 
     probes: torch.Tensor
@@ -78,7 +78,7 @@ class OutputProjection:
 
     Attributes:
         probes: (K, B, C) with E v vᵀ = I, such as `rademacher_probes(K, outputs, generator)`; C
-            orthogonal ones of length √C give the exact value.
+            orthogonal probes of length √C give the exact value.
     """
 
     probes: torch.Tensor
@@ -109,17 +109,18 @@ def jacobian_penalty(
     """Mean over the rows of ‖J_b‖_F², or of ‖J_b‖_F if not `squared`.
 
     Args:
-        step: function of the inputs in their order; outputs a tensor or tuple of tensors (B, …).
-        inputs: tensor or tuple of tensors (B, …) by which it is differentiated.
+        step: function of the inputs in their order; returns a tensor or tuple of tensors (B, …).
+        inputs: tensor or tuple of tensors (B, …) with respect to which it is differentiated.
         estimator: `Exact()`, `InputProjection(probes)` or `OutputProjection(probes)`.
-        squared: the square is unbiased under probes. The root, √(mean over probes + 1e-12) row by
-            row, is biased low, less so with more probes (S23); it is taken after that mean.
+        squared: penalise the square, which probes estimate without bias. If False, each row gives
+            √(mean over its probes + 1e-12), which is biased low; the bias decreases with the
+            number of probes (S23).
 
     Returns:
-        A scalar, at least in float32, without its weight.
+        The unweighted penalty, a scalar of dtype float32 or wider.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: the shapes do not match.
 
     >>> step = lambda h, z: (2 * h + z[:, :2], z.square())
     >>> inputs = torch.zeros(4, 2), torch.ones(4, 3)
@@ -131,7 +132,7 @@ def jacobian_penalty(
 
 
 def log_norm_penalty(step: Step, inputs: Tensors, threshold: float = 0.0) -> torch.Tensor:
-    """Mean over the rows of max(0, `step_log_norms` − threshold), a scalar without its weight."""
+    """Mean over the rows of max(0, `step_log_norms` − threshold), an unweighted scalar."""
     return (step_log_norms(step, inputs) - threshold).clamp(min=0.0).mean()
 
 

@@ -1,7 +1,7 @@
-"""Random vectors with E v vᵀ = I: for a matrix K, E vᵀKv = tr K.
+"""Random probes v with E v vᵀ = I, so that E vᵀKv = tr K for every matrix K.
 
-Each function draws `count` of them for every row of a batch, shape (K, B, n), where n is the number
-of entries of one row of `like`. Variances of the estimators they serve: MATHEMATICS.md, S22.
+Each function draws `count` probes for each row of a batch, shape (K, B, n), where n is the number
+of entries of one row of `like`. Variances of the resulting estimators: MATHEMATICS.md, S22.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sdewm.jacobian.products import Tensors, as_rows, row_size
 
 
 def gaussian_probes(count: int, like: Tensors, generator: torch.Generator) -> torch.Tensor:
-    """Standard normal entries, shape (K, B, n), dtype and device of `like`.
+    """Probes with standard normal entries, shape (K, B, n), dtype and device of `like`.
 
     >>> gaussian_probes(2, torch.zeros(3, 4), torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3, 4])
@@ -22,22 +22,23 @@ def gaussian_probes(count: int, like: Tensors, generator: torch.Generator) -> to
     shape = (check_count("count", count), rows[0].shape[0], row_size(rows))
     if generator.device.type != rows[0].device.type:
         raise ValueError(
-            f"generator is on {generator.device}, the tensors on {rows[0].device}; use "
+            f"generator is on {generator.device}, the tensors are on {rows[0].device}; use "
             f"torch.Generator({rows[0].device.type!r})."
         )
     return torch.randn(shape, generator=generator, device=rows[0].device).to(rows[0].dtype)
 
 
 def rademacher_probes(count: int, like: Tensors, generator: torch.Generator) -> torch.Tensor:
-    """Entries ±1 with probability ½ each, shape (K, B, n), dtype and device of `like`."""
+    """Probes with entries ±1, probability ½ each; shape (K, B, n), dtype and device of `like`."""
     normal = gaussian_probes(count, like, generator)
     return torch.where(normal < 0, -torch.ones_like(normal), torch.ones_like(normal))
 
 
 def sphere_probes(count: int, like: Tensors, generator: torch.Generator) -> torch.Tensor:
-    """Uniform on the sphere of radius √n (so that E v vᵀ = I), shape (K, B, n), as `like`.
+    """Probes uniform on the sphere of radius √n; shape (K, B, n), dtype and device of `like`.
 
-    With v̂ = v/√n uniform on the unit sphere, |Jv|² is the n |Jv̂|² of Hoffman, Roberts and Yaida.
+    With v̂ = v/√n uniform on the unit sphere, |Jv|² = n |Jv̂|², the estimator of Hoffman, Roberts
+    and Yaida (2019).
     """
     normal = gaussian_probes(count, like, generator)
     wide = normal.to(torch.promote_types(normal.dtype, torch.float32))

@@ -1,13 +1,13 @@
-"""Jacobians of a step that treats the rows of a batch one by one.
+"""Jacobians of a step function that treats the rows of a batch independently.
 
 A *step* is a function of one or several tensors `(B, …)` that returns a tensor or a tuple of
-tensors `(B, …)`; row b of the outputs depends on row b of the inputs only. Flattened row by row and
+tensors `(B, …)`. Row b of the outputs depends on row b of the inputs only. Flattened row by row and
 joined in the order given, the inputs have n entries and the outputs C, and J_b is the C × n matrix
-of their derivatives at row b. Whatever else the step needs (actions, weights, noise) it holds
-itself, as a closure or a `functools.partial`: what is not among the inputs is not differentiated.
+of derivatives at row b. Other arguments of the step (actions, weights, noise) are held fixed in a
+closure or a `functools.partial` and are not differentiated.
 
-Everything works inside `torch.compile(fullgraph=True)` and passes gradients on to the parameters of
-the step, and to the inputs unless those were detached.
+Everything works inside `torch.compile(fullgraph=True)`. Gradients flow to the parameters of the
+step, and to the inputs unless those are detached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
     """The tensors as a tuple.
 
     Raises:
-        ValueError: unless they are at least one floating-point tensor (B, …), all with the same B.
+        ValueError: there is no tensor, one is not a floating-point tensor (B, …), or B differs.
     """
     rows = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
     if not rows:
@@ -38,17 +38,17 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
             raise ValueError(f"{name} holds {tensor.dtype}; expected floating-point tensors.")
         if tensor.dim() == 0 or tensor.shape[0] != rows[0].shape[0]:
             shapes = [tuple(tensor.shape) for tensor in rows]
-            raise ValueError(f"{name} has shapes {shapes}; expected (B, …) with one B for all.")
+            raise ValueError(f"{name} has shapes {shapes}; expected (B, …) with the same B.")
     return rows
 
 
 def row_size(rows: tuple[torch.Tensor, ...]) -> int:
-    """Entries of one row of all tensors together: n for inputs, C for outputs."""
+    """Total number of entries of one row of all tensors: n for inputs, C for outputs."""
     return sum(tensor[0].numel() for tensor in rows)
 
 
 def join_rows(rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Rows flattened and joined, shape (B, C)."""
+    """The rows of all tensors flattened and joined, shape (B, n) or (B, C)."""
     return torch.cat(
         [tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None] for tensor in rows], 1
     )
@@ -88,7 +88,7 @@ class _NormalisationWrittenOut(TorchFunctionMode):
 
 
 def joined_step(step: Step, rows: int) -> Callable[..., torch.Tensor]:
-    """The step with its outputs joined to one tensor (B, C)."""
+    """The step with its outputs joined into one tensor (B, C)."""
 
     def joined(*inputs: torch.Tensor) -> torch.Tensor:
         with _NormalisationWrittenOut():
@@ -126,10 +126,10 @@ def push_forward(step: Step, inputs: Tensors) -> Callable[[torch.Tensor], torch.
 
 
 def row_jacobians(step: Step, inputs: Tensors) -> torch.Tensor:
-    """J_b for every row, shape (B, C, n), in min(C, n) passes.
+    """J_b of each row, shape (B, C, n), in min(C, n) passes.
 
-    Unit vectors are pulled back (C ≤ n) or pushed forward (n < C), all at once under `vmap`: the
-    memory is min(C, n) times that of one pass.
+    Unit vectors are pulled back (C ≤ n) or pushed forward (n < C), all at once under `vmap`. This
+    takes min(C, n) times the memory of one pass.
 
     >>> row_jacobians(lambda x: (x.sum(1), 3 * x), torch.ones(1, 2))
     tensor([[[1., 1.],
@@ -152,14 +152,17 @@ def _units(like: torch.Tensor) -> torch.Tensor:
 
 
 def step_log_norms(step: Step, inputs: Tensors) -> torch.Tensor:
-    """λ_max(sym J + ½ GᵀG) − 1 for every row (B,): the rate of mean-square growth per step (S24).
+    """λ_max(sym J + ½ GᵀG) − 1 of each row (B,): the rate of mean-square growth per step (S24).
 
     The inputs are the state (n entries). The first n outputs of the step are the mean of the next
-    state, J its Jacobian; the outputs after them, if any, are standard deviations of independent
-    noises, G their Jacobian. In the notation of S10 with a time step of 1: A = J − I, Σ A_kᵀA_k =
-    GᵀG, and this is λ_max(sym A + ½ Σ A_kᵀA_k). For a time step Δ divide by Δ.
+    state, with Jacobian J. Further outputs, if any, are standard deviations of independent noises,
+    with Jacobian G. In the notation of S10 with a time step of 1, A = J − I and Σ A_kᵀA_k = GᵀG,
+    and the result is λ_max(sym A + ½ Σ A_kᵀA_k). For a time step Δ divide by Δ.
 
-    The whole Jacobian and an eigenvalue problem of size n per row: for small n.
+    Each row takes a dense Jacobian and an eigenvalue problem of size n; use it for small n.
+
+    Raises:
+        ValueError: the step has fewer outputs than inputs.
 
     >>> step_log_norms(lambda x: (0.5 * x, 0.2 * x), torch.zeros(1, 3))
     tensor([-0.4800])
@@ -168,8 +171,8 @@ def step_log_norms(step: Step, inputs: Tensors) -> torch.Tensor:
     _, outer, inner = jacobians.shape
     if outer < inner:
         raise ValueError(
-            f"step has {outer} outputs for {inner} inputs; a logarithmic norm needs the next state "
-            "among the outputs: at least as many outputs as inputs."
+            f"step has {outer} outputs for {inner} inputs; expected at least {inner}, since a "
+            "logarithmic norm needs the mean of the next state among the outputs."
         )
     jacobians = jacobians.to(torch.promote_types(jacobians.dtype, torch.float32))
     mean, noise = jacobians[:, :inner], jacobians[:, inner:]
@@ -178,15 +181,16 @@ def step_log_norms(step: Step, inputs: Tensors) -> torch.Tensor:
 
 
 def check_step(step: Step, inputs: Tensors) -> None:
-    """Check that a step is what the functions of this file need. Done once, before training.
+    """Check that a step satisfies the requirements of this file; called once, before training.
 
-    Every second row is exchanged for others; the rest must come out as before, to the square root
-    of the rounding unit. And uᵀ(J v) and (Jᵀu)ᵀ v, one number, must have one gradient.
+    Every second row is replaced. The outputs of the other rows must not change by more than the
+    square root of the rounding unit. In addition, uᵀ(J v) and (Jᵀu)ᵀ v, which are equal, must have
+    equal gradients.
 
     Raises:
-        ValueError: if the rows are mixed (batch norm in training mode), or if two calls differ
-            (dropout, noise drawn inside the step), or if B < 3, or if the second derivatives of an
-            operation in the step are wrong (an `autograd.Function` with a detached backward).
+        ValueError: the rows are mixed (batch norm in training mode); two calls differ (dropout,
+            noise drawn inside the step); B < 3; or the second derivatives of an operation in the
+            step are wrong (an `autograd.Function` with a detached backward).
 
     >>> check_step(torch.tanh, torch.eye(4))
     >>> check_step(lambda x: x - x.mean(0), torch.eye(4))
@@ -197,7 +201,7 @@ def check_step(step: Step, inputs: Tensors) -> None:
     rows = as_rows("inputs", inputs)
     batch = rows[0].shape[0]
     if batch < 3:
-        raise ValueError(f"inputs have {batch} rows; at least 3 are needed to compare rows.")
+        raise ValueError(f"inputs have {batch} rows; expected at least 3, to compare rows.")
     tolerance = torch.finfo(rows[0].dtype).eps ** 0.5
     others = [tensor.clone() for tensor in rows]
     for other in others:
@@ -208,17 +212,17 @@ def check_step(step: Step, inputs: Tensors) -> None:
     worst = float((before - after).abs().max())
     if not worst <= tolerance * (1.0 + float(before.abs().max())):
         raise ValueError(
-            "step mixes the rows of its batch or draws random numbers: with other values in the "
-            f"odd rows its even rows change by {worst:.3g}. Use batch norm in evaluation mode, "
-            "switch dropout off, and draw noise outside the step."
+            "step mixes the rows of its batch or draws random numbers: its even rows change by "
+            f"{worst:.3g} if the odd rows of its inputs are replaced. Use batch norm in evaluation "
+            "mode, switch off dropout, and draw noise outside the step."
         )
     by_pull, by_push = _gradients_of_pairing(step, tuple(t.detach() for t in rows))
     worst = float((by_pull - by_push).abs().max())
     if not worst <= 100 * tolerance * (1.0 + float(by_pull.abs().max())):
         raise ValueError(
-            "the second derivatives of an operation in step are wrong: the gradient of uᵀJv "
-            f"differs by {worst:.3g} between two ways to compute it. Write the operation out in "
-            "elementary ones."
+            "the second derivatives of an operation in step are wrong: two ways to compute the "
+            f"gradient of uᵀJv differ by {worst:.3g}. Rewrite the operation in elementary "
+            "operations."
         )
 
 

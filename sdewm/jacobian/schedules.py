@@ -1,4 +1,4 @@
-"""Weights that depend on the number of gradient updates made so far."""
+"""Schedules: a loss weight as a function of the number of gradient updates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_weight(name: str, value: object) -> float:
 
 @dataclass(frozen=True)
 class Constant:
-    """The weight itself.
+    """A constant weight.
 
     >>> Constant(0.5)(10_000)
     0.5
@@ -39,7 +39,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class LinearWarmUp:
-    """weight · min(1, u/U) after u updates: 0 at first, the full weight from `updates` = U on.
+    """Linear warm-up weight · min(1, u/U) after u updates, with U = `updates`.
 
     >>> LinearWarmUp(0.5, updates=1000)(500)
     0.25
@@ -62,7 +62,7 @@ class LinearWarmUp:
 
 @dataclass(frozen=True)
 class InverseRootDecay:
-    """max(floor, weight / √(u/U + 1)) after u updates, U = `updates` (1000 in GPLD).
+    """Decay max(floor, weight / √(u/U + 1)) after u updates, with U = `updates` (1000 in GPLD).
 
     >>> InverseRootDecay(0.5, floor=0.1)(3000), InverseRootDecay(0.5, floor=0.1)(10**6)
     (0.25, 0.1)

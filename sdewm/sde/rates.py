@@ -1,7 +1,7 @@
-"""Growth rates of differences of paths, from the Jacobians of drift and diffusion (S9–S13).
+"""Growth rates of the difference of two paths, from the Jacobians of drift and diffusion (S9–S13).
 
-A bound is a formula in these rates. It is a certificate if they bound the Jacobians everywhere the
-paths may go, an estimate if they are suprema over sampled states.
+A bound is a formula in these rates. It is a certificate if the rates are proven for all states that
+the paths can reach, and an estimate if they are suprema over sampled states.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ CERTIFICATE, ESTIMATE = "certificate", "estimate"
 
 @dataclass(frozen=True)
 class Rates:
-    """Upper rates at each of N steps of size Δ, in the Euclidean norm.
+    """Upper bounds of growth rates at each of N steps of size Δ, in the Euclidean norm.
 
-    With A = Df, A_k = Dg_k, sym A = ½(A + Aᵀ), suprema over states and unit vectors v:
+    With A = Df, A_k = Dg_k, sym A = ½(A + Aᵀ), for all states considered and all unit vectors v:
 
     Attributes:
         drift: α ≥ ‖A‖, shape `(N,)`.
@@ -50,24 +50,24 @@ class Rates:
 
     @property
     def additive(self) -> bool:
-        """Whether differences of paths feel no noise: β = 0."""
+        """Whether the noise is additive (β = 0), so that it cancels in differences of paths."""
         return not bool(self.noise.any())
 
     def repeated(self, steps: int) -> Rates:
-        """Rates with N = 1, for every one of `steps` steps."""
+        """Rates with N = 1 repeated for `steps` steps."""
         return Rates(
             **{f.name: getattr(self, f.name).repeat(_per_step(f.name, steps)) for f in fields(self)}
         )
 
     def to(self, like: torch.Tensor) -> Rates:
-        """The rates in the dtype and on the device of a tensor."""
+        """The rates in the dtype and on the device of `like`."""
         return Rates(**{f.name: getattr(self, f.name).to(like) for f in fields(self)})
 
     def lowered(self, factor: float) -> Rates:
-        """All rates scaled by a factor below 1: what a negative control tests bounds with.
+        """All rates scaled by a factor below 1, as negative controls of bounds need.
 
-        Logarithmic norms are moved down by (1 − factor) times α instead, and ν, a lower bound, up:
-        no bound of `theory.bounds` rises.
+        Logarithmic norms are instead lowered by (1 − factor) α, and ν, a lower bound, is raised by
+        the same amount. No bound of `theory.bounds` increases.
         """
         down = (1.0 - factor) * self.drift
         scaled = {f.name: factor * getattr(self, f.name) for f in fields(self)}
@@ -96,7 +96,7 @@ class ConstantJacobians(Protocol):
 
 @runtime_checkable
 class CertifiedSystem(Protocol):
-    """A system that proves its rates."""
+    """A system that provides proven rates."""
 
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
@@ -104,23 +104,25 @@ class CertifiedSystem(Protocol):
         """Rates with N = 1 for all paths of the scheme that start in the box [low, high].
 
         Raises:
-            ValueError: there is no proof for this box or step; says why.
+            ValueError: no rates are proven for this box or step; the message gives the reason.
         """
         ...
 
 
 def block_slices(system: object, blocks: Sequence[slice] | None, size: int) -> list[slice]:
-    """The blocks of the state that S16 compares: those given, the system's own, or components.
+    """The blocks of the state that S16 compares.
+
+    These are `blocks` if given, else `system.blocks`, else the single components.
 
     Raises:
-        ValueError: the blocks do not cut 0 … D − 1 into consecutive pieces.
+        ValueError: the blocks do not partition 0 … D − 1 into consecutive slices.
 
     >>> block_slices(object(), None, 2), block_slices(object(), [slice(0, 2), slice(2, 3)], 3)
     ([slice(0, 1, None), slice(1, 2, None)], [slice(0, 2, None), slice(2, 3, None)])
     """
     own = getattr(system, "blocks", None)
     given = list(own.values() if isinstance(own, dict) else own or ()) if blocks is None else blocks
-    allowed = f"expected slices that cut 0 … {size} into pieces."
+    allowed = f"expected consecutive slices that partition 0 … {size}."
     whole = isinstance(given, Sequence) and all(
         isinstance(part, slice) and isinstance(part.start, int) and isinstance(part.stop, int)
         for part in given

@@ -1,4 +1,4 @@
-"""The order of the remainder in the size of the error (acceptance rule c)."""
+"""Empirical order of the remainder in the size of the error (acceptance rule c)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 _RESAMPLES = 2000
-_RELATIVE_ERROR = 0.10  # a remainder measured worse than this decides no slope
-_ROUNDING_FACTOR = 1e3  # a remainder below this many rounding errors of the loss decides no slope
+_RELATIVE_ERROR = 0.10  # largest relative standard error of a remainder used for a slope
+_ROUNDING_FACTOR = 1e3  # smallest remainder used for a slope, in rounding errors of the loss
 _BAND = 0.3
 
 
@@ -23,11 +23,12 @@ class RemainderOrder:
 
     Attributes:
         slope: least-squares slope over the three smallest sizes; nan if it was not measured.
-        interval: enumeration: range of the slopes between neighbouring ones of these sizes; Monte
-            Carlo: 95 % bootstrap interval over batches of paths, or Student's over groups.
-        expected: the order claimed (3; in the even case 4).
-        verdict: on "the remainder is O(ε^expected)": holds if the interval lies above expected −
-            0.3, fails if below.
+        interval: for enumeration, the range of the slopes between neighbouring sizes; for Monte
+            Carlo, a 95 % bootstrap interval over batches of paths, or Student's t interval over
+            groups.
+        expected: the claimed order (3; in the even case 4).
+        verdict: verdict on "the remainder is O(ε^expected)": holds if the interval lies above
+            expected − 0.3, fails if it lies below, else undecided.
     """
 
     slope: float
@@ -46,20 +47,20 @@ def remainder_order(
     rounding: float,
     by_group: bool = False,
 ) -> RemainderOrder:
-    """Order of the remainder, decided only where rounding and sampling errors allow it.
+    """Order of the remainder, undecided if rounding or sampling errors are too large.
 
-    Groups of paths, such as episodes, may differ in the constant by so much that the mean over them
-    is poorly known, and yet each show the order: `by_group` takes the mean of the groups' own
-    slopes, with its 95 % interval by Student's t.
+    Groups of paths, such as episodes, may have remainders of the same order with very different
+    constants, so that the mean over groups is imprecise. `by_group` therefore averages the slopes
+    of the single groups, with a 95 % interval by Student's t.
 
     Args:
         epsilons: decreasing sizes.
-        remainders: the remainder at each.
+        remainders: the remainder at each size.
         replicates: batch means `(K, E)` of the remainders, or None if the remainders are exact.
-        expected: the order claimed.
+        expected: the claimed order.
         scale: size of the loss, |c0| + |c1| + |c2|.
-        rounding: unit of the floating point type.
-        by_group: the replicates are means over groups, of remainders that have one sign.
+        rounding: machine epsilon of the dtype.
+        by_group: whether the replicates are means over groups; remainders must not change sign.
 
     >>> exact = [Estimate(2 * e**3, 0.0) for e in (0.2, 0.1, 0.05)]
     >>> result = remainder_order(

@@ -139,9 +139,9 @@ def test_check_refuses(step, message):
     [
         ((), "at least one tensor"),
         (torch.ones(2, 3, dtype=torch.int64), "torch.int64"),
-        ((torch.ones(2, 3), torch.ones(3, 3)), "one B for all"),
+        ((torch.ones(2, 3), torch.ones(3, 3)), "the same B"),
         (([1.0],), "holds list"),
-        (torch.tensor(1.0), "one B for all"),
+        (torch.tensor(1.0), "the same B"),
     ],
     ids=["none", "integers", "two batch sizes", "list", "no batch"],
 )
@@ -155,5 +155,5 @@ def test_outputs_that_do_not_fit_are_refused():
         row_jacobians(lambda x: x.mean(0, keepdim=True), torch.ones(3, 2))
     with pytest.raises(ValueError, match="the output of step"):
         row_jacobians(lambda x: x > 0, torch.ones(3, 2))
-    with pytest.raises(ValueError, match="2 rows; at least 3"):
+    with pytest.raises(ValueError, match="2 rows; expected at least 3"):
         check_step(torch.tanh, torch.ones(2, 2))

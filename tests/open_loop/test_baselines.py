@@ -77,7 +77,7 @@ def test_lines_of_an_autoregressive_process_are_its_closed_forms():
                 one_step=np.ones((2, 2)),
                 seed=0,
             ),
-            "expected one shape",
+            "expected equal shapes",
         ),
     ],
 )

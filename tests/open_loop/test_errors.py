@@ -91,11 +91,11 @@ GOOD = np.ones((1, 1))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: squared_error(np.ones((2, 3)), np.ones((2, 4))), "expected one shape"),
-        (lambda: squared_error(np.ones((2, 3)), np.ones((3, 2))), "expected one shape"),
+        (lambda: squared_error(np.ones((2, 3)), np.ones((2, 4))), "expected equal shapes"),
+        (lambda: squared_error(np.ones((2, 3)), np.ones((3, 2))), "expected equal shapes"),
         (lambda: squared_error(np.ones(3), np.ones(3)), r"prediction: shape \(3,\)"),
         (lambda: squared_error(GOOD, BAD), r"truth: nan at \[0, 0\]"),
-        (lambda: squared_error(np.ones((1, 1), np.uint8), GOOD), "prediction: uint8 numbers"),
+        (lambda: squared_error(np.ones((1, 1), np.uint8), GOOD), "prediction: dtype uint8"),
         (lambda: absolute_error(np.ones((1, 1, 1)), np.ones((1, 1, 1))), r"expected \(E, H\)"),
         (lambda: return_error(BAD, GOOD), "prediction: nan"),
         (lambda: return_error(np.ones((1, 1, 1)), np.ones((1, 1, 1))), r"expected \(E, H\)"),

@@ -75,7 +75,7 @@ def test_constant_images_by_hand():
         (np.full((1, 1, 16, 16, 3), 1.01), np.ones((1, 1, 16, 16, 3)), "prediction: values from"),
         (np.ones((1, 1, 16, 16, 3)), np.full((1, 1, 16, 16, 3), -0.5), "truth: values from -0.5"),
         (np.ones((1, 16, 16, 3)), np.ones((1, 16, 16, 3)), "expected .E, H, height"),
-        (np.ones((1, 1, 16, 16, 3)), np.ones((1, 1, 16, 16, 1)), "expected one shape"),
+        (np.ones((1, 1, 16, 16, 3)), np.ones((1, 1, 16, 16, 1)), "expected equal shapes"),
     ],
 )
 def test_bad_images_are_refused(prediction, truth, message):

@@ -45,7 +45,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped_with_the_same_sums(tmp_path
         return losses(first, last)
 
     options = {"label": "test", "tile": 1000, "checkpoint": tmp_path, "key": "a"}
-    with pytest.raises(KeyboardInterrupt, match="stopped after 5000 of 12000 paths.*to go on"):
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 5000 of 12000 paths.*to resume"):
         accumulate(stops_at, 1, 12_000, **options)
     assert len(list(tmp_path.iterdir())) == 1
     done = []

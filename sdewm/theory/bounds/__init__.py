@@ -1,1 +1,1 @@
-"""Bounds: of rollouts, of fundamental matrices, of expansion terms."""
+"""Bounds of rollout divergence, of fundamental matrices and of expansion terms."""

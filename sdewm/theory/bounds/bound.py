@@ -1,4 +1,4 @@
-"""What a bound on a divergence is: curves over time, constants, and what it may be called."""
+"""Result types of divergence bounds: curves over time, constants, certificate or estimate."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from sdewm.base.checks import UnknownName, check_key
 from sdewm.sde.rates import Rates
 from sdewm.theory.curve import NORMS, Curve
 
-LINEAR_WITHIN = 0.05  # relative error up to which the linearised prediction is said to hold
+LINEAR_WITHIN = 0.05  # relative error that defines the range of the linearised prediction
 
 
 @dataclass(frozen=True)
 class GradeBound:
     """The bound of one grade over time.
 
-    `bound[name]`, name in "mean", "mean_square", "sup", "sup_square", is a Curve; its standard
-    errors are those of the moments of e, and of the reference paths for grade "linearised".
+    `bound[name]`, name in "mean", "mean_square", "sup", "sup_square", is a Curve. Its standard
+    errors are those of the moments of e and, for grade "linearised", of the reference paths.
 
     Attributes:
-        grade: its name.
-        kind: "certificate": every constant is proven for all paths (grade "linearised": and path by
-            path on the sampled reference, up to rounding of about 1e-12, so that only the
-            mean over paths carries an error);
-            "estimate": constants are suprema over samples; "recalled": no bound, see
-            `double_exponential`.
+        grade: name of the grade.
+        kind: "certificate": every constant is proven for all paths (for grade "linearised" on each
+            sampled reference path, up to rounding of about 1e-12, so that only the mean over paths
+            has a sampling error); "estimate": constants are suprema over samples; "recalled": not
+            a bound, see `formulas.double_exponential`.
         curves: name -> Curve.
-        constants: what the bound is made of: α, β, λ, κ, ... at their largest over time.
+        constants: the constants α, β, λ, κ, … of the bound, each at its maximum over time.
     """
 
     grade: str
@@ -48,10 +47,10 @@ class GradeBound:
         return self.curves[name]
 
     def tightness(self, measured: Mapping[str, Curve]) -> dict[str, Curve]:
-        """The ratio bound / measured for each name that both have, on the grid, 1 being perfect.
+        """The ratio bound / measured on the grid, for each curve of the bound; 1 is optimal.
 
         Args:
-            measured: name -> Curve on the same grid, such as `rollout_divergence` gives.
+            measured: name -> Curve on the same grid, as returned by `rollout_divergence`.
 
         Raises:
             ValueError: the grids differ.
@@ -61,13 +60,13 @@ class GradeBound:
 
 @dataclass(frozen=True)
 class LinearisedBound(GradeBound):
-    """Grade "linearised", with the prediction D ≈ y it is built around.
+    """Bound of grade "linearised", with the prediction D ≈ y on which it is based.
 
     Attributes:
         prediction: name -> Curve of |y|, over all paths.
         remainder: bound of E|D − y|.
-        range: E|e| up to which ½ E|w| ≤ 5 % of E|y| − ½ E|w| at all times, for errors of this
-            shape: there E|y| is within 5 % of E|D| (up to third order; an estimate).
+        range: the largest E|e| with ½ E|w| ≤ 5 % of E|y| − ½ E|w| at all times, for errors of this
+            shape. Up to this size E|y| is within 5 % of E|D| (up to third order; an estimate).
     """
 
     prediction: Mapping[str, Curve] = field(default_factory=dict)
@@ -79,9 +78,10 @@ class RolloutBounds(Mapping[str, GradeBound]):
     """Result of `rollout_bounds`: grade -> GradeBound, in the order of the grades.
 
     Attributes:
-        rates: what the bounds are made of.
+        rates: the rates from which the bounds are computed.
         form: "step" or "sde".
-        left_out: a grade that does not apply, or "certificate" -> why.
+        left_out: name -> reason, for each grade that does not apply, and for "certificate" if no
+            rates are proven.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class RolloutBounds(Mapping[str, GradeBound]):
 
 
 def added(excess: dict[str, Curve], prediction: dict[str, Curve]) -> dict[str, Curve]:
-    """The sums of curves with the same names; the sum of their errors bounds that of the sum."""
+    """Sums of curves with the same names; standard errors are added, an upper bound."""
     return {
         name: Curve(
             curve.times,
@@ -119,7 +119,7 @@ def added(excess: dict[str, Curve], prediction: dict[str, Curve]) -> dict[str, C
 def widened(
     prediction: dict[str, Curve], remainder: np.ndarray, supremum: np.ndarray
 ) -> dict[str, Curve]:
-    """The curves of |y| with ‖D − y‖₂, or ‖sup|D − y|‖₂, added in L² (S18)."""
+    """Bounds of |D| from curves of |y| and ‖D − y‖₂ or ‖sup|D − y|‖₂, added in L² (S18)."""
     curves = {}
     for name, curve in prediction.items():
         more = supremum if name.startswith("sup") else remainder
@@ -133,11 +133,11 @@ def widened(
 
 
 def linear_range(first: torch.Tensor, bend: torch.Tensor, size: float) -> float:
-    """Mean size of the error up to which E|y| is said to be within 5 % of E|D| (S18).
+    """Largest mean size of the error for which E|y| is estimated to be within 5 % of E|D| (S18).
 
     Args:
         first: E|y| over the grid, for errors of mean size `size`.
-        bend: ½ E|w|, likewise.
+        bend: ½ E|w| over the grid, for the same errors.
         size: E|e|.
 
     >>> linear_range(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1 / 21]), 2.0)
@@ -149,7 +149,7 @@ def linear_range(first: torch.Tensor, bend: torch.Tensor, size: float) -> float:
 
 
 def named_constants(rates: Rates) -> dict[str, float]:
-    """The rates at their largest over time, under the names of the statements."""
+    """Maxima of the rates over time, under the names used in the statements."""
     return {
         "alpha": float(rates.drift.max()),
         "beta": float(rates.noise.max()),

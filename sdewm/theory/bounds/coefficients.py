@@ -1,4 +1,4 @@
-"""The coefficients of a system, recorded once and evaluated at many states."""
+"""Drift, diffusion and their derivatives, recorded once and evaluated at many states."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _ROWS_AT_ONCE = 4096  # states times components, of which derivatives are taken 
 
 
 class Coefficients:
-    """Drift and diffusion of a system with their derivatives at many states at once.
+    """Drift and diffusion of a system with their derivatives, for batches of states.
 
     Args:
         system: D components.
         t: a time at which the functions are recorded.
-        points: states `(S, D)` of the batch size that will be asked for.
+        points: states `(S, D)`, with the batch size of later calls.
 
     Raises:
-        ValueError: automatic derivatives of the coefficients are wrong, or cut by detach().
+        ValueError: automatic derivatives of the coefficients are wrong, or blocked by detach() or
+            no_grad().
     """
 
     def __init__(self, system: System, t: torch.Tensor, points: torch.Tensor) -> None:
@@ -38,7 +39,7 @@ class Coefficients:
             jvp(partial(one, t), (points,), (along,))[1] for one in (self._recorded, self.values)
         ]
         if not all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*pair, strict=True)):
-            raise ValueError(f"{name} have derivatives that are cut: by detach() or no_grad().")
+            raise ValueError(f"{name} block derivatives by detach() or no_grad(); remove these.")
 
     def values(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
         """Drift and diffusion."""
@@ -47,9 +48,13 @@ class Coefficients:
     def jacobians(
         self, t: torch.Tensor, points: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """A `(S, D, D)` and A_k `(S, M, D, D)`, rows ∇g_k `(S, D, D)` for diagonal noise.
+        """A `(S, D, D)` and A_k `(S, M, D, D)`, or rows ∇g_k `(S, D, D)` for diagonal noise.
 
-        Forward-mode derivatives, many components at once; None for A_k = 0.
+        Computed by forward-mode derivatives along many components at once. The second value is
+        None if all A_k are 0.
+
+        Raises:
+            FloatingPointError: a derivative is not finite.
         """
         states, size = points.shape
         unit = torch.eye(size, dtype=points.dtype, device=points.device)

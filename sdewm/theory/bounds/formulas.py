@@ -1,10 +1,11 @@
 """The bounds S9–S12 and S15–S18 as pure functions of rates.
 
-Each has two forms. "step": of the Euler–Maruyama scheme itself, valid for any step size. "sde": of
-the equation, valid for the scheme only as the step goes to 0. Rates are constant over a step.
+Each bound has two forms. Form "step" bounds the Euler–Maruyama scheme, for any step size. Form
+"sde" bounds the equation, and the scheme only in the limit of small steps. Rates are constant over
+a step.
 
-A grade gives factors `(N + 1,)` over the grid times: those of "mean" and "sup" multiply δ_1 = E|e|,
-those of "mean_square" and "sup_square" multiply δ_2² = E|e|².
+A grade returns factors `(N + 1,)` over the grid times. The factors "mean" and "sup" multiply
+δ_1 = E|e|; "mean_square" and "sup_square" multiply δ_2² = E|e|².
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Factors = dict[str, torch.Tensor]
 
 
 def doob_factor(exponent: torch.Tensor) -> torch.Tensor:
-    """R(K) = min_{r>1} r/(r − 1) · e^{(r − 1)K}, attained at r = ½(1 + √(1 + 4/K)); R(0) = 1 (S11).
+    """Doob's factor R(K) = min_{r>1} r/(r − 1) · e^{(r − 1)K}, with R(0) = 1 (S11).
+
+    The minimum is attained at r = ½(1 + √(1 + 4/K)).
 
     >>> doob_factor(torch.tensor([0.0, 0.32], dtype=torch.float64))
     tensor([1.0000, 2.6813], dtype=torch.float64)
@@ -31,9 +34,10 @@ def doob_factor(exponent: torch.Tensor) -> torch.Tensor:
 
 
 def supremum_factor(entropy: torch.Tensor) -> torch.Tensor:
-    """The root x ≥ 1 of x − 1 − log x = K: E sup M ≤ x for a martingale M ≥ 0 from 1 (S11).
+    """The root x ≥ 1 of x − 1 − log x = K (S11).
 
-    K bounds its entropy E M log M; never above `doob_factor` at the same K.
+    For a martingale M ≥ 0 with M_0 = 1 and entropy E M log M ≤ K, E sup M ≤ x. The value is at most
+    `doob_factor` at the same K.
 
     >>> supremum_factor(torch.tensor([0.0, 0.32], dtype=torch.float64))
     tensor([1.0000, 2.0261], dtype=torch.float64)
@@ -46,9 +50,10 @@ def supremum_factor(entropy: torch.Tensor) -> torch.Tensor:
 
 
 def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
-    """Cauchy–Schwarz, Doob and Gronwall (S9, S15): 3 exp(3 ∫₀^T (Tα² + 4β²)) for the sup square.
+    """Grönwall's inequality: the factor 3 exp(3 ∫₀^T (Tα² + 4β²)) of "sup_square" (S9, S15).
 
-    At each grid time t, T = t. Form "step": 3 Π(1 + 3Δ(tα² + 4β²)). The mean follows by Jensen.
+    Each grid time t takes T = t. Form "step" is 3 Π(1 + 3Δ(tα² + 4β²)). The bound uses the
+    Cauchy–Schwarz and Doob inequalities; the factor of the mean follows from Jensen's inequality.
     """
     steps = len(rates.drift)
     horizon = step_size * torch.arange(steps + 1, dtype=rates.drift.dtype)
@@ -65,13 +70,13 @@ def gronwall(rates: Rates, step_size: float, form: str) -> Factors:
 
 
 def log_norm(rates: Rates, step_size: float, form: str) -> Factors:
-    """Logarithmic norms (S10, S11, S16).
+    """Bounds by logarithmic norms (S10, S11, S16).
 
-    Form "sde": e^{p ∫ λ_p}, and for the supremum times `supremum_factor` at ½p² ∫ κ². Form "step":
-    Π a² for the mean square, and for its supremum times `supremum_factor` at the sum of
-    `entropy_rate`. In both forms |D|^p over its rate of p-th moments is a supermartingale, so that
-    E sup|D|^q ≤ p/(p − q) · δ_q^q sup e^{q∫λ_p} for q < p by Doob's weak inequality, however long
-    the horizon; used for (q, p) = (1, 2), (1, 4), (2, 4).
+    Form "sde": e^{p ∫ λ_p}; for the supremum this is multiplied by `supremum_factor` at ½p² ∫ κ².
+    Form "step": Π a² for the mean square; for its supremum this is multiplied by `supremum_factor`
+    at the sum of `entropy_rate`. In both forms |D|^p divided by its moment bound is a
+    supermartingale. Hence, by Doob's weak inequality, E sup|D|^q ≤ p/(p − q) · δ_q^q sup e^{q∫λ_p}
+    for q < p and any horizon; this is used for (q, p) = (1, 2), (1, 4), (2, 4).
 
     Args:
         rates: in the Euclidean norm or a weighted one.
@@ -98,12 +103,12 @@ def log_norm(rates: Rates, step_size: float, form: str) -> Factors:
 
 
 def entropy_rate(rates: Rates, step_size: float) -> torch.Tensor:
-    """What a step F = I + ΔA + Σ A_k ΔB^k adds to the entropy of |D|² over its mean, `(N,)` (S11).
+    """Entropy of |D|²/E|D|² added by a step F = I + ΔA + Σ A_k ΔB^k, upper bound `(N,)` (S11).
 
-    With m = (I + ΔA)v, |m| ≥ s = 1 + Δν, and q ≥ Δ Σ|A_k v|²/E|Fv|²: at most 2q for Gaussian
-    increments (logarithmic Sobolev inequality), and at most log(1 + k) with k ≥ Var|Fv|²/(E|Fv|²)²,
-    k = min(4q − 2q², 4Δ(κ + Δαβ/s)² + 2Δ²β⁴/s⁴). Every rate used is convex (ν: concave) in the
-    Jacobians, so that their averages between two paths are covered.
+    Let m = (I + ΔA)v, |m| ≥ s = 1 + Δν, and q ≥ Δ Σ|A_k v|²/E|Fv|². The added entropy is at most 2q
+    for Gaussian increments (logarithmic Sobolev inequality). It is also at most log(1 + k) with
+    k ≥ Var|Fv|²/(E|Fv|²)², k = min(4q − 2q², 4Δ(κ + Δαβ/s)² + 2Δ²β⁴/s⁴). All rates used are convex
+    (ν: concave) in the Jacobians, so that averages of Jacobians between two paths are covered.
     """
     noise = step_size * rates.noise**2
     least = (1.0 + step_size * rates.least_log_norm).clamp_min(0.0)
@@ -115,13 +120,14 @@ def entropy_rate(rates: Rates, step_size: float) -> torch.Tensor:
 
 
 def block(rates: Rates, step_size: float, start: torch.Tensor, form: str) -> torch.Tensor:
-    """Comparison of blocks, additive noise, path by path (S16): |D_i(t)| ≤ U_i(t), U̇ = N U.
+    """Bound by comparison of blocks, for additive noise, on each path: |D_i(t)| ≤ U_i(t) (S16).
 
     Args:
-        rates: with β = 0.
+        rates: rates with β = 0.
         step_size: Δ.
         start: |e_i|, `(P, b)`.
-        form: "step": U ← N U with ‖(I + ΔA)_ij‖; "sde": U ← e^{ΔN} U with S16's N.
+        form: "step": U ← N U with N_ij = ‖(I + ΔA)_ij‖; "sde": U ← e^{ΔN} U, the solution of
+            U̇ = N U with the comparison matrix N of S16.
 
     Returns:
         |U| `(P, N + 1)`.
@@ -136,15 +142,15 @@ def block(rates: Rates, step_size: float, start: torch.Tensor, form: str) -> tor
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known along reference paths.
+    """Quantities along the reference paths X⁰.
 
     Attributes:
         step: ‖I + ΔA‖ at X⁰_n, `(P, N)`.
-        log_norm: μ(A) there, `(P, N)`.
+        log_norm: μ(A) at X⁰_n, `(P, N)`.
         variation: |y_n|, the first variation along e, `(P, N + 1)`.
         error: |e|, `(P,)`.
         transition: bounds of ‖Φ_{n,k}‖, the product of the steps k … n − 1, `(P, N + 1, N + 1)`; 0
-            for n < k. None where they are too many to compute: products of `step` take their place.
+            for n < k. None if there are too many of them; products of `step` are then used.
     """
 
     step: torch.Tensor
@@ -157,15 +163,16 @@ class Reference:
 def linearised(
     reference: Reference, rates: Rates, step_size: float, form: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Along the reference path, additive noise, path by path (S18): bounds of |D| and of |D − y|.
+    """Bounds of |D| and |D − y| on each path, for additive noise (S18).
 
-    Form "step": D_n − y_n = Σ_{k<n} Φ_{n,k+1} q_k with |q_k| ≤ min(½ΔH d_k², (L + a) d_k), hence
-    r_n = Σ ‖Φ_{n,k+1}‖ |q_k| and d_n = min(|y_n| + r_n, a d + |q|, L d) from d_0 = |e|, with a and
-    Φ on the reference path and L the rate of all paths. Form "sde": |e|E/(1 − q) and |e|E q/(1 − q)
-    with E = exp ∫μ and q = ½|e| ∫ H E, as long as q < 1, and |e| e^{∫λ}.
+    Form "step": D_n − y_n = Σ_{k<n} Φ_{n,k+1} q_k with |q_k| ≤ min(½ΔH d_k², (L + a) d_k). Hence
+    r_n = Σ ‖Φ_{n,k+1}‖ |q_k| and d_n = min(|y_n| + r_n, a d + |q|, L d), d_0 = |e|. Here a and Φ
+    are taken on the reference path, and L is the rate for all paths. Form "sde": |D| is at most
+    |e|E/(1 − q) and |D − y| at most |e|E q/(1 − q) with E = exp ∫μ and q = ½|e| ∫ H E, if q < 1;
+    also |D| ≤ |e| e^{∫λ}.
 
     Returns:
-        d, at most |y| + r, and r, each `(P, N + 1)`.
+        The bound d of |D|, at most |y| + r, and the bound r of |D − y|, each `(P, N + 1)`.
     """
     if form == "sde":
         error = reference.error[:, None]
@@ -196,14 +203,15 @@ def linearised(
 def linearised_mean_square(
     rates: Rates, step_size: float, fourth: float, form: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Multiplicative noise (S18): ‖D − y‖₂ and ‖sup |D − y|‖₂, each `(N + 1,)`.
+    """Bounds of ‖D − y‖₂ and ‖sup |D − y|‖₂, each `(N + 1,)`, for multiplicative noise (S18).
 
-    With m = δ_4 e^{∫λ_4} ≥ (E|D|⁴)^¼, R² solves (R²)′ = 2λR² + (H + βH̄)m²R + ¼H̄²m⁴; form "step":
-    R² ← a²R² + Δ((1 + Δα)H + βH̄)m²R + ¼m⁴(Δ²H² + ΔH̄²). The supremum is at most ∫(αR + ½Hm²) +
-    2(∫(βR + ½H̄m²)²)^½ by the triangle inequality and Doob.
+    With m = δ_4 e^{∫λ_4} ≥ (E|D|⁴)^¼, the bound R of ‖D − y‖₂ solves
+    (R²)′ = 2λR² + (H + βH̄)m²R + ¼H̄²m⁴. Form "step" is
+    R² ← a²R² + Δ((1 + Δα)H + βH̄)m²R + ¼m⁴(Δ²H² + ΔH̄²). The supremum is at most
+    ∫(αR + ½Hm²) + 2(∫(βR + ½H̄m²)²)^½ by the triangle inequality and Doob's inequality.
 
     Args:
-        rates: of all paths.
+        rates: rates that hold for all paths.
         step_size: Δ.
         fourth: δ_4 = (E|e|⁴)^¼.
         form: "step" or "sde".
@@ -236,10 +244,11 @@ def _half(curvature: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
 
 
 def double_exponential(rates: Rates, step_size: float, delta: float) -> torch.Tensor:
-    """The paper's form as recalled, its unspecified constant set to 1: not a bound (S15, S18).
+    """The paper's form as recalled, with its unspecified constant set to 1: not a bound (S15, S18).
 
-    δ(J_0 + J_1) + δ²(e^{H_0(J_0 + J_1)} + e^{H_1(J_0 + J_1)}), J_0 = e^{∫α}, J_1 = e^{∫β}, with α
-    in place of the sum of the norms of its blocks, which is never smaller, and H, H̄ for H_0, H_1.
+    δ(J_0 + J_1) + δ²(e^{H_0(J_0 + J_1)} + e^{H_1(J_0 + J_1)}) with J_0 = e^{∫α}, J_1 = e^{∫β},
+    H_0 = H and H_1 = H̄. Here α replaces the sum of the norms of the blocks of A, which is never
+    smaller than α.
     """
     growth = from_start(step_size * rates.drift).exp() + from_start(step_size * rates.noise).exp()
     bends = [
@@ -249,7 +258,7 @@ def double_exponential(rates: Rates, step_size: float, delta: float) -> torch.Te
 
 
 def from_start(steps: torch.Tensor) -> torch.Tensor:
-    """Sums over the steps before each grid time: `(N,)` -> `(N + 1,)`, 0 first."""
+    """Cumulative sums over the steps before each grid time: `(N,)` -> `(N + 1,)`, starting at 0."""
     return torch.cat((steps.new_zeros(1), steps.cumsum(0)))
 
 
@@ -258,11 +267,11 @@ def _from_start(steps: torch.Tensor) -> torch.Tensor:
 
 
 def running_maximum(values: torch.Tensor) -> torch.Tensor:
-    """Largest value so far, along the last dimension."""
+    """Running maximum along the last dimension."""
     return values.cummax(dim=-1).values
 
 
 def four_norms(norms: torch.Tensor) -> list[torch.Tensor]:
-    """|D|, |D|², and their running suprema, from |D| `(P, N + 1)`, in the order of NORMS."""
+    """|D|, |D|² and their running maxima, from |D| `(P, N + 1)`, in the order of NORMS."""
     largest = running_maximum(norms)
     return [norms, norms**2, largest, largest**2]

@@ -1,4 +1,4 @@
-"""The stochastic fundamental matrix: how it grows, measured, exact and bounded (section 5)."""
+"""Growth of the stochastic fundamental matrix: measured, exact and bounded (section 5)."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ class Growth(NormCurves):
     Attributes:
         curves: "mean" E‖Φ_t‖_F, "mean_square" E‖Φ_t‖_F², "sup" E sup_{s ≤ t}‖Φ_s‖_F, "sup_square"
             E sup_{s ≤ t}‖Φ_s‖_F², measured; standard errors from batch means.
-        exact: E‖Φ_t‖_F² of the scheme, where the Jacobians are constant; else None.
-        exact_limit: E‖Φ_t‖_F² of the equation, likewise.
-        bounds: grade -> GradeBound; empty for a system given by its step, which proves nothing.
-        constants: α, β, λ, ρ, κ; None where there are no bounds.
-        kurtosis: of ‖Φ‖_F² at the end, 3 for a normal law, nan without spread. Standard errors of
-            squares are unreliable where it is large (rule 7).
+        exact: E‖Φ_t‖_F² of the scheme if the Jacobians are constant; else None.
+        exact_limit: E‖Φ_t‖_F² of the equation if the Jacobians are constant; else None.
+        bounds: grade -> GradeBound; empty for a system given by its step, whose Jacobians are not
+            available.
+        constants: α, β, λ, ρ, κ; None if there are no bounds.
+        kurtosis: kurtosis of ‖Φ‖_F² at the end; 3 for a normal law, nan for zero variance. If it
+            is large, the standard errors of squares are unreliable (rule 7).
         paths: number of paths.
     """
 
@@ -72,42 +73,44 @@ def fundamental_matrix(
     device: torch.device | str | None = None,
     chunk: int | None = None,
 ) -> Growth:
-    """Growth of Φ, dΦ = A Φ dt + Σ_k A_k Φ dB^k, Φ_0 = I, A = Df and A_k = Dg_k on the path of x0.
+    """Growth of the fundamental matrix Φ along the paths from x0, measured, exact and bounded.
 
-    Measured: the derivative of the Euler–Maruyama step moves the D columns of Φ (S5b). The running
-    supremum is taken over the grid, see `rollout_divergence`. Bounds, with D = ‖Φ_0‖_F²:
+    dΦ = A Φ dt + Σ_k A_k Φ dB^k, Φ_0 = I, with A = Df and A_k = Dg_k on the path. Measurement: the
+    derivative of the Euler–Maruyama step propagates the D columns of Φ (S5b). The running supremum
+    is taken over the grid, see `rollout_divergence`. Bounds, with D = ‖Φ_0‖_F²:
 
         gronwall   3D exp(3 ∫(Tα² + 4β²)) on E sup‖Φ‖_F²                                      (S9)
         log_norm   D e^{2∫λ} on E‖Φ‖_F², which may contract, and its supremum           (S10, S11)
-        weighted   the same in norms (xᵀMx)^½, times tr M/λ_min(M): the lowest at each time of
-                   several M between the Euclidean norm and the one of rate ρ                (S12)
+        weighted   log_norm in norms (xᵀMx)^½, times tr M/λ_min(M): the lowest at each time over
+                   several M between the Euclidean norm and the norm of rate ρ               (S12)
 
-    "mean" and "sup" are bounded by the root of the square. With `jacobians()` (affine coefficients)
-    or, but for "weighted", `certified_rates` the constants are proven and the bound is a
-    certificate; else they are suprema over sampled paths: an estimate.
+    "mean" and "sup" are bounded by the root of the bound of the square. The bound is a certificate
+    if the system has `jacobians()` (affine coefficients) or, except for grade "weighted",
+    `certified_rates`. Otherwise the constants are suprema over sampled paths, and the bound is an
+    estimate.
 
     Args:
-        system: D components, in the Itô reading, given by f and g or by its step.
+        system: an Itô system with D components, given by f and g or by its step.
         x0: initial state `(D,)` or one per path `(paths, D)`.
         t1: end time.
         steps: number N of steps of the scheme.
-        paths: number of sample paths; a step costs about 2D steps of the system on each.
+        paths: number of sample paths; on each, a step costs about 2D steps of the system.
         seed: root seed.
         t0: start time.
-        form: "step": bounds of the scheme, whatever its step; "sde": of the equation.
-        kind: "certificate" refuses a system that proves nothing, "estimate" ignores its proofs;
-            default: the proofs where there are any.
-        dtype: of the simulation and of sampled Jacobians, torch.float64 or torch.float32.
-        device: where to compute; default the CPU.
-        chunk: paths between two updates of progress; changes no digit of the result.
+        form: "step": bounds of the scheme, for any step size; "sde": bounds of the equation.
+        kind: "certificate": raise an error if no rates are proven; "estimate": do not use proven
+            rates; default: use proven rates if available.
+        dtype: dtype of the simulation and of sampled Jacobians, torch.float64 or torch.float32.
+        device: device of the computation; default: the CPU.
+        chunk: paths between two updates of progress; does not change the result.
 
     Returns:
         A Growth: `growth["mean_square"]` …, `.exact`, `.bounds["log_norm"]["sup_square"]`,
         `.constants`.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+        FloatingPointError: a trajectory is not finite.
 
     >>> from sdewm.sde.examples import LinearFlow
     >>> case = LinearFlow()
@@ -136,9 +139,9 @@ def fundamental_matrix(
 
 
 class MatrixFlow:
-    """The system for a path and the columns of its fundamental matrix, `(B, D + D²)`.
+    """The joint system of a path and the columns of its fundamental matrix, `(B, D + D²)`.
 
-    One batched derivative of the step carries all columns of all paths.
+    One batched derivative of the step propagates all columns of all paths.
 
     Args:
         system: D components.

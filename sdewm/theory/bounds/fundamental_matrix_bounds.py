@@ -1,4 +1,4 @@
-"""The bounds on the fundamental matrix, grade by grade (S9–S12)."""
+"""Bounds on the fundamental matrix, one per grade (S9–S12)."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # bounds of E‖Φ_t‖_F² and of its
 
 @dataclass(frozen=True)
 class GrowthConstants:
-    """What the bounds are made of, at their largest over time.
+    """The constants of the bounds, each at its maximum over time.
 
     Attributes:
         alpha: ‖A‖.
         beta: λ_max(Σ_k A_kᵀA_k)^½.
         lambda_: λ = λ_max(sym A + ½ Σ A_kᵀA_k), the rate of E|Φv|² (S10).
-        rho: ρ, the least rate in any weighted norm (S12); for Jacobians that vary, of their average
-            over sampled paths and times, and nan where D is too large for that.
+        rho: ρ, the least rate in any weighted norm (S12). For varying Jacobians it is computed for
+            their average over sampled paths and times, and is nan if D is too large.
         kappa: (sup_v Σ_k (vᵀA_k v)²)^½ (S11).
     """
 
@@ -56,7 +56,7 @@ def growth_bounds(
     form: str,
     kind: str | None,
 ) -> tuple[Mapping[str, GradeBound], GrowthConstants | None]:
-    """Grade -> bound, and the constants; ({}, None) for a system given by its step alone.
+    """Grade -> bound, and the constants; ({}, None) for a system given only by its step.
 
     Args:
         system: D components.
@@ -66,7 +66,7 @@ def growth_bounds(
         kind: see `fundamental_matrix`.
 
     Raises:
-        ValueError: kind="certificate" for a system that proves no rates, or not these.
+        ValueError: kind="certificate", but the system proves no rates from these states.
     """
     in_weighted_norms: list[tuple[WeightedNorm, Rates]] = []
     kinds = dict.fromkeys(MATRIX_GRADES, ESTIMATE)

@@ -1,4 +1,4 @@
-"""Growth rates of given Jacobians: logarithmic norms, step norms, radial rates, block norms."""
+"""Growth rates computed from Jacobians: logarithmic, step, radial and block norms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARGIN = 64 * torch.finfo(torch.float64).eps
 
 
 def exact_rates(system: ConstantJacobians, step_size: float, blocks: Sequence[slice]) -> Rates:
-    """The rates of a system with constant Jacobians, N = 1, with a margin for rounding."""
+    """Rates, N = 1, of a system with constant Jacobians, including a margin for rounding."""
     drift, noise = system.jacobians()
     per_state = jacobian_rates(drift[None], noise[None], step_size, blocks)
     return Rates(**{name: _outward(name, value, drift, noise) for name, value in per_state.items()})
@@ -38,13 +38,13 @@ def jacobian_rates(
     step_size: float,
     blocks: Sequence[slice],
 ) -> dict[str, torch.Tensor]:
-    """The rates at each of B states, by LAPACK; the curvatures, which need more, are 0.
+    """The rates at each of B states, by LAPACK; curvatures (of second derivatives) are set to 0.
 
     Args:
         drift: A `(B, D, D)`.
-        noise: A_k `(B, M, D, D)`; for diagonal noise its rows ∇g_k `(B, D, D)`; None if all are 0.
+        noise: A_k `(B, M, D, D)`; for diagonal noise the rows ∇g_k `(B, D, D)`; None if all are 0.
         step_size: Δ.
-        blocks: of the state.
+        blocks: blocks of the state.
 
     Returns:
         {name of `Rates`: `(B,)`, `(B, b, b)`, or `(3, B)` for log_norm}.
@@ -126,7 +126,7 @@ def largest_singular_value(matrix: torch.Tensor) -> torch.Tensor:
 def transition_norms(steps: torch.Tensor) -> torch.Tensor:
     """Upper bounds of ‖F_{n−1} ⋯ F_k‖ for maps `(P, N, D, D)`: `(P, N + 1, N + 1)`, 0 for n < k.
 
-    Exact up to 16 components; above, ‖X‖ ≤ ‖(XᵀX)⁴‖_F^(1/8), too large by at most D^(1/16).
+    Exact for D ≤ 16. For larger D, ‖X‖ ≤ ‖(XᵀX)⁴‖_F^(1/8), too large by at most a factor D^(1/16).
 
     >>> transition_norms(torch.full((1, 2, 1, 1), 0.5, dtype=torch.float64))[0]
     tensor([[1.0000, 0.0000, 0.0000],

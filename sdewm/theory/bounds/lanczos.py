@@ -1,8 +1,8 @@
-"""Rates of systems too large for LAPACK, by Lanczos' iteration on Jacobian products.
+"""Rates of large systems by Lanczos iteration on Jacobian products.
 
-No Jacobian is formed: each iteration costs one batched Jacobian-vector product and one
-vector-Jacobian product for all states at once. Ritz values approach the largest eigenvalue from
-below, which suits an estimate and would not suit a certificate.
+No Jacobian is formed: each iteration costs one batched Jacobian–vector product and one batched
+vector–Jacobian product for all states. Ritz values approach the largest eigenvalue from below, so
+the rates can be used for estimates but not for certificates.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def iterated_rates(
     step_size: float,
     blocks: Sequence[slice],
 ) -> dict[str, torch.Tensor]:
-    """What `jacobian_rates` gives, at states `(S, D)`, without the Jacobians.
+    """The rates of `jacobian_rates` at states `(S, D)`, computed without forming Jacobians.
 
-    ν is replaced by −α, κ by β, and λ_1 by λ_2, which are admissible and no smaller (ν: no larger).
-    Norms of more than four blocks, or with multiplicative noise, are not computed: infinite.
+    ν is replaced by −α, κ by β, and λ_1 by λ_2; these are valid and no smaller (ν: no larger).
+    Block norms for more than four blocks or multiplicative noise are not computed and are infinite.
     """
     return RateIteration(coefficients, step_size, blocks).rates(t, states)
 
 
 class RateIteration:
-    """`iterated_rates` along paths: each call starts from the Ritz vectors of the one before.
+    """`iterated_rates` along paths; each call starts from the Ritz vectors of the previous call.
 
     Args:
         coefficients: (t, y) -> drift and diffusion.
         step_size: Δ.
-        blocks: of the state.
+        blocks: blocks of the state.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RateIteration:
         self._ritz: torch.Tensor | None = None
 
     def rates(self, t: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See `iterated_rates`; the states `(S, D)` are near those of the last call, in order."""
+        """See `iterated_rates`; each row of `states` should be near that row of the last call."""
         step_size, blocks = self.step_size, self.blocks
         additive = _is_additive(self.coefficients, t, states)
         forms = _forms(step_size, blocks, additive)

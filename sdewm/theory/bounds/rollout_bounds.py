@@ -1,4 +1,4 @@
-"""Bounds on the divergence of two rollouts from different initial latents (S15–S18)."""
+"""Bounds on the divergence of two rollouts from different initial states (S15–S18)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_s
 DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted")
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
-_MOST_PATHS, _FEWEST_PATHS = 256, 8  # on which Jacobians are taken, according to their size
+_MOST_PATHS, _FEWEST_PATHS = 256, 8  # paths on which Jacobians are computed, depending on D
 
 
 def rollout_bounds(
@@ -73,51 +73,51 @@ def rollout_bounds(
     blocks: Sequence[slice] | None = None,
     device: torch.device | str | None = None,
 ) -> RolloutBounds:
-    """Bounds on D_t = X_t(x0 + e) − X_t(x0), both along the same Brownian path.
+    """Bounds on the divergence D_t = X_t(x0 + e) − X_t(x0) along the same Brownian path.
 
-    Grades, from crude to fine, with δ_q = (E|e|^q)^(1/q):
+    Grades, roughly from coarse to sharp, with δ_q = (E|e|^q)^(1/q):
 
         gronwall     √3 δ_1 exp(3/2 ∫(Tα² + 4β²)) on E sup|D|, its square on E sup|D|²     (S15)
         log_norm     δ_p^p e^{p∫λ_p} on E|D|^p; times R(½p²∫κ²) on E sup|D|^p              (S16)
         block        U̇ = N U between the blocks of the state; additive noise only          (S16)
         linearised   |y| plus a remainder linear in the curvature H                        (S18)
         double_exponential   the paper's form as recalled, constant 1: for comparison only
-        weighted     log_norm in norms |Sx|, back by ‖S⁻¹‖: the lowest of several     (S12, S16)
+        weighted     log_norm in norms |Sx|, times ‖S⁻¹‖: the lowest of several S     (S12, S16)
 
-    The constants are proven where the system proves them (`jacobians()`: affine coefficients;
-    `certified_rates`: see sde.rates): the bound is then a certificate. Else they are suprema over
-    Jacobians at sampled states of the tube between both paths: an estimate. What was left out, and
-    why, is in `.left_out`.
+    The bound is a certificate if the system proves the constants: by `jacobians()` (affine
+    coefficients) or by `certified_rates` (see sde.rates). Otherwise the constants are suprema over
+    Jacobians at sampled states between both paths, and the bound is an estimate. `.left_out` gives
+    the omitted grades with the reasons.
 
     Args:
-        system: D components, in the Itô reading.
+        system: an Itô system with D components.
         x0: initial state `(D,)` or one per path `(paths, D)`.
         error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
-            the Brownian paths. Rates are proven for the errors drawn, moments are their means.
+            the Brownian paths. Rates are proven for the errors drawn; moments are their means.
         t1: end time.
         steps: number of steps of the scheme.
-        grades: which, "block" being refused for multiplicative noise; "all": all that apply;
-            default: these but "weighted", which takes the Jacobians again.
-        paths: sample paths of e, of y and of the tube.
+        grades: names of the grades ("block" is refused for multiplicative noise); "all": all that
+            apply; default: all that apply except "weighted", which computes the Jacobians again.
+        paths: number of sample paths of e, of y and of the tube.
         seed: root seed.
         t0: start time.
-        form: "step": bounds of the Euler–Maruyama scheme with these steps, whatever their size;
-            "sde": of the equation, which the scheme obeys as the step goes to 0.
-        kind: "certificate" refuses a system that proves nothing, "estimate" ignores its proofs;
-            default: the proofs where there are any.
-        blocks: slices of the state for "block"; default `system.blocks`, else the components.
-        device: where to compute; default the CPU.
+        form: "step": bounds of the Euler–Maruyama scheme with these steps, for any step size;
+            "sde": bounds of the equation, which hold for the scheme as the step tends to 0.
+        kind: "certificate": raise an error if no rates are proven; "estimate": do not use proven
+            rates; default: use proven rates if available.
+        blocks: slices of the state for "block"; default: `system.blocks`, else the components.
+        device: device of the computation; default: the CPU.
 
     Returns:
         grade -> GradeBound with curves over the grid times t_0 … t_N.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+        FloatingPointError: a trajectory is not finite.
 
     >>> from sdewm.sde.examples import OrnsteinUhlenbeck
     >>> e = torch.tensor([0.1], dtype=torch.float64)
-    >>> case = OrnsteinUhlenbeck()  # D = e (1 − 0.8 Δ)^n: every rate but Gronwall's is exact
+    >>> case = OrnsteinUhlenbeck()  # D = e (1 − 0.8 Δ)^n: every rate but Grönwall's is exact
     >>> bounds = rollout_bounds(case, case.x0, e, t1=1.5, steps=15)
     >>> for grade in ("gronwall", "log_norm", "linearised"):
     ...     print(f"{grade:11} {bounds[grade].kind} {bounds[grade]['mean'].last.value:.6f}")

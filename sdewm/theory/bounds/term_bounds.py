@@ -1,4 +1,4 @@
-"""Bounds of the expansion's terms from the growth rate of the linearised dynamics (S13)."""
+"""Bounds of the expansion terms from the growth rate of the linearised dynamics (S13)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def term_bounds(
         |P| ≤ ‖∇L‖‖y^η‖,   |P_drift| ≤ ‖∇L‖‖y^ξ‖,   |S| ≤ sup‖∇²L‖ ‖y^η‖²,
         |S_cross| ≤ sup‖∇²L‖ ‖y^ξ‖‖y^η‖,   |S_drift| ≤ sup‖∇²L‖ ‖y^ξ‖².
 
-    A smaller rate shrinks the drift terms and the benign S alike. For an independent driver the
-    mixed term is 0. Moments are means, and the suprema of ‖∇²L‖ and (unless the system proves its
-    rates) of a largest values, over sampled unperturbed paths: estimates.
+    A smaller rate reduces both the drift terms and the benign term S. For an independent driver the
+    mixed term of r is 0. The results are estimates: moments are means over sampled unperturbed
+    paths, and sup‖∇²L‖ and (unless the system proves its rates) a are maxima over them.
 
     Args:
         system: D components.
@@ -52,7 +52,7 @@ def term_bounds(
         x0: initial state `(D,)` or `(paths, D)`.
         t1: end time.
         steps: number of Euler–Maruyama steps.
-        paths: sample paths.
+        paths: number of sample paths.
         seed: root seed.
         t0: start time.
 
@@ -60,7 +60,7 @@ def term_bounds(
         {"P": …, "P_drift": …, "S": …, "S_cross": …, "S_drift": …, "eta": ‖y^η‖, "xi": ‖y^ξ‖}.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
 
     >>> from sdewm.sde.examples import OrnsteinUhlenbeck
     >>> case = OrnsteinUhlenbeck()  # here both bounds of y are equalities, and ∇²L = 2

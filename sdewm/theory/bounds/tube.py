@@ -1,6 +1,6 @@
-"""Rates from Jacobians along a sampled tube: reference path, perturbed path, and between them.
+"""Rates from Jacobians in a sampled tube: on the reference path, the perturbed path and in between.
 
-A supremum over samples is below the true one: these rates are estimates, never certificates.
+A maximum over samples is below the supremum, so these rates give estimates, never certificates.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _MOST_NORMS = 2**26  # of transition matrices: 512 MiB
 
 @dataclass(frozen=True)
 class Tube:
-    """Paths `(J, N + 1, D)` on one grid and one noise.
+    """Reference and perturbed paths with their variations, `(J, N + 1, D)`, on the same noise.
 
     Attributes:
         grid: times `(N + 1,)`.
         reference: X⁰.
         difference: D = X^e − X⁰.
         first: y, the first variation along e.
-        second: w, the second.
+        second: w, the second variation along e.
     """
 
     grid: torch.Tensor
@@ -57,7 +57,7 @@ def sample_tube(
     noise: GridNoise,
     first: int = 0,
 ) -> Tube:
-    """The paths from `states` and `states + errors`, each `(J, D)`, and the variations.
+    """The tube of the paths from `states` and from `states + errors`, each `(J, D)`.
 
     Row j follows path `first` + j of the noise.
     """
@@ -86,7 +86,7 @@ def sample_tube(
 def first_variation(
     system: System, states: torch.Tensor, errors: torch.Tensor, noise: GridNoise
 ) -> torch.Tensor:
-    """|y| `(P, N + 1)` of the paths from states `(P, D)`, y the first variation along `errors`."""
+    """|y| `(P, N + 1)` on the paths from states `(P, D)`, y the first variation along `errors`."""
     size = states.shape[1]
     flow, rows = FlowVariation(system, order=1, fused=size > LARGE), []
     tile = min(len(states), max(1, 2**24 // (size * (noise.steps + 1))))
@@ -102,9 +102,9 @@ def first_variation(
 def sampled_rates(
     system: System, tube: Tube, step_size: float, blocks: Sequence[slice]
 ) -> tuple[Rates, Reference]:
-    """The largest rates at each step over the tube, and the reference's own on each path.
+    """The maximal rates over the tube at each step, and the rates on each reference path.
 
-    The curvatures are those along D, the only direction in which S18 needs them.
+    Curvatures are evaluated along D, the only direction required by S18.
     """
     paths, points, size = tube.reference.shape
     between = len(_BETWEEN)
@@ -146,20 +146,20 @@ def sampled_rates(
 
 
 def segments(tube: Tube, n: int) -> torch.Tensor:
-    """States on the segments from X⁰ to X^e at the n-th time `(3J, D)`: ends and middle."""
+    """Ends and midpoints of the segments from X⁰ to X^e at the n-th time, `(3J, D)`."""
     return torch.cat([tube.reference[:, n] + share * tube.difference[:, n] for share in _BETWEEN])
 
 
 def needs_transition(rates: Rates) -> bool:
-    """Whether a bound uses ‖Φ_{n,k}‖, N²/2 norms on each path: curved, with additive noise."""
+    """Whether a bound uses the N²/2 norms ‖Φ_{n,k}‖: additive noise and nonzero curvature."""
     return rates.additive and bool(rates.curvature.any())
 
 
 def missed_kink(tube: Tube, rates: Rates, reference: Reference, step_size: float) -> str:
-    """Why S18 fails on the tube's own paths with curvatures sampled there; "" where it holds.
+    """The reason why S18 with sampled curvatures fails on the sampled paths; "" if it holds.
 
-    |D| is compared with its bound for additive noise, and D with y where no curvature was met: a
-    kink (ReLU, |x|, clamp) between the sampled states has none.
+    A kink (ReLU, |x|, clamp) between the sampled states contributes no curvature. If no curvature
+    was found, D is compared with y; otherwise, for additive noise, |D| is compared with its bound.
     """
     tiny = 1e-9 * (1.0 + float(tube.reference.abs().max()))
     if not bool(rates.curvature.any() or rates.noise_curvature.any()):
@@ -174,14 +174,14 @@ def missed_kink(tube: Tube, rates: Rates, reference: Reference, step_size: float
         return ""
     return (
         "it fails on the sampled paths, whose curvature is too small to explain their divergence: "
-        "f or g has a kink (ReLU, |x|, clamp) or bends between them."
+        "f or g has a kink (ReLU, |x|, clamp) or larger curvature between the sampled states."
     )
 
 
 def exact_reference(
     system: System, tube: Tube, step_size: float, transition: bool = True
 ) -> Reference:
-    """The reference's rates by LAPACK whatever D, for bounds that are proven."""
+    """The quantities on the reference paths, by LAPACK for any D, for certificates."""
     coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0])
     with torch.no_grad():
         jacobians = [
@@ -194,7 +194,7 @@ def exact_reference(
 def reference_of_jacobians(
     tube: Tube, drift: torch.Tensor, step_size: float, transition: bool = True
 ) -> Reference:
-    """From the Jacobians A `(J, N, D, D)` on the reference paths; ‖Φ_{n,k}‖ where they fit."""
+    """Quantities from the Jacobians A `(J, N, D, D)`; ‖Φ_{n,k}‖ only if they fit in memory."""
     paths, count, size = drift.shape[:3]
     few = size <= LARGE and paths * (count + 1) ** 2 <= _MOST_NORMS
     steps = torch.eye(size, dtype=drift.dtype, device=drift.device) + step_size * drift

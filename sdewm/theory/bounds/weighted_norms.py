@@ -1,4 +1,4 @@
-"""Rates of the fundamental matrix in the Euclidean norm and in weighted ones (S9–S12)."""
+"""Growth rates in the Euclidean norm and in weighted norms |Sx| (S9–S12)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class WeightedNorm:
     Attributes:
         root: S `(D, D)`.
         inverse: S⁻¹.
-        start: ‖S‖_F² ‖S⁻¹‖² = tr M / λ_min(M): E‖Φ‖_F² is at most this times a bound of E|Φv|_M²
-            for |v|_M = 1, since Σ_j |e_j|_M² = tr M. It is D in the Euclidean norm.
+        start: ‖S‖_F² ‖S⁻¹‖² = tr M / λ_min(M). E‖Φ‖_F² is at most this factor times a bound of
+            E|Φv|_M² for |v|_M = 1, since Σ_j |e_j|_M² = tr M. It equals D in the Euclidean norm.
     """
 
     root: torch.Tensor
@@ -43,13 +43,13 @@ class WeightedNorm:
 
     @classmethod
     def euclidean(cls, like: torch.Tensor) -> WeightedNorm:
-        """S = I, of the size of a matrix `(D, D)`."""
+        """The Euclidean norm, S = I, for the size D of the matrix `like` `(D, D)`."""
         identity = torch.eye(len(like), dtype=like.dtype, device=like.device)
         return cls(identity, identity, float(len(like)))
 
     @classmethod
     def of(cls, matrix: torch.Tensor, power: float = 1.0) -> WeightedNorm:
-        """S = M^(power/2)."""
+        """The norm with S = M^(power/2) for a positive definite matrix M."""
         values, vectors = torch.linalg.eigh(matrix)
         values = values**power
         root = vectors @ torch.diag(values.sqrt()) @ vectors.T
@@ -78,10 +78,10 @@ class WeightedNorm:
 def weighted_norms_for(
     drift: torch.Tensor, noise: torch.Tensor, powers: Sequence[float]
 ) -> list[WeightedNorm]:
-    """Norms adapted to A `(D, D)` and A_k `(M, D, D)`, and the Euclidean one, last.
+    """Norms adapted to A `(D, D)` and A_k `(M, D, D)`, followed by the Euclidean norm.
 
-    The last but one has nearly the rate ρ, the least that any weighted norm has; a lower power has
-    a higher rate and a smaller `start`. Which bound is the lowest depends on the time.
+    The last norm before the Euclidean one has nearly the rate ρ, the least of all weighted norms. A
+    lower power has a higher rate and a smaller `start`. Which bound is lowest depends on the time.
     """
     euclidean = WeightedNorm.euclidean(drift)
     symmetric = 0.5 * (drift + drift.T + (noise.mT @ noise).sum(0))
@@ -105,7 +105,7 @@ class _Affine:
 def constant_rates(
     drift: torch.Tensor, noise: torch.Tensor, step_size: float, steps: int
 ) -> list[tuple[WeightedNorm, Rates]]:
-    """The rates of constant Jacobians in each weighted norm, proven; the Euclidean ones last."""
+    """Proven rates of constant Jacobians in each weighted norm, the Euclidean norm last."""
     found = []
     for one in weighted_norms_for(drift, noise, _POWERS):
         affine = _Affine(one.transformed(drift), one.transformed(noise))
@@ -131,14 +131,14 @@ def _outward(rates: Rates, one: WeightedNorm, drift: torch.Tensor) -> Rates:
 def reference_rates(
     system: System, states: torch.Tensor, noise: GridNoise
 ) -> tuple[list[tuple[WeightedNorm, Rates]], float]:
-    """Largest rates at each step over sampled reference paths, in each weighted norm, and ρ.
+    """Maximal rates over sampled reference paths at each step, in each weighted norm, and ρ.
 
-    The norms, and ρ, are those of the Jacobians' averages over paths and times. Above LARGE
-    components the rates are computed by iteration, in the Euclidean norm alone, and ρ is nan.
+    The norms and ρ are computed for the average of the Jacobians over paths and times. Above LARGE
+    components the rates are computed by iteration in the Euclidean norm only, and ρ is nan.
 
     Args:
         system: D components.
-        states: initial states `(P, D)`; a first part of them is used.
+        states: initial states `(P, D)`, of which the first ones are used.
         noise: the grid and the increments.
     """
     size, grid = states.shape[1], noise.grid(states.dtype, states.device)
@@ -171,7 +171,7 @@ def reference_rates(
 def average_jacobians(
     jacobians: Iterable[tuple[torch.Tensor, torch.Tensor | None]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The averages over states and times of A `(S, D, D)` and A_k, given time by time."""
+    """Averages over states and times of A `(S, D, D)` and A_k, given for one time after another."""
     drifts, noises = [], []
     for drift, noise in jacobians:
         drifts.append(drift.mean(0))
@@ -187,7 +187,7 @@ def sampled_powers(size: int) -> tuple[float, ...]:
 
 
 def full_noise(noise: torch.Tensor) -> torch.Tensor:
-    """A_k `(S, M, D, D)`, also of diagonal noise, of which the rows ∇g_k `(S, D, D)` are given."""
+    """A_k `(S, M, D, D)`; diagonal noise, given by rows ∇g_k `(S, D, D)`, is expanded."""
     if noise.dim() == 4:
         return noise
     size = noise.shape[1]
@@ -198,7 +198,7 @@ def full_noise(noise: torch.Tensor) -> torch.Tensor:
 
 
 def largest_rates(rates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The largest of each rate over states (least_log_norm: the least)."""
+    """The maximum of each rate over states (for least_log_norm the minimum)."""
     largest = {}
     for name, value in rates.items():
         if name == "log_norm":
@@ -209,7 +209,7 @@ def largest_rates(rates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def stacked_rates(steps: list[dict[str, torch.Tensor]]) -> Rates:
-    """The rates of all steps from those of each."""
+    """The rates of all steps, stacked from those of the single steps."""
     return Rates(
         **{
             name: torch.stack([rates[name] for rates in steps], dim=1 if name == "log_norm" else 0)

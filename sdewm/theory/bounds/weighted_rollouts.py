@@ -1,4 +1,4 @@
-"""Bounds of a divergence in weighted norms: grade "weighted" (S12, S16)."""
+"""Bounds of rollout divergence in weighted norms: grade "weighted" (S12, S16)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Norms = dict[str, tuple[torch.Tensor, torch.Tensor]]  # name -> bound and its st
 
 
 def no_weighted_norms(system: System, size: int, proven: bool) -> str:
-    """Why sampled Jacobians of so many components have no weighted norms; "" where they have."""
+    """The reason why weighted norms are not computed for a state of this size; "" if they are."""
     if size <= LARGE or (proven and isinstance(system, ConstantJacobians)):
         return ""
     return f"weighted norms are computed up to {LARGE} components; there are {size}."
@@ -37,18 +37,21 @@ def no_weighted_norms(system: System, size: int, proven: bool) -> str:
 def weighted(
     system: System, tube: Tube, euclidean: Rates, errors: torch.Tensor, kind: str, form: str
 ) -> tuple[Norms, str]:
-    """The lowest bound of each norm over weighted norms, at each time, and what it may be called.
+    """The lowest bound of each curve over several weighted norms, at each time, and its kind.
 
     With M = S² and s the least eigenvalue of S, |D| ≤ |SD|/s, and S16 holds for SD with the rates
-    of S A S⁻¹: E|D_t|^p is at most s^−p E|Se|^p times its factor.
+    of S A S⁻¹. Hence E|D_t|^p is at most s^−p E|Se|^p times the factor of grade "log_norm".
 
     Args:
         system: D components.
-        tube: paths on which Jacobians are taken where they are not constant.
-        euclidean: the rates in the Euclidean norm, which is one of them.
+        tube: paths on which Jacobians are computed if they are not constant.
+        euclidean: the rates in the Euclidean norm, one of the norms considered.
         errors: e, `(P, D)`.
-        kind: of the Euclidean rates.
-        form: see `bounds`.
+        kind: kind of the Euclidean rates, "certificate" or "estimate".
+        form: see `rollout_bounds`.
+
+    Returns:
+        name -> (bound, standard error), and "certificate" or "estimate".
     """
     step_size = float(tube.grid[1] - tube.grid[0])
     proven = False

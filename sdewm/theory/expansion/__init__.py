@@ -1,1 +1,1 @@
-"""The expansion of an expected loss in the size of an error in the coefficients."""
+"""Expansion of the expected loss in the size of an error in drift and diffusion."""

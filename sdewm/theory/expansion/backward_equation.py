@@ -1,16 +1,15 @@
-"""The terms once more, from the derivatives of the value function (S5, S5a).
+"""Independent computation of the expansion terms from the value function (S5, S5a).
 
-They check the recursions independently.
-
-With u_n(x) = E[L(x_N) | x_n = x] for the unperturbed scheme and normal increments, integration by
-parts in the increment of step n gives, exactly at the level of the scheme,
+It serves as a check of the recursions in `expand`. Let u_n(x) = E[L(x_N) | x_n = x] for the
+unperturbed scheme with normal increments. Integration by parts in the increment of step n gives,
+exactly for the scheme,
 
     P       = Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), g_k(x_n)]    same driver; else 0
     P_drift = Σ_n Δ E Du_{n+1}(x_{n+1})[σ(x_n)]
-    c2      = ½ Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), σ̄_k(x_n)]  zero drift, own drivers.
+    c2      = ½ Σ_n Δ E Σ_k D²u_{n+1}(x_{n+1})[σ̄_k(x_n), σ̄_k(x_n)]  zero drift, independent driver
 
-Du and D²u are the derivatives of the path in its state at step n + 1, carried to the end. Nothing
-here differentiates in ε.
+Du and D²u are computed from the derivatives of the final state in the state at step n + 1. No
+derivative in ε is taken.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ def value_function_terms(
     seed: int = 0,
     t0: float = 0.0,
 ) -> dict[str, Estimate]:
-    """P, P_drift and, for a diffusion error with its own drivers alone, c2, by the value function.
+    """P, P_drift and, for zero drift error and an independent driver, c2, from the value function.
 
-    Path i starts its derivatives at step i mod N with driver ⌊i/N⌋ mod K, K the number of drivers
-    that carry σ̄, so that every (step, driver) is met equally often; `paths` is rounded up to a
+    On path i the derivatives start at step i mod N with driver ⌊i/N⌋ mod K, where K is the number
+    of drivers of σ̄. Each pair (step, driver) is sampled equally often; `paths` is rounded up to a
     multiple of N·K.
 
     Args:
@@ -55,16 +54,17 @@ def value_function_terms(
         loss: L(y) -> `(B,)`.
         x0: initial state `(D,)`; the computation runs in its dtype.
         t1: end time.
-        steps: number N of Euler–Maruyama steps; increments are normal, which the form of P needs.
+        steps: number N of Euler–Maruyama steps; the increments are normal, as the formula for P
+            requires.
         paths: number of paths.
         seed: root seed.
         t0: start time.
 
     Returns:
-        {"P": …, "P_drift": …} and "c2" where it applies.
+        {"P": …, "P_drift": …} and, if it applies, "c2".
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
     """
     start, end = check_interval(t0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths)

@@ -1,10 +1,9 @@
-"""First and second variation of a path in the size of its error (S1, S5b).
+"""First and second variation of a path in the size of the error (S1, S5b).
 
-They form one system that is solved along with the path.
-
-The Euler–Maruyama step of the variation equations is the derivative of the Euler–Maruyama step of
-the system, so that the recursions of S5b are exact for the scheme: no Itô correction is added and
-no fundamental matrix is inverted.
+Path and variations form one system, which is solved jointly. The Euler–Maruyama step of the
+variation equations is the derivative of the Euler–Maruyama step of the system. The recursions of
+S5b are therefore exact for the scheme, without an Itô correction or the inverse of a fundamental
+matrix.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ ETA, XI = "eta", "xi"
 
 
 class ErrorVariation:
-    """The system for a path with its first and second derivatives in the error sizes.
+    """The joint system of a path and its first and second derivatives in the error sizes.
 
     With ε_n the size of σ̄ (direction eta) and ε_d that of σ (direction xi), at ε = 0
 
         y_a = ∂x/∂ε_a,   w_ab = ∂²x/∂ε_a∂ε_b,   y_a(0) = w_ab(0) = 0.
 
-    The y and w of S1 for equal sizes are y_eta + y_xi and w_eta_eta + 2 w_eta_xi + w_xi_xi.
-    Only the directions that the error has are carried.
+    For equal sizes, y and w of S1 are y_eta + y_xi and w_eta_eta + 2 w_eta_xi + w_xi_xi. Only
+    directions with a nonzero error are propagated.
 
     Args:
         system: D components, M drivers.
         error: the perturbation.
         drivers: M.
-        fused: evaluate the step by a recorded graph (`base.taylor.fuse`) where it can be recorded;
-            False: by nested jvp, the slow definition. Recording takes seconds at each new batch
-            size and pays from some hundred evaluations.
+        fused: True: evaluate the step by a recorded graph (`base.taylor.fuse`) if it can be
+            recorded; False: by the definition, nested jvp, which is slower. Recording takes seconds
+            for each new batch size and is worthwhile from about a hundred evaluations.
 
     Raises:
         ValueError: at the first step, if automatic derivatives of the coefficients are wrong.

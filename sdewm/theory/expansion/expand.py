@@ -31,14 +31,14 @@ INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate"
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One size of the error, all estimates on the same paths.
+    """Measured and predicted loss at one size of the error, all on the same paths.
 
     Attributes:
         epsilon: ε, or the pair (ε_d, ε_n) of the sizes of drift and diffusion.
         measured: E L(x^ε).
         predicted: c0 + ε c1 + ε² c2.
-        remainder: measured − predicted, formed path by path before averaging.
-        change: measured − c0, of the same paths.
+        remainder: measured − predicted, computed on each path before averaging.
+        change: measured − c0, on the same paths.
         predicted_change: predicted − c0.
     """
 
@@ -51,7 +51,11 @@ class CurveRow:
 
 
 class Expansion:
-    """Result of `expand`: the terms, and what is needed to measure E L(x^ε) on the same paths."""
+    """Result of `expand`: the expansion terms, and measurements of E L(x^ε) on the same paths.
+
+    Attributes:
+        terms: estimates by name, see `expand`.
+    """
 
     def __init__(self, problem: ExpansionProblem) -> None:
         self._problem = problem
@@ -62,9 +66,10 @@ class Expansion:
         }
 
     def predict(self, epsilon: Size) -> Estimate:
-        """c0 + ε c1 + ε² c2 with its standard error.
+        """The prediction c0 + ε c1 + ε² c2 with its standard error.
 
-        A pair gives the sizes (ε_d, ε_n) of drift and diffusion.
+        Args:
+            epsilon: ε, or the pair (ε_d, ε_n) of the sizes of drift and diffusion.
         """
         (size,) = check_sizes([epsilon])
         return self._problem.estimate(self._sums, prediction_weights(*split_size(size)))
@@ -72,12 +77,15 @@ class Expansion:
     def measure(self, epsilons: Sequence[Size]) -> list[CurveRow]:
         """E L(x^ε), its prediction and the remainder for each ε, on the paths of the terms.
 
-        The remainder is the mean of L(x^ε) − L(x⁰) − ε(∇L·y) − ½ε²(∇L·w + yᵀ∇²L y) path by path,
-        whose standard deviation is O(ε³), never a difference of separately averaged numbers.
+        The remainder is the mean of L(x^ε) − L(x⁰) − ε(∇L·y) − ½ε²(∇L·w + yᵀ∇²L y), computed on
+        each path. Its standard deviation is O(ε³), unlike that of a difference of two averages.
+
+        Args:
+            epsilons: sizes ε, or pairs (ε_d, ε_n) of the sizes of drift and diffusion.
 
         Raises:
-            ValueError: anything but sizes; an ε that is not finite, or so small that rounding
-                drowns the remainder in the dtype.
+            ValueError: `epsilons` does not contain sizes, or an ε is not finite or so small that
+                rounding errors exceed the remainder in the dtype used.
         """
         given = check_sizes(epsilons)
         sums = self._problem.average_curve(given)
@@ -96,10 +104,10 @@ class Expansion:
     def order(self, epsilons: Sequence[float] = (0.2, 0.1, 0.05, 0.025)) -> RemainderOrder:
         """Order of the remainder in ε with an interval, and a verdict on "it is O(ε³)" (rule c).
 
-        In the even case (zero drift, independent driver) the statement is O(ε⁴).
+        In the even case (zero drift error, independent driver) the claim is O(ε⁴).
 
         Raises:
-            ValueError: fewer than three sizes, or sizes that are not positive and decreasing.
+            ValueError: there are fewer than three sizes, or they are not positive and decreasing.
         """
         given = check_sizes(epsilons)
         sizes = [size for size in given if isinstance(size, float)]
@@ -139,45 +147,45 @@ def expand(
     checkpoint: str | os.PathLike[str] | None = None,
     groups: int | None = None,
 ) -> Expansion:
-    """Terms of the expansion of E L(x^ε_{t1}) in the size ε of the error, for the Euler scheme.
+    """Expand E L(x^ε_{t1}) to second order in ε, for the Euler–Maruyama scheme (S2, S4).
 
-    With y = y^η + y^ξ the first and w the second derivative of the path in ε (η: the diffusion
-    error, ξ: the drift error), and ∇L, ∇²L at the unperturbed end point (S4):
+    Let y = y^η + y^ξ be the first and w the second derivative of the path in ε (η: the diffusion
+    error, ξ: the drift error), and evaluate ∇L, ∇²L at the unperturbed end point:
 
         P = E[∇L·y^η]                Q = ½ E[∇L·w^ηη]               S = E[y^ηᵀ ∇²L y^η]
         P_drift = E[∇L·y^ξ]          Q_drift = ½ E[∇L·(w − w^ηη)]
         S_cross = E[y^ξᵀ ∇²L y^η]    S_drift = E[y^ξᵀ ∇²L y^ξ]
         c0 = E L(x⁰)   c1 = P + P_drift   c2 = Q + S/2 + Q_drift + S_cross + S_drift/2.
 
-    S, S_cross and S_drift carry no ½; Q and Q_drift do. y and w follow the recursions of S5b along
-    the same Brownian paths, so that the expansion is exact for the scheme, whatever the step.
+    Q and Q_drift include the factor ½; S, S_cross and S_drift do not. y and w follow the recursions
+    of S5b along the same Brownian paths, so the expansion is exact for the scheme at any step size.
 
     Args:
-        system: any object that torchsde accepts, in the Itô reading.
+        system: an Itô system as torchsde accepts it.
         error: the perturbation.
-        loss: L(y) -> `(B,)`, row by row, twice differentiable.
+        loss: L(y) -> `(B,)`, evaluated row by row, twice differentiable.
         x0: initial state `(D,)`, `(1, D)` or one per path `(paths, D)`.
         t1: end time.
         steps: number of Euler–Maruyama steps.
-        paths: number of sample paths; ignored under enumeration.
-        seed: root seed; the result is a function of the arguments and of it only.
+        paths: number of sample paths; ignored for increments="enumerate".
+        seed: root seed; equal arguments and seed give equal results.
         t0: start time.
-        dtype: torch.float64 (theory) or torch.float32.
-        device: where to compute; default the CPU.
+        dtype: torch.float64 (recommended) or torch.float32.
+        device: device of the computation; default: the CPU.
         increments: "gaussian"; "two_point" (±√Δ, one random bit each); "enumerate" (every sign
             pattern once: no sampling error, standard errors 0, at most 2²⁴ patterns).
-        chunk: paths between two updates of progress and checkpoint; changes no digit of the result.
-        checkpoint: folder for the sums of a long run; when interrupted, the same call goes on from
-            there.
-        groups: equal groups of consecutive paths that are the units of all standard errors, such as
-            episodes with initial states of their own; default: paths are independent.
+        chunk: paths between two updates of progress and checkpoint; does not change the result.
+        checkpoint: folder in which the sums of a long run are saved; after an interruption the same
+            call resumes from them.
+        groups: number of equal groups of consecutive paths, such as episodes, that are the
+            independent units of all standard errors; default: the paths are independent.
 
     Returns:
         An Expansion: `.terms`, `.predict(ε)`, `.measure(epsilons)`, `.order(epsilons)`.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+        FloatingPointError: a trajectory is not finite.
 
     >>> class Walk:
     ...     noise_type, sde_type = "diagonal", "ito"

@@ -1,4 +1,4 @@
-"""The path-wise quantities behind an expansion, and their averages over paths."""
+"""Pathwise quantities of an expansion, and their averages over paths."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RECORD_FROM = 50  # evaluations of the variation step from which recording it p
 
 
 def split_size(epsilon: Size) -> tuple[float, float]:
-    """(ε_d, ε_n) of a size given as a number or as that pair.
+    """(ε_d, ε_n) of a size given as one number or as a pair.
 
     >>> split_size(0.1), split_size((0.1, 0.0))
     ((0.1, 0.1), (0.1, 0.0))
@@ -45,7 +45,7 @@ def check_sizes(epsilons: object) -> list[Size]:
     """The sizes as floats and pairs of floats.
 
     Raises:
-        ValueError: not a sequence, an empty one, or one with anything else in it.
+        ValueError: `epsilons` is not a non-empty sequence of numbers and pairs of numbers.
 
     >>> check_sizes([0.1, (0.2, 0)])
     [0.1, (0.2, 0.0)]
@@ -78,16 +78,16 @@ def check_sizes(epsilons: object) -> list[Size]:
 
 @dataclass(frozen=True)
 class ExpansionProblem:
-    """The checked arguments of `expand`, with what is computed per path and averaged.
+    """The checked arguments of `expand`, and the averages over paths.
 
     Attributes:
         system: D components.
         error: the perturbation.
         loss: L(y) -> `(B,)`.
         states: initial states `(1, D)` or `(paths, D)`, in the dtype and on the device to use.
-        noise: increments of the system's M drivers, then of the error's own.
+        noise: increments of the system's M drivers, then of the error's independent drivers.
         drivers: M.
-        paths: number of paths; where the noise enumerates, all of them.
+        paths: number of paths; for an enumerating noise, the number of all patterns.
         chunk: see `accumulate`.
         checkpoint: see `accumulate`.
         batches: see `accumulate`.
@@ -107,12 +107,12 @@ class ExpansionProblem:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating point type of the computation."""
+        """The dtype of the computation."""
         return self.states.dtype
 
     @property
     def exact(self) -> bool:
-        """Whether the paths are the whole law, so that averages have no sampling error."""
+        """Whether the paths enumerate all outcomes, so that averages have no sampling error."""
         return self.noise.paths_limit is not None
 
     @property
@@ -122,13 +122,13 @@ class ExpansionProblem:
 
     @cached_property
     def variation(self) -> ErrorVariation:
-        """The system for the path and its variations."""
+        """The joint system of the path and its variations."""
         evaluations = self.noise.steps * -(-self.paths // self.tile)
         fused = evaluations > _RECORD_FROM
         return ErrorVariation(self.system, self.error, self.drivers, fused=fused)
 
     def estimate(self, sums: BatchSums, weights: np.ndarray) -> Estimate:
-        """The mean of the combination of the first quantities with these weights."""
+        """The mean of the linear combination of the first quantities with these weights."""
         padded = np.concatenate((weights, np.zeros(sums.quantities - len(weights))))
         return sums.estimate(padded, exact=self.exact)
 
@@ -140,7 +140,7 @@ class ExpansionProblem:
         """Sums of QUANTITIES, of L(x^ε) for each ε, and of the remainder for each ε.
 
         Raises:
-            ValueError: an ε that is not finite, or too small for the dtype.
+            ValueError: an ε is not finite, or too small for the dtype.
         """
         for epsilon in epsilons:
             self._check_size(epsilon)
@@ -248,8 +248,8 @@ class ExpansionProblem:
             if 0 < abs(size) < smallest:
                 remedy = " or dtype=torch.float64." if self.dtype == torch.float32 else "."
                 raise ValueError(
-                    f"epsilons contains {epsilon!r}: in {self.dtype} rounding drowns the remainder "
-                    f"below {smallest}; take larger sizes{remedy}"
+                    f"epsilons contains {epsilon!r}: in {self.dtype} rounding errors exceed the "
+                    f"remainder below {smallest}; use larger sizes{remedy}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""The latent representation error: an extra drift and an extra diffusion of size epsilon."""
+"""The latent representation error: an additional drift and diffusion of size ε."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ DRIVERS = ("same", "independent")
 
 @dataclass(frozen=True)
 class Perturbation:
-    """σ and σ̄ in dx = (f + ε σ) dt + (g + ε σ̄) dB (MATHEMATICS.md, section 1).
+    """Error drift σ and error diffusion σ̄ in dx = (f + ε σ) dt + (g + ε σ̄) dB.
+
+    See MATHEMATICS.md, section 1.
 
     Attributes:
-        drift: σ(t, y) -> `(B, D)`, or None for zero drift.
-        diffusion: σ̄(t, y), or None. With driver "same" it has the shape of the system's g; with
-            driver "independent" it is `(B, D, M′)` for M′ Brownian motions of its own, or `(B, D)`
-            for D own ones, one per component.
-        driver: "same": σ̄ rides on the drivers of g; "independent": on drivers of its own.
+        drift: σ(t, y) -> `(B, D)`, or None for zero error drift.
+        diffusion: σ̄(t, y), or None. With driver "same" it has the shape of the system's g. With
+            driver "independent" it is `(B, D, M′)` for M′ additional Brownian motions, or `(B, D)`
+            for D of them, one per component.
+        driver: "same": σ̄ multiplies the Brownian motions of g; "independent": it multiplies
+            additional, independent ones.
 
     Raises:
-        ValueError: unknown driver, neither drift nor diffusion, or one that is not callable.
+        ValueError: the driver is unknown, drift and diffusion are both None, or one is not
+            callable.
 
     >>> Perturbation(drift=lambda t, y: torch.ones_like(y)).driver
     'same'
@@ -51,9 +55,9 @@ class Perturbation:
 
     @property
     def is_even(self) -> bool:
-        """Whether E L is even in ε by the sign flip of the error's own drivers (S5).
+        """Whether E L is even in ε (S5): zero error drift and an independent driver.
 
-        So it is for zero drift and an independent driver.
+        The sign of ε can then be absorbed in the sign of the error's Brownian motions.
         """
         return self.drift is None and self.driver == "independent"
 
@@ -61,13 +65,14 @@ class Perturbation:
 def count_drivers(
     system: System, error: Perturbation, t: torch.Tensor, y: torch.Tensor
 ) -> tuple[int, int]:
-    """Check system and error against each other at one state and return (M, M′).
+    """Check that system and error are compatible at one state and return (M, M′).
 
-    M′, the number of the error's own drivers, is 0 for driver "same" and for a drift error alone.
+    M′ is the number of the error's independent drivers. It is 0 for driver "same" and without error
+    diffusion.
 
     Raises:
-        ValueError: a coefficient of wrong shape, dtype or device; names it, what it returned and
-            what was expected.
+        ValueError: a coefficient has a wrong shape, dtype or device; the message gives its name,
+            the value returned and the value expected.
     """
     drivers = check_system(system, t, y)
     batch, size = y.shape
@@ -91,20 +96,21 @@ def count_drivers(
 
 
 def ito_correction(system: System, error: Perturbation) -> Coefficient:
-    """Σ_k A_k σ̄_k with A_k = D g_k: what variation of constants takes from the drift forcing (S3).
+    """The Itô correction Σ_k A_k σ̄_k, A_k = D g_k, in the variation-of-constants formula (S3).
 
-    The recursions of S5b contain it; it is for those who work with the fundamental matrix, and for
-    showing what dropping it costs.
+    The formula subtracts it from the drift forcing. The recursions of S5b contain it implicitly; it
+    is needed only for formulas with the fundamental matrix and for negative controls.
 
     Args:
         system: D components, M drivers.
-        error: with a diffusion on the drivers of the system.
+        error: a perturbation with a diffusion and driver "same".
 
     Returns:
         The function (t, y) -> `(B, D)`.
 
     Raises:
-        ValueError: no diffusion error, or one with drivers of its own (the correction is then 0).
+        ValueError: there is no error diffusion, or its driver is independent (the correction is
+            then 0).
 
     >>> from sdewm.sde.examples import GeometricBrownianMotion
     >>> case = GeometricBrownianMotion()
@@ -136,17 +142,17 @@ def _matrix(diffusion: torch.Tensor) -> torch.Tensor:
 
 
 class PerturbedSystem:
-    """The system with its error at given sizes, as a step that solve_path accepts.
+    """The perturbed system at given error sizes, as a step that `solve_path` accepts.
 
-    drift f + ε_d σ, noise g ΔB + ε_n σ̄ ΔB (same driver) or g ΔB + ε_n σ̄ ΔB′, where the increments
-    are (ΔB, ΔB′).
+    Its drift is f + ε_d σ. Its noise is g ΔB + ε_n σ̄ ΔB for driver "same" and g ΔB + ε_n σ̄ ΔB′ for
+    driver "independent", where the increments are (ΔB, ΔB′).
 
     Args:
         system: M drivers.
         error: the perturbation.
         drivers: M.
         drift_size: ε_d, a number or a tensor `(B, 1)`.
-        diffusion_size: ε_n, likewise.
+        diffusion_size: ε_n, a number or a tensor `(B, 1)`.
     """
 
     noise_type, sde_type = "general", "ito"

@@ -1,7 +1,4 @@
-"""The terms of the expansion from a path and its variations (S4).
-
-Which averages, and how they combine.
-"""
+"""Definition of the expansion terms as averages over a path and its variations (S4)."""
 
 from __future__ import annotations
 
@@ -49,14 +46,14 @@ TERMS: dict[str, dict[str, float]] = {
 
 
 def quantity_weights(combination: dict[str, float]) -> np.ndarray:
-    """The combination as a vector over QUANTITIES."""
+    """The linear combination as a vector over QUANTITIES."""
     return np.array([combination.get(name, 0.0) for name in QUANTITIES])
 
 
 def prediction_weights(drift_size: float, diffusion_size: float) -> np.ndarray:
-    """c0 + c1 + c2 at sizes ε_d of the drift and ε_n of the diffusion.
+    """Weights over QUANTITIES of the prediction at sizes ε_d of the drift and ε_n of the diffusion.
 
-    As weights over QUANTITIES (S4, last bullet).
+    See S4, last bullet. For ε_d = ε_n = ε the prediction is c0 + ε c1 + ε² c2.
     """
     d, n = drift_size, diffusion_size
     first = {"c0": 1.0, "P": n, "P_drift": d}
@@ -77,8 +74,8 @@ def path_quantities(
         loss: L as a tuple of one tensor `(B,)`.
         losses: L(x).
         x: end states.
-        firsts: y by direction; a missing one is zero.
-        seconds: w by pair of directions; a missing one is zero.
+        firsts: y by direction; missing directions are zero.
+        seconds: w by pair of directions; missing pairs are zero.
     """
     zero, names, pairs = torch.zeros_like(x), (ETA, XI), ((0, 0), (0, 1), (1, 1))
     directions = [firsts.get(name, zero) for name in names]

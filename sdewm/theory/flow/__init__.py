@@ -1,1 +1,1 @@
-"""Errors in the initial state: variation of the flow, divergence of rollouts, values, exponents."""
+"""Errors in the initial state: flow variation, divergence, value bias, Lyapunov exponents."""

@@ -1,7 +1,7 @@
-"""First and second variation of a path in its initial state (S18, S5b): the flow's derivatives.
+"""First and second variation of a path in its initial state: derivatives of the flow (S18, S5b).
 
-They form one system that is solved along with the path. Its Euler–Maruyama step is the derivative
-of the Euler–Maruyama step of the system, so that it is exact for the scheme.
+Path and variations form one system, which is solved jointly. Its Euler–Maruyama step is the
+derivative of the Euler–Maruyama step of the original system, so it is exact for the scheme.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from sdewm.sde.system import StepSystem, System, step_of
 
 
 class FlowVariation:
-    """The system for a path with its first and second derivatives in the initial state along e.
+    """The joint system of a path and its first and second derivatives in the initial state along e.
 
-    With x(s) the path from x0 + s e along the same Brownian path, at s = 0
+    Let x(s) be the path from x0 + s e along the same Brownian path. At s = 0
 
         y = ∂x/∂s    dy = A y dt + Σ_k A_k y dB^k,                                      y(0) = e
         w = ∂²x/∂s²  dw = (A w + D²f[y, y]) dt + Σ_k (A_k w + D²g_k[y, y]) dB^k,        w(0) = 0
 
-    with A = Df, A_k = Dg_k on the path of x0, so that x(1) − x(0) = y + w/2 + O(|e|³) (S18). w
-    carries no ½. No Jacobian or Hessian is formed: one step costs about two (order 1) or four
-    (order 2) steps of the system.
+    with A = Df, A_k = Dg_k on the path from x0, so that x(1) − x(0) = y + w/2 + O(|e|³) (S18). The
+    factor ½ is not included in w. No Jacobian or Hessian is formed: one step costs about two
+    (order 1) or four (order 2) steps of the system.
 
     Args:
-        system: D components, in the Itô reading, given by f and g or by its step.
+        system: an Itô system with D components, given by f and g or by its step.
         order: 1: x and y; 2: also w.
-        fused: evaluate the step by a recorded graph (`base.taylor.fuse`) where it can be recorded;
-            False: by nested jvp, the slow definition. Recording takes up to seconds at each new
-            batch size and pays from some hundred evaluations.
+        fused: True: evaluate the step by a recorded graph (`base.taylor.fuse`) if it can be
+            recorded; False: by the definition, nested jvp, which is slower. Recording takes up to
+            seconds for each new batch size and is worthwhile from about a hundred evaluations.
 
     Raises:
-        ValueError: an order other than 1 and 2; at the first step, if automatic derivatives of the
+        ValueError: the order is not 1 or 2; or, at the first step, automatic derivatives of the
             coefficients are wrong.
 
     >>> from sdewm.sde.noise import GaussianNoise
@@ -65,7 +65,7 @@ class FlowVariation:
         """The stacked initial state `(B, D·(1 + order))` of starts and directions `(B, D)`.
 
         Raises:
-            ValueError: the two do not have one shape (B, D).
+            ValueError: x0 and e do not have the same shape (B, D).
         """
         if x0.dim() != 2 or x0.shape != e.shape:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Two paths from different initial states along the same Brownian path (section 6)."""
+"""Initial states, initial errors, and pairs of paths on the same Brownian path (section 6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def initial_states(x0: object, paths: int) -> torch.Tensor:
     """The initial state of every path, `(1, D)` or `(paths, D)`.
 
     Raises:
-        ValueError: anything but a finite floating point tensor (D,), (1, D) or (paths, D).
+        ValueError: x0 is not a finite floating-point tensor (D,), (1, D) or (paths, D).
     """
     allowed = f"(D,), (1, D) or (paths, D) = ({paths}, D)"
     if not isinstance(x0, torch.Tensor) or not x0.is_floating_point():
@@ -33,14 +33,14 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
     """The initial error e of every path, `(paths, D)`, independent of the Brownian paths.
 
     Args:
-        error: a vector `(D,)`, the same on every path; samples `(B, D)`, path i taking row i mod B;
-            or a sampler (count, generator) -> `(count, D)`.
+        error: a vector `(D,)`, the same on every path; samples `(B, D)`, of which path i takes row
+            i mod B; or a sampler (count, generator) -> `(count, D)`.
         paths: number of paths.
-        like: a state `(…, D)`: size, dtype and device of e.
-        seed: seed of the generator that a sampler gets.
+        like: a state `(…, D)` that gives size, dtype and device of e.
+        seed: seed of the generator passed to a sampler.
 
     Raises:
-        ValueError: another type, a wrong shape, or values that are not finite.
+        ValueError: the type or shape is wrong, or a value is not finite.
 
     >>> like = torch.zeros(2, dtype=torch.float64)
     >>> draw_errors(torch.tensor([0.1, 0.0]), 2, like, seed=0)
@@ -75,10 +75,10 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
 
 
 class CoupledSystem:
-    """Two copies (x, x′) of a system on the same increments, stacked `(B, 2D)`.
+    """Two copies (x, x′) of a system driven by the same increments, stacked `(B, 2D)`.
 
     Args:
-        system: D components, in the Itô reading, given by f and g or by its step.
+        system: an Itô system with D components, given by f and g or by its step.
 
     >>> from sdewm.sde.examples import OrnsteinUhlenbeck
     >>> pair = CoupledSystem(OrnsteinUhlenbeck())

@@ -1,4 +1,4 @@
-"""Lyapunov exponents: the mean growth rates of small differences along a trajectory (S26)."""
+"""Lyapunov exponents: long-time growth rates of small differences along a trajectory (S26)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Map = Callable[[torch.Tensor], torch.Tensor]  # the same at one n
 class LyapunovSpectrum:
     """Result of `lyapunov_exponents`: k finite-time exponents of B trajectories over T steps.
 
-    Everything is derived from the growth of each step. Estimates are means over the trajectories,
-    the independent units, with the standard error √(Σ_b (ℓ_b − ℓ̄)²/(B(B − 1))): nan for a single
-    trajectory and where the mean is −∞.
+    All quantities are derived from the growth in each step. Estimates are means over the
+    trajectories, which are the independent units. Their standard error is
+    √(Σ_b (ℓ_b − ℓ̄)²/(B(B − 1))), and nan for a single trajectory or if the mean is −∞.
 
     Attributes:
-        growth: ln|(R_n)_jj| of the counted steps, `(T, B, k)`; −∞ where a direction is lost.
-        dt: Δ, the time of a step; exponents are rates per unit of it.
+        growth: ln|(R_n)_jj| of the counted steps, `(T, B, k)`; −∞ if a direction is mapped to 0.
+        dt: Δ, the time of a step; exponents are rates per unit of time.
         size: D, the dimension of the state.
     """
 
@@ -43,12 +43,12 @@ class LyapunovSpectrum:
 
     @property
     def times(self) -> np.ndarray:
-        """The time counted until after each step, Δ … TΔ, `(T,)`."""
+        """The counted time at the end of each step, Δ … TΔ, `(T,)`."""
         return self.dt * np.arange(1, len(self.growth) + 1)
 
     @property
     def running(self) -> np.ndarray:
-        """The exponents by the time of each step, `(T, B, k)`: averages of the growth so far."""
+        """Finite-time exponents after each step, `(T, B, k)`: running averages of the growth."""
         return self.growth.cumsum(axis=0) / self.times[:, None, None]
 
     @property
@@ -75,9 +75,10 @@ class LyapunovSpectrum:
     def kaplan_yorke(self) -> Estimate:
         """Kaplan–Yorke dimension j + (ℓ_1 + … + ℓ_j)/|ℓ_{j+1}| of the mean exponents, sorted.
 
-        j is the largest number with ℓ_1 + … + ℓ_j ≥ 0. 0 if ℓ_1 < 0, and D if all D exponents have
-        a sum ≥ 0. Of fewer than D exponents with a sum ≥ 0 it is not known: nan; ask for more
-        exponents. The standard error is that of the linearisation in the exponents.
+        j is the largest number with ℓ_1 + … + ℓ_j ≥ 0. The dimension is 0 if ℓ_1 < 0, and D if all
+        D exponents have a sum ≥ 0. If fewer than D exponents were computed and their sum is ≥ 0,
+        the dimension is unknown (nan); request more exponents. The standard error is that of the
+        linearisation in the exponents.
         """
         means = np.array([estimate.value for estimate in self.estimates])
         order = np.argsort(-means, kind="stable")
@@ -113,44 +114,44 @@ def lyapunov_exponents(
 
         λ_j = lim 1/(NΔ) ln σ_j(Φ_N),    σ_1 ≥ σ_2 ≥ … the singular values.
 
-    Estimator (Benettin et al.): k orthonormal tangents Q_0, drawn uniformly for each trajectory,
-    are moved by J_n, without forming it, and made orthonormal again at every step,
+    Estimator (Benettin et al.): k orthonormal tangents Q_0 are drawn uniformly for each trajectory.
+    In every step they are propagated by J_n, which is not formed, and orthonormalised again,
 
         J_n Q_n = Q_{n+1} R_n,    ℓ_j = 1/(TΔ) Σ_n ln|(R_n)_jj|  over the T counted steps.
 
-    Φ_N Q_0 = Q_N R_{N−1} ⋯ R_0, so ℓ_1 + … + ℓ_i is the growth rate of the volume that the first i
-    tangents span, which tends to λ_1 + … + λ_i; with all D exponents and no step discarded it is
-    ln|det Φ_N|/(NΔ) at every N. With fewer, random tangents first have to turn towards the fastest
-    directions: the sum is below Σ_{j≤i} ln σ_j(Φ_N)/(NΔ), on average by at most c/(NΔ) with c from
-    S26, 3.28 for i = 1 and D = 200. `discard` leaves the turning out.
+    Since Φ_N Q_0 = Q_N R_{N−1} ⋯ R_0, ℓ_1 + … + ℓ_i is the growth rate of the volume spanned by the
+    first i tangents, which tends to λ_1 + … + λ_i. With all D exponents and no step discarded the
+    sum is ln|det Φ_N|/(NΔ) for every N. With fewer exponents, random tangents first have to align
+    with the fastest directions: the sum is below Σ_{j≤i} ln σ_j(Φ_N)/(NΔ), on average by at most
+    c/(NΔ) with c from S26 (3.28 for i = 1 and D = 200). Use `discard` to omit this transient.
 
-    The noise of a step belongs to F_n: state and tangents are moved by one evaluation, so they
-    always share it (common random numbers). A growth factor below Dε times the largest tangent of
-    its step, ε = 2.2e-16, cannot be told from 0 in float64 and counts as 0: its exponent is −∞.
-    That is the value where k exceeds the rank of the steps, as at the native step of a recurrent
+    The noise of a step is part of F_n: state and tangents are propagated by one evaluation and
+    share the noise (common random numbers). A growth factor below Dε times the largest tangent of
+    its step, ε = 2.2e-16, is indistinguishable from 0 in float64. It counts as 0, with exponent
+    −∞. This is the result if k exceeds the rank of the steps, as for the native step of a recurrent
     model (S21).
 
     Args:
-        step: `step(x, n)` moves the states (B, D) of step number n = 0, 1, … to (B, D), row by row;
-            differentiable by torch.func.jvp under vmap, and the same function at every call: what
-            is random in it is drawn beforehand and looked up by n. Or a system in the Itô reading:
-            then its Euler–Maruyama step of length dt from time n·dt, row i on path i of
-            `GaussianNoise(seed=seed)`.
-        x0: the start of each trajectory, `(B, D)` in float64.
-        steps: number of steps in all.
+        step: a function step(x, n) that maps the states (B, D) at step number n = 0, 1, … to the
+            next states (B, D), row by row. It must be differentiable by torch.func.jvp under vmap
+            and return equal values for equal arguments: random numbers are drawn beforehand and
+            indexed by n. Or an Itô system, whose Euler–Maruyama step of length dt from time n·dt is
+            used, with row i on path i of `GaussianNoise(seed=seed)`.
+        x0: initial state of each trajectory, `(B, D)` in float64.
+        steps: total number of steps.
         exponents: k, at most D.
-        dt: Δ, the time that one step takes: exponents are rates per unit of time.
-        discard: number of first steps whose growth is not counted, T = steps − discard.
-        seed: of the first tangents, and of the noise of a system.
+        dt: Δ, the time of one step; exponents are rates per unit of time.
+        discard: number of initial steps whose growth is not counted, T = steps − discard.
+        seed: seed of the initial tangents, and of the noise of a system.
 
     Returns:
         A LyapunovSpectrum: `.exponents`, `.estimates`, `.total`, `.kaplan_yorke`, `.curves`.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed; also a step that draws
-            random numbers, mixes its rows, or whose automatic derivative is not its derivative (a
-            straight-through sample).
-        FloatingPointError: a state or a tangent leaves the finite numbers.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+            Also if `step` draws random numbers, mixes its rows, or has a wrong automatic derivative
+            (a straight-through sample).
+        FloatingPointError: a state or a tangent is not finite.
 
     Source: G. Benettin, L. Galgani, A. Giorgilli, J.-M. Strelcyn, Meccanica 15 (1980) 9–30; for
     random maps L. Arnold, Random Dynamical Systems (1998), chapters 3 and 4.
@@ -171,7 +172,7 @@ def lyapunov_exponents(
     if count > size:
         raise ValueError(f"exponents={exponents!r}: expected at most D = {size}, the state's size.")
     if not (dt := check_finite_number("dt", dt)) > 0:
-        raise ValueError(f"dt={dt!r}: expected a length of time above 0.")
+        raise ValueError(f"dt={dt!r}: expected a positive number.")
     generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
     first = torch.randn(batch, size, count, dtype=x.dtype, generator=generator)
     tangents, growth = torch.linalg.qr(first.to(x.device)).Q, []  # (B, D, k)
@@ -270,8 +271,8 @@ def _check_map(move: Map, x0: torch.Tensor) -> None:
         check_output("step", first, tuple(x0.shape), like=x0)
         if not torch.allclose(first, again, rtol=1e-9, atol=1e-12, equal_nan=True):
             raise ValueError(
-                "step gives two values at one state: it draws random numbers. Draw them "
-                "beforehand and look them up by n."
+                "step returns different values for the same state: it draws random numbers. Draw "
+                "them beforehand and index them by n."
             )
         tangents = x0.new_zeros(*x0.shape, 2)  # of the even rows, and of the odd ones
         tangents[::2, :, 0] = tangents[1::2, :, 1] = 1.0
@@ -279,8 +280,8 @@ def _check_map(move: Map, x0: torch.Tensor) -> None:
         leak = max(float(part.abs().sum()) for part in (images[1::2, :, 0], images[::2, :, 1]))
         if leak > 0:
             raise ValueError(
-                f"step mixes the rows of its batch: even and odd rows move one another at a rate "
-                f"of {leak:.3g}; expected every trajectory by itself."
+                f"step mixes the rows of its batch: derivatives between even and odd rows sum to "
+                f"{leak:.3g}; expected each trajectory to be independent of the others."
             )
     function = joined_step(move, len(x0))  # layer norms written out: their second derivatives
     check_derivatives("step", lambda x: (function(x),), (x0,))

@@ -1,4 +1,4 @@
-"""The path-wise quantities behind a value expansion, and their averages over paths."""
+"""Pathwise quantities of a value expansion, and their averages over paths."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _RECORD_FROM, _RECORD_FROM_COMPONENTS = 50, 2e6
 
 @dataclass(frozen=True)
 class ValueProblem:
-    """The checked arguments of `value_expansion`, with what is computed per path and averaged.
+    """The checked arguments of `value_expansion`, and the averages over paths.
 
     Attributes:
         system: D components.
         q_function: Q(x) -> `(B,)`.
         states: initial states `(1, D)` or `(paths, D)`, in the dtype and on the device to use.
-        errors: e in rows `(R, D)`; path i takes row i mod R, or under enumeration every row takes
-            every pattern of increments.
+        errors: e in rows `(R, D)`; path i takes row i mod R. Under enumeration every row is
+            combined with every pattern of increments.
         noise: increments of the system's M drivers.
         paths: number of paths.
         chunk: see `accumulate`.
         checkpoint: see `accumulate`.
         batches: see `accumulate`.
-        grouped: whether the batches are groups of their own kind, such as episodes.
+        grouped: whether the batches are given groups of paths, such as episodes.
     """
 
     system: System | StepSystem
@@ -63,7 +63,7 @@ class ValueProblem:
 
     @property
     def exact(self) -> bool:
-        """Whether the paths are the whole law, so that averages have no sampling error."""
+        """Whether the paths enumerate all outcomes, so that averages have no sampling error."""
         return self.noise.paths_limit is not None
 
     @property
@@ -73,20 +73,20 @@ class ValueProblem:
 
     @cached_property
     def flow(self) -> FlowVariation:
-        """The system for the path and its derivatives in the initial state."""
+        """The joint system of the path and its derivatives in the initial state."""
         evaluations = self.noise.steps * -(-self.paths // self.tile)
         components = evaluations * self.tile * self.states.shape[1]
         fused = evaluations > _RECORD_FROM or components > _RECORD_FROM_COMPONENTS
         return FlowVariation(self.system, fused=fused)
 
     def estimate(self, sums: BatchSums, weights: dict[int, float]) -> Estimate:
-        """The mean of the combination of the quantities with these weights by position."""
+        """The mean of the linear combination of the quantities with these weights by position."""
         vector = np.zeros(sums.quantities)
         vector[list(weights)] = list(weights.values())
         return sums.estimate(vector, exact=self.exact)
 
     def average(self, scales: Sequence[float], law: str) -> BatchSums:
-        """Sums of QUANTITIES and, per scale in turn, of the three quantities that follow them."""
+        """Sums of QUANTITIES and, for each scale, of difference, remainder and |remainder|."""
         quantities, noise = len(QUANTITIES) + 3 * len(scales), self.noise
         key = (
             f"value expansion of {type(self.system).__name__} at {list(scales)}, {law}, "

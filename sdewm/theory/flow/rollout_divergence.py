@@ -1,4 +1,4 @@
-"""How far two rollouts from different initial states drift apart on the same noise (section 6)."""
+"""Measured divergence of two rollouts from different initial states on one noise (section 6)."""
 
 from __future__ import annotations
 
@@ -57,37 +57,38 @@ def rollout_divergence(
     device: torch.device | str | None = None,
     chunk: int | None = None,
 ) -> Divergence:
-    """Measure D_t = X_t(x0 + e) − X_t(x0), both along the same Brownian path, at every grid time.
+    """Measure D_t = X_t(x0 + e) − X_t(x0) along the same Brownian path, at every grid time.
 
     The running supremum is taken over the grid. It is below the supremum over all times, for
-    diffusive D by O(√(Δ log 1/Δ)); bounds of the scheme ("step" form) bound the grid's.
+    diffusive D by O(√(Δ log 1/Δ)). Bounds of the scheme (form "step") bound the supremum over the
+    grid.
 
-    The q-quantile is the ⌈nq⌉-th smallest of the n values |D_t|. Its standard error is half the
-    distance of the order statistics one binomial standard deviation, √(nq(1 − q)), below and above,
-    for independent paths; nan where they lie outside the sample.
+    The q-quantile is the ⌈nq⌉-th smallest of the n values |D_t|. For independent paths its standard
+    error is half the distance between the order statistics one binomial standard deviation,
+    √(nq(1 − q)), below and above; it is nan if they lie outside the sample.
 
     Args:
-        system: D components, in the Itô reading, given by f and g or by its step.
+        system: an Itô system with D components, given by f and g or by its step.
         x0: initial state `(D,)` or one per path `(paths, D)`.
-        error: e: a vector `(D,)`; samples `(B, D)`, path i taking row i mod B; or a sampler
+        error: e: a vector `(D,)`; samples `(B, D)`, of which path i takes row i mod B; or a sampler
             (count, generator) -> `(count, D)`, independent of the Brownian paths.
         t1: end time.
         steps: number N of Euler–Maruyama steps.
         paths: number of sample paths.
-        seed: root seed, of the Brownian paths and of the sampler's generator.
+        seed: root seed of the Brownian paths and of the sampler's generator.
         t0: start time.
         quantiles: levels in (0, 1); they take paths·(N + 1) numbers of memory, () takes none.
         dtype: torch.float64 or torch.float32.
-        device: where to compute; default the CPU.
-        chunk: paths between two updates of progress; changes no digit of the result.
+        device: device of the computation; default: the CPU.
+        chunk: paths between two updates of progress; does not change the result.
 
     Returns:
         `divergence["mean" | "mean_square" | "sup" | "sup_square"]` and `divergence.quantiles[q]`,
         each a Curve over t_0 … t_N.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers; says which.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+        FloatingPointError: a trajectory is not finite; the message gives the path.
 
     >>> from sdewm.sde.examples import OrnsteinUhlenbeck
     >>> case, e = OrnsteinUhlenbeck(), torch.tensor([0.1], dtype=torch.float64)
@@ -122,28 +123,28 @@ def rollout_divergence(
 
 
 def path_tile(numbers: int, steps: int, device: torch.device) -> int:
-    """Paths to solve at once, where all N + 1 states of `numbers` components are kept."""
+    """Number of paths solved at once if all N + 1 states of `numbers` components are stored."""
     return max(1, min(tile_size(device), _NUMBERS_AT_ONCE // (numbers * (steps + 1))))
 
 
 def path_quantities(norms: torch.Tensor, name: str) -> torch.Tensor:
-    """The four NORMS of each path at each grid time, `(B, 4(N + 1))`, of |D| `(B, N + 1)`.
+    """The four NORMS of each path at each grid time, `(B, 4(N + 1))`, from |D| `(B, N + 1)`.
 
     Raises:
-        FloatingPointError: a square that is not finite; names `name`.
+        FloatingPointError: a square is not finite; the message gives `name`.
     """
     largest = norms.cummax(dim=1).values
     quantities = torch.cat((norms, norms**2, largest, largest**2), dim=1).to(torch.float64)
     if not bool(torch.isfinite(quantities[:, -1]).all()):
         raise FloatingPointError(
-            f"{name}: the square of a distance of {float(largest.max()):.3g} is not finite; take a "
+            f"{name}: the square of a distance of {float(largest.max()):.3g} is not finite; use a "
             "shorter t1, or dtype=torch.float64."
         )
     return quantities
 
 
 def norm_curves(sums: BatchSums, times: Sequence[float]) -> dict[str, Curve]:
-    """Name of a norm -> Curve, from the sums of `path_quantities`."""
+    """The four NORMS as curves (name -> Curve), from the sums of `path_quantities`."""
     values = sums.means().reshape(len(NORMS), -1)
     errors = np.full_like(values, math.nan)
     if sums.batches > 1:

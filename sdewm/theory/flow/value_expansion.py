@@ -1,4 +1,4 @@
-"""The bias of a value function under a wrong initial state, to second order (S20, S14)."""
+"""Bias of a value function due to an error in the initial state, to second order (S20, S14)."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ PLACE = {name: place for place, name in enumerate(QUANTITIES)}
 
 @dataclass(frozen=True)
 class ValueRow:
-    """The bias at one scale s, all estimates on the same paths.
+    """Measured and predicted bias at one scale s, all on the same paths.
 
     Attributes:
         scale: s.
         measured: E[Q(x^{e_s}) − Q(x⁰)].
         predicted: s·first + s²·second.
-        remainder: measured − predicted, formed path by path before averaging.
-        absolute_remainder: mean of its absolute value.
+        remainder: measured − predicted, computed on each path before averaging.
+        absolute_remainder: mean of the absolute value of the pathwise remainder.
     """
 
     scale: float
@@ -81,18 +81,22 @@ class ValueExpansion:
     def measure(self, scales: Sequence[float], law: str = "scaled") -> list[ValueRow]:
         """The bias, its prediction s·first + s²·second and the remainder for errors e_s.
 
-        E|e_s| = s E|e| in both laws, so that the prediction is that in powers of δ = E|e_s|:
+        Both laws have E|e_s| = s E|e|, so the prediction is an expansion in δ = E|e_s|:
 
-            "scaled"   e_s = s e: the law keeps its shape. The remainder is O(s³).
-            "rare"     e_s = e with probability s, else 0. The bias is then exactly s times that
-                       of e, so that the remainder s·(measured − first) − s²·second is of order s
-                       as soon as measured ≠ first: what S14 says of an expansion in E|e| alone.
+            "scaled"   e_s = s e: the law of e is scaled. The remainder is O(s³).
+            "rare"     e_s = e with probability s, else 0. The bias is exactly s times that of e.
+                       The remainder s·(measured − first) − s²·second is therefore of order s if
+                       measured ≠ first. An expansion in E|e| alone is not possible (S14).
 
-        Under "rare" the choice between e and 0 is averaged out exactly on every path.
+        Under "rare" the choice between e and 0 is averaged exactly on every path.
+
+        Args:
+            scales: the scales s.
+            law: "scaled" or "rare".
 
         Raises:
-            ValueError: scales that are not finite numbers, or that are no probabilities under
-                "rare"; an unknown law.
+            ValueError: a scale is not a finite number, or not a probability under "rare"; or the
+                law is unknown.
         """
         given = _check_scales(scales, law)
         sums = self._problem.average(given, law)
@@ -103,18 +107,20 @@ class ValueExpansion:
     ) -> RemainderOrder:
         """Order in s of the mean absolute remainder, with a verdict on "it is O(s³)" (rule c).
 
-        The absolute value keeps what cancels in the mean: for a symmetric law of e the mean of the
-        remainder is of higher order than the remainder of a path. With `groups` the order is the
-        mean of the groups' own (see `remainder_order`).
+        The absolute value is used because remainders can cancel in the mean: for a symmetric law of
+        e the mean remainder is of higher order than the remainder of a path. With `groups` the
+        order is the mean of the orders of the single groups (see `remainder_order`).
 
         Raises:
-            ValueError: see `measure`; fewer than three scales, or scales that are not positive and
-                decreasing.
+            ValueError: see `measure`; or there are fewer than three scales, or they are not
+                positive and decreasing.
         """
         given, problem = _check_scales(scales, law), self._problem
         falling = all(b < a for a, b in zip(given, given[1:], strict=False))
         if len(given) < 3 or not falling or given[-1] <= 0:
-            raise ValueError(f"scales={given}: expected at least three, positive and decreasing.")
+            raise ValueError(
+                f"scales={given}: expected at least three positive scales, decreasing."
+            )
         sums = problem.average(given, law)
         size = self._magnitude + sum(abs(self.terms[name].value) for name in ("first", "second"))
         return remainder_order(
@@ -146,50 +152,51 @@ def value_expansion(
     checkpoint: str | os.PathLike[str] | None = None,
     groups: int | None = None,
 ) -> ValueExpansion:
-    """How a wrong initial state biases Q at time t1, for the Euler scheme (S20, Cor. 4.2).
+    """Bias of Q at time t1 due to an error in the initial state (S20, Cor. 4.2).
 
-    x⁰ starts at x0 and x^e at x0 + e, along the same Brownian path; e does not depend on it. With y
-    and w the first and second derivative of the flow along e (`FlowVariation`) and Q's derivatives
-    at x⁰, path by path Q(x^e) − Q(x⁰) = ∇Q·y + ½(∇Q·w + yᵀ∇²Q y) + O(|e|³), and on average
+    The paths x⁰ from x0 and x^e from x0 + e follow the Euler–Maruyama scheme along the same
+    Brownian path, and e is independent of it. Let y and w be the first and second derivative of the
+    flow along e (`FlowVariation`), and evaluate the derivatives of Q at x⁰. On each path
+    Q(x^e) − Q(x⁰) = ∇Q·y + ½(∇Q·w + yᵀ∇²Q y) + O(|e|³). The averages are
 
         value = E Q(x⁰)                      first = E[∇Q·y]
         second_flow = ½ E[∇Q·w]              second_curvature = ½ E[yᵀ ∇²Q y]
         second = second_flow + second_curvature          bias = first + second
-        measured = E[Q(x^e) − Q(x⁰)]         remainder = measured − bias, path by path
+        measured = E[Q(x^e) − Q(x⁰)]         remainder = measured − bias, on each path
         absolute_remainder = E|Q(x^e) − Q(x⁰) − ∇Q·y − ½(∇Q·w + yᵀ∇²Q y)|.
 
-    All are estimated on the same paths and include their ½. If E e = 0, the mean of the first order
-    is 0, and the second is ½ tr(Σ_e E[∂φᵀ∇²Q ∂φ + ∇Q·∂²φ]), φ the flow and Σ_e the covariance.
+    All terms are estimated on the same paths and include the factor ½. If E e = 0, first = 0 and
+    second = ½ tr(Σ_e E[∂φᵀ∇²Q ∂φ + ∇Q·∂²φ]), with φ the flow and Σ_e the covariance of e.
 
     Args:
-        system: D components, in the Itô reading: any object that torchsde accepts, or one given by
-            its step (`f_and_g_prod`) with its number of drivers as `drivers`.
-        q_function: Q(x) `(B, D)` -> `(B,)`, row by row, twice differentiable; the action is held
-            fixed inside it. If it is recomputed, pass x -> Q(x, π(x)).
+        system: an Itô system with D components, as torchsde accepts it, or a system given by its
+            step (`f_and_g_prod`) with its number of drivers as `drivers`.
+        q_function: Q(x) `(B, D)` -> `(B,)`, evaluated row by row, twice differentiable. The action
+            is held fixed inside it; to differentiate through the policy, pass x -> Q(x, π(x)).
         x0: initial state `(D,)`, `(1, D)` or one per path `(paths, D)`.
-        error: e, a vector `(D,)`; samples `(B, D)`, path i taking row i mod B; or a sampler (count,
-            generator) -> `(count, D)`, called once.
+        error: e: a vector `(D,)`; samples `(B, D)`, of which path i takes row i mod B; or a sampler
+            (count, generator) -> `(count, D)`, called once.
         t1: end time.
         steps: number of Euler–Maruyama steps.
-        paths: number of sample paths; ignored under enumeration.
-        seed: root seed; the result is a function of the arguments and of it only.
+        paths: number of sample paths; ignored for increments="enumerate".
+        seed: root seed; equal arguments and seed give equal results.
         t0: start time.
-        dtype: torch.float64 (theory) or torch.float32.
-        device: where to compute; default the CPU.
-        increments: "gaussian"; "two_point" (±√Δ); "enumerate": every sign pattern with every row
-            of `error` once, so that nothing is sampled.
-        chunk: paths between two updates of progress and checkpoint; changes no digit of the result.
-        checkpoint: folder for the sums of a long run; when interrupted, the same call goes on from
-            there.
-        groups: equal groups of consecutive paths that are the units of all standard errors, such as
-            episodes with initial states of their own; default: paths are independent.
+        dtype: torch.float64 (recommended) or torch.float32.
+        device: device of the computation; default: the CPU.
+        increments: "gaussian"; "two_point" (±√Δ); "enumerate": every sign pattern combined with
+            every row of `error` once, without sampling error.
+        chunk: paths between two updates of progress and checkpoint; does not change the result.
+        checkpoint: folder in which the sums of a long run are saved; after an interruption the same
+            call resumes from them.
+        groups: number of equal groups of consecutive paths, such as episodes, that are the
+            independent units of all standard errors; default: the paths are independent.
 
     Returns:
         A ValueExpansion: `.terms`, `.error_moments`, `.measure(scales)`, `.order(scales)`.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers.
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+        FloatingPointError: a trajectory is not finite.
 
     >>> from sdewm.sde.examples import CubicFlow
     >>> case, error = CubicFlow(), torch.tensor([[0.1], [-0.1]], dtype=torch.float64)
@@ -250,5 +257,5 @@ def _check_scales(scales: object, law: object) -> list[float]:
     if not given:
         raise ValueError("scales=[]: expected at least one scale.")
     if law == "rare" and not all(0 <= scale <= 1 for scale in given):
-        raise ValueError(f"scales={given}: law='rare' takes probabilities, between 0 and 1.")
+        raise ValueError(f"scales={given}: law='rare' expects probabilities, between 0 and 1.")
     return given

@@ -217,7 +217,9 @@ def test_blocks_are_those_given_the_systems_own_or_components():
     ],
 )
 def test_blocks_that_do_not_cut_the_state_are_refused(blocks):
-    with pytest.raises(ValueError, match=r"blocks=\[.*expected slices that cut 0 … 3 into pieces"):
+    with pytest.raises(
+        ValueError, match=r"blocks=\[.*expected consecutive slices that partition 0 … 3"
+    ):
         block_slices(Blocked(), blocks, 3)
 
 

@@ -60,7 +60,9 @@ def test_estimates_are_below_certificates():
 def test_a_certificate_is_refused_where_nothing_is_proven():
     with pytest.raises(ValueError, match=r"TanhWorldModel proves no rates; give it jacobians\(\)"):
         bound(TANH, kind="certificate")
-    with pytest.raises(ValueError, match=r"CubicFlow has no proof: step_size=5: at most 2/r²"):
+    with pytest.raises(
+        ValueError, match=r"CubicFlow has no proof: step_size=5: expected at most 2/r²"
+    ):
         bound(SYSTEMS["cubic"], t1=10.0, steps=2, kind="certificate")
     far = torch.full((8,), 1.5, **F64)
     with pytest.raises(ValueError, match=r"RecurrentSystem has no proof: .*\|h\| up to 2"):

@@ -74,7 +74,7 @@ def test_an_interrupted_expansion_says_how_to_go_on(tmp_path):
             SMALL, q_function, SMALL.x0, VECTOR, t1=1.0, steps=2, paths=40_000, **options
         ).terms
 
-    with pytest.raises(KeyboardInterrupt, match="of 40000 paths, kept in .*to go on"):
+    with pytest.raises(KeyboardInterrupt, match="of 40000 paths; sums saved in .*to resume"):
         run(interrupted, checkpoint=tmp_path)
     assert run(interrupted, checkpoint=tmp_path) == run(squares)
 
