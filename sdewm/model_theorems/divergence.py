@@ -103,10 +103,10 @@ def diverge_on_model(
     """Compare imagination from the clean and a perturbed posterior state, on the same noise.
 
     D_k = X_k(x0 + e) − X_k(x0), k = 0 … horizon, at the model's native step. The error e is the
-    change of the state when the encoder sees perturbed observations (`perturbed_initial_states`). It is fixed
-    before the noise of the rollout. Every episode is a separate system, with its own actions,
-    Jacobians and bounds. Results are means over episodes with the standard error s/√E. The rates of
-    an episode are the largest over at least eight paths, so the bounds are estimates.
+    change of the state when the encoder sees perturbed observations (`perturbed_initial_states`).
+    It is fixed before the noise of the rollout. Every episode is a separate system, with its own
+    actions, Jacobians and bounds. Results are means over episodes with the standard error s/√E. The
+    rates of an episode are the largest over at least eight paths, so the bounds are estimates.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.

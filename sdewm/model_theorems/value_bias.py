@@ -18,7 +18,7 @@ from sdewm.model_theorems.representation_error import Perturb
 from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
 
 MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
-WITHIN = 0.1  # largest remainder, relative to the measured bias, for second order to hold
+SECOND_ORDER_WITHIN = 0.1  # remainder over measured bias up to which second order holds
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def value_bias_on_model(
     return ModelValueBias(expansion, system.label)
 
 
-def second_order_reach(rows: Sequence[ValueRow], share: float = WITHIN) -> float:
+def second_order_reach(rows: Sequence[ValueRow], share: float = SECOND_ORDER_WITHIN) -> float:
     """Largest scale up to which |remainder| ≤ share·|measured| at every measured scale.
 
     It is 0 if the inequality fails at the smallest scale.

@@ -142,7 +142,7 @@ def horizon_growth(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Growth statistics of the mean curve of recorded errors, with intervals over episodes.
+    """Growth metrics of the mean curve of recorded errors, with intervals over episodes.
 
     All statistics, including the fitting windows, are recomputed from the mean curve of each
     resample of episodes. The ceiling is treated as known: estimate it from many pairs. An infinite
@@ -195,7 +195,7 @@ def horizon_growth(
 
 
 def _growth_of(curve: np.ndarray, ceiling: np.ndarray | float) -> dict[str, float]:
-    """All growth statistics except the predictability horizon."""
+    """All growth metrics except the predictability horizon."""
     saturating, power, settled = fit_saturating(curve), fit_power(curve), fit_equilibrium(curve)
     return {
         "saturation_level": saturating.level,

@@ -1,4 +1,4 @@
-"""The table of open-loop accuracy: every metric against the horizon, and its growth statistics."""
+"""The table of open-loop accuracy: every metric against the horizon, and its growth metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_loop_rows(
     physics: np.ndarray | None = None,
     resamples: int = RESAMPLES,
 ) -> list[Row]:
-    """Curves, reference lines and growth statistics of all metrics, with 95 % intervals.
+    """Curves, reference lines and growth metrics of all metrics, with 95 % intervals.
 
     Intervals are over episodes. Errors are those of single samples, averaged over samples, see
     `sdewm.open_loop.scoring`. Rows have the keys
@@ -43,9 +43,9 @@ def open_loop_rows(
         value, low, high
         unit
 
-    Growth statistics are those of the mean error curve relative to the ceiling at each k. The
+    Growth metrics are those of the mean error curve relative to the ceiling at each k. The
     ceiling is treated as known: the intervals do not include its sampling error. There are no
-    growth statistics for PSNR, spread, coverage and CRPS, nor where the ceiling is 0 at some k
+    growth metrics for PSNR, spread, coverage and CRPS, nor where the ceiling is 0 at some k
     (constant rewards). For SSIM they are those of 1 − SSIM. The effective rank is that of the
     posterior latents of the evaluated rows, sample 0.
 
@@ -104,7 +104,7 @@ def _curves(metric: Measured, seed: int, resamples: int) -> list[Row]:
 
 
 def _growth_metrics(metric: Measured, theta: float, seed: int, resamples: int) -> list[Row]:
-    """Growth statistics; no rows where they are not defined."""
+    """Growth metrics; no rows where they are not defined."""
     if metric.growth is None:
         return []
     ceiling = metric.growth(metric.references["shuffled"]).mean(axis=0)
