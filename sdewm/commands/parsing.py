@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-FAILURE, USAGE = 1, 2  # exit codes: something went wrong; the arguments are wrong, nothing began
+FAILURE, USAGE = 1, 2  # exit codes: a failure; arguments that are not allowed, before any work
 Arguments = TypeVar("Arguments")
 
 
@@ -15,7 +15,7 @@ def parse(kind: type[Arguments], words: list[str], command: str, **options: Any)
     """The arguments of `sdewm COMMAND`, parsed into the dataclass `kind`.
 
     Raises:
-        SystemExit: wrong arguments, after a message; or `--help`, after the help.
+        SystemExit: after an error message for wrong arguments, or after the help for `--help`.
     """
     return tyro.cli(kind, args=words, prog=f"sdewm {command}", **options)
 
