@@ -36,7 +36,7 @@ STEM = "fig_learning_curves"
 PUBLISHED = ROOT / "figures" / "data" / "published_learning_curves.csv"
 COLUMNS = "label env obs seed returns env_frames return run preset hardware commit command".split()
 TRAINING_BIN = 10_000  # env_frames
-# What a return is of; they are not the same quantity, so every legend says it.
+# The kinds of return differ in meaning, so every legend names the kind.
 MEASURED = {
     "evaluation": "evaluations, mean action",
     "training": "training episodes",

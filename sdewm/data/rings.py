@@ -136,7 +136,7 @@ class Rings:
         shape = (self.envs, self.time, math.prod(field.shape))
         if self.device.type != "cpu":
             return torch.empty(shape, dtype=field.dtype, device=self.device)
-        # Not torch.empty, which fills the array where deterministic algorithms are asked for.
+        # Not torch.empty, which fills the array if deterministic algorithms are enabled.
         untouched = np.empty(math.prod(shape) * field.dtype.itemsize, np.uint8)
         return torch.from_numpy(untouched).view(field.dtype).view(shape)
 

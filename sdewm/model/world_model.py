@@ -64,7 +64,7 @@ class WorldModelConfig:
 
 
 class ReplayRows(NamedTuple):
-    """A batch of sequences, fields (B, T, …); `previous_action` led to the row it stands in."""
+    """A batch of sequences, fields (B, T, …); `previous_action` is the action that led to a row."""
 
     observation: Tensor
     previous_action: Tensor

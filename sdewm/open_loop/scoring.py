@@ -7,8 +7,8 @@ same way; constant references are single predictions. (The error of the mean of 
 instead saturate at that of the data mean, for squared errors half the ceiling.)
 
 The ceiling uses other steps of other episodes. Under a nearly deterministic policy, the same step
-of another episode, "unrelated", may be a good prediction. Its distance from the ceiling shows how
-much is predictable from the time step alone.
+of another episode, "unrelated", may be accurate. Its distance from the ceiling shows how much is
+predictable from the time step alone.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Source(Protocol):
         ...
 
     def due_updates(self) -> int:
-        """How many updates should have been made by now."""
+        """Number of updates due so far."""
         ...
 
     def collect(self) -> list[tuple[float, int]]:
@@ -71,7 +71,7 @@ class Source(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on bitwise as from where `state_dict` was taken."""
+        """Restore a `state_dict`; the continuation is bitwise exact."""
         ...
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class EnvironmentSource:
         return {"collector": self.collector.state_dict(), "agent_acts": acts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on bitwise as from where `state_dict` was taken."""
+        """Restore a `state_dict`; the continuation is bitwise exact."""
         if state["agent_acts"]:
             self.collector.policy = self.policy
         self.collector.load_state_dict(state["collector"])
