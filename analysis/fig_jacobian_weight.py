@@ -1,13 +1,14 @@
-"""Does the Jacobian penalty do what the theory says, and at what price? Runs side by side.
+r"""Effects of the Jacobian penalty on world models: intended effects and costs, over several runs.
 
-python analysis/fig_jacobian_weight.py                   the committed table, drawn anew
-python analysis/fig_jacobian_weight.py runs/small-models/weight* --data runs/small-models/episodes
+    python analysis/fig_jacobian_weight.py                   redraw the committed table
+    python analysis/fig_jacobian_weight.py runs/small-models/weight* --data \
+        runs/small-models/episodes
 
-The runs differ in the weight of the penalty and in the seed. Drawn for each: size of the Jacobian,
-growth rates, growth of a wrong start, clean and open-loop errors, and the terms of the expansion
-under noise and under a constant shift of the observations. `analysis/make_small_models.py` trains
-such runs. A run whose rows are in the log already is not measured again, so the command may be
-stopped at any time and given again.
+The runs differ in the weight of the penalty and in the seed. For each run the figure shows the size
+of the Jacobian, growth rates, the growth of an initial error in imagination, clean and open-loop
+errors, and the expansion terms under noise and under a constant shift of the observations.
+`analysis/make_small_models.py` trains such runs. Runs whose rows are already in the log are not
+measured again, so the same command resumes an interrupted one.
 """
 
 import argparse
@@ -38,16 +39,20 @@ LOG = ROOT / "runs" / f"{STEM}.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, draw, write."""
+    """Measure the runs, write the table and draw the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs")
-    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
-    parser.add_argument("--episodes", type=int, default=16, help="episodes (16)")
-    parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
-    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
-    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    parser.add_argument("runs", type=Path, nargs="*", help="run directories")
+    parser.add_argument("--data", type=Path, help="dataset recorded by sdewm record")
+    parser.add_argument("--episodes", type=int, default=16, help="number of episodes (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="root seed (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "figures", help="output folder (default: figures)"
+    )
+    parser.add_argument(
+        "--log", type=Path, default=LOG, help=f"log of finished rows (default: runs/{LOG.name})"
+    )
     given = parser.parse_args(arguments)
     table = given.out / "data" / f"{STEM}.csv"
     if given.runs or given.data:
@@ -57,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(str(problem))
         write_table(table, rows, facts)
     elif not table.is_file():
-        parser.error(f"expected RUNS and --data DIRECTORY ({table} is drawn anew without both).")
+        parser.error(
+            f"expected RUNS and --data DIRECTORY (without both, an existing {table} is redrawn)."
+        )
     found = read_table(table)[0]
     for path in (*save_figure(effects_of_penalty(found), given.out, STEM), table):
         print(path)
@@ -65,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
-    """The rows of all runs; those that the log holds for the same code and data are kept."""
+    """The rows of all runs; rows in the log with the same code and data are reused."""
     if not given.runs or given.data is None:
         raise ValueError("expected RUNS and --data DIRECTORY.")
     check_count("--episodes", given.episodes, minimum=2)

@@ -1,12 +1,12 @@
-"""Does a trained world model let small differences grow? Jacobians and Lyapunov exponents.
+"""Growth of small differences in a trained world model: Jacobians and Lyapunov exponents.
 
-python analysis/fig_model_stability.py     the committed table, drawn anew
-python analysis/fig_model_stability.py runs/model --data data/cartpole
-python analysis/fig_model_stability.py runs/model --data data/cartpole --exponents 1 --steps 100
+    python analysis/fig_model_stability.py     redraw the committed table
+    python analysis/fig_model_stability.py runs/model --data data/cartpole
+    python analysis/fig_model_stability.py runs/model --data data/cartpole --exponents 1
 
-Sizes of the Jacobian of one step of the prior at posterior states, and the leading Lyapunov
-exponents of imagined trajectories, with recorded actions and with the policy in the loop. Episodes
-are the units of error bars.
+The figure shows sizes of the Jacobian of one step of the prior at posterior states, and the leading
+Lyapunov exponents of imagined trajectories, with recorded actions and with the policy in closed
+loop. Error bars treat episodes as the independent units.
 """
 
 from functools import partial

@@ -1,13 +1,13 @@
-"""How long is a world model's prediction worth having? Open-loop errors over the horizon.
+"""Accuracy of a world model's open-loop predictions over the horizon.
 
-python analysis/fig_open_loop.py     the committed table, drawn anew
-python analysis/fig_open_loop.py runs/model --data data/cartpole
-python analysis/fig_open_loop.py runs/model --data data/cartpole --context 5 --horizon 100
+    python analysis/fig_open_loop.py     redraw the committed table
+    python analysis/fig_open_loop.py runs/model --data data/cartpole
+    python analysis/fig_open_loop.py runs/model --data data/cartpole --context 5 --horizon 100
 
-After --context observed rows the prior is rolled out under the recorded actions. Every metric is
-drawn with reference lines: copying the last row, the mean of the data, the prediction from the row
-before, unrelated episodes. The table holds growth rates, saturation, predictability horizons and
-equilibrium fits as well. Episodes are the units of all intervals.
+After --context observed rows, the prior is rolled out under the recorded actions. Every metric is
+drawn with reference lines: copying the last row, the mean of the data, the one-step prediction, and
+unrelated episodes. The table also contains growth rates, saturation levels, predictability horizons
+and equilibrium fits. All intervals treat episodes as the independent units.
 """
 
 from functools import partial

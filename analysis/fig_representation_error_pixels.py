@@ -1,12 +1,13 @@
-r"""Is zero-mean noise on images zero drift in the latent? Measured on a model of images.
+r"""Drift and diffusion of the latent under perturbed images, for a trained world model.
 
-python analysis/fig_representation_error_pixels.py     the committed table, drawn anew
-python analysis/fig_representation_error_pixels.py runs/small-models/pixels \
-    --data runs/small-models/pixel-episodes
+    python analysis/fig_representation_error_pixels.py     redraw the committed table
+    python analysis/fig_representation_error_pixels.py runs/small-models/pixels \
+        --data runs/small-models/pixel-episodes
 
-As fig_representation_error.py, for a run on images: noise, masks, brightness, rotation, occlusion,
-clipped and rounded as a camera's. `analysis/make_small_models.py --stage pixels` trains the model;
-it needs OpenGL.
+The method is that of fig_representation_error.py, for a run with image observations. The
+perturbations are noise, mask, brightness, rotation and occlusion; perturbed images are clipped and
+rounded as by a camera. `analysis/make_small_models.py --stage pixels` trains the model, which needs
+OpenGL.
 """
 
 from dataclasses import replace

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: its words; None: those of the process.
+        argv: the command line; None: that of the process.
 
     Returns:
         Exit code: 0; 1 if something went wrong; 2 if the arguments are not allowed; 130 or 143
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _command(check_choice("command", words[0], COMMANDS))(words[1:])
-    except SystemExit as ended:  # the parser has said what is wrong, or shown the help
+    except SystemExit as ended:  # the parser has printed the error or the help
         return ended.code if isinstance(ended.code, int) else USAGE
     except (ValueError, OSError, MemoryError, FloatingPointError) as problem:
         return say(problem, USAGE if isinstance(problem, ValueError) else FAILURE)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    """The function of a command; only its own imports are loaded."""
+    """The function of a command; only the modules that it needs are imported."""
     if name in ("train", "resume"):
         from sdewm.commands.train import resume, train
 

@@ -159,7 +159,7 @@ def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsy
         ("record", tmp_path / "more", "--from-run", tmp_path / "model", "--episodes", "1"),
     ):
         code, _, err = run(capsys, *other)
-        assert code == 2 and "its policy has learnt nothing" in err and len(err.splitlines()) == 1
+        assert code == 2 and "it has no trained policy" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "more").exists()
     for other in ("dmc:cartpole_balance", PRESETS["tiny"].env):
         for flag in (["--env", other], [f"--env={other}"]):
@@ -200,11 +200,11 @@ def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys, monkeypatch):
     newest = place / "checkpoints" / (place / "checkpoints" / "latest").read_text()
     (newest / "state.safetensors").write_bytes(b"")
     code, _, err = run(capsys, "resume", place)
-    assert code == 0 and f"{newest} is damaged" in err and "the checkpoint before it" in err
+    assert code == 0 and f"{newest} is damaged" in err and "using the previous checkpoint" in err
     for marker in (place / "checkpoints").rglob("COMPLETE"):
         marker.unlink()
     code, _, err = run(capsys, "resume", place)
-    assert code == 1 and "none of its 2 checkpoints is good" in err
+    assert code == 1 and "none of its 2 checkpoints is valid" in err
 
 
 def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, capsys):
@@ -215,7 +215,7 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
     for name, value, said in (
         ("batch_size", 0, "batch_size=0"),
         ("env", "own:cartpole_pixel", "own:cartpole_pixels"),
-        ("envs", 3, "undo changes of config.json"),
+        ("envs", 3, "undo any change to config.json"),
         ("seeed", 3, "did you mean 'seed'"),
         ("train_ratio", "16", "train_ratio='16': expected a finite number above 0."),
         ("model", {"units": 64}, "model.rssm.cell is missing"),

@@ -18,39 +18,59 @@ from sdewm.report.trained_run import load_trained_run
 from sdewm.train.recording import record_run
 from sdewm.train.run_directory import read_run
 
-FOLDER = "analysis"  # of a run, where nothing else is said
-HELD_OUT_SEED = 30_000_001  # of recorded episodes: no run's own episodes, nor its evaluations
+FOLDER = "analysis"  # default output folder, within the run directory
+HELD_OUT_SEED = 30_000_001  # of recorded episodes, distinct from training and evaluation seeds
 
 AnalyseRun: Any = make_dataclass(
     "AnalyseRun",
     [
-        ("run", Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="Run directory.")]),
+        (
+            "run",
+            Annotated[
+                tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="Run directory.")
+            ],
+        ),
         (
             "data",
             Annotated[
                 Path | None,
                 tyro.conf.arg(
-                    help="Dataset recorded by sdewm record (default: episodes recorded with the "
-                    "run's policy; for a run with --world-model-only, its training data)."
+                    metavar="DIRECTORY",
+                    help="Dataset recorded by sdewm record, of the run's environment.",
+                    help_behavior_hint="(default: episodes recorded with the run's policy; for a "
+                    "run with --world-model-only, its training data)",
                 ),
             ],
             None,
         ),
         (
             "record",
-            Annotated[int, tyro.conf.arg(help="Number of episodes recorded without --data.")],
+            Annotated[
+                int, tyro.conf.arg(help="Number of episodes to record if --data is not given.")
+            ],
             24,
         ),
         (
             "out",
-            Annotated[Path | None, tyro.conf.arg(help="Output folder (default: RUN/analysis).")],
+            Annotated[
+                Path | None,
+                tyro.conf.arg(
+                    metavar="DIRECTORY",
+                    help="Output folder.",
+                    help_behavior_hint="(default: RUN/analysis)",
+                ),
+            ],
             None,
         ),
         (
             "only",
             Annotated[
                 tuple[str, ...],
-                tyro.conf.arg(help=f"Any of {', '.join(ANALYSES)} (default: all)."),
+                tyro.conf.arg(
+                    metavar="NAME ...",
+                    help=f"Names of the analyses to run: {', '.join(ANALYSES)}.",
+                    help_behavior_hint="(default: all)",
+                ),
             ],
             (),
         ),
@@ -69,7 +89,7 @@ AnalyseRun.__doc__ = (
 
 
 def analyse_run(words: list[str]) -> int:
-    """Run the analyses named, print their summaries and the paths of their files."""
+    """Run the selected analyses, and print their summaries and the paths of their files."""
     given = parse(AnalyseRun, words, "analyse")
     only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
     seed = check_count("--seed", given.seed, minimum=0)
@@ -83,10 +103,10 @@ def analyse_run(words: list[str]) -> int:
 
 
 def _episodes(run: Path, count: int) -> Path:
-    """Episodes that were not given: those of a world-model-only run, or recorded ones."""
+    """The default episodes: the training data of a world-model-only run, or recorded ones."""
     learnt_from = read_run(run).data
     if learnt_from is not None:
-        sys.stderr.write(f"No --data: the episodes from which {run} learnt, {learnt_from}.\n")
+        sys.stderr.write(f"No --data given: using the training episodes of {run}, {learnt_from}.\n")
         return learnt_from
     data = run / FOLDER / f"episodes-{check_count('--record', count, minimum=2)}"
     if not is_complete(data):

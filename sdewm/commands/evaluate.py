@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -19,12 +20,12 @@ from sdewm.train.saved_agent import trained_agent
 class Evaluate:
     """Evaluate the policy of a run, with mean actions, at its newest valid checkpoint."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     episodes: int = 10
     """Number of evaluation episodes."""
     seed: int = EVALUATION_SEED
-    """Evaluation seed (default: the fixed seed shared by all runs)."""
+    """Evaluation seed; the default is the fixed seed shared by all runs."""
 
 
 def evaluate_run(words: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -24,18 +24,23 @@ class Record:
     The same command resumes an interrupted recording.
     """
 
-    data: tyro.conf.Positional[Path]
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIRECTORY")]
     """Directory of the dataset."""
     episodes: int
     """Total number of episodes."""
-    from_run: Path | None = None
-    """Run whose policy acts in its environment; without it, actions are random."""
+    from_run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: random actions in --env)"),
+    ] = None
+    """Run directory; its policy acts in its environment."""
     policy: Literal["sample", "mean"] = "sample"
     """Actions of the run's policy: sampled as in training, or its mean."""
-    env: str | None = None
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(required without --from-run)")
+    ] = None
     """Environment for random actions: dmc:<domain>_<task>, gym:<id> or own:<name>."""
     obs: Literal["proprio", "pixels"] = "proprio"
-    """Observations recorded with random actions."""
+    """Observations recorded with random actions: vectors, or images of 64 × 64 pixels."""
     action_repeat: int = 2
     """Simulator steps (env_frames) per policy step, with random actions."""
     seed: int = 0

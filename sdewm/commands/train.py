@@ -22,16 +22,26 @@ from sdewm.train.trainer import Trainer
 Train: Any = make_dataclass(
     "Train",
     [
-        ("run", Annotated[Path, tyro.conf.arg(help="New run directory.")]),
+        ("run", Annotated[Path, tyro.conf.arg(metavar="RUN", help="New run directory.")]),
         ("config", Annotated[Config, tyro.conf.arg(name="")]),
         (
             "world_model_only",
-            Annotated[bool, tyro.conf.arg(help="Train only the world model, on --data.")],
+            Annotated[
+                bool,
+                tyro.conf.arg(help="Train only the world model, on the dataset given by --data."),
+            ],
             False,
         ),
         (
             "data",
-            Annotated[Path | None, tyro.conf.arg(help="Dataset recorded by sdewm record.")],
+            Annotated[
+                Path | None,
+                tyro.conf.arg(
+                    metavar="DIRECTORY",
+                    help="Dataset recorded by sdewm record, for --world-model-only.",
+                    help_behavior_hint="(required with --world-model-only)",
+                ),
+            ],
             None,
         ),
     ],
@@ -47,12 +57,12 @@ Train.__doc__ = (
 class Resume:
     """Resume a run from its newest valid checkpoint."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run directory."""
 
 
 def train(words: list[str]) -> int:
-    """Check every setting, create the run directory, train."""
+    """Check every setting, create the run directory and train."""
     given = train_arguments(words)
     config = given.config
     if given.world_model_only != (given.data is not None):
@@ -76,16 +86,16 @@ def train_arguments(words: list[str]) -> Any:
 
 
 def resume(words: list[str]) -> int:
-    """Train on from the newest valid checkpoint."""
+    """Continue training from the newest valid checkpoint."""
     run = parse(Resume, words, "resume").run
     facts = read_run(run)
     check_resumable(run, facts)
-    check_config(facts.config)  # somebody may have edited it
+    check_config(facts.config)  # it may have been edited
     return _run_trainer(run, facts, lambda: facts)
 
 
 def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> int:
-    """Build the trainer, save what the run is made from, train."""
+    """Build the trainer, save configuration and provenance, and train."""
     stop = StopRequest()
     with stop.listening():
         trainer = Trainer(run, facts, stop)

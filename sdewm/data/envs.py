@@ -1,4 +1,4 @@
-"""Environments by name, each with one Box of observations and actions in [-1, 1]."""
+"""Construction of environments by name; observations are one Box, actions lie in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWN = {"own:cartpole_pixels": CartpolePixels}
 
 
 def list_envs() -> list[str]:
-    """Names of all environments that can be asked for, those refused for their spaces included.
+    """Names of all known environments, including those whose spaces `make_env` refuses.
 
     >>> [name for name in list_envs() if name.startswith("own:")]
     ['own:cartpole_pixels']
@@ -70,15 +70,15 @@ def make_env(
 
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.
-        obs: "proprio" (nothing is ever drawn) or "pixels".
+        obs: "proprio" (vectors; nothing is rendered) or "pixels".
         action_repeat: simulator steps per policy step.
-        render: of dmc: "full" or "fast" (`DmcEnv`).
-        seed: of the run, shared by all its environments.
-        index: of this environment among them.
+        render: for dmc: "full" or "fast" (`DmcEnv`).
+        seed: seed of the run, shared by all its environments.
+        index: index of this environment among them.
 
     Raises:
-        ValueError: for a name, a space or a value that is not allowed.
-        RuntimeError: for pixels of dmc: on a machine without OpenGL, saying what to install.
+        ValueError: a name, a space or a value that is not allowed.
+        RuntimeError: pixels of dmc: on a machine without OpenGL; the message says what to install.
 
     >>> cartpole = make_env("own:cartpole_pixels", obs="proprio", action_repeat=2, render="fast",
     ...                     seed=0, index=0)
@@ -112,14 +112,14 @@ def make_env(
 
 
 def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
-    """A Gymnasium environment with float32 vectors or its own 64×64 frames as observations."""
+    """A Gymnasium environment whose observations are float32 vectors or 64×64 frames."""
     try:
         # The checker would warn about conventions of others' environments at every first step.
         made = gymnasium.make(name, disable_env_checker=True)
     except ModuleNotFoundError as problem:
         raise ValueError(
             f"env='gym:{name}' cannot be made: it needs the module {problem.name!r}; install the "
-            "package that has it."
+            "package that provides it."
         ) from problem
     except (gymnasium.error.Error, ImportError) as problem:
         raise ValueError(f"env='gym:{name}' cannot be made: {problem}") from problem
@@ -130,7 +130,7 @@ def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
     elif pixels and (box.shape != FRAME_SHAPE or box.dtype != np.uint8):
         reason = (
             f"its observations are {box}; pixels of a gym: environment are its own observations, "
-            f"which have to be {FRAME_SHAPE} uint8. Use obs='proprio' for vectors."
+            f"which must be {FRAME_SHAPE} uint8. Use obs='proprio' for vectors."
         )
     elif not pixels and box.dtype == np.uint8 and len(box.shape) > 1:
         reason = f"its observations are images ({box}); use obs='pixels'."

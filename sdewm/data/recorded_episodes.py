@@ -1,4 +1,4 @@
-"""Recorded episodes as the measurements take them: equal windows, side by side."""
+"""Recorded episodes as tensors: windows of equal length, one for each episode."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Episodes:
 
     Attributes:
         observations: (E, T, *shape), in the environment's units, images uint8.
-        previous_actions: (E, T, A), row t the action that led to observation t; row 0 zero.
-        rewards: (E, T), row t the reward that came with observation t.
+        previous_actions: (E, T, A); row t is the action that led to observation t, row 0 is zero.
+        rewards: (E, T); row t is the reward received with observation t.
     """
 
     observations: Tensor
@@ -37,17 +37,17 @@ class Episodes:
                 )
 
     def first_rows(self, steps: int) -> Episodes:
-        """The same episodes, cut after so many rows."""
+        """The same episodes, truncated to their first `steps` rows."""
         return Episodes(
             self.observations[:, :steps], self.previous_actions[:, :steps], self.rewards[:, :steps]
         )
 
 
 def check_rows(episodes: Episodes, needed: int) -> None:
-    """Refuse anything but episodes of at least `needed` rows.
+    """Check that `episodes` is an `Episodes` of at least `needed` rows.
 
     Raises:
-        ValueError: other things, or fewer rows.
+        ValueError: another type, or fewer rows.
     """
     if not isinstance(episodes, Episodes):
         raise ValueError(f"episodes={type(episodes).__name__}: expected a sdewm.Episodes.")
@@ -58,20 +58,21 @@ def check_rows(episodes: Episodes, needed: int) -> None:
 def read_episodes(
     directory: Path, *, steps: int, count: int | None = None, window_seed: int | None = None
 ) -> Episodes:
-    """Rows of the episodes of a recorded dataset (`sdewm record`), as many of each.
+    """Windows of equal length from the episodes of a recorded dataset (`sdewm record`).
 
-    Episodes that start from nearly one state are nearly the same for a while, and then no
-    independent units: with `window_seed`, the rows of each begin at one drawn at random. A model
-    filters from zero there, as in training, so that the action before is set to zero.
+    Episodes that start from nearly the same state stay similar for a while and are not independent
+    units during that time. With `window_seed`, each window therefore begins at a random row. A
+    model filters from the zero state there, as in training, so the action before the window is set
+    to zero.
 
     Args:
-        directory: of the dataset.
-        steps: rows T of each; episodes that are shorter are left out.
-        count: episodes E, the first that are long enough; None: all.
-        window_seed: of the rows at which they begin; None: their first rows.
+        directory: folder of the dataset.
+        steps: rows T of each window; shorter episodes are omitted.
+        count: number E of episodes, the first that are long enough; None: all.
+        window_seed: seed of the random first rows; None: windows begin with their episodes.
 
     Raises:
-        ValueError: no dataset, a damaged one, or fewer episodes of that length than asked for.
+        ValueError: the dataset is missing or damaged, or has too few episodes of `steps` rows.
     """
     check_count("steps", steps)
     wanted = None if count is None else check_count("count", count)

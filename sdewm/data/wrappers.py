@@ -1,8 +1,8 @@
-"""Wrappers every environment gets: action repeat, actions in [-1, 1], pixels, numbered episodes.
+"""Wrappers of every environment: action repeat, actions in [-1, 1], pixels, numbered episodes.
 
-An episode is a function of three integers and its actions: its first state is drawn from the seed
-`episode_seed(seed, index, episode)`. So its state at any moment can be recovered by playing the
-recorded actions again, in another process too, and no simulator has to be able to save its state.
+An episode is determined by three integers and its actions: its first state is drawn from the seed
+`episode_seed(seed, index, episode)`. Its state at any time can be recovered by replaying the
+recorded actions, also in another process. Simulators therefore need not save their state.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FRAME_SHAPE = (64, 64, 3)
 
 
 def episode_seed(seed: int, index: int, episode: int) -> int:
-    """Seed of one episode: below 2³¹, which every simulator accepts.
+    """Seed of one episode, below 2³¹ as every simulator accepts.
 
     Args:
-        seed: of the run.
-        index: of the environment among parallel ones.
-        episode: number of the episode of that environment, from 0.
+        seed: seed of the run.
+        index: index of the environment among the parallel ones.
+        episode: number of the episode in that environment, from 0.
 
     >>> episode_seed(0, 0, 0), episode_seed(0, 1, 0), episode_seed(0, 0, 1)
     (2044266242, 1976665982, 1790637272)
@@ -37,10 +37,10 @@ def episode_seed(seed: int, index: int, episode: int) -> int:
 
 
 class ActionRepeat(gymnasium.Wrapper):
-    """Applies an action `repeat` times, at most until the episode ends; rewards are summed.
+    """Applies an action `repeat` times, or until the episode ends, and sums the rewards.
 
     Raises:
-        ValueError: if `repeat` is not a whole number of at least 1.
+        ValueError: `repeat` is not an integer of at least 1.
     """
 
     def __init__(self, env: gymnasium.Env, repeat: int) -> None:
@@ -48,7 +48,7 @@ class ActionRepeat(gymnasium.Wrapper):
         self.repeat = check_count("action_repeat", repeat)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Simulator steps `repeat` times; the observation is the last one's."""
+        """Take `repeat` simulator steps; the observation is that of the last."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         total = float(reward)
         for _ in range(self.repeat - 1):
@@ -60,23 +60,23 @@ class ActionRepeat(gymnasium.Wrapper):
 
 
 class UnitActions(gymnasium.ActionWrapper):
-    """Actions in [-1, 1], stretched to the bounds of the environment and given in its dtype.
+    """Actions in [-1, 1], scaled to the bounds of the environment and cast to its dtype.
 
-    low + (a + 1)/2·(high − low); an environment with bounds ±1 gets the action itself.
+    The environment receives low + (a + 1)/2·(high − low), which is a itself for bounds ±1.
 
     Raises:
-        ValueError: unless the environment has a one-dimensional Box with finite bounds.
+        ValueError: the action space is not a one-dimensional Box with finite bounds.
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         box = env.action_space
         if not isinstance(box, Box) or len(box.shape) != 1 or not box.shape[0]:
-            raise ValueError(f"actions {box}: expected a Box of one dimension, as a policy gives.")
+            raise ValueError(f"actions {box}: expected a one-dimensional Box.")
         if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
             raise ValueError(
-                f"actions {box}: expected finite bounds; a policy gives actions in [-1, 1], and "
-                f"there is no way to stretch them to infinite ones."
+                f"actions {box}: expected finite bounds, because actions of a policy in [-1, 1] "
+                f"are scaled to them."
             )
         self.low, self.high = box.low.astype(np.float64), box.high.astype(np.float64)
         self.dtype = box.dtype
@@ -84,7 +84,7 @@ class UnitActions(gymnasium.ActionWrapper):
         self.action_space = Box(-1.0, 1.0, box.shape, np.float32)
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        """The action that the environment gets."""
+        """The action that the environment receives."""
         if self.unit:
             return np.asarray(action, dtype=self.dtype)
         stretched = self.low + (np.asarray(action, np.float64) + 1) / 2 * (self.high - self.low)
@@ -93,10 +93,10 @@ class UnitActions(gymnasium.ActionWrapper):
 
 @dataclass(frozen=True)
 class Position:
-    """Where an environment stands: enough to bring another one there.
+    """Position of an environment: sufficient to restore it by replay.
 
     Attributes:
-        seed: of the run.
+        seed: seed of the run.
         episode: number of the episode; -1 before the first.
         actions: `(T, A)` float32 in [-1, 1], all actions of the episode so far.
         over: whether the next step starts the next episode.
@@ -109,7 +109,7 @@ class Position:
 
 
 def pack_positions(positions: Sequence[Position]) -> dict[str, np.ndarray]:
-    """Positions as arrays, for a checkpoint; the actions of all are joined."""
+    """Positions as arrays for a checkpoint; the actions of all positions are concatenated."""
     return {
         "seed": np.array([position.seed for position in positions], np.int64),
         "episode": np.array([position.episode for position in positions], np.int64),
@@ -120,7 +120,7 @@ def pack_positions(positions: Sequence[Position]) -> dict[str, np.ndarray]:
 
 
 def unpack_positions(packed: Mapping[str, np.ndarray]) -> list[Position]:
-    """The positions of `pack_positions`.
+    """The inverse of `pack_positions`.
 
     >>> actions = np.ones((2, 1), np.float32)
     >>> positions = [Position(0, 3, actions, False), Position(0, 5, actions[:0], True)]
@@ -137,17 +137,17 @@ def unpack_positions(packed: Mapping[str, np.ndarray]) -> list[Position]:
 
 
 class SeededEpisodes(gymnasium.Wrapper):
-    """Numbers the episodes, seeds each one, and recovers a position by playing it again.
+    """Numbers the episodes, seeds each one, and restores a position by replay.
 
     `reset()` starts the next episode, `reset(options={"episode": k})` episode k,
     `reset(seed=s)` episode 0 of the run with seed s. A step after the end of an episode starts
-    the next one, with reward 0. The info of a row that starts an episode is {"is_first": True},
+    the next one, with reward 0. The info of a row that starts an episode is {"is_first": True};
     that of any other row is empty.
 
     Args:
-        env: whose vector observations are one-dimensional.
-        seed: of the run.
-        index: of this environment among parallel ones.
+        env: an environment with one-dimensional vector observations.
+        seed: seed of the run.
+        index: index of this environment among the parallel ones.
     """
 
     def __init__(self, env: gymnasium.Env, seed: int, index: int) -> None:
@@ -159,7 +159,7 @@ class SeededEpisodes(gymnasium.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode: the next one, or the one that is asked for."""
+        """Start the next episode, or the one selected by `seed` or `options`."""
         if seed is not None:
             self.seed, self.episode = check_count("seed", seed, minimum=0), -1
         if options is not None and "episode" in options:
@@ -169,7 +169,7 @@ class SeededEpisodes(gymnasium.Wrapper):
         return self._checked(observation), {"is_first": True}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One policy step; the first row of the next episode if this one is over."""
+        """One policy step, or the first row of the next episode if the current one is over."""
         if self.over:
             observation, info = self.reset()
             return observation, 0.0, False, False, info
@@ -181,14 +181,13 @@ class SeededEpisodes(gymnasium.Wrapper):
         return self._checked(observation), reward, terminated, truncated, {}
 
     def restore(self, positions: list[Position]) -> tuple[Any, float] | None:
-        """Go to this environment's position among those of all parallel environments.
+        """Restore this environment's position, given those of all parallel environments.
 
         Returns:
-            Observation and reward of the row where it then stands; None if the next step starts
-            an episode.
+            Observation and reward of the current row; None if the next step starts an episode.
 
         Raises:
-            ValueError: if the episode ends before its recorded actions do.
+            ValueError: the episode ends before its recorded actions do.
         """
         position = positions[self.index]
         self.seed, self.episode, self.over = position.seed, position.episode, True
@@ -198,8 +197,8 @@ class SeededEpisodes(gymnasium.Wrapper):
         for action in position.actions:
             if self.over:
                 raise ValueError(
-                    f"the recorded actions go on for {len(position.actions)} steps after the end "
-                    f"of the episode at {self._place()}: the simulator is not the recorded one."
+                    f"{len(position.actions)} actions were recorded, but the replayed episode "
+                    f"ended at {self._place()}: the simulator is not the recorded one."
                 )
             observation, reward, _, _, _ = self.step(action)
         return observation, reward
@@ -214,13 +213,13 @@ class SeededEpisodes(gymnasium.Wrapper):
 
 
 class Pixels(gymnasium.Wrapper):
-    """Puts a frame in the place of each observation that comes out; none is drawn in between.
+    """Replaces each observation by a frame.
 
-    It goes around the other wrappers, so repeated actions and replayed episodes draw nothing.
+    It is the outermost wrapper, so that repeated actions and replayed episodes render nothing.
 
     Args:
-        env: any.
-        draw: returns the present frame, `(64, 64, 3)` uint8.
+        env: any environment.
+        draw: function that returns the current frame, `(64, 64, 3)` uint8.
     """
 
     def __init__(self, env: gymnasium.Env, draw: Callable[[], np.ndarray]) -> None:
@@ -231,11 +230,11 @@ class Pixels(gymnasium.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Reset, and a frame."""
+        """Reset the environment and render a frame."""
         _, info = self.env.reset(seed=seed, options=options)
         return self.draw(), info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        """Step, and a frame."""
+        """Step the environment and render a frame."""
         _, reward, terminated, truncated, info = self.env.step(action)
         return self.draw(), reward, terminated, truncated, info

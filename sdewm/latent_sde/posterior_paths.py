@@ -14,13 +14,13 @@ from sdewm.latent_sde.system import embed_by_time
 
 @dataclass(frozen=True)
 class CleanPaths:
-    """States along recorded episodes, z drawn from the posterior.
+    """States along recorded episodes, with z drawn from the posterior.
 
     Attributes:
         states: (E, T, D).
-        predicted: (E, T, D), the same as the posterior was given it, before z.
-        noise: what was drawn, (E, T, …).
-        embeds: (E, T, F), of the observations.
+        predicted: (E, T, D), the predicted states from which the posterior of z was computed.
+        noise: (E, T, …), the noise drawn.
+        embeds: (E, T, F), embeds of the observations.
     """
 
     states: Tensor
@@ -30,7 +30,7 @@ class CleanPaths:
 
 
 def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanPaths:
-    """States of the model along the episodes, from zero, under its own noise."""
+    """States of the model along the episodes, from the zero state, under its own noise."""
     if not isinstance(episodes, Episodes):
         raise ValueError(f"episodes={type(episodes).__name__}: expected a sdewm.Episodes.")
     embeds = embed_by_time(model, episodes.observations).transpose(0, 1)

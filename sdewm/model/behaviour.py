@@ -67,7 +67,7 @@ class Imagined(NamedTuple):
 
 
 class Actor(nn.Module):
-    """Perceptron on features whose output is a law over actions (…, A)."""
+    """Multilayer perceptron from features to a distribution over actions (…, A)."""
 
     def __init__(
         self, config: BehaviourConfig, features: int, actions: int, norm: str, activation: str
@@ -80,7 +80,7 @@ class Actor(nn.Module):
         self.law = TruncatedNormal if self.truncated else Normal
 
     def forward(self, features: Tensor) -> Normal | TruncatedNormal:
-        """The law at each state; mean tanh(x)."""
+        """The action distribution at each state; its mean is tanh of the network output."""
         mean, free = widen(self.layers(features)).chunk(2, -1)
         if self.truncated:
             return TruncatedNormal(torch.tanh(mean), 2 * torch.sigmoid(free / 2) + 0.1)
@@ -90,7 +90,7 @@ class Actor(nn.Module):
 def act_and_imagine(
     rssm: RSSM, actor: Actor, state: State, latent_noise: Tensor, action_noise: Tensor
 ) -> tuple[Tensor, State]:
-    """The actor's action in each state, and a step of the prior under it."""
+    """The actor's action in each state, and one step of the prior under that action."""
     action = actor(state.features).sample(action_noise)
     return action, rssm.imagine_step(state, action, latent_noise)
 
@@ -108,10 +108,10 @@ def imagine(
     Args:
         rssm: the dynamics.
         actor: the policy.
-        start: N states; the gradient does not go further back.
-        latent_noise: (H, N, …) of `latent.draw_noise`.
-        action_noise: (H, N, A) of the actor's law.
-        step: `act_and_imagine`, or the same compiled.
+        start: N states; gradients are not propagated beyond them.
+        latent_noise: (H, N, …) from `latent.draw_noise`.
+        action_noise: (H, N, A) from `draw_noise` of the action distribution.
+        step: `act_and_imagine`, or its compiled version.
     """
     state, features, actions = start, [start.features], []
     for drawn, chosen in zip(latent_noise, action_noise, strict=True):
@@ -122,12 +122,12 @@ def imagine(
 
 
 class Objective(Protocol):
-    """How the actor's gradient is estimated."""
+    """Estimator of the actor's gradient."""
 
     needs_gradient: bool  # through the imagined trajectory
 
     def gain(self, log_prob: Tensor, returns: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-        """What the actor raises, per state and step (N, H); weights and entropy come after."""
+        """Objective that the actor maximises, (N, H), before weights and entropy bonus."""
         ...
 
 
@@ -142,9 +142,10 @@ class Reinforce:
 
 
 class DynamicsBackprop:
-    """The return itself, G/scale, differentiated through dynamics, rewards and values.
+    """The scaled return, G/scale, differentiated through dynamics, rewards and values.
 
-    The whole gradient: also through what later actions depend on. DreamerV2 stops it there.
+    This is the full gradient, including the dependence of later actions on earlier ones. DreamerV2
+    stops the gradient at the inputs of later actions.
     """
 
     needs_gradient = True
@@ -158,13 +159,13 @@ OBJECTIVES = {"reinforce": Reinforce, "dynamics": DynamicsBackprop}
 
 
 class Behaviour(nn.Module):
-    """Actor, critic, slow critic, normaliser of returns.
+    """Actor, critic, slow critic and normaliser of returns.
 
     Args:
         config: see `BehaviourConfig`.
         world_model: only its sizes, normalisation and activation are used here.
         actions: dimension A of the action.
-        generator: randomness of the initial weights.
+        generator: generator of the initial weights.
     """
 
     def __init__(
@@ -196,15 +197,15 @@ class Behaviour(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of actor and critic on an imagined batch.
 
-        State t counts with w_t = continue_0·∏_{k=1…t} γ·continue_k, the chance that it is reached;
-        the last state, where no action is taken, trains neither.
+        State t has the weight w_t = continue_0·∏_{k=1…t} γ·continue_k, the discounted probability
+        of reaching it. The last state, where no action is taken, trains neither network.
 
         Args:
-            world_model: gives rewards and continuation; a frozen view, as the actor's loss must not
-                move it.
-            critic: the critic's frozen view, for the same reason.
+            world_model: provides rewards and continuation; a frozen view, because the actor's loss
+                must not change it.
+            critic: a frozen view of the critic, for the same reason.
             imagined: the batch; with gradient if the objective needs it.
-            start_continues: (N,) 0 where the start state is terminal, else 1.
+            start_continues: (N,), 0 where the start state is terminal, else 1.
 
         Returns:
             The losses by name, and the λ-returns (N, H).
@@ -239,17 +240,18 @@ class Behaviour(nn.Module):
     def critic_losses(
         self, law: Tensor, returns: Tensor, slow: Tensor, weight: Tensor
     ) -> dict[str, Tensor]:
-        """Negative log-likelihood of the returns, and of the slow critic's mean: weighted means."""
+        """Weighted mean negative log-likelihoods of the returns and of the slow critic's mean."""
         losses = {"critic": (weight * self.critic.loss(law, returns.detach())).mean()}
         if self.config.slow_regulariser_weight:
             losses["slow"] = (weight * self.critic.loss(law, slow.detach())).mean()
         return losses
 
     def replay_loss(self, rows: ReplayRows, features: Tensor, start_returns: Tensor) -> Tensor:
-        """The critic's loss on replayed states, with gradient into the features.
+        """The critic's loss on replayed states, with gradients into the features.
 
-        λ-returns along the replayed rewards, where the value of each state is its imagined return;
-        at the last row of an episode the return is cut to that value (zero if terminal).
+        The targets are λ-returns along the replayed rewards, bootstrapped from the imagined return
+        of each state. A λ-return ends at the last row of its episode with the imagined return of
+        that row, or with zero if the row is terminal.
 
         Args:
             rows: (B, T, …).
@@ -277,7 +279,7 @@ class Behaviour(nn.Module):
 
     @torch.no_grad()
     def update_slow_critic(self, updates: int) -> None:
-        """Move the slow copy towards the critic, after update number `updates` (from 1)."""
+        """Move the slow critic towards the critic, after update number `updates` (from 1)."""
         if updates % self.config.slow_every == 0:
             pairs = zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True)
             for slow, fast in pairs:

@@ -5,8 +5,8 @@ One step, with all noise explicit:
     deter_t = f(deter_{t−1}, stoch_{t−1}, action_{t−1}),
     prior: stoch_t ~ p(· | deter_t),   posterior: stoch_t ~ q(· | deter_t, embed_t).
 
-A row's `previous_action` is action_{t−1}, the action that led to it. Where `is_first`, the state
-and the action before it are set to zero.
+A row's `previous_action` is action_{t−1}, the action that led to it. If a row has `is_first`, the
+state and the action before it are set to zero.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class State(NamedTuple):
 
 
 class Cell(Protocol):
-    """The deterministic step f, in two parts: what needs the action alone, and the rest."""
+    """The deterministic step f, in two parts: the embedding of the action, and the rest."""
 
     def embed_action(self, action: Tensor) -> Tensor:
         """The part of the step that depends on the action alone: (…, A) → (…, hidden)."""
@@ -101,9 +101,9 @@ class GRUCell(nn.Module):
 
 
 class BlockGRUCell(nn.Module):
-    """DreamerV3's cell: h, z and a are projected and normalised one by one, then a block GRU.
+    """DreamerV3's cell: h, z and a are projected and normalised separately, then a block GRU.
 
-    Each block of the state sees all three projections but only its own part of h.
+    Each block of the state receives all three projections, but only its own block of h.
     """
 
     def __init__(self, config: RSSMConfig, stoch: int, actions: int, norm: str, activation: str):
@@ -113,7 +113,7 @@ class BlockGRUCell(nn.Module):
         self.of_stoch = Dense(stoch, hidden, norm, activation)
         self.of_action = Dense(actions, hidden, norm, activation)
         # BlockLinear on [all projections, own block of h] = dense part + block-diagonal part.
-        # Its fan-in counts the projections once per block, as published.
+        # The fan-in counts the projections once per block, as published.
         self.shared = nn.Linear(3 * hidden, r, bias=False)
         self.own = BlockLinear(r, r, config.blocks)
         fan_in = config.blocks * 3 * hidden + r
@@ -142,7 +142,7 @@ def gru_update(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) 
 
 
 class Observed(NamedTuple):
-    """What `RSSM.observe` returns, each with leading (B, T)."""
+    """Result of `RSSM.observe`; all tensors have the leading axes (B, T)."""
 
     state: State
     prior: Tensor
@@ -150,10 +150,10 @@ class Observed(NamedTuple):
 
 
 class RSSM(nn.Module):
-    """Cell, prior head and posterior head around a law of the latent.
+    """Recurrent cell, prior head and posterior head, with a distribution of the latent.
 
     Args:
-        config: sizes and laws.
+        config: sizes and distributions.
         actions: dimension A of the action.
         embed: dimension E of the encoder's output.
         norm: normalisation of the layers, see `make_norm`.
@@ -185,7 +185,7 @@ class RSSM(nn.Module):
         self.features_size = config.deter + self.latent.size
 
     def initial(self, batch: int) -> State:
-        """The state before the first row: zeros."""
+        """The state before the first row, which is zero."""
         weight = self.posterior_input.of_x.weight
         return State(
             weight.new_zeros(batch, self.deter_size), weight.new_zeros(batch, self.latent.size)
@@ -214,7 +214,7 @@ class RSSM(nn.Module):
     def observe_step(
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, noise: Tensor
     ) -> State:
-        """One step of the posterior; `state` and `action` before a first row count as zero."""
+        """One step of the posterior; `state` and `action` before a first row are set to zero."""
         keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # (B, 1)
         state = State(state.deter * keep, state.stoch * keep)
         deter = self.deterministic(state, action * keep)
@@ -247,7 +247,7 @@ class RSSM(nn.Module):
             previous_action: (B, T, A).
             is_first: (B, T).
             noise: (B, T, …) of `latent.draw_noise`.
-            initial: the state before row 0; None: every sequence starts afresh at row 0.
+            initial: the state before row 0; None: the zero state.
         """
         if initial is None:
             initial = self.initial(len(embed))
@@ -267,5 +267,5 @@ class RSSM(nn.Module):
 
 
 def clip_action(action: Tensor) -> Tensor:
-    """Divide by max(1, |a|), per component: what environments do with an action out of range."""
+    """Clip every component to [−1, 1] by a/max(1, |a|), as environments do."""
     return action / torch.clamp(action.abs(), min=1).detach()

@@ -68,7 +68,7 @@ class WorldModelConfig:
 
 
 class ReplayRows(NamedTuple):
-    """A batch of sequences, fields (B, T, …); `previous_action` led to the row it stands in."""
+    """A batch of sequences, fields (B, T, …); `previous_action` is the action that led to a row."""
 
     observation: Tensor
     previous_action: Tensor
@@ -79,7 +79,7 @@ class ReplayRows(NamedTuple):
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor]) -> ReplayRows:
-        """The fields a model needs, from a batch that may hold more."""
+        """The fields that a world model uses, from a batch that may have more."""
         return cls(*(batch[name] for name in cls._fields))
 
 
@@ -90,7 +90,7 @@ class WorldModel(nn.Module):
         config: networks and losses.
         observation_shape: (D,) of a vector or (64, 64, 3) of an image.
         actions: dimension A of the action.
-        generator: randomness of the initial weights.
+        generator: generator of the initial weights.
     """
 
     def __init__(
@@ -124,10 +124,11 @@ class WorldModel(nn.Module):
         return self.rssm.observe(embed, rows.previous_action, rows.is_first, noise, initial)
 
     def losses(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
-        """Named losses, each a mean over batch and time, without weights.
+        """Named losses, each a mean over batch and time, before multiplication by its weight.
 
-        reconstruction (summed over the observation's components), reward, continue, dyn and rep
-        (in nats, summed over the latent's components, clipped below at the free nats).
+        "reconstruction" is summed over the observation's components. "dyn" and "rep" are KL
+        divergences in nats, summed over the latent's components and clipped below at the free nats.
+        "reward" and "continue" are negative log-likelihoods.
         """
         features = seen.state.features
         losses = {
@@ -156,7 +157,7 @@ class WorldModel(nn.Module):
         return kl.mean().clamp(min=self.config.free_nats)
 
     def continue_probability(self, features: Tensor) -> Tensor:
-        """Probability that the episode goes on after each state; 1 without a continue head."""
+        """Probability that the episode continues after each state; 1 without a continue head."""
         if self.continue_head is None:
             return torch.ones_like(features[..., 0], dtype=torch.float32)
         return self.continue_head.mean(self.continue_head(features))
@@ -164,8 +165,8 @@ class WorldModel(nn.Module):
     def open_loop(self, rows: ReplayRows, context: int, noise: Tensor) -> Tensor:
         """Observations predicted by the prior after `context` observed rows: (B, T, *obs_shape).
 
-        The first `context` predictions are reconstructions from the posterior; the others see
-        actions only. All draws use `noise` (B, T, …).
+        The first `context` predictions are reconstructions from the posterior; the others depend on
+        the actions only. All samples use `noise` (B, T, …).
         """
         head = ReplayRows(*(field[:, :context] for field in rows))
         seen = self.observe(head, noise[:, :context])
@@ -179,14 +180,14 @@ class WorldModel(nn.Module):
 
 
 def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Σ weight·loss over terms with the same names, each counted once.
+    """Weighted sum of the losses, Σ weight·loss.
 
     Raises:
-        ValueError: a loss without weight or a weight without loss.
+        ValueError: a loss without a weight, or a weight without a loss.
     """
     if set(losses) != set(weights):
         odd = ", ".join(sorted(set(losses) ^ set(weights)))
-        raise ValueError(f"losses and weights have different names; only in one of them: {odd}.")
+        raise ValueError(f"losses and weights must have equal names; only in one of them: {odd}.")
     return torch.stack([weights[name] * losses[name] for name in losses]).sum()
 
 
@@ -194,7 +195,7 @@ def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
     """The encoder for observations of this shape.
 
     Raises:
-        ValueError: neither a vector nor a 64×64 image of three channels.
+        ValueError: a shape other than that of a vector or of a 64×64 image with three channels.
     """
     style = (config.norm, config.activation)
     if len(shape) == 1:

@@ -1,4 +1,4 @@
-"""How far a wrong initial latent carries imagination astray: measured, and bounds (S14–S18)."""
+"""Divergence of imagination from a perturbed initial latent: measured, and bounded (S14–S18)."""
 
 from __future__ import annotations
 
@@ -44,18 +44,21 @@ _FACTORS_AT_ONCE = (
 class ModelDivergence(NormCurves):
     """Result of `diverge_on_model`; episodes are the units of all standard errors.
 
+    D is the difference of two rollouts, e the initial error, y the first and w the second variation
+    along e.
+
     Attributes:
         curves: the four norms of D, measured: "mean" E|D_k|, "mean_square", "sup", "sup_square".
-        prediction: the same norms of y, the first variation along e, on the same paths.
+        prediction: the same norms of y, on the same paths.
         remainders: "first" E|D − y|, "second" E|D − y − ½w|, and "bend" ½ E|w|.
         quantiles: level -> quantile of |D_k| over episodes, copies and paths.
-        bounds: grade -> bound: the mean over episodes of each episode's own. Its constants are the
+        bounds: grade -> bound, averaged over the bounds of the episodes. Its constants are the
             largest over episodes.
-        left_out: a grade that does not apply, or "certificate" -> why.
+        left_out: a grade that does not apply, or "certificate" -> the reason.
         error_size: E|e|.
-        ratios: scale s -> s E|y_k| / E|D_k| for errors s e, D measured on the same noise.
-        stated_range: mean size of the error up to which S18 says E|y| to be within 5 % of E|D|.
-        label: how the model's noise is to be read, see `LatentSystem.label`.
+        ratios: scale s -> s E|y_k| / E|D_k| for errors s e, with D measured on the same noise.
+        stated_range: mean error size up to which, by S18, E|y| is within 5 % of E|D|.
+        label: "exact", or the surrogate that replaces the model's noise.
     """
 
     prediction: Mapping[str, Curve]
@@ -70,9 +73,9 @@ class ModelDivergence(NormCurves):
 
     @property
     def measured_range(self) -> float:
-        """Largest mean size s E|e| at which E|y| is within 5 % of E|D| at all times.
+        """Largest mean size s E|e| up to which E|y| is within 5 % of E|D| at all times.
 
-        And at all smaller scales that were measured; 0 if at none.
+        The criterion must hold at every measured scale up to s; the range is 0 if it never holds.
         """
         reach = 0.0
         for scale, ratio in sorted(self.ratios.items()):
@@ -97,35 +100,36 @@ def diverge_on_model(
     grades: Sequence[str] | str | None = "all",
     seed: int = 0,
 ) -> ModelDivergence:
-    """Imagine from the clean posterior state at a row and from a perturbed one, on the same noise.
+    """Compare imagination from the clean and a perturbed posterior state, on the same noise.
 
-    D_k = X_k(x0 + e) − X_k(x0), k = 0 … horizon, at the model's native step. e is what the encoder
-    makes of perturbed observations (`perturbed_initial_states`): fixed before the noise of the
-    rollout. Every episode is a system of its own, with its actions, its Jacobians and its bounds;
-    what is reported is the mean over episodes with its standard error, s/√E. An episode's rates are
-    the largest over eight paths or more, so that bounds are estimates.
+    D_k = X_k(x0 + e) − X_k(x0), k = 0 … horizon, at the model's native step. The error e is the
+    change of the state when the encoder sees perturbed observations (`perturbed_initial_states`).
+    It is fixed before the noise of the rollout. Every episode is a separate system, with its own
+    actions, Jacobians and bounds. Results are means over episodes with the standard error s/√E. The
+    rates of an episode are the largest over at least eight paths, so the bounds are estimates.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.
         episodes: recorded, at least two, with start + 1 + horizon rows (with a policy: start + 1).
         perturbation: see `measure_representation_error`.
         start: row of the initial state.
-        horizon: steps.
-        copies: perturbed copies of each episode, K.
+        horizon: number of steps.
+        copies: number K of perturbed copies of each episode.
         paths: sample paths of each copy.
-        mode: "accumulated": the encoder saw perturbed observations from the first row on;
-            "single_frame": at row `start` alone, so that only z is wrong.
-        policy: states (B, D) -> actions (B, A) in the loop, in place of the recorded actions.
-        scales: sizes s of s·e at which the prediction is compared; 1 is always among them.
-        grades: of `rollout_bounds`; None: its default; (): no bounds, which saves most of the time.
+        mode: "accumulated": observations are perturbed from the first row on; "single_frame": only
+            the observation at row `start` is perturbed, so that the error is in z alone.
+        policy: states (B, D) -> actions (B, A), in closed loop, instead of the recorded actions.
+        scales: scales s of the errors s·e at which the prediction is compared; always includes 1.
+        grades: grades of `rollout_bounds`; None: its default; (): no bounds, which saves most of
+            the time.
         seed: root seed.
 
     Returns:
         A `ModelDivergence`: `found["mean"]`, `found.bounds["log_norm"]["mean"]`, …
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers.
+        ValueError: an argument is not allowed; the message states what is.
+        FloatingPointError: trajectories become infinite or nan.
 
     >>> from sdewm.latent_sde.models import StepModel
     >>> model = StepModel(lambda x, a, v: 0.9 * x + a + 0.1 * v, state_size=2, noise_size=2,
@@ -183,7 +187,7 @@ def diverge_on_model(
 
 @dataclass(frozen=True)
 class _Rollouts:
-    """Sizes along the paths of one episode, each (P, N + 1).
+    """Norms along the paths of one episode, each (P, N + 1).
 
     |y|, |D|, ½|w|, |D − y|, |D − y − ½w|, and |D| for errors s·e by s.
     """
@@ -198,7 +202,7 @@ class _Rollouts:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One episode: path i takes row i mod K of the errors, in the measurement and the bounds."""
+    """One episode: path i has row i mod K of the errors, in the measurement and in the bounds."""
 
     system: LatentSystem
     state: Tensor
@@ -279,7 +283,7 @@ def _four_curves(times: np.ndarray, norms: np.ndarray) -> dict[str, Curve]:
 def _joined(
     times: np.ndarray, each: Sequence[RolloutBounds]
 ) -> tuple[dict[str, GradeBound], dict[str, str]]:
-    """Means over episodes of the bounds that all have, and why the others are left out."""
+    """Means over episodes of the bounds that all episodes have, and the reasons for omissions."""
     left_out = {name: reason for one in each for name, reason in one.left_out.items()}
     joined, shared = {}, each[0] if each else ()
     for grade in [name for name in shared if name not in left_out]:

@@ -16,14 +16,15 @@ FOLDS = 4
 
 @dataclass(frozen=True, eq=False)
 class DriftRegression:
-    """How much of the drift the state tells.
+    """The part of the drift that is a linear function of the state.
 
     Attributes:
-        drift: b̂ at each step (E, T, Z), by a regression that never saw the episode.
-        explained: mean of |b|² − |b − b̂|² over episodes and steps, without bias; below 0 where b̂
-            is worse than no drift at all.
-        share: explained over mean |b|²; nan with one draw, or where |b|² is not positive.
-        constant_share: the same for the mean of the other episodes in place of b̂.
+        drift: b̂ at each step (E, T, Z), from a regression that was not fitted to the episode.
+        explained: unbiased mean of |b|² − |b − b̂|² over episodes and steps; negative where b̂
+            predicts worse than zero drift.
+        share: the fraction explained/mean |b|²; nan with one draw, or where mean |b|² is not
+            positive.
+        constant_share: that fraction for the mean drift of the other episodes instead of b̂.
     """
 
     drift: np.ndarray
@@ -40,22 +41,22 @@ def regress_drift(
     ridge: float = RIDGE,
     seed: int = 0,
 ) -> DriftRegression:
-    """Ridge regression of the shift Δm on the state, each episode by the others.
+    """Ridge regression of the shift Δm on the state, cross-fitted over episodes.
 
-    b̂(x) = x W + c. As the shift of an episode does not depend on what b̂ was fitted to, and its mean
-    over draws is b without bias, 2 b̂·mean Δm − |b̂|² estimates |b|² − |b − b̂|² without bias, noise
-    of b̂ counted against it.
+    b̂(x) = x W + c. The shift of an episode is independent of the data to which b̂ was fitted, and
+    its mean over draws is an unbiased estimate of b. Hence 2 b̂·mean Δm − |b̂|² is an unbiased
+    estimate of |b|² − |b − b̂|², in which the sampling noise of b̂ counts against it.
 
     Args:
-        error: of any number of draws.
-        states: (E, T, D), those at which it was measured: `clean_paths(...).predicted`.
-        folds: from 2 to E.
+        error: the measured error, with any number of draws.
+        states: (E, T, D), the states at which it was measured: `clean_paths(...).predicted`.
+        folds: number of folds, from 2 to E.
         ridge: as in `fit_state_probe`.
-        seed: of the dealing of episodes into folds.
+        seed: seed of the assignment of episodes to folds.
 
     Raises:
-        ValueError: another (E, T) than the error's, folds out of range, numbers that are not
-            finite.
+        ValueError: (E, T) differs from that of the error, folds are out of range, or states are
+            not finite.
 
     >>> generator = np.random.default_rng(0)
     >>> x = generator.normal(size=(20, 10, 2))
@@ -68,7 +69,7 @@ def regress_drift(
     mean = error.shift.mean(1)  # (E, T, Z)
     how = {"folds": folds, "ridge": ridge, "seed": seed}
     drift = cross_fitted_states(states, mean, states, **how)
-    nothing = np.zeros((*mean.shape[:2], 1))  # tells nothing: what is left is the mean
+    nothing = np.zeros((*mean.shape[:2], 1))  # an uninformative regressor: only c is fitted
     constant = cross_fitted_states(nothing, mean, nothing, **how)
     explained, of_constant = (_explained(fitted, mean) for fitted in (drift, constant))
     nan = Estimate(float("nan"), float("nan"))

@@ -1,7 +1,7 @@
-"""Means, quantiles and ratios over time with episodes as the units of their errors.
+"""Means, quantiles and ratios over time, with episodes as the independent units.
 
-Paths and copies of one episode share its start and its actions: they are not independent. All
-functions take values (E, …, N + 1) of E episodes, each of the same weight.
+Paths and copies of one episode share its initial state and its actions, so they are not
+independent. All functions take values (E, …, N + 1) of E episodes with equal weights.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean_estimate(values: np.ndarray) -> Estimate:
-    """The mean (E,) of episodes as an Estimate."""
+    """Mean over episodes of values (E,), as an Estimate."""
     mean, error = mean_and_error(values)
     return Estimate(float(mean), float(error))
 
 
 def mean_curve(times: Times, values: np.ndarray) -> Curve:
-    """The mean of values (E, N + 1)."""
+    """Mean over episodes of values (E, N + 1), as a Curve."""
     return Curve(np.asarray(times), *mean_and_error(values))
 
 
 def pooled_quantile(times: Times, values: np.ndarray, level: float) -> Curve:
-    """The quantile of all values (E, P, N + 1) together, by Woodruff's interval.
+    """The quantile of the pooled values (E, P, N + 1), with Woodruff's standard error.
 
-    It is the ⌈nq⌉-th smallest of the n = E·P values. The share of values up to it is a mean over
-    episodes; with its standard error s the quantile's is half the distance of the order statistics
-    at q ± s (Woodruff 1952); nan where they lie outside the sample.
+    It is the ⌈nq⌉-th smallest of the n = E·P values. The fraction of values up to it is a mean over
+    episodes with a standard error s. The standard error of the quantile is half the distance of the
+    order statistics at q ± s (Woodruff 1952), or nan where these lie outside the sample.
 
     >>> values = np.arange(8.0).reshape(2, 4, 1)
     >>> pooled_quantile([0.0], values, 0.5).values
@@ -64,10 +64,10 @@ def pooled_quantile(times: Times, values: np.ndarray, level: float) -> Curve:
 
 
 def ratio_curve(times: Times, above: np.ndarray, below: np.ndarray) -> Curve:
-    """Σ above / Σ below over episodes, values (E, N + 1), with the error of a ratio of means.
+    """Σ above / Σ below over episodes, for values (E, N + 1); 1 where both are zero.
 
-    With R the ratio and b̄ the mean below: the standard error of the mean of above − R below,
-    divided by b̄. 1 where both are zero.
+    With R the ratio and b̄ the mean of `below`, the standard error is that of the mean of
+    above − R·below, divided by b̄ (delta method).
 
     >>> ratio_curve([0.0], np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]]))
     Curve(times=array([0.]), values=array([0.5]), standard_errors=array([0.]))
@@ -80,12 +80,12 @@ def ratio_curve(times: Times, above: np.ndarray, below: np.ndarray) -> Curve:
 
 
 def mean_of(rows: np.ndarray) -> Estimate:
-    """Mean over episodes of one number each, with its standard error."""
+    """Mean over episodes of one number per episode, with its standard error."""
     return Estimate(float(rows.mean()), float(rows.std(ddof=1) / math.sqrt(len(rows))))
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
-    """Σ above/Σ below over episodes (E,), (E,), with its standard error by the delta method."""
+    """Σ above / Σ below over episodes (E,), (E,), with its standard error by the delta method."""
     total = below.mean()
     if not total > 0:
         return Estimate(math.nan, math.nan)

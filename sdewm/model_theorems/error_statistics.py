@@ -1,15 +1,16 @@
-"""Drift and diffusion of an encoder's error, from draws of it (S28).
+"""Drift and diffusion of an encoder's error, estimated from draws of it (S28).
 
-Of episode e, draw k of a perturbation and step t, let Δm and s' be the shift of the mean of z and
-its standard deviation, s that of the reference, all at the same state. Component by component
+For episode e, draw k of a perturbation and step t, let Δm be the shift of the mean of z, s' its
+standard deviation and s that of the reference, all at the same state. Component by component
 
     b_et = mean_k Δm_ekt                                drift, εσ for a step of the model
     ζ_ekt = Δm_ekt − b_et,  v_et = Σ_k ζ²/(K − 1)       fluctuation of the mean
     mean_k s'_ekt − s_et                                same-driver diffusion, signed
-    √(v_et (1 + 2 Σ_j ρ_j))                             independent diffusion, ρ_j that of ζ in time
+    √(v_et (1 + 2 Σ_j ρ_j))                             independent diffusion
 
-With a single draw b is the mean over steps and episodes and ζ what is left: a drift that depends on
-the state then counts as fluctuation. Every error bar comes from episodes as units.
+where ρ_j is the autocorrelation of ζ at lag j. With a single draw, b is the mean over steps and
+episodes and ζ the deviation from it; a state-dependent drift then counts as fluctuation. All error
+bars treat episodes as the independent units.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ import numpy as np
 from sdewm.base.stats import Estimate
 from sdewm.model_theorems.episode_statistics import mean_of, ratio
 
-FLIPS = 9999  # of the sign-flip test
-SIGNIFICANT = 2.0  # standard errors of an autocorrelation that counts
+FLIPS = 9999  # random sign vectors of the sign-flip test
+SIGNIFICANT = 2.0  # an autocorrelation is significant above this many standard errors
 
 
 @dataclass(frozen=True)
 class ZeroDriftTest:
-    """A test of "the error has no drift".
+    """A test of the null hypothesis that the error has zero mean drift.
 
     Attributes:
         name: "Hotelling" or "sign flips".
         statistic: T², or |mean|².
-        p_value: chance of as much or more without drift.
+        p_value: probability, under the null hypothesis, of a statistic at least as large.
     """
 
     name: str
@@ -44,12 +45,12 @@ class ZeroDriftTest:
 
 @dataclass(frozen=True)
 class ErrorStatistics:
-    """What was measured; E episodes, K draws, T steps, Z components.
+    """Draws of an encoder's error, with E episodes, K draws, T steps and Z components.
 
     Attributes:
-        shift: Δm (E, K, T, Z).
-        std: s' (E, K, T, Z).
-        reference_std: s (E, T, Z).
+        shift: Δm (E, K, T, Z), shift of the posterior mean.
+        std: s' (E, K, T, Z), standard deviation of the posterior.
+        reference_std: s (E, T, Z), standard deviation of the reference.
     """
 
     shift: np.ndarray
@@ -69,7 +70,8 @@ class ErrorStatistics:
             )
         if shape[0] < 2:
             raise ValueError(
-                f"{shape[0]} episode(s): expected at least 2, the units of all errors."
+                f"{shape[0]} episode(s): expected at least 2, because all error bars are over "
+                "episodes."
             )
         for name in ("shift", "std", "reference_std"):
             if not np.isfinite(getattr(self, name)).all():
@@ -77,7 +79,7 @@ class ErrorStatistics:
 
     @property
     def draws(self) -> int:
-        """K."""
+        """Number of draws K."""
         return self.shift.shape[1]
 
     @cached_property
@@ -95,7 +97,7 @@ class ErrorStatistics:
 
     @cached_property
     def variance(self) -> np.ndarray:
-        """Variance v (E, T, Z) of ζ, unbiased; with one draw the mean over steps and episodes."""
+        """Unbiased variance v (E, T, Z) of ζ; with one draw, over steps and episodes."""
         squares = (self.fluctuation**2).sum(1)
         if self.draws > 1:
             return squares / (self.draws - 1)
@@ -110,14 +112,14 @@ class ErrorStatistics:
 
     @cached_property
     def variance_change(self) -> np.ndarray:
-        """mean_k s'² − s² (E, T, Z): the change of the model's own spread, as a law."""
+        """mean_k s'² − s² (E, T, Z): the mean change of the posterior variance."""
         return (self.std**2).mean(1) - self.reference_std**2
 
     def autocorrelation(self, lags: int) -> list[Estimate]:
         """ρ_1 … ρ_lags of ζ, pooled over components and draws."""
         steps = self.shift.shape[2]
         if not 0 < lags < steps:
-            raise ValueError(f"lags={lags}: expected from 1 to {steps - 1}, below the steps.")
+            raise ValueError(f"lags={lags}: expected from 1 to {steps - 1}, for {steps} steps.")
         z = self.fluctuation
         below = (z**2).mean((1, 2, 3))  # (E,)
         return [
@@ -127,9 +129,10 @@ class ErrorStatistics:
 
     @cached_property
     def correlation_time(self) -> tuple[float, bool]:
-        """1 + 2 Σ_j ρ_j, summed while ρ_j is significant; and whether it is to the end.
+        """1 + 2 Σ_j ρ_j in steps, summed up to the first ρ_j that is not significant.
 
-        If so the fluctuation lasts as long as the episode: it is a drift, random over episodes.
+        The flag is true if every ρ_j is significant. The fluctuation then persists over the whole
+        episode: it is a drift that is random over episodes.
         """
         total, steps = 1.0, self.shift.shape[2]
         if steps < 4 or not self.variance.any():
@@ -147,11 +150,11 @@ class ErrorStatistics:
 
     @property
     def episode_drift(self) -> np.ndarray:
-        """Mean of Δm over draws and steps (E, Z), one row for each episode."""
+        """Mean of Δm over draws and steps, (E, Z)."""
         return self.shift.mean((1, 2))
 
     def mean_drift(self) -> list[Estimate]:
-        """The mean drift of each component."""
+        """Mean drift of each component over episodes, with its standard error."""
         rows = self.episode_drift
         errors = rows.std(0, ddof=1) / math.sqrt(len(rows))
         return [Estimate(float(m), float(s)) for m, s in zip(rows.mean(0), errors, strict=True)]
@@ -159,8 +162,9 @@ class ErrorStatistics:
     def zero_drift_test(self, seed: int = 0) -> ZeroDriftTest:
         """Test that the mean drift is zero: Hotelling's T² on episode means if E ≥ 2 Z.
 
-        Else the sign-flip test, exact if the law of an episode's mean is symmetric: the chance that
-        |mean|² is as large if each episode's mean has a random sign.
+        Otherwise the sign-flip test, which is exact if the distribution of an episode's mean is
+        symmetric: the probability that |mean|² is at least as large when each episode's mean has a
+        random sign.
         """
         rows = self.episode_drift
         episodes, size = rows.shape
@@ -180,9 +184,9 @@ class ErrorStatistics:
 
     @cached_property
     def drift_squares(self) -> np.ndarray:
-        """|b|² of each episode and step (E, T), unbiased: products of different draws.
+        """Unbiased |b|² of each episode and step (E, T), from products of different draws.
 
-        With one draw: products of different episodes, the square of the constant.
+        With one draw, products of different episodes give the square of the constant drift.
         """
         count = self.draws
         if count > 1:
@@ -192,28 +196,29 @@ class ErrorStatistics:
         rows = self.episode_drift  # (E, Z)
         others = (rows.sum(0) - rows) / (len(rows) - 1)
         each = (rows * others).sum(-1)
-        # An episode stands in its own product and in those of the others: twice the deviation.
+        # Each episode enters its own product and those of the others: twice the deviation.
         each = 2 * each - each.mean()
         return np.repeat(each[:, None], self.shift.shape[2], 1)
 
     def squared_drift(self) -> Estimate:
-        """Mean of |b|² over episodes and steps, unbiased; may be negative where there is none."""
+        """Unbiased mean of |b|² over episodes and steps; it may be negative for a small drift."""
         return mean_of(self.drift_squares.mean(1))
 
     def drift_fraction(self) -> Estimate:
-        """|b|²/(|b|² + tr S), S = Cov Δm + (mean s'² − s²): the share of the error that is drift.
+        """Fraction of the error that is drift, |b|²/(|b|² + tr S), S = Cov Δm + (mean s'² − s²).
 
-        S may have a negative trace, if the model is more certain than the reference; the share then
-        exceeds 1, and where the sum is not positive it is nan.
+        If the model is more certain than the reference, tr S may be negative and the fraction
+        exceeds 1. It is nan where the denominator is not positive.
         """
         squares = self.drift_squares.mean(1)
         spread = (self.variance + self.variance_change).sum(-1).mean(1)
         return ratio(squares, squares + spread)
 
     def factor(self) -> np.ndarray:
-        """Factor (E, T, Z, Z) of the covariance of the independent part, times its correlation.
+        """Factor (E, T, Z, Z) of the covariance of the independent part.
 
-        The covariance over draws of ζ at each step, across components; diagonal with one draw.
+        It is the covariance of ζ over draws at each step, across components, times the correlation
+        time; diagonal with one draw.
         """
         if self.draws == 1:
             return np.sqrt(self.correlation_time[0]) * _diagonal(np.sqrt(self.variance))

@@ -1,4 +1,4 @@
-"""The expansion of a trained model's loss in the size of its encoder's error (S2, S4, S27)."""
+"""Expansion of a trained model's expected loss in the size of its encoder's error (S2, S4, S27)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from sdewm.model_theorems.representation_error import Perturb, measure_represent
 from sdewm.theory.expansion.expand import Expansion, expand
 from sdewm.theory.expansion.perturbation import Perturbation
 
-# (system, observations (E, *shape), rewards (E,)) at the end -> the loss of a state
+# (system, final observations (E, *shape), final rewards (E,)) -> loss as a function of the state
 MakeLoss = Callable[[LatentSystem, Tensor, Tensor], Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
 class ModelExpansion:
-    """The same error in two forms; episodes are the units of all standard errors.
+    """Expansions for one error in two forms; episodes are the units of all standard errors.
 
     Attributes:
-        encoder: with the error as the encoder makes it at each state: at ε = 1 the model fed with
-            the perturbed observations, exactly. Each copy's error is a drift, random over copies.
-        measured: with the measured drift, same-driver and independent diffusion of each step,
-            which do not depend on the state.
-        error: what was measured.
-        label: how the model's noise is to be read, see `LatentSystem.label`.
+        encoder: expansion with the encoder's error at each state. At ε = 1 the system is exactly
+            the model fed with the perturbed observations. The error of each copy is a drift that is
+            random over copies.
+        measured: expansion with the measured drift, same-driver and independent diffusion of each
+            step, which do not depend on the state.
+        error: the measured error.
+        label: "exact", or the surrogate that replaces the model's noise.
     """
 
     encoder: Expansion
@@ -58,19 +59,21 @@ def expand_on_model(
 ) -> ModelExpansion:
     """Expand the expected loss `horizon` steps after row `start` of recorded episodes.
 
-    The state at row `start` comes from the clean posterior; from there on the observations are
-    perturbed and z follows the posterior (teacher forcing), so that errors go through the dynamics.
+    The state at row `start` comes from the clean posterior. From there on, the observations are
+    perturbed and z follows the posterior (teacher forcing), so that errors propagate through the
+    dynamics.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.
         episodes: recorded, with at least start + 1 + horizon rows.
         perturbation: see `measure_representation_error`.
-        make_loss: for example a function of `latent_sde.losses`.
+        make_loss: (system, observations (E, *shape), rewards (E,)), both at the final time -> loss
+            of the states, for example from a function of `latent_sde.losses`.
         start: row of the first state.
-        horizon: steps.
+        horizon: number of steps.
         copies: perturbed copies of each episode.
         paths: sample paths of each copy; copies·paths must be even.
-        draws: copies with which the error is measured.
+        draws: perturbed copies of each episode with which the error is measured.
         seed: root seed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Initial states of imagination that an encoder's error has made wrong."""
+"""Initial states of imagination, perturbed by an encoder's error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sdewm.model_theorems.representation_error import MODES, Perturb, perturbed_
 
 @dataclass(frozen=True)
 class PerturbedInitialStates:
-    """States from which imagination starts, and what a wrong encoder adds to them.
+    """Initial states of imagination, and the errors that perturbed observations cause in them.
 
     Attributes:
         states: x0 (E, D), from the clean posterior.
@@ -38,23 +38,25 @@ def perturbed_initial_states(
     mode: str,
     seed: int,
 ) -> PerturbedInitialStates:
-    """What the state at a row would be if the encoder saw perturbed observations, same noise.
+    """Posterior states at a row, and their change when the observations are perturbed.
 
-        "accumulated"   from the first row on: e has parts in all of the state
-        "single_frame"  at that row alone: e is in the components of the encoder, z
+    Clean and perturbed states share the noise of the model. The observations are perturbed
+
+        "accumulated"   from the first row on: e has components in the whole state
+        "single_frame"  at that row alone: e has only components of z
 
     Args:
-        model: of the state.
+        model: the world model.
         episodes: recorded, with at least start + 1 rows.
-        perturbation: (copies (N, T, *shape), generator) -> the same perturbed.
+        perturbation: (copies (N, T, *shape), generator) -> perturbed copies of the same shape.
         start: the row.
-        copies: K.
-        mode: see above.
-        seed: of the states' noise and of the perturbations.
+        copies: number K of perturbed copies of each episode.
+        mode: "accumulated" or "single_frame", see above.
+        seed: seed of the model's noise and of the perturbations.
 
     Raises:
         ValueError: too few rows, fewer than two episodes, an unknown mode, or a perturbation that
-            leaves every state as it is.
+            changes no state.
     """
     start, copies = check_count("start", start, minimum=0), check_count("copies", copies)
     check_choice("mode", mode, MODES)
@@ -77,7 +79,7 @@ def perturbed_initial_states(
         errors.append(states[:, -1] - clean.states[e, start])
     found = torch.stack(errors)
     if not bool(found.any()):
-        raise ValueError("perturbation leaves every state as it is: there is no error to follow.")
+        raise ValueError("perturbation changes no state: expected one that changes the latent.")
     return PerturbedInitialStates(clean.states[:, start], found)
 
 
@@ -90,15 +92,15 @@ def imagination(
     policy: LatentPolicy | None,
     episode: int | None = None,
 ) -> LatentSystem:
-    """The prior from a row on, under recorded actions or with a policy in the loop.
+    """The system that rolls out the prior, under recorded actions or a policy in closed loop.
 
     Args:
-        model: the model.
-        episodes: with start + 1 + horizon rows, where there is no policy.
-        start: the row.
-        horizon: steps.
+        model: the world model.
+        episodes: recorded, with start + 1 + horizon rows unless a policy is given.
+        start: row of the initial state.
+        horizon: number of steps.
         policy: see `as_system`.
-        episode: the one whose actions are taken; None: all, side by side.
+        episode: index of the episode whose actions are used; None: all episodes in parallel.
 
     Raises:
         ValueError: too few rows.

@@ -1,4 +1,4 @@
-"""A model's latent against that of another, larger model on the same episodes (S28)."""
+"""The error of a model's latent relative to a larger model on the same episodes (S28)."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def measure_reference_error(
     ridge: float = RIDGE,
     seed: int = 0,
 ) -> ErrorStatistics:
-    """The part of a model's posterior mean that a reference model does not have.
+    """The part of a model's posterior mean that is not a linear function of a reference's state.
 
-    Two models have latents in coordinates of their own. m_ref is what a linear map makes of the
+    The latents of two models have different coordinates. Let m_ref be a linear map of the
     reference's state (h, z) at the same step, fitted to the model's posterior mean m on the other
-    episodes; the shift is m − m_ref. What the reference knows in linear form is not counted as
-    error; a constant offset cannot be seen, as the map has one: look for a drift that depends on
-    the state (`regress_drift`). Spreads are not compared: the reference has the model's own.
+    episodes. The shift is m − m_ref. Information that the reference represents linearly is
+    therefore not counted as error. A constant offset cannot be detected, because the map has an
+    intercept; use `regress_drift` to look for a state-dependent drift. Standard deviations are not
+    compared: the reference is given those of the model.
 
     Args:
-        world_model: the one whose error is measured.
-        reference: a stronger one, which takes the same observations and actions.
-        episodes: recorded.
-        folds: in which the map is fitted, from 2 to E.
+        world_model: the model whose error is measured.
+        reference: a stronger model, which takes the same observations and actions.
+        episodes: recorded episodes.
+        folds: number of cross-fitting folds, from 2 to E.
         ridge: as in `fit_state_probe`.
-        seed: of the models' noise and of the folds.
+        seed: seed of the models' noise and of the folds.
 
     Returns:
         `ErrorStatistics` with one draw.

@@ -1,4 +1,4 @@
-"""The representation error of a trained world model, measured as drift and diffusion (S28)."""
+"""Representation error of a trained world model, measured as drift and diffusion (S28)."""
 
 from __future__ import annotations
 
@@ -34,29 +34,30 @@ def measure_representation_error(
 ) -> ErrorStatistics:
     """Drift and diffusion of the encoder's error along recorded episodes.
 
-    Of every episode `draws` copies are perturbed as a whole, so that what a perturbation keeps over
-    an episode shows as correlation in time. Against the clean observation, at the same state:
+    Each of the `draws` copies of an episode is perturbed as a unit, so that a perturbation held
+    fixed over an episode appears as correlation in time. The posterior is compared with that of the
+    clean observation:
 
-        "single_frame"  the state before stays clean (teacher forcing): the error of one step alone
-        "accumulated"   the state before comes from the perturbed observations under the same noise:
-                        with what earlier errors have become
+        "single_frame"  the previous state is clean (teacher forcing): the error of one step
+        "accumulated"   the previous state comes from the perturbed observations under the same
+                        noise: the error includes the propagated errors of earlier steps
 
-    With a reference encoder in place of a perturbation, the model's posterior is compared with it
-    on the clean observations; then there is one draw.
+    With a reference encoder instead of a perturbation, the model's posterior is compared with that
+    of the reference on the clean observations; there is then one draw.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.
         episodes: recorded, of equal length.
-        perturbation: (copies (N, T, *shape), generator) -> the same perturbed, for example an
-            `ObservationPerturbation`.
+        perturbation: (copies (N, T, *shape), generator) -> perturbed copies of the same shape, for
+            example an `ObservationPerturbation`.
         reference_encoder: (predicted state (B, D), embed (B, F)) -> mean and standard deviation
             (B, Z) in the same latent coordinates.
-        mode: see above.
-        draws: copies K of each episode.
-        seed: of the states' noise and of the perturbations.
+        mode: "single_frame" or "accumulated", see above.
+        draws: number K of perturbed copies of each episode.
+        seed: seed of the model's noise and of the perturbations.
 
     Returns:
-        `ErrorStatistics` on every step from the first: shift, spread, tests and shares.
+        `ErrorStatistics` of all steps from the first row on.
 
     Raises:
         ValueError: both or neither of perturbation and reference, an unknown mode, fewer than two
@@ -64,7 +65,9 @@ def measure_representation_error(
     """
     if (perturbation is None) == (reference_encoder is None):
         both = "neither" if perturbation is None else "both"
-        raise ValueError(f"{both} of perturbation and reference_encoder: expected one of them.")
+        raise ValueError(
+            f"{both} of perturbation and reference_encoder given: expected exactly one of them."
+        )
     check_choice("mode", mode, MODES)
     check_count("draws", draws, minimum=2)
     model = as_latent_model(world_model)
@@ -99,9 +102,9 @@ def measure_representation_error(
 def measure_transition_error(
     world_model: WorldModel | LatentModel, episodes: Episodes, *, seed: int = 0
 ) -> ErrorStatistics:
-    """The prior against the posterior, at the same deterministic state: the transition's error.
+    """Transition error: the prior compared with the posterior at the same deterministic state.
 
-    One draw: the drift is the constant part, the rest counts as fluctuation.
+    There is one draw: the drift is the constant part, and the rest counts as fluctuation.
 
     Raises:
         ValueError: fewer than two episodes.
@@ -132,8 +135,8 @@ def perturbed_copies(
     made = perturbation(copies, generator)
     if made.shape != copies.shape or made.dtype != copies.dtype:
         raise ValueError(
-            f"perturbation gave {tuple(made.shape)} of {made.dtype} for {tuple(copies.shape)} of "
-            f"{copies.dtype}: expected the same."
+            f"perturbation returned {tuple(made.shape)} of {made.dtype} for {tuple(copies.shape)} "
+            f"of {copies.dtype}: expected the same shape and dtype."
         )
     return made
 
@@ -145,7 +148,7 @@ def posterior_moments(model: LatentModel, paths: CleanPaths) -> tuple[Tensor, Te
 
 @torch.no_grad()
 def _apart(encoder: ReferenceEncoder, predicted: Tensor, embeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (N, T, Z), some rows at a time."""
+    """Mean and standard deviation (N, T, Z), computed for some rows at a time."""
     parts = [encoder(*rows) for rows in _chunks(predicted, embeds)]
     lead = embeds.shape[:2]
     mean, std = (torch.cat(part).unflatten(0, lead) for part in zip(*parts, strict=True))

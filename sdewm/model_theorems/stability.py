@@ -1,4 +1,4 @@
-"""How fast small differences grow in a trained model's own dynamics (S10, S26)."""
+"""Growth of small differences in a trained model's dynamics: Jacobians and exponents (S10, S26)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def jacobian_sizes(
 ) -> dict[str, Tensor]:
     """Sizes of the Jacobian of one step of the prior, at posterior states along the episodes.
 
-    Of J = ∂(h', m', s')/∂(h, z), what the penalty penalises, action held fixed:
+    For the Jacobian J = ∂(h', m', s')/∂(h, z), which the penalty penalises, with the action fixed:
 
         "frobenius"           ‖J‖_F
         "top_singular_value"  σ_max(J)
 
-    and of the square A + I = ∂(h', m')/∂(h, z), the mean of the next state:
+    For the square Jacobian A + I = ∂(h', m')/∂(h, z) of the mean of the next state:
 
         "log_norm"            λ_max(sym A)
         "spectral_radius"     largest |eigenvalue| of A + I
@@ -38,11 +38,11 @@ def jacobian_sizes(
     Args:
         world_model: with an RSSM.
         episodes: recorded, of T rows.
-        every: take every so many rows, from the first.
-        seed: of the posterior's noise.
+        every: interval between the rows used, from the first row on.
+        seed: seed of the posterior's noise.
 
     Returns:
-        Each (E, ⌈(T − 1)/every⌉): the last row has no recorded action after it.
+        Arrays (E, ⌈(T − 1)/every⌉) by name; the last row has no recorded action after it.
 
     Raises:
         ValueError: no RSSM, or fewer than two rows.
@@ -51,7 +51,7 @@ def jacobian_sizes(
     if not isinstance(model, RSSMModel):
         raise ValueError(
             f"world_model={type(world_model).__name__}: expected a sdewm WorldModel; for another "
-            "model give its step to jacobian_diagnostics.jacobian_metrics."
+            "model, pass its step to sdewm.jacobian.diagnostics.jacobian_metrics."
         )
     check_rows(episodes, 2)
     every = check_count("every", every)
@@ -95,21 +95,22 @@ def model_lyapunov(
     policy: LatentPolicy | None = None,
     seed: int = 0,
 ) -> LyapunovSpectrum:
-    """Leading Lyapunov exponents of the model's imagination, one trajectory for each episode.
+    """Leading Lyapunov exponents of the model's imagination, from one trajectory per episode.
 
-    The trajectory of an episode starts at its posterior state at row `start` and follows the prior
-    under noise of its own; perturbed and unperturbed share that noise. Actions are the recorded
-    ones (the model alone), or a policy's in the loop.
+    The trajectory of an episode starts at its posterior state at row `start` and follows the prior,
+    with noise independent of the other episodes. Perturbed and unperturbed trajectories share that
+    noise. Actions are the recorded ones, or those of a policy in closed loop.
 
     Args:
-        world_model: any world model; of one-hot latents the surrogate of `as_system`.
+        world_model: a world model; one-hot latents are replaced by the surrogate of `as_system`.
         episodes: recorded, with more than `start` rows; start + steps + 1 for recorded actions.
         start: row of the first state.
-        steps: steps in all.
-        discard: first steps, in which tangents turn to the fastest directions, not counted.
-        exponents: how many.
-        policy: states (B, D) -> actions (B, A), in float64.
-        seed: of all noise and of the first tangents.
+        steps: total number of steps.
+        discard: number of first steps not counted, in which tangents align with the fastest
+            directions.
+        exponents: number of exponents.
+        policy: states (B, D) -> actions (B, A), in float64; None: the recorded actions.
+        seed: seed of all noise and of the initial tangents.
 
     Returns:
         A `LyapunovSpectrum` in units of 1/policy_step; episodes are the units of its errors.

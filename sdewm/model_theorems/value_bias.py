@@ -1,4 +1,4 @@
-"""The bias of a critic's value at the end of imagination from a wrong initial latent (S20, S14)."""
+"""Bias of a critic's value after imagination from a perturbed initial latent (S20, S14)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdewm.model_theorems.representation_error import Perturb
 from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
 
 MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
-SECOND_ORDER_WITHIN = 0.1  # relative error up to which second order is said to hold
+SECOND_ORDER_WITHIN = 0.1  # remainder over measured bias up to which second order holds
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class ModelValueBias:
     """Result of `value_bias_on_model`; episodes are the units of all standard errors.
 
     Attributes:
-        expansion: its terms, the measured bias at other scales of e, and the order of the remainder
-            (`.terms`, `.measure(scales)`, `.order(scales)`).
-        label: how the model's noise is to be read, see `LatentSystem.label`.
+        expansion: `.terms`, the expansion terms; `.measure(scales)`, the measured bias at scales of
+            e; `.order(scales)`, the order of the remainder.
+        label: "exact", or the surrogate that replaces the model's noise.
     """
 
     expansion: ValueExpansion
@@ -49,10 +49,10 @@ def value_bias_on_model(
     policy: LatentPolicy | None = None,
     seed: int = 0,
 ) -> ModelValueBias:
-    """How a wrong latent at a row biases Q of the state `horizon` steps of imagination later.
+    """Bias of Q after `horizon` imagined steps, caused by a perturbed latent at a row.
 
-    The starts x0 and the errors e are those of `diverge_on_model`; Q and its prediction are those
-    of `value_expansion`, for the model's own steps.
+    The initial states x0 and the errors e are those of `diverge_on_model`. Q and the predicted bias
+    are those of `value_expansion`, at the model's native step.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.
@@ -61,16 +61,16 @@ def value_bias_on_model(
         make_q: system -> Q of its states (B, D), such as
             `lambda system: sdewm.latent_sde.losses.value(system, agent.behaviour.critic)`.
         start: row of the initial state.
-        horizon: steps.
+        horizon: number of steps.
         copies: perturbed copies of each episode.
         paths: sample paths of each copy; copies·paths must be even.
         mode: see `diverge_on_model`.
-        policy: states (B, D) -> actions (B, A) in the loop, in place of the recorded actions.
+        policy: states (B, D) -> actions (B, A), in closed loop, instead of the recorded actions.
         seed: root seed.
 
     Raises:
-        ValueError: names the argument, what was given and what is allowed.
-        FloatingPointError: trajectories leave the finite numbers.
+        ValueError: an argument is not allowed; the message states what is.
+        FloatingPointError: trajectories become infinite or nan.
     """
     each = check_count("copies", copies) * check_count("paths", paths)
     model = as_latent_model(world_model)
@@ -83,7 +83,7 @@ def value_bias_on_model(
         states = system.start(starts.states, each)
     else:
         states = starts.states.repeat_interleave(each, 0)
-    # Path i of an episode takes row i mod K; the number of the episode has no error.
+    # Path i of an episode has error i mod K; the episode's number in the state has none.
     errors = starts.errors.repeat(1, paths, 1).flatten(0, 1)  # (E·P·K, D)
     expansion = value_expansion(
         system,
@@ -100,9 +100,9 @@ def value_bias_on_model(
 
 
 def second_order_reach(rows: Sequence[ValueRow], share: float = SECOND_ORDER_WITHIN) -> float:
-    """Largest scale up to which, at all scales measured, second order errs by at most `share`.
+    """Largest scale up to which |remainder| ≤ share·|measured| at every measured scale.
 
-    That is |remainder| ≤ share·|measured|; 0 if it fails at the smallest.
+    It is 0 if the inequality fails at the smallest scale.
     """
     reach = 0.0
     for row in sorted(rows, key=lambda row: row.scale):

@@ -1,7 +1,7 @@
-"""Predictions that need no world model, to be scored by the metric of the model beside them.
+"""Baseline predictions without a world model, scored by the same metrics as the model.
 
-A model is worth something at horizon k if its error is below those of copying and of the mean of
-the data, and has lost the episode where it reaches that of two unrelated episodes.
+A model is useful at horizon k if its error is below those of copying the last row and of the data
+mean. It carries no information where its error reaches that of unrelated episodes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def copy_last(last: np.ndarray, horizon: int) -> np.ndarray:
-    """The last observed row, at every horizon: (E, H, …) of (E, …).
+    """The last observed row (E, …), repeated at every horizon: (E, H, …).
 
     Raises:
-        ValueError: a horizon below 1, or numbers that are not finite.
+        ValueError: a horizon below 1, or values that are not finite.
 
     >>> copy_last(np.array([3.0, 4.0]), 2)
     array([[3., 3.],
@@ -32,12 +32,12 @@ def copy_last(last: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def data_mean(data: np.ndarray, episodes: int, horizon: int) -> np.ndarray:
-    """The mean of rows (N, …) of data, for every episode and horizon: (E, H, …).
+    """The mean of the rows (N, …) of training data, for every episode and horizon: (E, H, …).
 
-    Of all constants it has the least squared error on the data; take training data.
+    It is the constant prediction with the smallest squared error on the data.
 
     Raises:
-        ValueError: no episode or horizon, or numbers that are not finite.
+        ValueError: no episode or horizon, or values that are not finite.
     """
     mean = check_array("data", data, "(N, …)").mean(axis=0)
     shape = (check_count("episodes", episodes), check_count("horizon", horizon))
@@ -45,19 +45,19 @@ def data_mean(data: np.ndarray, episodes: int, horizon: int) -> np.ndarray:
 
 
 def unrelated_pairs(truth: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of different episodes at the same steps: (P, H, …) twice, P = ⌊E/2⌋.
+    """Pairs of different episodes at the same steps: two arrays (P, H, …), P = ⌊E/2⌋.
 
-    The pairs are drawn without replacement, so each episode is in one at most and they are
-    independent units for `episode_bootstrap`; with odd E one episode is left out. Both members are
-    recorded: the ceiling is the same for every model. Squared errors of pairs average twice the
-    variance at that step, the variance being the error of the mean.
+    Pairs are drawn without replacement. Each episode is in at most one pair, so that pairs are
+    independent units for `episode_bootstrap`; with odd E one episode is omitted. Both members are
+    recorded, so the result does not depend on the model. The mean squared error of pairs is twice
+    the variance at that step, and the variance is the squared error of the mean.
 
     Args:
         truth: (E, H, …).
-        seed: of the pairing.
+        seed: seed of the pairing.
 
     Raises:
-        ValueError: fewer than two episodes, or numbers that are not finite.
+        ValueError: fewer than two episodes, or values that are not finite.
 
     >>> first, second = unrelated_pairs(np.arange(4.0)[:, None], seed=0)
     >>> first.ravel(), second.ravel()
@@ -80,22 +80,22 @@ def reference_errors(
     one_step: np.ndarray,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """The metric of the four reference lines.
+    """Errors of the four reference lines in a given metric.
 
     Args:
         metric: (prediction, truth) -> errors (E, H), such as `squared_error`.
         truth: (E, H, …).
-        last: the last observed row of each episode, (E, …).
-        data: rows (N, …) whose mean is predicted.
-        one_step: (E, H, …): at each step the prediction from the row before, observed. No rollout
-            of this model is expected to do better: the floor.
-        seed: of the pairing.
+        last: (E, …), the last observed row of each episode.
+        data: (N, …), rows whose mean is predicted.
+        one_step: (E, H, …), the prediction of each row from the previous observed row. It is the
+            floor: no rollout of this model is expected to do better.
+        seed: seed of the pairing.
 
     Returns:
         "copy_last", "data_mean", "one_step": (E, H); "unrelated", the ceiling: (⌊E/2⌋, H).
 
     Raises:
-        ValueError: as the functions above and the metric.
+        ValueError: as `copy_last`, `data_mean`, `unrelated_pairs` and the metric.
 
     >>> from sdewm.open_loop.errors import absolute_error
     >>> truth = np.array([[1.0, 2.0], [3.0, 4.0]])

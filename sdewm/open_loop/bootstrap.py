@@ -1,4 +1,4 @@
-"""Intervals of anything computed from recorded episodes, by resampling whole episodes."""
+"""Bootstrap intervals of statistics of recorded episodes, by resampling complete episodes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its interval.
+    """A statistic with its interval.
 
     Attributes:
-        value: of the recorded episodes; nan where it is not defined for them.
-        low: lower end.
-        high: upper end.
-        undefined: share of the resamples for which the number is not defined (nan).
+        value: the statistic of the recorded episodes; nan if it is undefined for them.
+        low: lower limit.
+        high: upper limit.
+        undefined: fraction of the resamples for which the statistic is undefined (nan).
     """
 
     value: float
@@ -37,15 +37,15 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """An array of numbers, each with its own (pointwise) interval.
+    """An array of statistics with pointwise intervals.
 
     Attributes:
-        value: of the recorded episodes, any shape.
-        low: lower ends, the same shape.
-        high: upper ends.
-        undefined: shares of undefined resamples.
-        level: of the intervals.
-        episodes: E.
+        value: statistics of the recorded episodes, of any shape.
+        low: lower limits, the same shape.
+        high: upper limits, the same shape.
+        undefined: fractions of resamples with an undefined statistic, the same shape.
+        level: nominal coverage of the intervals.
+        episodes: number E of episodes.
     """
 
     value: np.ndarray
@@ -56,7 +56,7 @@ class Band:
     episodes: int
 
     def at(self, *place: int) -> Interval:
-        """One number with its interval."""
+        """The statistic at one index, with its interval."""
         parts = (self.value, self.low, self.high, self.undefined)
         return Interval(*(float(part[place]) for part in parts))
 
@@ -68,31 +68,31 @@ def episode_bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Band:
-    """Percentile bootstrap of a statistic, with episodes as units.
+    """Percentile bootstrap of a statistic, with episodes as the independent units.
 
-    The B resamples draw E of the E episodes with replacement, all their steps with them: steps of
-    one episode depend on each other, episodes do not. Of the sorted statistics T_(0) ≤ … ≤
-    T_(B−1) the ends are T_(⌊αB'⌋) and T_(⌈(1−α)B'⌉), α = (1 − level)/2, B' = B − 1. No value
-    between two is made up, so infinite ones (a horizon that is never reached) are allowed. A
-    resample whose statistic is nan counts as −∞ for the lower end and as +∞ for the upper: an end
-    is finite only if it would be whatever the undefined values were. The interval of an array is
-    pointwise: with level 0.95, about one point in 20 of a curve lies outside.
+    Each of the B resamples draws E of the E episodes with replacement, with all their steps: steps
+    of one episode are dependent, episodes are not. For the sorted statistics T_(0) ≤ … ≤ T_(B−1),
+    the limits are T_(⌊αB'⌋) and T_(⌈(1−α)B'⌉), α = (1 − level)/2, B' = B − 1. There is no
+    interpolation, so infinite values (a horizon that is never reached) are allowed. A resample
+    whose statistic is nan counts as −∞ for the lower limit and as +∞ for the upper. A limit is
+    therefore finite only if it would be so for any values of the undefined statistics. Intervals of
+    an array are pointwise: at level 0.95, about one point in 20 of a curve lies outside.
 
-    The interval is too narrow for few episodes. Of the mean of normal numbers one of level 0.95
-    covers it in 80 % (E = 4), 90 % (E = 10), 93 % (E = 20), 94 % (E = 50) of the cases (measured).
+    The interval is too narrow for few episodes. For the mean of normal variables at level 0.95, the
+    measured coverage is 80 % (E = 4), 90 % (E = 10), 93 % (E = 20) and 94 % (E = 50).
 
     Args:
-        statistic: of arrays with any E, gives a number or an array of always the same shape.
-        arrays: recorded, (E, …) each: `errors` of one model, or of two on the same episodes for
-            an interval of their difference.
-        seed: of the resampling.
-        resamples: B.
-        level: of the interval.
+        statistic: function of arrays with any E that returns a number or an array of fixed shape.
+        arrays: recorded arrays (E, …), such as the errors of one model, or those of two models on
+            the same episodes for an interval of their difference.
+        seed: seed of the resampling.
+        resamples: number B of resamples.
+        level: nominal coverage of the interval.
 
     Raises:
-        ValueError: arrays with different E or with numbers that are not finite; fewer episodes
-            than the least E with E^−E ≤ α, so that the resample of one episode E times is rarer
-            than what an end leaves out (4 for level 0.95); fewer than 1/α resamples.
+        ValueError: arrays with different E or with values that are not finite; fewer episodes than
+            the least E with E^−E ≤ α, for which a resample of one episode E times is rarer than the
+            tail probability α (4 for level 0.95); fewer than 1/α resamples.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
 
@@ -107,11 +107,11 @@ def episode_bootstrap(
     tail = (1 - level) / 2
     resamples = check_count("resamples", resamples, minimum=math.ceil(1 / tail - 1e-6))
     if not arrays:
-        raise ValueError("arrays: none given; expected recorded arrays (E, …).")
+        raise ValueError("arrays: none given; expected at least one array (E, …).")
     given = [check_array(f"arrays[{i}]", x, "(E, …)") for i, x in enumerate(arrays)]
     episodes = len(given[0])
     if any(len(x) != episodes for x in given):
-        raise ValueError(f"arrays with {[len(x) for x in given]} episodes: expected one number E.")
+        raise ValueError(f"arrays with {[len(x) for x in given]} episodes: expected equal numbers.")
     least = episodes_needed(level)
     if episodes < least:
         raise ValueError(
@@ -137,7 +137,7 @@ def episode_bootstrap(
 
 
 def episodes_needed(level: float = LEVEL) -> int:
-    """The least number E of episodes for an interval: E^−E ≤ (1 − level)/2.
+    """The smallest number E of episodes for an interval: E^−E ≤ (1 − level)/2.
 
     >>> [episodes_needed(level) for level in (0.9, 0.95, 0.99)]
     [3, 4, 4]

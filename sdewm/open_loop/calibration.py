@@ -1,7 +1,7 @@
-"""S rollouts from one state: how far they spread, and whether the truth is one of them.
+"""Calibration of S sampled rollouts: spread, coverage and continuous ranked probability score.
 
-All results have the shape of the truth, (E, H, …): quantities of different units are not mixed.
-Average over further axes of one unit (pixels) before `episode_bootstrap`.
+All results have the shape of the truth, (E, H, …), so that quantities of different units are not
+mixed. Average over further axes of one unit (pixels) before `episode_bootstrap`.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def sample_spread(samples: np.ndarray) -> np.ndarray:
 
 
 def coverage(samples: np.ndarray, truth: np.ndarray, *, level: float) -> np.ndarray:
-    """1 where the truth lies in the model's central interval of this level, else 0.
+    """Indicator that the truth lies in the central prediction interval of a given level.
 
-    The interval is [x_(j), x_(S+1−j)] of the sorted samples, j = (S + 1)(1 − level)/2. If truth
-    and samples have one continuous law, given the state, the truth is equally likely to have each
-    of the S + 1 ranks, and the mean is `level` exactly. Below: the model is surer than it may be.
+    The interval is [x_(j), x_(S+1−j)] of the sorted samples, j = (S + 1)(1 − level)/2. If truth and
+    samples have the same continuous distribution given the state, all S + 1 ranks of the truth are
+    equally likely, and the mean is exactly `level`. A smaller mean shows an overconfident model.
 
     Args:
         samples: (S, E, H, …).
         truth: (E, H, …).
-        level: such that j is a whole number.
+        level: nominal coverage, such that j is an integer.
 
     Returns:
-        0.0 and 1.0, (E, H, …).
+        (E, H, …), 1.0 inside the interval and 0.0 outside.
 
     Raises:
-        ValueError: a level that S samples do not give, with those they give; shapes that do not
-            match.
+        ValueError: a level that S samples do not allow (the message lists those they do); shapes
+            that do not match.
 
     >>> coverage(np.linspace(0.0, 1.0, 9).reshape(9, 1, 1), np.array([[0.3]]), level=0.8)
     array([[1.]])
@@ -70,13 +70,13 @@ def coverage(samples: np.ndarray, truth: np.ndarray, *, level: float) -> np.ndar
 def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Continuous ranked probability score, E|X − y| − ½ E|X − X'|, X and X' independent.
 
-    It is ∫(F(x) − 1{x ≥ y})² dx for the model's distribution function F, lowest in the mean if F is
-    the law of the truth y, and |x − y| for a model without spread. The estimate
+    It equals ∫(F(x) − 1{x ≥ y})² dx for the model's distribution function F. Its mean is smallest
+    if F is the distribution of the truth y. For a model without spread it is |x − y|. The estimate
 
         (1/S) Σ_s |x_s − y| − 1/(2S(S − 1)) Σ_{s,t} |x_s − x_t|
 
-    is unbiased for any S ("fair"), so models with different S compare; a single one may be
-    negative. The double sum is 2 Σ_i (2i − S − 1) x_(i) over the sorted samples.
+    is unbiased for any S ("fair"), so that models with different S are comparable; a single value
+    may be negative. The double sum is 2 Σ_i (2i − S − 1) x_(i) over the sorted samples.
 
     Args:
         samples: (S, E, H, …).

@@ -1,4 +1,4 @@
-"""Two laws of growth fitted to a mean error curve by least squares, and which fits better."""
+"""Least-squares fits of a saturating and a power law to a mean error curve, compared by AIC."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.optimize import leastsq
 
 from sdewm.base.arrays import check_array
 
-SHORTEST, LONGEST = 0.05, 100.0  # time constants that are told from 0 (in steps) and ∞ (in H)
+SHORTEST, LONGEST = 0.05, 100.0  # limits of τ, in steps and in H; beyond them τ is 0 or ∞
 EXPONENTS = (-4.0, 12.0)
 FEWEST_POINTS = 3  # two parameters and one residual
 
@@ -20,11 +20,12 @@ Basis = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class SaturatingFit:
-    """E_k = E_∞ (1 − exp(−k/τ)).
+    """The saturating law E_k = E_∞ (1 − exp(−k/τ)).
 
     Attributes:
         level: E_∞; inf if the curve shows no saturation (τ above 100 H).
-        time: τ in steps; inf likewise; 0 if the curve is flat from k = 1 on (τ below 0.05).
+        time: τ in steps; inf if the curve shows no saturation; 0 if the curve is flat from k = 1 on
+            (τ below 0.05).
         residual: Σ_k (E_k − fit)².
     """
 
@@ -35,7 +36,7 @@ class SaturatingFit:
 
 @dataclass(frozen=True)
 class PowerFit:
-    """E_k = c k^p.
+    """The power law E_k = c k^p.
 
     Attributes:
         coefficient: c, the error after one step.
@@ -49,17 +50,17 @@ class PowerFit:
 
 
 def fit_saturating(curve: np.ndarray) -> SaturatingFit:
-    """Least squares of E_∞ (1 − exp(−k/τ)), k = 1 … H.
+    """Least-squares fit of E_∞ (1 − exp(−k/τ)), k = 1 … H.
 
-    For given τ the best E_∞ is a projection, which leaves one unknown (variable projection, Golub
-    and Pereyra 1973): the best of a grid of τ starts a Levenberg–Marquardt search. The law starts
-    from 0 at k = 0: take a known floor off the curve before.
+    For given τ the optimal E_∞ is a projection, which leaves one unknown (variable projection,
+    Golub and Pereyra 1973). The best τ of a grid starts a Levenberg–Marquardt search. The law is 0
+    at k = 0: subtract a known floor from the curve first.
 
     Args:
         curve: mean errors (H,), H ≥ 3.
 
     Raises:
-        ValueError: fewer than three horizons, all errors 0, or numbers that are not finite.
+        ValueError: fewer than three horizons, all errors 0, or values that are not finite.
 
     >>> k = np.arange(1, 31)
     >>> fit = fit_saturating(2.0 * (1 - np.exp(-k / 7.0)))
@@ -82,9 +83,10 @@ def fit_saturating(curve: np.ndarray) -> SaturatingFit:
 
 
 def fit_power(curve: np.ndarray) -> PowerFit:
-    """Least squares of c k^p, k = 1 … H, on the errors themselves (not their logarithms).
+    """Least-squares fit of c k^p, k = 1 … H, to the errors themselves (not their logarithms).
 
-    So its residual compares with that of `fit_saturating`. The same search, over p.
+    Its residual is comparable with that of `fit_saturating`. The search over p is the same as that
+    over τ there.
 
     Args:
         curve: mean errors (H,), H ≥ 3.
@@ -106,13 +108,13 @@ def fit_power(curve: np.ndarray) -> PowerFit:
 
 
 def akaike_difference(saturating: SaturatingFit, power: PowerFit, curve: np.ndarray) -> float:
-    """AIC of the saturating law less that of the power law: below 0, the saturating one is better.
+    """AIC of the saturating law minus that of the power law; below 0, the saturating law is better.
 
-    AIC = H log(residual/H) + 2·3 with normal errors of one variance (two parameters and that
-    variance); so many parameters in both that only H log of the ratio of residuals is left.
-    Residuals below rounding of the curve count as rounding. Errors at neighbouring horizons
-    depend on each other, so that the number overstates the evidence: use its interval over
-    episodes.
+    AIC = H log(residual/H) + 2·3 for normal errors of equal variance (two parameters and the
+    variance). Both laws have equally many parameters, so that the difference is H log of the ratio
+    of residuals. Residuals below the rounding error of the curve are replaced by it. Errors at
+    neighbouring horizons are dependent, so the difference overstates the evidence: use its interval
+    over episodes.
 
     >>> curve = 2.0 * np.arange(1, 11) ** 0.5
     >>> akaike_difference(fit_saturating(curve), fit_power(curve), curve) > 100
@@ -128,7 +130,7 @@ def _check_curve(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(curve) < FEWEST_POINTS:
         raise ValueError(f"curve: H = {len(curve)}; a fit needs at least {FEWEST_POINTS} horizons.")
     if not curve.any():
-        raise ValueError("curve: all errors are 0; there is nothing to fit.")
+        raise ValueError("curve: all errors are 0; a fit needs positive errors.")
     return curve, np.arange(1.0, len(curve) + 1)
 
 
@@ -140,8 +142,8 @@ def _project(curve: np.ndarray, basis: Basis, grid: np.ndarray) -> tuple[float, 
     scaled = curve / float(np.abs(curve).max())
 
     def shape_at(unknown: np.ndarray) -> np.ndarray:
-        # Counted from 1, as MINPACK's steps and tolerances are relative to its unknown; clipped,
-        # as towards a limit law the search has no end.
+        # The unknown is offset by 1, because MINPACK's steps and tolerances are relative to it;
+        # clipped, because the search does not terminate towards a limit law.
         return np.clip(grid[best] + unknown - 1, grid[0], grid[-1])
 
     def residuals(unknown: np.ndarray) -> np.ndarray:
@@ -154,11 +156,11 @@ def _project(curve: np.ndarray, basis: Basis, grid: np.ndarray) -> tuple[float, 
 
 
 def _multiple(curve: np.ndarray, column: np.ndarray) -> tuple[float, float]:
-    """The multiple of the column nearest to the curve, and the squared distance."""
+    """The multiple of the column that is nearest to the curve, and the squared distance."""
     factor = float(column @ curve / (column @ column))
     return factor, float(np.square(curve - factor * column).sum())
 
 
 def _rounding(curve: np.ndarray) -> float:
-    """Squared distances of curves below this are rounding errors."""
+    """Bound on the rounding error of squared distances of curves."""
     return len(curve) * (1e3 * np.finfo(float).eps * float(np.abs(curve).max())) ** 2

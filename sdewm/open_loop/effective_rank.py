@@ -1,4 +1,4 @@
-"""How many directions a cloud of latents fills."""
+"""Effective rank of a set of latents."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from sdewm.base.arrays import check_array
 
 
 def effective_rank(latents: np.ndarray) -> float:
-    """exp(−Σ p_i log p_i), p_i = σ_i/Σσ of the singular values σ of the centred latents.
+    """exp(−Σ p_i log p_i), where p_i = σ_i/Σσ for the singular values σ of the centred latents.
 
-    Centred: the mean of all rows is taken off, so that it is not counted as a direction (Roy and
-    Vetterli's definition is for any matrix). It is D for a cloud with equal variance in all
-    directions and 1 for one along a line, and does not depend on the scale.
+    The mean of all rows is subtracted, so that it does not count as a direction (Roy and Vetterli's
+    definition is for any matrix). The effective rank is D for equal variance in all directions and
+    1 for latents on a line. It does not depend on the scale.
 
     Args:
-        latents: (N, D), at least two rows. N below D caps the result at N − 1.
+        latents: (N, D), at least two rows. For N ≤ D the result is at most N − 1.
 
     Raises:
-        ValueError: all rows equal, or numbers that are not finite.
+        ValueError: all rows equal, or values that are not finite.
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
 

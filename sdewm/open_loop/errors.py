@@ -1,7 +1,7 @@
 """Errors of recorded predictions, one per episode and horizon (E, H), for `episode_bootstrap`.
 
-The Kullback–Leibler divergence of posterior and k-step prior belongs beside them; it is computed
-where the laws are (`sdewm.model.distributions`) and comes as an array (E, H) too.
+The Kullback–Leibler divergence of posterior and k-step prior is also an array (E, H). It is
+computed from the distributions (`sdewm.model.distributions`) and recorded with the predictions.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ def squared_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean of (x̂ − x)² over all axes after (E, H): over pixels and channels, or components.
 
     Args:
-        prediction: (E, H, …), say frames (E, H, height, width, 3) in [0, 1].
+        prediction: (E, H, …), for example frames (E, H, height, width, 3) in [0, 1].
         truth: the same shape.
 
     Returns:
         (E, H), in squared units of the input.
 
     Raises:
-        ValueError: shapes that differ, numbers that are not floating point or not finite.
+        ValueError: shapes that differ, or values that are not floating point or not finite.
 
     >>> squared_error(np.array([[[1.0, 3.0]]]), np.zeros((1, 1, 2)))
     array([[5.]])
@@ -35,9 +35,10 @@ def squared_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def psnr(mean_squared_error: np.ndarray, *, peak: float) -> np.ndarray:
     """Peak signal-to-noise ratio 10 log₁₀(peak²/MSE) in decibels; inf where the MSE is 0.
 
-    Of the errors of single images its mean over episodes is the customary metric, but one perfect
-    image makes that infinite; of a mean over episodes it is always meaningful. The mean is never
-    below the other (Jensen), so say which one is given. For the interval of the latter:
+    The customary definition averages the PSNR of single images over episodes, but one perfect image
+    makes that mean infinite. The PSNR of the mean error over episodes avoids this. The former is
+    never smaller than the latter (Jensen), so reports should state which one is used. For the
+    interval of the latter:
 
         episode_bootstrap(lambda e: psnr(e.mean(axis=0), peak=1.0), errors, seed=0)
 
@@ -79,14 +80,14 @@ def absolute_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def return_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """|Σ_{j ≤ k} (r̂_j − r_j)|, not discounted: errors of one sign add up, others cancel.
+    """|Σ_{j ≤ k} (r̂_j − r_j)|, undiscounted: errors of equal sign add up, others cancel.
 
     Args:
         prediction: rewards (E, H).
         truth: (E, H).
 
     Returns:
-        (E, H): at k the error of the return over the first k steps; last, over all H.
+        (E, H): at k, the absolute error of the return over the first k steps.
 
     Raises:
         ValueError: as `squared_error`.
@@ -99,18 +100,18 @@ def return_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def normalised_distance(prediction: np.ndarray, truth: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """‖ẑ − z‖² / Σ_d Var z_d, the variances (÷ N) over the rows of the data.
+    """‖ẑ − z‖² / Σ_d Var z_d, with variances (divisor N) over the rows of the data.
 
-    The mean of the data is at distance 1 on average and an independent draw at distance 2, whatever
-    the scale of the latents: a model with flat latents gains nothing.
+    On average, the mean of the data has distance 1 and an independent draw distance 2, whatever
+    the scale of the latents. A model therefore gains nothing by shrinking its latents.
 
     Args:
         prediction: latents (E, H, D).
         truth: (E, H, D).
-        data: latents (N, D) of the law that sets the scale, say posteriors of training episodes.
+        data: latents (N, D) that set the scale, for example posteriors of training episodes.
 
     Returns:
-        (E, H), without unit.
+        (E, H), dimensionless.
 
     Raises:
         ValueError: as `squared_error`; data with another D or without any variance.

@@ -1,4 +1,4 @@
-"""Open-loop predictions in every metric: errors per episode and horizon, for curves and growth."""
+"""All metrics of open-loop predictions: errors per episode and horizon, for curves and growth."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def open_loop_metrics(
     """Every metric of the rollouts.
 
     Args:
-        found: from `open_loop`.
-        training: from `training_rows` of the same model.
+        found: result of `open_loop`.
+        training: result of `training_rows` for the same model.
         physics: states (E, T, Q) of the evaluated episodes, from their first row, at least
             context + H rows. None: as in `training_rows`.
-        seed: of the pairing of episodes.
+        seed: seed of the pairing of episodes.
 
     Returns:
-        Errors of observation (of images also PSNR, of the mean squared error over episodes, and
-        SSIM), reward, return, physical state (where it is known) and latent, KL divergence; spread,
-        coverage and CRPS of the samples, of the physical state where it is known, else of the
-        reward.
+        Errors of observation, reward, return, physical state (if known) and latent, and the KL
+        divergence; for images also SSIM and the PSNR of the mean squared error over episodes;
+        spread, coverage and CRPS of the samples, for the physical state if known and otherwise for
+        the reward.
 
     Raises:
-        ValueError: physics of the training episodes or of the evaluated ones alone, or of other
-            shapes; a quantity that never varies in training.
+        ValueError: physics given only for the training or only for the evaluated episodes, or of
+            other shapes; a quantity that is constant in training.
     """
     metrics = [*_of_observation(found, training, seed), *_of_reward(found, training, seed)]
     sampled = reward_quantity(found, training, seed)
@@ -112,7 +112,7 @@ def _of_latent(found: OpenLoop, training: TrainingRows, seed: int) -> list[Measu
     def distance(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return normalised_distance(prediction, truth, data)
 
-    paths = [  # each sample has a posterior path of its own
+    paths = [  # each sample has its own posterior path
         {"model": distance(rollout, truth), "shuffled": distance(other, truth)}
         | reference_errors(distance, truth, last=last, data=data, one_step=step, seed=seed)
         for rollout, truth, last, step, other in zip(

@@ -16,22 +16,22 @@ from sdewm.open_loop.predictions import OpenLoop
 from sdewm.open_loop.scoring import Measured, compared, scored
 from sdewm.open_loop.training_rows import TrainingRows
 
-LEVEL = 0.9  # nominal coverage, or the nearest that the number of samples allows
+LEVEL = 0.9  # nominal coverage; the nearest level that the number of samples allows is used
 
 
 @dataclass(frozen=True, eq=False)
 class Quantities:
-    """Q quantities in one unit, so that they may be averaged.
+    """Q quantities in one unit, so that they can be averaged.
 
     Attributes:
-        what: the name of them all.
-        unit: of the numbers.
-        rollout: (S, E, H, Q), of the open-loop samples.
-        one_step: likewise, of the one-step predictions.
-        truth: recorded, (E, H, Q).
-        last: of the last observed row, (E, Q).
-        mean: of the training data, (Q,).
-        shuffled: of training rows drawn at random, (S, E, H, Q).
+        what: their common name.
+        unit: their common unit.
+        rollout: (S, E, H, Q), open-loop samples.
+        one_step: (S, E, H, Q), one-step predictions.
+        truth: (E, H, Q), recorded values.
+        last: (E, Q), values at the last observed row.
+        mean: (Q,), mean of the training data.
+        shuffled: (S, E, H, Q), training rows drawn at random.
     """
 
     what: str
@@ -47,29 +47,32 @@ class Quantities:
 def physical_states(
     found: OpenLoop, training: TrainingRows, physics: np.ndarray | None, seed: int
 ) -> tuple[Quantities, np.ndarray] | None:
-    """Physical states read off the latents by a linear probe fitted to the training posteriors.
+    """Physical states decoded from the latents by a linear probe fitted to training posteriors.
 
     Each quantity is divided by its standard deviation in training.
 
     Args:
         found: the predictions.
-        training: with physics.
+        training: training rows, with their physical states.
         physics: (E, T, Q) from row 0, at least context + H rows; None: the observations, if they
             are vectors.
-        seed: of the rows drawn at random.
+        seed: seed of the rows drawn at random.
 
     Returns:
-        The quantities, and those read off the posterior of each row itself, (S, E, H, Q): what of
-        the error is the probe's. None if the physical state is not known.
+        The quantities, and those decoded from the posterior of each row, (S, E, H, Q), which show
+        the error of the probe. None if the physical state is unknown.
 
     Raises:
-        ValueError: physics for some episodes only, of other shapes, or a quantity that never
-            varies in training.
+        ValueError: physics given for only some of the episodes, or of other shapes; a quantity that
+            is constant in training.
     """
     rows = _recorded_rows(found, physics)
     if training.physics is None or rows is None:
         if training.physics is not None or rows is not None:
-            raise ValueError("physics: given for some episodes only; expected both or neither.")
+            raise ValueError(
+                "physics: given only for the training or only for the evaluated episodes; expected "
+                "both or neither."
+            )
         return None
     data = training.physics.reshape(-1, training.physics.shape[2])
     if data.shape[1] != rows.shape[2]:
@@ -100,13 +103,13 @@ def physical_states(
 def shuffled(
     rows: np.ndarray, found: OpenLoop, training: TrainingRows, seed: int
 ) -> Iterator[np.ndarray]:
-    """Windows of training rows at random, one as long as the rollout for each of its samples."""
+    """Random windows of training rows, as long as the rollout, one for each of its samples."""
     episodes, horizon = found.rewards.shape
     return training.windows(rows, len(found.latents), episodes, horizon, seed)
 
 
 def _recorded_rows(found: OpenLoop, physics: np.ndarray | None) -> np.ndarray | None:
-    """Physical states (E, 1 + H, Q) of the last observed row and of those predicted."""
+    """Physical states (E, 1 + H, Q) of the last observed row and of the predicted rows."""
     first, (episodes, horizon) = found.context - 1, found.rewards.shape
     if physics is None:
         if found.observations.ndim > 3:
@@ -138,8 +141,8 @@ def reward_quantity(found: OpenLoop, training: TrainingRows, seed: int) -> Quant
 def state_error(states: Quantities, observed: np.ndarray, seed: int) -> Measured:
     """Mean squared error of quantities in units of their variances.
 
-    Beside the reference lines "observed": the quantities (S, E, H, Q) read off the posterior of the
-    row itself.
+    The additional reference line "observed" is that of `observed` (S, E, H, Q), the quantities
+    decoded from the posterior of the row itself.
     """
     measured = compared(
         "physical state error",
@@ -172,7 +175,7 @@ def sample_metrics(states: Quantities, seed: int) -> list[Measured]:
         return over_quantities(crps(samples, states.truth))
 
     def of_point(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        return over_quantities(np.abs(prediction - truth))  # the score of a law without spread
+        return over_quantities(np.abs(prediction - truth))  # the CRPS of a point prediction
 
     points = reference_errors(
         of_point,
@@ -209,7 +212,7 @@ def sample_metrics(states: Quantities, seed: int) -> list[Measured]:
 
 
 def coverage_level(samples: int) -> float:
-    """The level 1 − 2j/(S + 1), j whole, that is nearest to 0.9.
+    """The level 1 − 2j/(S + 1), with integer j, that is nearest to 0.9.
 
     >>> [round(coverage_level(samples), 3) for samples in (2, 9, 16, 19)]
     [0.333, 0.8, 0.882, 0.9]

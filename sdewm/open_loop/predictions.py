@@ -1,11 +1,11 @@
 """Open-loop predictions of a trained world model on recorded episodes, as arrays.
 
-The predictive law after t observations o_{0:t} and actions a is sampled as the model defines it:
+The predictive distribution after t observations o_{0:t} and actions a is that of the model:
 
     z_0 … z_{t−1} ~ posterior given o_{0:t},    then z_{t−1+k} ~ prior,  k = 1 … H,
 
-h and the actions being the recorded ones of each row and no observation being read after the first
-t. Every sample draws its own z_0 … z_{t−1} too: what the posterior leaves open is part of the law.
+with the recorded actions, and without any observation after the first t. Every sample draws its
+own z_0 … z_{t−1}, so that posterior uncertainty is part of the predictive distribution.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from sdewm.latent_sde.system import embed_by_time
 from sdewm.model.rssm import State
 from sdewm.model.world_model import WorldModel
 
-STATES_AT_ONCE = 8192  # rows of all samples that go through the model together
+STATES_AT_ONCE = 8192  # rows, over all samples, processed by the model in one batch
 DECODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Samples of what a model predicts of rows context − 1 + k, k = 1 … H.
+    """Sampled predictions of the rows context − 1 + k, k = 1 … H.
 
     Attributes:
-        observations: (S, E, H, *shape), the decoder's mean in the environment's units; images in
-            [0, 1], clipped. The decoder's own noise is not drawn.
+        observations: (S, E, H, *shape), the decoder's mean in the environment's units; images
+            clipped to [0, 1]. The decoder's observation noise is not sampled.
         rewards: (S, E, H), the mean of the reward head.
-        latents: (S, E, H, F), the features [h, z] that both are read from.
-        kl: (S, E, H), KL(posterior of the row ‖ the law that z was drawn from), in nats, exact.
+        latents: (S, E, H, F), the features [h, z], the input of both heads.
+        kl: (S, E, H), KL(posterior of the row ‖ distribution from which z was drawn), in nats, in
+            closed form.
     """
 
     observations: np.ndarray
@@ -50,20 +51,20 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class OpenLoop:
-    """Predictions with what they are compared with; images are float32, all else float64.
+    """Predictions with their targets and references; images are float32, all else float64.
 
     Attributes:
-        context: t, the number of rows observed.
-        observations: recorded, (E, H, *shape), images in [0, 1].
-        rewards: recorded, (E, H).
-        latents: features of the posterior given the whole history of each row (teacher forcing),
-            (S, E, H, F). Sample s goes on from the same z_0 … z_{t−1} as rollout s.
-        last_observation: of row t − 1, (E, *shape).
-        last_reward: (E,).
-        last_latent: (S, E, F), where the rollouts start.
+        context: t, the number of observed rows.
+        observations: (E, H, *shape), recorded; images in [0, 1].
+        rewards: (E, H), recorded.
+        latents: (S, E, H, F), posterior features given all observations up to each row (teacher
+            forcing). Sample s continues from the same z_0 … z_{t−1} as rollout s.
+        last_observation: (E, *shape), of row t − 1.
+        last_reward: (E,), of row t − 1.
+        last_latent: (S, E, F), the initial features of the rollouts.
         rollout: the open-loop predictions.
-        one_step: the same from the posterior of the row before, with the same noise as the rollout:
-            at k = 1 they are equal.
+        one_step: predictions from the posterior of the previous row, with the noise of the rollout;
+            at k = 1 they equal the rollout.
         shuffled_kl: (S, E, H), KL(posterior of the row ‖ prior of the rollout of another episode at
             another k, drawn at random): the ceiling.
     """
@@ -97,25 +98,25 @@ def open_loop(
     samples: int,
     seed: int,
 ) -> OpenLoop:
-    """Sampled rollouts of the prior under the recorded actions, and what they should have been.
+    """Sampled rollouts of the prior under the recorded actions, with their targets.
 
-    The model is taken in float64, with its own latents (one-hot ones are drawn, not replaced). The
-    KL divergence of sample s at k compares the posterior at h of the teacher-forced path s with the
-    prior at h of rollout s; at k = 1, where both have one h, it is that of the dyn loss.
+    The model runs in float64 with its own latents: one-hot latents are sampled, not replaced. The
+    KL divergence of sample s at k compares the posterior on the teacher-forced path s with the
+    prior on rollout s. At k = 1 both have the same h, and it is the KL divergence of the dyn loss.
 
-    Memory: the results, 3 S·E·H·F numbers of latents and 2 S·E·H images, about twice, and the
-    states of `STATES_AT_ONCE` rows.
+    Memory: about twice the size of the results (3 S·E·H·F numbers of latents and 2 S·E·H images),
+    and the states of `STATES_AT_ONCE` rows.
 
     Args:
-        world_model: with its decoder and reward head.
+        world_model: a world model with decoder and reward head.
         episodes: recorded, at least two, from their first row.
-        context: t ≥ 1, rows observed.
-        horizon: H ≥ 1, rows predicted.
-        samples: S ≥ 2, rollouts of each episode.
-        seed: of all draws. More samples leave the first ones as they are.
+        context: t ≥ 1, number of observed rows.
+        horizon: H ≥ 1, number of predicted rows.
+        samples: S ≥ 2, number of rollouts of each episode.
+        seed: seed of all noise. The first samples do not depend on the number of samples.
 
     Raises:
-        ValueError: no `WorldModel` (a `StepModel` has no decoder), fewer than two episodes or
+        ValueError: not a `WorldModel` (a `StepModel` has no decoder), fewer than two episodes or
             samples, fewer rows than context + horizon, or observations or actions of a shape that
             the model does not take.
 
@@ -147,7 +148,7 @@ def open_loop(
     progress = Progress("open-loop predictions", samples)
     try:
         for start in range(0, samples, at_once):
-            drawn = [  # sample after sample, so that the chunks make no difference
+            drawn = [  # sample by sample, so that the result does not depend on the batches
                 (
                     model.draw_noise((count, rows), generator),
                     model.draw_noise((count, horizon), generator),
@@ -185,7 +186,8 @@ def _predict(
 ) -> tuple[Arrays, Arrays, Arrays]:
     """Posterior latents, rollouts and one-step predictions of some samples, each (S, E, …).
 
-    Noise: of the posterior (S, E, T, …) and of the prior (S, E, H, …), uniforms (S, 1 + H).
+    The noise is `filtering` (S, E, T, …) for the posterior, `rolling` (S, E, H, …) for the prior
+    and the uniforms `shuffling` (S, 1 + H).
     """
     rssm, context = model.rssm, inputs.context
     copies, count = filtering.shape[:2]
@@ -227,7 +229,7 @@ def _decoded(model: RSSMModel, features: Tensor, kl: Tensor) -> Arrays:
     observations, rewards = [], []
     for part in features.flatten(0, 2).split(DECODED_AT_ONCE):
         predicted = decoder.predict(part)
-        if predicted.dim() == 4:  # some image decoders have no bounds
+        if predicted.dim() == 4:  # the output of some image decoders is unbounded
             predicted = predicted.clamp(0, 1).float()
         observations.append(predicted.cpu())
         rewards.append(head.mean(head(part)).cpu())
@@ -236,17 +238,17 @@ def _decoded(model: RSSMModel, features: Tensor, kl: Tensor) -> Arrays:
         torch.cat(observations).unflatten(0, lead).numpy(),
         torch.cat(rewards).unflatten(0, lead).numpy(),
         features.cpu().numpy(),
-        kl.clamp(min=0).cpu().numpy(),  # of equal laws it is zero to rounding
+        kl.clamp(min=0).cpu().numpy(),  # zero up to rounding for equal distributions
     )
 
 
 def _join(parts: Sequence[Arrays]) -> list[np.ndarray]:
-    """The samples of all parts side by side, field by field."""
+    """Concatenate the samples of all parts, field by field."""
     return [np.concatenate(fields) for fields in zip(*parts, strict=True)]
 
 
 def _elsewhere(law: Tensor, uniforms: Tensor) -> Tensor:
-    """Of (E, H, …) that of another episode, at permuted steps; `uniforms` (1 + H) decide which."""
+    """Entries (E, H, …) of another episode at permuted steps, selected by `uniforms` (1 + H,)."""
     shift = 1 + int(uniforms[0] * (len(law) - 1))
     return law.roll(shift, 0)[:, uniforms[1:].argsort()]
 
@@ -257,7 +259,7 @@ def _with_decoder(world_model: object) -> RSSMModel:
     if not isinstance(world_model, RSSMModel):
         raise ValueError(
             f"world_model={type(world_model).__name__}: expected a sdewm WorldModel or RSSMModel, "
-            "which have a decoder and a reward head."
+            "because a decoder and a reward head are needed."
         )
     return world_model
 
@@ -285,5 +287,5 @@ def _check_actions(model: RSSMModel, actions: Tensor) -> None:
         model.rssm.cell.embed_action(actions[:, 0])
     except RuntimeError as problem:
         raise ValueError(
-            f"previous_actions {tuple(actions.shape)}: the model takes others: {problem}"
+            f"previous_actions {tuple(actions.shape)}: the model takes another shape: {problem}"
         ) from problem

@@ -1,14 +1,14 @@
-"""Errors of samples of a prediction and of the reference lines, and the data that these need.
+"""Errors of sampled predictions and of the reference lines.
 
-Scored are single samples: the error of each of the S rollouts, then its mean over them. So the
-expected error does not depend on S, and that of a rollout that has forgotten everything is the
-error of recorded rows drawn at random, "shuffled": the ceiling. One-step predictions and the
-ceiling are scored in the same way; the constant references have one prediction only. (The mean of
-many samples would end at the error of the data mean, for squared errors half the ceiling.)
+Errors are computed for each of the S rollouts and then averaged, so that the expected error does
+not depend on S. If a rollout has lost all information, its error is that of recorded rows drawn at
+random, "shuffled", which is the ceiling. One-step predictions and the ceiling are scored in the
+same way; constant references are single predictions. (The error of the mean of many samples would
+instead saturate at that of the data mean, for squared errors half the ceiling.)
 
-The ceiling takes other steps of other episodes. Under a policy with little randomness the same step
-of another episode, "unrelated", may be a good prediction: shown beside the ceiling, it says how
-much of the task is the clock.
+The ceiling uses other steps of other episodes. Under a nearly deterministic policy, the same step
+of another episode, "unrelated", may be accurate. Its distance from the ceiling shows how much is
+predictable from the time step alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def themselves(errors: np.ndarray) -> np.ndarray:
-    """For metrics that grow with the error as they are."""
+    """The identity, for metrics that already grow with the error."""
     return errors
 
 
@@ -33,13 +33,13 @@ class Measured:
     """One metric of a model and of its reference lines.
 
     Attributes:
-        panel: its name.
-        unit: of the numbers.
-        errors: of the model, (E, H).
-        references: the same by name, (E, H); of "unrelated" (⌊E/2⌋, H).
-        reduce: the curve (H,) of errors (E, H); the mean over episodes unless said otherwise.
-        growth: makes of errors numbers ≥ 0 that grow with the error and whose ceiling is the
-            reference "shuffled"; None for a metric whose growth says nothing.
+        panel: name of the metric.
+        unit: unit of the errors.
+        errors: (E, H), of the model.
+        references: errors (E, H) of the reference lines by name; (⌊E/2⌋, H) for "unrelated".
+        reduce: errors (E, H) -> curve (H,); by default the mean over episodes.
+        growth: transformation of errors to values ≥ 0 that grow with the error and have the ceiling
+            "shuffled"; None for a metric whose growth is not meaningful.
     """
 
     panel: str
@@ -51,7 +51,7 @@ class Measured:
 
 
 def scored(metric: Metric, predicted: Iterable[np.ndarray], truth: np.ndarray) -> np.ndarray:
-    """Mean over samples of the metric of each, (E, H)."""
+    """Mean of the metric over samples, (E, H)."""
     return np.mean([metric(sample, truth) for sample in predicted], axis=0)
 
 
@@ -71,7 +71,7 @@ def compared(
 ) -> Measured:
     """A metric of samples (S, E, H, …) against one truth (E, H, …), with all reference lines.
 
-    The last observed row (E, …) and the mean of the data (…) are copied to every k.
+    The last observed row (E, …) and the mean of the data (…) are repeated at every k.
     """
     lines = reference_errors(
         metric, truth, last=last, data=mean[None], one_step=one_step[0], seed=seed

@@ -19,18 +19,19 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
         SSIM = (2 μ_x μ_y + C₁)(2 σ_xy + C₂) / ((μ_x² + μ_y² + C₁)(σ_x² + σ_y² + C₂)),
 
-    averaged over the places where the whole window lies in the image, then over channels. The
-    window is a product, so each local mean is two passes of scipy.ndimage.
+    averaged over all positions where the window lies inside the image, then over channels. The
+    window is separable, so each local mean takes two passes of scipy.ndimage.
 
     Args:
-        prediction: (E, H, height, width, channels) in [0, 1]; clip what a decoder gives.
+        prediction: (E, H, height, width, channels) in [0, 1]; clip the output of a decoder.
         truth: the same shape.
 
     Returns:
         (E, H).
 
     Raises:
-        ValueError: images below 11 × 11 or with numbers outside [0, 1], or as `squared_error`.
+        ValueError: images smaller than 11 × 11 or with values outside [0, 1], or as
+            `squared_error`.
 
     Source: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13 (2004).
 
@@ -41,14 +42,16 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     axes = "(E, H, height, width, channels)"
     prediction, truth = check_pair(prediction, truth, axes)
     if min(truth.shape[2:4]) < WINDOW:
-        raise ValueError(f"truth {truth.shape}: expected {axes}, at least {WINDOW} pixels a side.")
+        raise ValueError(
+            f"truth {truth.shape}: expected {axes}, height and width at least {WINDOW}."
+        )
     for name, images in (("prediction", prediction), ("truth", truth)):
         if images.min() < 0 or images.max() > 1:
             raise ValueError(
                 f"{name}: values from {images.min():.4g} to {images.max():.4g}; "
                 "expected images in [0, 1]: scale or clip them."
             )
-    episodes = zip(prediction, truth, strict=True)  # one at a time: five maps of each are held
+    episodes = zip(prediction, truth, strict=True)  # one at a time, to limit memory (five maps)
     return np.stack([_similarity(x, y).mean(axis=(1, 2, 3)) for x, y in episodes])
 
 

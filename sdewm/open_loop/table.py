@@ -1,4 +1,4 @@
-"""The table of open-loop accuracy: every metric against the horizon, and how fast it is lost."""
+"""The table of open-loop accuracy: every metric against the horizon, and its growth metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdewm.open_loop.scoring import Measured
 from sdewm.open_loop.training_rows import TrainingRows
 
 STEPS, PER_STEP = "policy_steps", "1/policy_step"
-RANK_RESAMPLES = 200  # a singular value decomposition each
+RANK_RESAMPLES = 200  # few, because each needs a singular value decomposition
 
 
 def open_loop_rows(
@@ -28,9 +28,10 @@ def open_loop_rows(
     physics: np.ndarray | None = None,
     resamples: int = RESAMPLES,
 ) -> list[Row]:
-    """Curves, reference lines and summaries of all metrics, with 95 % intervals over episodes.
+    """Curves, reference lines and growth metrics of all metrics, with 95 % intervals.
 
-    The error of a single sample is scored, see `scored_metrics`. Rows have the keys
+    Intervals are over episodes. Errors are those of single samples, averaged over samples, see
+    `sdewm.open_loop.scoring`. Rows have the keys
 
         panel    the metric
         kind     "curve", "reference", "figure" or "setting"
@@ -42,18 +43,18 @@ def open_loop_rows(
         value, low, high
         unit
 
-    Growth metrics are those of the mean error curve under the ceiling at each k, taken as given:
-    their intervals do not hold the sampling of the ceiling. There are none for PSNR, spread,
-    coverage and CRPS, and none where the ceiling is 0 at some k (rewards that are all equal there).
-    Those of SSIM are of 1 − SSIM. The effective rank is that of the posterior latents of the
-    evaluated rows, sample 0.
+    Growth metrics are those of the mean error curve relative to the ceiling at each k. The
+    ceiling is treated as known: the intervals do not include its sampling error. There are no
+    growth metrics for PSNR, spread, coverage and CRPS, nor where the ceiling is 0 at some k
+    (constant rewards). For SSIM they are those of 1 − SSIM. The effective rank is that of the
+    posterior latents of the evaluated rows, sample 0.
 
     Args:
-        found: from `open_loop`, of held-out episodes; at least 8, as "unrelated" is of pairs and
-            intervals need 4.
-        training: from `training_rows` of the same model.
-        theta: share of the ceiling that ends the predictability horizon.
-        seed: of pairing and resampling.
+        found: result of `open_loop` on held-out episodes; at least 8, because "unrelated" compares
+            pairs and intervals need 4 units.
+        training: result of `training_rows` for the same model.
+        theta: fraction of the ceiling that ends the predictability horizon.
+        seed: seed of pairing and resampling.
         physics: see `open_loop_metrics`.
         resamples: as in `episode_bootstrap`.
 
@@ -63,7 +64,7 @@ def open_loop_rows(
     episodes, horizon = found.rewards.shape
     if episodes < 2 * episodes_needed():
         raise ValueError(
-            f"episodes: E = {episodes}; expected at least {2 * episodes_needed()}, as "
+            f"episodes: E = {episodes}; expected at least {2 * episodes_needed()}, because "
             "unrelated episodes are compared in pairs."
         )
     if (there := training.rewards.shape[1]) < horizon:
@@ -89,7 +90,7 @@ def open_loop_rows(
 
 
 def _curves(metric: Measured, seed: int, resamples: int) -> list[Row]:
-    """The model's curve and the reference lines, an interval at each k."""
+    """The model's curve and the reference lines, with an interval at each k."""
     lines = {"model": metric.errors} | metric.references
     rows = []
     for series, errors in lines.items():
@@ -103,7 +104,7 @@ def _curves(metric: Measured, seed: int, resamples: int) -> list[Row]:
 
 
 def _growth_metrics(metric: Measured, theta: float, seed: int, resamples: int) -> list[Row]:
-    """Growth metrics, none where they are not defined."""
+    """Growth metrics; no rows where they are not defined."""
     if metric.growth is None:
         return []
     ceiling = metric.growth(metric.references["shuffled"]).mean(axis=0)

@@ -1,4 +1,4 @@
-"""What the open-loop metrics need of the training episodes."""
+"""Training data of the open-loop metrics: posterior latents, rewards and physical states."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """What the metrics need of the model's training episodes.
+    """Rows of the model's training episodes, as used by the metrics.
 
     Attributes:
         observations: (N, T, *shape), images uint8.
-        latents: posterior features, (N, T, F).
+        latents: (N, T, F), posterior features.
         rewards: (N, T).
         physics: (N, T, Q), or None if the physical state is not known.
     """
@@ -30,22 +30,23 @@ class TrainingRows:
     physics: np.ndarray | None
 
     def mean_observation(self) -> np.ndarray:
-        """Over all rows, (*shape), images in [0, 1]."""
+        """Mean over all rows, (*shape); images in [0, 1]."""
         return in_units(self.observations.mean(axis=(0, 1)), self.observations.dtype)
 
     def windows(
         self, rows: np.ndarray, samples: int, episodes: int, horizon: int, seed: int
     ) -> Iterator[np.ndarray]:
-        """S times E windows (E, H, …) of H consecutive rows, episode and first row at random.
+        """S arrays (E, H, …), each of E windows of H consecutive rows at random places.
 
-        Equal for equal seeds: windows of two arrays are of the same rows.
+        Episode and first row of every window are drawn uniformly. Equal seeds select equal rows in
+        different arrays.
 
         Args:
-            rows: (N, T, …), an attribute or something made of it.
+            rows: (N, T, …), an attribute or an array derived from one.
             samples: S.
             episodes: E.
             horizon: H.
-            seed: of the draws.
+            seed: seed of the draws.
         """
         generator, steps = np.random.default_rng(seed), np.arange(horizon)
         for _ in range(samples):
@@ -55,7 +56,7 @@ class TrainingRows:
 
 
 def in_units(observations: np.ndarray, recorded: np.dtype) -> np.ndarray:
-    """Observations that were recorded as uint8 in [0, 1], others as they are."""
+    """Observations recorded as uint8 scaled to [0, 1]; others unchanged."""
     return observations / 255 if recorded == np.uint8 else observations
 
 
@@ -65,12 +66,12 @@ def training_rows(
     """Posterior latents, rewards and physical states of training episodes.
 
     Args:
-        model: as `RSSMModel`.
-        episodes: from their first row, best whole: the ceiling draws windows of H rows from all of
-            their rows, and of episodes little longer than H it knows the first steps only.
-        physics: states (N, T, Q), an angle as cosine and sine. None: of vectors the observations
-            themselves, of images none.
-        seed: of the posterior's draws.
+        model: the world model as an `RSSMModel`.
+        episodes: episodes from their first row, complete if possible. The ceiling draws windows of
+            H rows from all of their rows; in truncated episodes it would know only first steps.
+        physics: states (N, T, Q), an angle as cosine and sine. None: the observations themselves
+            if they are vectors, no physical state for images.
+        seed: seed of the posterior samples.
 
     Raises:
         ValueError: physics of another shape or not finite, or as `clean_paths`.

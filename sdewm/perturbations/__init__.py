@@ -1,1 +1,1 @@
-"""Perturbations of what a world model observes."""
+"""Perturbations of the observations of a world model."""

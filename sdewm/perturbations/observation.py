@@ -1,7 +1,7 @@
-"""Perturbations of observations by name: what an encoder is shown in place of the clean ones.
+"""Observation perturbations by name: noise, mask, shift, brightness, rotation and occlusion.
 
-Each is drawn anew for every copy of an episode; `noise` and `mask` anew at every step, the others
-once for the copy. Images are uint8 and stay so: clipped to 0 … 255 and rounded, as a camera's.
+`noise` and `mask` are drawn independently at every step of every copy of an episode; the others are
+drawn once for each copy. Images remain uint8, clipped to 0 … 255 and rounded as by a camera.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _shift(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def _rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """By an angle uniform in ± strength degrees about the middle; what turns in is black."""
+    """Rotate by an angle uniform in ± strength degrees about the centre; exposed corners black."""
     copies, steps = x.shape[:2]
     angle = math.radians(strength) * (2 * _random(x, (copies,), generator) - 1)
     sine, cosine, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
@@ -51,7 +51,7 @@ def _rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def _occlusion(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """A black square that covers the share `strength` of the image, somewhere."""
+    """A black square, at a uniformly random place, that covers the fraction `strength`."""
     side = round(64 * math.sqrt(strength))
     corner = (_random(x, (len(x), 2), generator) * (64 - side + 1)).long()
     pixel = torch.arange(64, device=x.device)
@@ -71,23 +71,26 @@ class _Kind:
 BOTH, IMAGES = ("vectors", "images"), ("images",)
 KINDS = {
     "noise": _Kind(_noise, math.inf, BOTH, "standard deviation of white Gaussian noise"),
-    "mask": _Kind(_mask, 1.0, BOTH, "share of the components, or pixels, set to zero"),
-    "shift": _Kind(_shift, math.inf, ("vectors",), "constant that is added"),
-    "brightness": _Kind(_shift, 1.0, IMAGES, "constant that is added, of a range of 1"),
-    "rotation": _Kind(_rotation, 180.0, IMAGES, "degrees, angle uniform in ±"),
-    "occlusion": _Kind(_occlusion, 1.0, IMAGES, "share of the image under a black square"),
+    "mask": _Kind(_mask, 1.0, BOTH, "probability that a component, or a pixel, is set to zero"),
+    "shift": _Kind(_shift, math.inf, ("vectors",), "constant added to every component"),
+    "brightness": _Kind(_shift, 1.0, IMAGES, "constant added, pixel values ranging from 0 to 1"),
+    "rotation": _Kind(_rotation, 180.0, IMAGES, "largest angle in degrees, uniform in ± strength"),
+    "occlusion": _Kind(_occlusion, 1.0, IMAGES, "fraction of the image under a black square"),
 }
 
 
 @dataclass(frozen=True)
 class ObservationPerturbation:
-    """A perturbation of observations with its strength.
+    """An observation perturbation with its strength.
 
     Attributes:
-        name: "noise" (standard deviation), "mask" (share of components or pixels set to zero);
-            of vectors also "shift" (constant); of images "brightness" (constant), "rotation"
-            (degrees, the angle uniform in ±), "occlusion" (share of the image under a square).
-        strength: in the units said; images count from 0 to 1, vectors in the environment's units.
+        name: for vectors and images "noise" (strength: standard deviation of white Gaussian noise)
+            and "mask" (probability that a component or pixel is set to zero); for vectors also
+            "shift" (constant added); for images also "brightness" (constant added), "rotation"
+            (largest angle in degrees, uniform in ± strength) and "occlusion" (fraction of the
+            image under a black square).
+        strength: in the units above; pixel values range from 0 to 1, vectors are in the
+            environment's units.
 
     Raises:
         ValueError: an unknown name, or a strength out of range.
@@ -118,7 +121,7 @@ class ObservationPerturbation:
         """Perturbed copies of observations (N, T, *shape), of the same dtype.
 
         Raises:
-            ValueError: not for such observations.
+            ValueError: this perturbation does not apply to such observations.
         """
         kind, images = KINDS[self.name], observations.dtype == torch.uint8
         if ("images" if images else "vectors") not in kind.observations:

@@ -1,1 +1,1 @@
-"""Floor 5: the analyses of a trained run: tables, figures, and what they say in a few lines."""
+"""Floor 5: the analyses of a trained run, each with a table, a figure and a summary."""

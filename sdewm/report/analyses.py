@@ -20,27 +20,27 @@ ANALYSES: dict[str, Analysis] = {
     "open_loop": open_loop.ANALYSIS,
     "stability": stability.ANALYSIS,
 }
-NOT_DECIDING = ("command", "commit", "python", "matplotlib")  # facts that change no number
+NOT_DECIDING = ("command", "commit", "python", "matplotlib")  # facts that affect no number
 
 
 def analyse(
     trained: TrainedRun, out: Path, settings: Mapping[str, object], only: Iterable[str], seed: int
 ) -> list[Path]:
-    """Tables, figures and summaries of the analyses; what is there already is not made again.
+    """Write tables and figures of the analyses and print their summaries; cached tables are reused.
 
     Args:
         trained: the run with its episodes.
-        out: folder of the figures; tables are in its folder data.
-        settings: of each analysis, by its name in ANALYSES.
-        only: names of the analyses wanted.
-        seed: root seed of each.
+        out: folder of the figures; tables are written to its subfolder data.
+        settings: settings of each analysis, by its name in ANALYSES.
+        only: names of the analyses to run.
+        seed: root seed of each analysis.
 
     Returns:
-        The files, in the order in which they were made.
+        The paths of the files, in the order in which they were written.
 
     Raises:
-        ValueError: settings that the episodes or the model do not allow, before the analysis that
-            has them begins; those before it stay.
+        ValueError: settings that the episodes or the model do not allow, before the analysis with
+            these settings begins. The results of earlier analyses remain.
     """
     wanted, paths = [*only], []
     for number, name in enumerate(wanted, start=1):
@@ -59,7 +59,7 @@ def analyse(
 
 
 def cached_rows(table: Path, facts: Mapping[str, Value]) -> list[Row]:
-    """The rows of a finished table that was made with the same facts; none if there is no such."""
+    """The rows of a finished table with the same facts; an empty list if there is none."""
     if not table.is_file():
         return []
     rows, old = read_table(table)

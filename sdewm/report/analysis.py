@@ -16,21 +16,21 @@ from sdewm.report.trained_run import TrainedRun
 
 @dataclass(frozen=True)
 class PerturbedSettings:
-    """Settings of an analysis in which the encoder is shown one kind of perturbed observations."""
+    """Settings of an analysis with one perturbation of the observations."""
 
     perturbation: str = "noise"
-    """Its name."""
+    """Observation perturbation: noise, mask, shift, brightness, rotation or occlusion."""
     strength: float = 0.1
-    """Its strength."""
+    """Perturbation strength, in the units of that perturbation."""
     start: int = 20
-    """Row of the first state."""
+    """Row of each window, counted from 0, at which the initial state is taken."""
     copies: int = 8
-    """Perturbed copies of each episode."""
+    """Number of perturbed copies of each window."""
     paths: int = 4
-    """Sample paths of each copy."""
+    """Number of sample paths of each perturbed copy."""
 
     def checked_perturbation(self) -> ObservationPerturbation:
-        """The perturbation; ValueError for a name, strength or row that is not allowed."""
+        """The perturbation; a name, strength or row that is not allowed raises a ValueError."""
         check_count("start", self.start, minimum=0)
         return ObservationPerturbation(self.perturbation, self.strength)
 
@@ -40,11 +40,11 @@ class Analysis:
     """One analysis.
 
     Attributes:
-        stem: name of its files.
-        settings: a dataclass of what can be chosen, every field with a default.
-        rows: (trained, settings, seed) -> the numbers, before which everything is checked.
+        stem: name of its files, without extension.
+        settings: dataclass of its settings; every field has a default.
+        rows: (trained, settings, seed) -> rows of the table; arguments are checked before any work.
         figure: rows -> a new figure.
-        summary: rows -> some lines of text.
+        summary: rows -> a few lines of text.
     """
 
     stem: str

@@ -1,8 +1,8 @@
-"""How far a wrong initial latent carries imagination: measured, bounded, and the bias of values.
+"""Divergence of imagination from a perturbed initial latent, its bounds, and the bias of values.
 
 Every row has the columns panel, kind, series, horizon (step k), epsilon (scale of the error),
-value, standard_error (over episodes) and label: of a bound "certificate", "estimate" or
-"recalled"; of an order its verdict.
+value, standard_error (over episodes) and label. The label of a bound is "certificate", "estimate"
+or "recalled"; that of an order is its verdict.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ ORDER_SCALES = (0.125, 0.0625, 0.03125, 0.015625)
 
 @dataclass(frozen=True)
 class Settings(PerturbedSettings):
-    """Divergence: imagination from the clean state and from one that a wrong encoder gave."""
+    """Divergence of imagination from a perturbed initial latent, with bounds and value bias."""
 
     horizon: int = 50
-    """Policy steps imagined."""
+    """Number of imagined policy_steps."""
     episodes: int | None = 6
-    """Episodes; the bounds of each take long."""
+    """Number of recorded episodes; None uses all, but the bounds of each take long."""
 
 
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Divergence and bounds under recorded actions and, if learnt, with policy and value."""
+    """Divergence and bounds under recorded actions and, if trained, the policy; value bias."""
     check_count("horizon", settings.horizon)
     perturbation = settings.checked_perturbation()
     episodes = trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
@@ -73,7 +73,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
 
 
 def summary(found: Sequence[Any]) -> str:
-    """The distance at the end, every bound of it, and the bias with its second order."""
+    """Distances at the first and last step, ranges, value bias, and the bounds left out."""
     lines = []
     for panel in dict.fromkeys(row["panel"] for row in found):
         own = [row for row in found if row["panel"] == panel]
@@ -87,16 +87,16 @@ def summary(found: Sequence[Any]) -> str:
             if row["kind"] in ("range", "bias term", "bias order", "bias range")
         ]
         lines += [[panel, row["series"], "left out", row["label"]] for row in own if _left_out(row)]
-    return text_table(["of", "quantity", "value", "what"], lines)
+    return text_table(["panel", "quantity", "value", "label"], lines)
 
 
 def divergence_rows(panel: str, found: ModelDivergence) -> list[Row]:
-    """The norms measured, predicted and bounded by step, quantiles, remainders, ranges, constants.
+    """Rows of a divergence: norms by step, quantiles, remainders, ranges and constants.
 
-    Kinds: the NORMS (series "measured", "prediction" and the grades), "quantile" (series its
+    The kinds are the NORMS (series "measured", "prediction" and the grades), "quantile" (series:
     level in percent), "remainder" ("first", "second", "bend"), "ratio" (prediction over measured
     at each epsilon), "size" (E|e|), "range" ("stated", "measured"), "constant" (series
-    "grade: name") and "left out" (series the grade, label why).
+    "grade: name") and "left out" (series: the grade, label: the reason).
     """
     rows: list[Row] = []
     for norm in NORMS:
@@ -129,10 +129,11 @@ def value_rows(
     scales: Sequence[float] = VALUE_SCALES,
     order_scales: Sequence[float] = ORDER_SCALES,
 ) -> list[Row]:
-    """The bias of Q by scale, its terms, the order of its remainder, and how far it reaches.
+    """Rows of a value bias: the bias of Q by scale, its terms, and the order of its remainder.
 
-    Kinds: "bias" (series "measured", "first", "second"), "bias remainder" ("mean", "absolute"),
-    "bias term", "bias order", and "bias range", up to which second order is within a tenth.
+    The kinds are "bias" (series "measured", "first", "second"), "bias remainder" ("mean",
+    "absolute"), "bias term", "bias order", and "bias range", the scale up to which the second order
+    is within a tenth of the measured bias.
     """
     rows: list[Row] = []
     terms, measured = found.expansion.terms, found.expansion.measure(scales)
@@ -152,7 +153,7 @@ def value_rows(
 
 
 def order_row(panel: str, kind: str, series: str, order: RemainderOrder) -> Row:
-    """The slope, and the verdict as label."""
+    """A row with the fitted order; its label is the verdict."""
     return _row(panel, kind, series, Estimate(order.slope, 0.0), label=str(order.verdict))
 
 

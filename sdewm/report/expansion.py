@@ -1,4 +1,4 @@
-"""The change of a model's losses under its encoder's error: measured, and second order (S2, S4)."""
+"""Change of a model's losses under its encoder's error: measured and predicted (S2, S4)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,19 @@ Z95 = 1.959964  # of a 95 % interval
 
 @dataclass(frozen=True)
 class Settings(PerturbedSettings):
-    """Expansion: from row `start` of each window on, observations are perturbed."""
+    """Expansion of the losses in the encoder's error: observations are perturbed after row `start`.
+
+    The loss is taken `horizon` policy_steps later, and the error is scaled from 0 to 1.
+    """
 
     horizon: int = 10
-    """Policy steps from there to the loss."""
+    """Number of perturbed policy_steps, from row `start` to the loss."""
     episodes: int | None = None
-    """Episodes; all by default."""
+    """Number of recorded episodes; None uses all."""
 
 
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """All losses that the run has: reconstruction, reward and, of a learnt critic, value."""
+    """Rows for every loss of the run: reconstruction, reward and, with a trained critic, value."""
     check_count("horizon", settings.horizon)
     perturbation = settings.checked_perturbation()
     episodes = trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
@@ -60,7 +63,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
 
 
 def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
-    """What is expanded, by name."""
+    """The losses that are expanded, by name."""
 
     def reconstruction(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
         return reconstruction_loss(system, observations)
@@ -76,7 +79,7 @@ def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
 
 
 def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
-    """Changes of the loss by ε, remainders and their order, and the terms of both expansions."""
+    """Changes of the loss against ε, remainders and their order, and terms of both expansions."""
     rows: list[Row] = []
 
     def add(
@@ -104,7 +107,7 @@ def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
 
 
 def summary(found: Sequence[Any]) -> str:
-    """Terms, up to which ε second order errs by a tenth of them, and the remainder's order."""
+    """Terms of each loss, the range of ε of the second order (`reach`), and the remainder order."""
     lines = []
     for panel in dict.fromkeys(str(row["panel"]) for row in found):
         mine = [row for row in found if row["panel"] == panel]
@@ -116,20 +119,20 @@ def summary(found: Sequence[Any]) -> str:
                     panel,
                     form,
                     *(estimate_text(row["value"], row["standard_error"]) for row in terms),
-                    # The measured form has noise of its own: no share could be told.
+                    # The measured form adds sampling noise, so this fraction is not identifiable.
                     f"{reach(mine):g}" if form == "encoder" else "–",
                     f"{estimate_text(order['value'], order['standard_error'])} {order['verdict']}",
                 ]
             )
-    header = ["loss", "error", "c1", "c2", "within 10 % to ε =", "remainder's order"]
+    header = ["loss", "form of error", "c1", "c2", "within 10 % up to ε", "remainder order"]
     return text_table(header, lines)
 
 
 def reach(rows: Sequence[Any]) -> float:
-    """The largest ε up to which second order, of the encoder's error, errs by a tenth of its terms.
+    """The largest ε up to which the second order deviates by at most a tenth of its terms.
 
-    That is a tenth of |ε c1| + |ε² c2|: where the two orders cancel, a share
-    of their sum would say nothing.
+    The deviation is compared with (|ε c1| + |ε² c2|)/10, for the encoder's error. A fraction of
+    ε c1 + ε² c2 would be meaningless where the two orders cancel.
     """
     first, second = (abs(_only(rows, "term", f"{c}, encoder")["value"]) for c in ("c1", "c2"))
     reached = 0.0

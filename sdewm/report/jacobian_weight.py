@@ -1,7 +1,7 @@
-"""What the weight of the Jacobian penalty does to a model: metrics of several runs, side by side.
+"""Effects of the weight of the Jacobian penalty on a model: metrics of several runs.
 
-Every metric is a mean over recorded episodes. Of what is said of a weight, the units are runs of
-that weight with different seeds.
+Every metric is a mean over recorded episodes. Statements about a weight treat the runs of that
+weight, with different seeds, as the independent units.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ QUANTITIES = {
 
 
 def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[Row]:
-    """One row for each of QUANTITIES, standard errors over episodes where there are any."""
+    """One row for each of QUANTITIES, with standard errors over episodes where available."""
     recorded = trained.episodes(START + 1 + LYAPUNOV_STEPS, episodes, seed)
     model, jacobian = trained.model, trained.config.jacobian
     sizes = jacobian_sizes(model, recorded, every=EVERY, seed=seed)
@@ -104,14 +104,14 @@ def _terms(
 
 
 def _sum(terms: dict[str, Estimate], weights: dict[str, float]) -> Estimate:
-    """A weighted sum; the error is that of fully dependent terms, an upper bound."""
+    """A weighted sum; its error is an upper bound, attained for fully dependent terms."""
     value = sum(weight * terms[name].value for name, weight in weights.items())
     error = sum(abs(weight) * terms[name].standard_error for name, weight in weights.items())
     return Estimate(value, error)
 
 
 def _divergence(model: RSSMModel, episodes: Episodes, seed: int) -> float:
-    """E|D_LONG|/E|D_0| from the states that noisy observations lead to."""
+    """E|D_LONG|/E|D_0| for initial errors caused by noisy observations."""
     starts = perturbed_initial_states(
         model, episodes, NOISE, start=START, copies=COPIES, mode="accumulated", seed=seed
     )

@@ -19,38 +19,38 @@ from sdewm.plots.tables import number_text, text_table
 from sdewm.report.analysis import Analysis
 from sdewm.report.trained_run import TrainedRun
 
-FEWEST = 4 * episodes_needed()  # in the scored half, pairs of unrelated ones are compared
+FEWEST = 4 * episodes_needed()  # the scored half is compared in pairs of unrelated episodes
 SHOWN = ("growth_rate", "saturation_level", "saturation_time", "predictability_horizon")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Open loop: rollouts of the prior under recorded actions, against what was recorded.
+    """Open-loop accuracy: rollouts of the prior under recorded actions, compared with the records.
 
-    The first half of the episodes is for what the metrics need to know of the data (probe, mean,
-    scale, ceiling), the second half is scored.
+    The first half of the episodes provides the reference data of the metrics (probe, mean, scale,
+    ceiling). The second half is scored.
     """
 
     episodes: int | None = None
-    """Episodes; all by default."""
+    """Number of recorded episodes; None uses all."""
     context: int = 20
-    """Rows observed before the rollout."""
+    """Number of rows observed before the rollout."""
     horizon: int = 50
-    """Policy steps predicted."""
+    """Number of predicted policy_steps."""
     samples: int = 19
-    """Rollouts from each state."""
+    """Number of rollouts from each observed context."""
     theta: float = 0.5
-    """Share of the ceiling that ends the predictability horizon."""
+    """Fraction of the ceiling, the error of random rows, that ends the predictability horizon."""
 
 
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Curves, reference lines and summaries of all metrics."""
+    """Curves, reference lines and growth metrics of all panels."""
     context = check_count("context", settings.context)
     horizon = check_count("horizon", settings.horizon)
     check_count("samples", settings.samples, minimum=2)
     episodes = trained.episodes(context + horizon, settings.episodes, seed)
     if (count := len(episodes.rewards)) < FEWEST:
-        raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of them to score.")
+        raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of which are scored.")
     fitted, scored = halves(episodes)
     found = open_loop(
         trained.model,
@@ -78,7 +78,7 @@ def halves(episodes: Episodes) -> tuple[Episodes, Episodes]:
 
 
 def summary(found: Sequence[Any]) -> str:
-    """The error after 1 and after all steps, and how it grows."""
+    """Errors after the first and the last step, and growth metrics, with intervals."""
     last = max(row["horizon"] for row in found if row["horizon"] is not None)
     lines = []
     for panel in dict.fromkeys(row["panel"] for row in found if row["kind"] == "curve"):

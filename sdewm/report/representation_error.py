@@ -1,4 +1,4 @@
-"""Is zero-mean noise on observations zero drift in the latent (S28)?"""
+"""Representation error under observation perturbations: drift and diffusion of the latent (S28)."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Representation error: every perturbation that the observations allow, at four strengths."""
+    """Representation error: every applicable observation perturbation, at four strengths each."""
 
     episodes: int | None = None
-    """Episodes; all by default."""
+    """Number of recorded episodes; None uses all."""
     steps: int = 100
-    """Rows of each, from the first."""
+    """Window length in time steps; windows start at a random row."""
     draws: int = 64
-    """Perturbed copies of each."""
+    """Number of perturbed copies of each window."""
 
 
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Drift and diffusion of the encoder's error, single frame, episodes as units."""
+    """Drift and diffusion of the encoder's single-frame error, with episodes as units."""
     episodes = trained.episodes(settings.steps, settings.episodes, seed)
     return measured_rows(trained.model, episodes, settings.draws, seed)
 
@@ -110,7 +110,7 @@ def _row(
 
 
 def summary(found: Sequence[Any]) -> str:
-    """Sizes, share of the drift, test of zero drift, and how much of it the state tells."""
+    """Drift, diffusion, drift fraction, test of zero drift, and the part explained by the state."""
     shown = ("panel", "strength", "drift", "diffusion", "share", "p_value", "told_by_state")
     lines = [
         [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found

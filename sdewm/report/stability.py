@@ -33,21 +33,21 @@ class Settings:
     """Stability: Jacobians along the episodes, Lyapunov exponents of imagined trajectories."""
 
     episodes: int | None = None
-    """Episodes; all by default."""
+    """Number of recorded episodes; None uses all."""
     start: int = 20
-    """Row of the first state."""
+    """Row of each window, counted from 0, at which imagination starts."""
     steps: int = 200
-    """Imagined policy steps."""
+    """Number of imagined policy_steps."""
     discard: int = 20
-    """First of them that are not counted."""
+    """Number of initial policy_steps left out of the Lyapunov exponents."""
     exponents: int = 3
-    """Leading exponents."""
+    """Number of leading Lyapunov exponents."""
     every: int = 4
-    """Jacobians at every so many rows."""
+    """Interval in rows between the states at which Jacobians are computed."""
 
 
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Sizes of the Jacobian; running exponents for recorded actions and, if learnt, the policy."""
+    """Sizes of the Jacobian, and running exponents for recorded actions and a trained policy."""
     check_count("start", settings.start, minimum=0)
     steps = check_count("steps", settings.steps)
     check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
@@ -90,14 +90,14 @@ def _row(panel: str, series: str, time: float | None, estimate: Estimate, unit: 
 
 
 def summary(found: Sequence[Any]) -> str:
-    """Means of the sizes, and the exponents at the end."""
+    """Mean sizes of the Jacobian, and the exponents after all steps."""
     last = {(row["panel"], row["series"]): row for row in found}  # the last of each curve
     lines = [
         [panel, series, estimate_text(row["value"], row["standard_error"]), row["unit"]]
         for (panel, series), row in last.items()
         if not series.startswith("quantile")
     ]
-    return text_table(["of", "quantity", "value", "unit"], lines)
+    return text_table(["panel", "quantity", "value", "unit"], lines)
 
 
 ANALYSIS = Analysis("fig_model_stability", Settings, rows, stability_of_model, summary)

@@ -1,4 +1,4 @@
-"""What is analysed: a trained run and recorded episodes; and what an analysis is."""
+"""A trained run with its recorded episodes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class TrainedRun:
     """A trained run with recorded episodes.
 
     Attributes:
-        run: its directory.
-        data: directory of the episodes.
+        run: directory of the run.
+        data: directory of the recorded episodes.
         config: configuration of the run.
-        agent: at the newest good checkpoint.
-        counters: of that checkpoint.
-        has_policy: False if the world model alone has learnt.
+        agent: the agent at the newest valid checkpoint.
+        counters: counters of that checkpoint.
+        has_policy: False if only the world model was trained.
     """
 
     run: Path
@@ -44,16 +44,16 @@ class TrainedRun:
         return RSSMModel(self.agent.world_model)
 
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
-        """Rows of the first `count` episodes that are long enough, beginning at random ones."""
+        """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
         return read_episodes(self.data, steps=steps, count=count, window_seed=seed)
 
     def whole_episodes(self, count: int) -> Episodes:
-        """The first `count` episodes, cut to the length of the shortest."""
+        """The first `count` episodes, truncated to the length of the shortest."""
         lengths = [len(episode["reward"]) for episode in islice(read_dataset(self.data), count)]
         return read_episodes(self.data, steps=min(lengths), count=count)
 
     def facts(self, settings: object, seed: int) -> dict[str, Value]:
-        """What the rows of an analysis with these settings depend on."""
+        """The facts that determine the rows of an analysis with these settings."""
         found = read_dataset(self.data).facts
         own: dict[str, Value] = {
             "code": code_digest(),
@@ -72,7 +72,7 @@ class TrainedRun:
         return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]
 
     def _digest(self) -> str:
-        """Of the weights: runs of one name are told apart."""
+        """Digest of the weights, which distinguishes runs of equal name."""
         digest = hashlib.sha256()
         for module in (self.agent.world_model, self.agent.behaviour):
             for weight in module.state_dict().values():
@@ -81,12 +81,12 @@ class TrainedRun:
 
 
 def load_trained_run(run: Path, data: Path) -> TrainedRun:
-    """Read run and data, before any work.
+    """Load a run and check its recorded episodes.
 
     Raises:
-        ValueError: no run or no data there, files of another version, or episodes of another
-            environment or observation than the run's.
-        CheckpointError: the run has no good checkpoint.
+        ValueError: there is no run or no dataset, the files are of another version, or the episodes
+            have another environment, observation or action repeat than the run.
+        CheckpointError: the run has no valid checkpoint.
     """
     recorded = read_dataset(data).facts
     facts = read_run(run)
@@ -94,8 +94,8 @@ def load_trained_run(run: Path, data: Path) -> TrainedRun:
         own = getattr(facts.config, name)
         if recorded[name] != own:
             raise ValueError(
-                f"data={str(data)!r} has {name}={recorded[name]!r}, run={str(run)!r} {name}={own!r}"
-                ": expected episodes of the run's environment."
+                f"data={str(data)!r} has {name}={recorded[name]!r}, but run={str(run)!r} has "
+                f"{name}={own!r}: expected episodes of the run's environment."
             )
     config, agent, counters = saved_agent(run)
     return TrainedRun(run, data, config, agent, counters, facts.data is None)

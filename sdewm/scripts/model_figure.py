@@ -1,4 +1,4 @@
-"""The command line of a script that draws one analysis: its table anew, or one of a run."""
+"""The command line of a script that draws one analysis, from its table or from a run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sdewm.report.trained_run import load_trained_run
 def figure_main(
     analysis: Analysis, description: str, arguments: Sequence[str] | None = None
 ) -> None:
-    """Measure, draw, write; without run and data, draw the table that is there anew.
+    """Run an analysis, write its table and draw it; without run and data, redraw the table.
 
     Args:
         analysis: the analysis.
-        description: of the script.
+        description: description of the script, for --help.
         arguments: the command line; None: that of the process.
 
     Raises:
-        SystemExit: with one sentence: code 2 for arguments that cannot be used, 1 where there is no
-            good checkpoint or trajectories leave the finite numbers.
+        SystemExit: after one sentence, with code 2 for arguments that cannot be used, and 1 if
+            there is no valid checkpoint or trajectories become infinite or nan.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options: Any = tyro.cli(_options(analysis), description=description, args=words)
@@ -40,7 +40,7 @@ def figure_main(
             rows = read_table(table)[0]
         elif options.run is None or options.data is None:
             raise ValueError(
-                f"expected RUN and --data DIRECTORY ({table} is drawn anew without both)."
+                f"expected RUN and --data DIRECTORY (without both, an existing {table} is redrawn)."
             )
         else:
             check_count("--seed", options.seed, minimum=0)
@@ -57,16 +57,50 @@ def figure_main(
 
 
 def _options(analysis: Analysis) -> type[Any]:
-    """Run, data, the settings of the analysis under their own names, seed and folder."""
+    """Options of the command line: run, data, the settings of the analysis, seed and folder."""
     path = Path | None
     return make_dataclass(
         "Options",
         [
-            ("run", Annotated[path, tyro.conf.Positional, tyro.conf.arg(help="A run.")], None),
-            ("data", Annotated[path, tyro.conf.arg(help="Its recorded episodes.")], None),
+            (
+                "run",
+                Annotated[
+                    path,
+                    tyro.conf.Positional,
+                    tyro.conf.arg(
+                        metavar="[RUN]",
+                        help="Run directory.",
+                        help_behavior_hint="(default: redraw the existing table)",
+                    ),
+                ],
+                None,
+            ),
+            (
+                "data",
+                Annotated[
+                    path,
+                    tyro.conf.arg(
+                        metavar="DIRECTORY",
+                        help="Dataset recorded by sdewm record, of the run's environment.",
+                        help_behavior_hint="(required with RUN)",
+                    ),
+                ],
+                None,
+            ),
             ("settings", Annotated[analysis.settings, tyro.conf.arg(name="")], analysis.settings()),
-            ("seed", Annotated[int, tyro.conf.arg(help="Root seed.")], 0),
-            ("out", Annotated[path, tyro.conf.arg(help="Folder; figures/ by default.")], None),
+            ("seed", Annotated[int, tyro.conf.arg(help="Root seed of the analysis.")], 0),
+            (
+                "out",
+                Annotated[
+                    path,
+                    tyro.conf.arg(
+                        metavar="DIRECTORY",
+                        help="Folder of the figure; the table is written to its subfolder data.",
+                        help_behavior_hint="(default: figures)",
+                    ),
+                ],
+                None,
+            ),
         ],
         frozen=True,
     )

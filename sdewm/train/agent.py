@@ -1,4 +1,4 @@
-"""The agent: world model, behaviour and optimiser; one call of `update` is one gradient update."""
+"""The agent: world model, behaviour and optimiser; `update` makes one gradient update."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sdewm.train.policy import AgentPolicy
 
 
 class Noise(NamedTuple):
-    """All randomness of one update, drawn before it."""
+    """The noise of one update, drawn before it."""
 
     posterior: Tensor  # (B, T, …)
     latent: Tensor  # (H, N, …) of imagination from N states
@@ -35,10 +35,10 @@ class Noise(NamedTuple):
 
 
 class Agent:
-    """Everything that learns.
+    """World model, actor, critic and optimiser of one run.
 
     Args:
-        config: the run's configuration.
+        config: configuration of the run.
         observation_space: a Box, (D,) or (64, 64, 3).
         action_space: a Box(−1, 1, (A,)).
     """
@@ -70,10 +70,10 @@ class Agent:
             self._compile()
 
     def _compile(self) -> None:
-        """Compile the steps and the losses one by one.
+        """Compile the steps and the losses separately.
 
-        The whole update in one graph, its loops unrolled, takes many minutes to compile; the parts
-        take seconds each, and the steps of a loop share one.
+        Compiling the update as one graph, with its loops unrolled, takes many minutes. The parts
+        take seconds each, and all steps of a loop share one compiled function.
         """
         remove_broken_libraries()
         model, compiled = self.world_model, partial(torch.compile, dynamic=False)
@@ -86,10 +86,10 @@ class Agent:
     # -- acting ----------------------------------------------------------------------------------
 
     def policy(self, mode: Literal["sample", "mean"]) -> AgentPolicy:
-        """A policy on the current weights.
+        """A policy with the current weights.
 
-        "sample" draws actions with the agent's own generator, "mean" takes the mean action, with a
-        generator for the latents that starts afresh: evaluations do not disturb training.
+        "sample" draws actions with the agent's generator. "mean" takes the mean action and draws
+        latents with a newly seeded generator, so that evaluations do not affect training.
         """
         generator = self.policy_generator
         if mode == "mean":
@@ -104,7 +104,7 @@ class Agent:
 
     @property
     def latent_fields(self) -> dict[str, Field]:
-        """Fields of the replay that hold latent states, for sequences that start from them."""
+        """Fields of the replay that hold latent states, from which sequences start."""
         return stored_fields(self.config.model.rssm) if self.config.context else {}
 
     # -- learning --------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Agent:
         """One gradient update of world model, actor and critic.
 
         Args:
-            batch: rows (B, context + T, …), as `Replay.sample` gives them.
+            batch: rows (B, context + T, …) from `Replay.sample`.
 
         Returns:
             Metrics by name (0-dim tensors), and refreshed latent fields (B, context + T, …).
@@ -159,7 +159,7 @@ class Agent:
     def model_losses(
         self, rows: ReplayRows, initial: State | None, noise: Noise
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Observed]:
-        """Losses of the world model with the Jacobian penalty, metrics, and the states seen."""
+        """World-model losses with the Jacobian penalty, metrics, and the posterior states."""
         embed = self.world_model.encoder(rows.observation)
         seen = self.world_model.rssm.observe(
             embed, rows.previous_action, rows.is_first, noise.posterior, initial
@@ -210,8 +210,8 @@ class Agent:
     def open_loop(self, batch: Mapping[str, Tensor], context: int) -> dict[str, Tensor]:
         """Truth and prediction (B, T, *obs_shape), in observation units, images in [0, 1].
 
-        The first `context` rows are reconstructed from the posterior, the others predicted by the
-        prior from the actions alone. The noise is the same at every call.
+        The first `context` rows are reconstructed from the posterior. The others are predicted by
+        the prior from the actions alone. Every call uses the same noise.
         """
         rows = ReplayRows.of(batch)
         generator = torch.Generator(self.device).manual_seed(self.config.seed + 4)
@@ -224,7 +224,7 @@ class Agent:
         return {"truth": truth, "model": predicted.float()}
 
     def describe(self) -> list[str]:
-        """Parameters by part, and the penalty's weight with its normalisation."""
+        """Number of parameters of each part, and the penalty's weight with its normalisation."""
         lines = [
             f"{name}: {sum(weight.numel() for weight in part.parameters()):,} parameters"
             for name, part in self.parts.items()
@@ -234,7 +234,7 @@ class Agent:
     # -- state -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, moments, running scales, counters and generators, as a nested dict."""
+        """Weights, optimiser moments, running scales, counters and generators, as a nested dict."""
         return {
             "world_model": dict(self.world_model.state_dict()),
             "behaviour": dict(self.behaviour.state_dict()),
@@ -245,13 +245,13 @@ class Agent:
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
-        """Restore the networks alone; a run that trained a world model only has no behaviour."""
+        """Restore only the networks; a run with --world-model-only has no behaviour to restore."""
         self.world_model.load_state_dict(state["world_model"])
         if "behaviour" in state:
             self.behaviour.load_state_dict(state["behaviour"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, for the same configuration and spaces."""
+        """Restore a `state_dict` of the same configuration and spaces."""
         self.load_networks(state)
         self.optimiser.load_state_dict(state["optimiser"])
         self.updates = int(state["updates"])
@@ -259,7 +259,7 @@ class Agent:
         self.policy_generator.set_state(state["policy_generator"].cpu())
 
     def _watch(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
-        """Metrics of the Jacobian at states of this batch; their noise depends on the update."""
+        """Jacobian diagnostics at states of this batch; their noise depends on the update."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed + self.updates)
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)

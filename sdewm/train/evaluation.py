@@ -14,7 +14,7 @@ from sdewm.train.config import Config
 from sdewm.train.random_state import preserve_rng_state
 from sdewm.train.sources import configured_vector
 
-# Of the evaluation episodes of every run, whatever its own seed: all see the same first states.
+# Seed of the evaluation episodes of every run, independent of the run's seed: equal first states.
 EVALUATION_SEED = 20_000_003
 
 
@@ -26,14 +26,14 @@ def evaluate(
     seed: int = EVALUATION_SEED,
     progress: Callable[[int], None] | None = None,
 ) -> list[Episode]:
-    """Run whole episodes in environments of their own; the training goes on as if it had not.
+    """Run complete episodes in separate environments, without any effect on training.
 
     Args:
-        policy: of the agent, in mean mode for evaluations that are reported.
-        config: names the environment and how it is observed.
-        episodes: how many.
-        seed: from which the first state of every episode is drawn.
-        progress: called with the number of episodes finished.
+        policy: policy of the agent; mean actions for reported evaluations.
+        config: configuration that names the environment and its observations.
+        episodes: number of episodes.
+        seed: seed of the initial states of the episodes.
+        progress: called with the number of finished episodes.
     """
     check_count("episodes", episodes)
     envs = min(episodes, config.envs)
@@ -48,9 +48,10 @@ def evaluate(
 def evaluation_row(
     returns: Sequence[float], lengths: Sequence[int], *, seed: int
 ) -> dict[str, Any]:
-    """Mean return and its standard error s/√n, with every return, for `evaluation.jsonl`.
+    """A row of `evaluation.jsonl`: mean return, its standard error s/√n, and every return.
 
-    s is the standard deviation of the n returns with divisor n − 1; None for one episode.
+    s is the standard deviation of the n returns with divisor n − 1. For one episode the standard
+    error is None.
 
     >>> evaluation_row([1.0, 3.0], [500, 500], seed=7)["standard_error"]
     1.0

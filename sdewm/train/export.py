@@ -1,4 +1,4 @@
-"""Copies of runs that keep the weights alone: small enough to be handed on."""
+"""Weights-only copies of runs, small enough to be distributed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sdewm.train.run_directory import WEIGHTS_ONLY, check_new, read_run
 
 
 def weights_copy(run: Path, to: Path) -> None:
-    """Copy configuration, manifest and what has learnt of a run at its newest good checkpoint.
+    """Copy configuration, manifest and network weights of a run's newest valid checkpoint.
 
-    What is copied is a run directory that can be evaluated, recorded and analysed, but not resumed:
-    moments of the optimiser, replay and logs are left out. Of recorded episodes from which it has
-    learnt only the name stays, not their place on this machine.
+    The copy is a run directory that can be evaluated, recorded and analysed, but not resumed:
+    optimiser moments, replay and logs are omitted. Of a recorded training dataset only the name is
+    stored, not its path on this machine.
 
     Args:
         run: directory of a run.
@@ -23,7 +23,7 @@ def weights_copy(run: Path, to: Path) -> None:
 
     Raises:
         ValueError: there is no run, or `to` is not empty.
-        CheckpointError: there is no good checkpoint.
+        CheckpointError: there is no valid checkpoint.
     """
     check_new(to)
     facts = read_run(run)

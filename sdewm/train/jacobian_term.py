@@ -1,4 +1,4 @@
-"""The Jacobian of the agent's latent dynamics: penalised in the loss, and always watched."""
+"""The Jacobian of the agent's latent dynamics: penalised in the loss, and always monitored."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from sdewm.model.rssm import Observed, State
 from sdewm.model.step_maps import StepMap, chosen_map, output_size
 from sdewm.model.world_model import ReplayRows, WorldModel
 
-# The step (h, mean z) → (h', mean z'), square: what the metrics are about, whatever is penalised.
+# The diagnostics are those of the square map (h, mean z) → (h', mean z'), whatever is penalised.
 WATCHED = PenaltyConfig(map="full", inputs="both")
 
 
 class Drawn(NamedTuple):
-    """Randomness of one penalty, drawn outside the compiled region."""
+    """Random probes and rows of one penalty, drawn outside the compiled region."""
 
     probes: Tensor | None
     rows: Tensor | None
 
 
 class JacobianTerm:
-    """The penalty of one agent.
+    """The Jacobian penalty of one agent.
 
     Args:
-        config: the penalty.
-        world_model: its dynamics.
-        actor: the policy, where the map includes it; a frozen view, as the penalty is on the
-            dynamics.
-        watched_states: states at which the metrics are taken.
+        config: configuration of the penalty.
+        world_model: the model whose dynamics are penalised.
+        actor: the policy, if the map includes it; a frozen view, because only the dynamics are
+            penalised.
+        watched_states: number of states at which the diagnostics are computed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class JacobianTerm:
 
     @property
     def inputs(self) -> int:
-        """Number n of entries of the map's input."""
+        """Number n of components of the map's input."""
         rssm, embed = self.world_model.rssm, self.world_model.encoder.size
         if self.config.map in ("prior", "posterior"):
             both = self.config.map == "posterior" and self.config.inputs == "both"
@@ -64,7 +64,7 @@ class JacobianTerm:
         return sizes[self.config.inputs]
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Drawn:
-        """Probes, and the rows to take, for a batch of `batch` sequences of `length` rows."""
+        """Probes and the selected rows, for a batch of `batch` sequences of `length` rows."""
         if not self.on:
             return Drawn(None, None)
         total, rows = batch * (length - self.steps), None
@@ -79,12 +79,12 @@ class JacobianTerm:
         return Drawn(draw_probes(self.config, inputs, outputs, generator), rows)
 
     def loss(self, rows: ReplayRows, seen: Observed, embed: Tensor, drawn: Drawn) -> Tensor:
-        """The penalty without its weight, at the states of a batch; states are held fixed."""
+        """The penalty without its weight, at the states of a batch, which receive no gradient."""
         chosen = self._map(self.config, rows, seen, embed, drawn.rows)
         return configured_penalty(self.config, chosen.step, chosen.inputs, drawn.probes)
 
     def check(self, rows: ReplayRows, seen: Observed, embed: Tensor) -> None:
-        """Check once that the map has the derivatives that the penalty needs (`check_step`)."""
+        """Check that the map has the derivatives that the penalty needs (`check_step`)."""
         few = torch.arange(4, device=embed.device)
         chosen = self._map(self.config, rows, seen, embed, few)
         check_step(chosen.step, chosen.inputs)
@@ -107,7 +107,7 @@ class JacobianTerm:
         return {f"jacobian/{name}": value for name, value in found.items()}
 
     def describe(self) -> str:
-        """The weight with its normalisation."""
+        """The weight of the penalty with its normalisation, in one line."""
         if not self.on:
             return "Jacobian penalty: weight 0, off"
         return describe_penalty(self.config, self.inputs, self.outputs)
@@ -120,11 +120,11 @@ class JacobianTerm:
         embed: Tensor,
         chosen: Tensor | None,
     ) -> StepMap:
-        """The map at the states of a batch that have enough actions after them."""
+        """The map at those states of a batch that are followed by enough actions."""
         steps = config.steps if config.map == "multi_step" else 1
         length = rows.reward.shape[1] - steps
         state = State(*(part[:, :length].detach().flatten(0, 1) for part in seen.state))
-        # Row t's previous_action led to it: what is done in state t stands in rows t + 1, t + 2, …
+        # The actions taken from state t on are the previous_action of rows t + 1, t + 2, …
         actions = (
             rows.previous_action[:, 1:].unfold(1, steps, 1).movedim(-1, 2)
         )  # (B, T', steps, A)

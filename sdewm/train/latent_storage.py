@@ -1,4 +1,4 @@
-"""Latent states as the replay stores them."""
+"""Packing of latent states for the replay memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stored_fields(config: RSSMConfig) -> dict[str, Field]:
 
 
 def pack_stoch(stoch: Tensor, config: RSSMConfig) -> Tensor:
-    """A sample as it is kept in the replay: class numbers (…, S) of one-hot groups."""
+    """Pack a flat sample (…, Z) for the replay: class numbers (…, S) for one-hot groups."""
     if config.latent == "gaussian":
         return stoch.float()
     return stoch.unflatten(-1, (config.groups, config.classes)).argmax(-1).to(torch.uint8)

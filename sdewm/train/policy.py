@@ -1,4 +1,4 @@
-"""Acting with a world model: filter the latent state along the rows, ask the actor."""
+"""The policy of an agent: filters the latent state along the rows and applies the actor."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sdewm.train.latent_storage import pack_stoch
 
 
 class AgentPolicy:
-    """A `sdewm.data.rollout.Policy`: the latent state is its memory.
+    """A `sdewm.data.rollout.Policy` whose state is the latent state of the world model.
 
     Args:
-        world_model: filters the observations.
-        actor: chooses actions from features.
-        generator: noise of latents and actions.
-        mode: "sample" draws actions, "mean" takes the mean.
-        store_latents: return the latent state with every row, for the replay.
+        world_model: model that filters the observations.
+        actor: actor that maps features to actions.
+        generator: generator of the noise of latents and actions.
+        mode: "sample" draws actions, "mean" takes their mean.
+        store_latents: whether to return the latent state with every row, for the replay.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class AgentPolicy:
         self.generator, self.mode, self.store_latents = generator, mode, store_latents
 
     def start(self, envs: int) -> dict[str, Tensor]:
-        """The state before any row."""
+        """The state before the first row."""
         return self.world_model.rssm.initial(envs)._asdict()
 
     @torch.no_grad()
     def __call__(
         self, rows: Mapping[str, np.ndarray], state: Mapping[str, Tensor]
     ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Any]]:
-        """Actions (N, A) in [−1, 1], the next state, and the latents of these rows if asked for."""
+        """Actions (N, A) in [−1, 1], the next state, and latents of these rows if requested."""
         device, rssm = self.generator.device, self.world_model.rssm
         count = len(rows["reward"])
         observation, action, is_first = (

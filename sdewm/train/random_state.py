@@ -1,4 +1,4 @@
-"""The global random generators: their states, and work that leaves them as they were."""
+"""The states of the global random generators: seeding, saving, restoring, preserving."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Put the global generators where `random_states` found them.
+    """Restore the states of the global generators returned by `random_states`.
 
     >>> states = random_states()
     >>> first = torch.rand(3)
@@ -50,7 +50,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """Whatever the block draws from the global generators, they go on as if it had not run."""
+    """Context that restores the global generators at its end, whatever was drawn from them."""
     states = random_states()
     try:
         yield

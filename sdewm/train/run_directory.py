@@ -1,10 +1,10 @@
-"""The directory of a run: what it is made from is saved before its first step.
+"""The directory of a run; configuration and provenance are saved before its first step.
 
-    config.json       the full configuration, from which `sdewm resume` builds the same run
+    config.json       the full configuration, from which `sdewm resume` rebuilds the run
     manifest.json     command, commit, seed, versions, hardware; the recorded dataset, if any
     resumes.jsonl     the same facts for each time the run was resumed
     metrics.jsonl, evaluation.jsonl, tensorboard/, pictures/, checkpoints/
-    lock              held by the process that trains, so that there is only one
+    lock              held by the process that trains, so that no second one can
 
 A run is a directory that holds a config.json.
 """
@@ -28,18 +28,18 @@ from sdewm.base.fields import read_fields
 from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
 from sdewm.train.config import Config
 
-WEIGHTS_ONLY = "weights_only"  # in the manifest of a run that keeps nothing else
+WEIGHTS_ONLY = "weights_only"  # in the manifest of a weights-only copy
 PACKAGES = ("gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What a run is made from.
+    """Configuration and provenance of a run.
 
     Attributes:
         config: its configuration.
         data: the recorded dataset of a world-model-only run, else None.
-        manifest: command, commit, seed, versions, hardware at its start.
+        manifest: command, commit, seed, versions and hardware at its start.
     """
 
     config: Config
@@ -48,7 +48,7 @@ class RunFacts:
 
 
 def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
-    """Make the directory of a new run and save what it is made from.
+    """Create the directory of a new run and save its configuration and provenance.
 
     Raises:
         ValueError: the directory already holds a run, or other files.
@@ -62,22 +62,22 @@ def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
 
 
 def check_new(run: Path) -> None:
-    """Refuse a directory in which no run can be started.
+    """Check that a new run can be started in a directory.
 
     Raises:
-        ValueError: it already holds a run, or other files.
+        ValueError: the directory already holds a run, or other files.
     """
     if (run / "config.json").exists():
         raise ValueError(
-            f"run={str(run)!r} already holds a run: go on with `sdewm resume {run}`, "
-            "or take another directory."
+            f"run={str(run)!r} already holds a run: resume it with `sdewm resume {run}`, "
+            "or choose another directory."
         )
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise ValueError(f"run={str(run)!r} is not an empty directory: take another one.")
+        raise ValueError(f"run={str(run)!r} is not an empty directory: choose another one.")
 
 
 def read_run(run: Path) -> RunFacts:
-    """What the run in a directory is made from.
+    """Read the configuration and provenance of a run.
 
     Raises:
         ValueError: there is no run, or its files are damaged.
@@ -91,45 +91,45 @@ def read_run(run: Path) -> RunFacts:
         facts = json.loads((run / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise ValueError(
-            f"run={str(run)!r}: its files are damaged or of another version: {problem}"
+            f"run={str(run)!r}: its files are damaged or were written by another version: {problem}"
         ) from problem
     data = facts.get("data")
     return RunFacts(config, None if data is None else Path(data), facts)
 
 
 def check_resumable(run: Path, facts: RunFacts) -> None:
-    """Refuse a run of which only the weights are kept (`weights_copy`).
+    """Check that a run is not a weights-only copy (`weights_copy`).
 
     Raises:
-        ValueError: it is one.
+        ValueError: it is a weights-only copy.
     """
     if facts.manifest.get(WEIGHTS_ONLY):
         raise ValueError(
-            f"run={str(run)!r} keeps the weights alone: it can be evaluated, recorded and "
-            "analysed, not resumed."
+            f"run={str(run)!r} holds only weights: it can be evaluated, recorded and analysed, "
+            "but not resumed."
         )
 
 
 def load_agent(
     load: Callable[[Mapping[str, Any]], object], state: Mapping[str, Any], run: Path
 ) -> None:
-    """Restore an agent from a checkpoint of its run, by its own method `load`.
+    """Restore an agent from a checkpoint of its run, by its method `load`.
 
     Raises:
-        ValueError: its networks are of other sizes: the configuration is not that of the run.
+        ValueError: the network sizes differ: config.json is not that of the checkpoint.
     """
     try:
         load(state)
     except (RuntimeError, KeyError, ValueError) as problem:
         lines = str(problem).splitlines()
         raise ValueError(
-            f"run={str(run)!r}: its checkpoint does not fit {run / 'config.json'}, which must "
-            f"have been edited since; undo that. {' '.join(line.strip() for line in lines[:2])}"
+            f"run={str(run)!r}: its checkpoint does not fit {run / 'config.json'}, which must have "
+            f"been edited since; undo the edit. {' '.join(line.strip() for line in lines[:2])}"
         ) from problem
 
 
 def note_resume(run: Path, config: Config, updates: int) -> None:
-    """Record that the run goes on from `updates`, with which code and on which machine."""
+    """Record that the run is resumed after `updates` updates, with code version and machine."""
     rows, _ = read_log(run / "resumes.jsonl")
     log = RowLog(run / "resumes.jsonl", {"seed": config.seed}, rows)
     log.append({"from_updates": updates, **_facts(config, None)})
@@ -138,10 +138,10 @@ def note_resume(run: Path, config: Config, updates: int) -> None:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run; it is free again when the block or the process ends, however it ends.
+    """Lock the run until the block or the process ends, however it ends.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds the lock.
     """
     with (run / "lock").open("a+", encoding="utf-8") as file:
         try:
@@ -150,7 +150,7 @@ def locked(run: Path) -> Iterator[None]:
             file.seek(0)
             raise ValueError(
                 f"run={str(run)!r} is being trained by process {file.read() or '?'}: "
-                "stop that one first, or take another directory."
+                "stop that process first, or choose another directory."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -176,7 +176,7 @@ def _facts(config: Config, data: Path | None) -> dict[str, Value]:
 
 
 def _write(path: Path, content: object) -> None:
-    """JSON, on the disk when this returns."""
+    """Write JSON and flush it to disk."""
     aside = path.with_name(path.name + ".part")
     with aside.open("w", encoding="utf-8") as file:
         file.write(dump_json(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The agent of a run at its newest good checkpoint."""
+"""Loading the agent of a run from its newest valid checkpoint."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from sdewm.train.sources import check_environment
 
 
 def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
-    """Configuration, agent and counters of a run whose policy has learnt; see `saved_agent`.
+    """Configuration, agent and counters of a run with a trained policy; see `saved_agent`.
 
     Raises:
-        ValueError: as `saved_agent`, or the policy never learnt (--world-model-only).
-        CheckpointError: there is no good checkpoint.
+        ValueError: as `saved_agent`, or the policy was not trained (--world-model-only).
+        CheckpointError: there is no valid checkpoint.
     """
     facts = read_run(run)
     if facts.data is not None:
         raise ValueError(
-            f"run={str(run)!r} trains a world model alone, on {facts.data}: its policy has learnt "
-            "nothing, so there is nothing to evaluate or record."
+            f"run={str(run)!r} trains only a world model, on {facts.data}: it has no trained "
+            "policy to evaluate or record."
         )
     return saved_agent(run)
 
 
 def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
-    """Configuration, agent and counters of a run at its newest good checkpoint.
+    """Configuration, agent and counters of a run at its newest valid checkpoint.
 
-    On the CPU where the run's device is not there.
+    The agent is placed on the CPU if the run's device is not available.
 
     Raises:
         ValueError: there is no run, its environment cannot be made here, or its configuration was
-            edited and does not fit.
-        CheckpointError: there is no good checkpoint.
+            edited and does not fit the checkpoint.
+        CheckpointError: there is no valid checkpoint.
     """
     facts = read_run(run)
     config = replace(facts.config, compile=False)
     state = Checkpoints(run / "checkpoints").load()
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.stderr.write(f"device={config.device!r} is not here; the CPU is used.\n")
+        sys.stderr.write(f"device={config.device!r} is not available; using the CPU.\n")
         config = replace(config, device="cpu")
     check_config(config)
     agent = Agent(config, *check_environment(config))

@@ -145,16 +145,16 @@ def test_a_run_without_evaluations_shows_its_training_episodes_by_bins_of_frames
 
 def test_without_runs_and_table_it_says_what_to_give(tmp_path, capsys):
     text = refusal(capsys, "--out", tmp_path)
-    assert "no runs given" in text and "name the directory of at least one run" in text
+    assert "no runs given" in text and "give at least one run directory" in text
 
 
 def test_sources_that_cannot_be_drawn_are_named(runs, tmp_path, capsys):
     out = ("--out", tmp_path / "out")
-    assert "is not the directory of a run" in refusal(capsys, tmp_path / "none", *out)
+    assert "is not a run directory" in refusal(capsys, tmp_path / "none", *out)
     assert "none.csv: no such table" in refusal(capsys, tmp_path / "none.csv", *out)
     assert "expected rows with the columns label" in refusal(capsys, script.PUBLISHED, *out)
     empty = make_run(tmp_path / "empty")
-    assert "neither an evaluation nor an episode" in refusal(capsys, empty, *out)
+    assert "no evaluation and no finished episode" in refusal(capsys, empty, *out)
     again = make_run(tmp_path / "again", evaluations=evaluations(1.0))
     text = refusal(capsys, *runs, again, *out)
     assert "are both seed 0 of 'tiny' on dmc:cartpole_swingup from proprio" in text

@@ -145,7 +145,7 @@ def test_a_killed_worker_is_reported_and_only_its_environment_starts_anew(name, 
     assert vector.restarts == 1
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning:")]
     assert len(lines) == 1
-    for part in (f"worker 1 of {name}", "exit code -9", "episode 0", "6 policy steps"):
+    for part in (f"worker 1 of {name}", "exit code -9", "episode 0", "6 policy_steps"):
         assert part in lines[0]
 
 

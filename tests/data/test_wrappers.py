@@ -74,8 +74,8 @@ def test_actions_of_bounds_one_go_through_bitwise():
 @pytest.mark.parametrize(
     ("space", "reason"),
     [
-        (Discrete(3), "one dimension"),
-        (Box(-1, 1, (2, 2)), "one dimension"),
+        (Discrete(3), "one-dimensional Box"),
+        (Box(-1, 1, (2, 2)), "one-dimensional Box"),
         (Box(-np.inf, np.inf, (2,)), "finite bounds"),
         (Box(-1, np.inf, (2,)), "finite bounds"),
     ],

@@ -238,7 +238,7 @@ def test_what_cannot_be_followed_is_refused(change, message):
 
 def test_an_error_of_nothing_and_a_single_episode_are_refused():
     model, settings = own_model(lambda x, a: 0.5 * x + a[:, :2]), {"start": 2, "horizon": 3}
-    with pytest.raises(ValueError, match="leaves every state as it is"):
+    with pytest.raises(ValueError, match="perturbation changes no state"):
         diverge_on_model(model, recorded(3, 8), ObservationPerturbation("noise", 0.0), **settings)
     with pytest.raises(ValueError, match="episodes=1"):
         diverge_on_model(model, recorded(1, 8), NOISE, **settings)

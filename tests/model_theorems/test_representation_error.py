@@ -162,8 +162,8 @@ def test_the_same_seed_gives_the_same_measurement():
         ({}, "neither of perturbation and reference_encoder"),
         ({"perturbation": lambda x, g: x, "mode": "single"}, "did you mean 'single_frame'"),
         ({"perturbation": lambda x, g: x, "draws": 1}, "draws=1"),
-        ({"perturbation": lambda x, g: x[:, 1:]}, "perturbation gave"),
-        ({"perturbation": lambda x, g: x.float()}, "perturbation gave"),
+        ({"perturbation": lambda x, g: x[:, 1:]}, "perturbation returned"),
+        ({"perturbation": lambda x, g: x.float()}, "perturbation returned"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(given, message):

@@ -71,7 +71,7 @@ def test_constant_images_by_hand():
 @pytest.mark.parametrize(
     ("prediction", "truth", "message"),
     [
-        (np.ones((1, 1, 10, 16, 3)), np.ones((1, 1, 10, 16, 3)), "at least 11 pixels"),
+        (np.ones((1, 1, 10, 16, 3)), np.ones((1, 1, 10, 16, 3)), "height and width at least 11"),
         (np.full((1, 1, 16, 16, 3), 1.01), np.ones((1, 1, 16, 16, 3)), "prediction: values from"),
         (np.ones((1, 1, 16, 16, 3)), np.full((1, 1, 16, 16, 3), -0.5), "truth: values from -0.5"),
         (np.ones((1, 16, 16, 3)), np.ones((1, 16, 16, 3)), "expected .E, H, height"),

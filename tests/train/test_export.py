@@ -47,7 +47,7 @@ def test_a_copy_is_not_resumed_and_says_why(tmp_path, capsys):
     make_run(tmp_path / "run")
     weights_copy(tmp_path / "run", tmp_path / "copy")
     assert main(["resume", str(tmp_path / "copy")]) == 2
-    assert "keeps the weights alone" in capsys.readouterr().err
+    assert "holds only weights" in capsys.readouterr().err
     assert not (tmp_path / "copy" / "lock").exists()
 
 

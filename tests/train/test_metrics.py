@@ -140,7 +140,7 @@ def test_evaluations_by_hand_stay(tmp_path):
 def test_lost_rows_are_reported(tmp_path, capsys):
     write(tmp_path, [1])
     RunLog(tmp_path, FACTS, step_name="updates", kept=(3, 1), step=2).close()
-    assert "has 1 rows, the checkpoint counted 3" in capsys.readouterr().err
+    assert "has 1 rows, but the checkpoint counted 3" in capsys.readouterr().err
 
 
 def test_memory_is_a_clock_column_in_megabytes():

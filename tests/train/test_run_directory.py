@@ -21,7 +21,9 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
     facts = create_run(run, small_config())
     with locked(run), pytest.raises(ValueError, match=f"trained by process {os.getpid()}"):
         Trainer(run, facts).train()
-    with pytest.raises(ValueError, match=f"already holds a run: go on with `sdewm resume {run}`"):
+    with pytest.raises(
+        ValueError, match=f"already holds a run: resume it with `sdewm resume {run}`"
+    ):
         create_run(run, small_config())
     with pytest.raises(ValueError, match="not an empty directory"):
         create_run(tmp_path, small_config())
