@@ -10,12 +10,15 @@ compiled.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from torch.func import functionalize, jvp
 
+from sdewm.base.elementary import ElementaryOperations
 from sdewm.base.graph import simplify
 
 Tensors = tuple[torch.Tensor, ...]
@@ -62,12 +65,17 @@ def _nested(
 ) -> tuple[Tensors, list[Tensors], dict[tuple[int, int], Tensors]]:
     size = len(point)
     value: Tensors | None = None
+
+    def elementary(*arguments: torch.Tensor) -> Tensors:
+        with ElementaryOperations():
+            return function(*arguments)
+
     firsts: dict[int, Tensors] = {}
     mixed: dict[tuple[int, int], Tensors] = {}
     for (a, b), second in seconds.items():
 
         def value_and_first(*both: torch.Tensor) -> tuple[Tensors, Tensors]:
-            return jvp(function, both[:size], both[size:])[:2]
+            return jvp(elementary, both[:size], both[size:])[:2]
 
         # Along y_b: the value changes by ∂_b, and ∂_a by ∂_a∂_b.
         (value, firsts[a]), (firsts[b], mixed[a, b]) = jvp(
@@ -75,7 +83,7 @@ def _nested(
         )[:2]
     for a, direction in enumerate(directions):
         if a not in firsts:
-            value, firsts[a] = jvp(function, point, direction)[:2]
+            value, firsts[a] = jvp(elementary, point, direction)[:2]
     assert value is not None
     return value, [firsts[a] for a in range(len(directions))], mixed
 
@@ -123,14 +131,20 @@ def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Te
 def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.GraphModule:
     """The simplified graph of `function` at the shapes of `example`.
 
-    Raises what torch raises if the function cannot be recorded.
+    Normalisations and other operations with wrong rules are elementary in it (`base.elementary`).
+
+    Raises:
+        NotRecordable: the function reads the value of a tensor outside torch (`float(t)`, NumPy),
+            which the graph would freeze.
+        Exception: what torch raises if the function cannot be recorded for another reason.
     """
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def plain(*arguments: torch.Tensor) -> Tensors:
-        return function(*arguments)
+        with _OnlyTensors(), _no_validation():
+            return function(*arguments)
 
     _load_forward_rules()  # the function may take derivatives
     # One place for the shapes of all nodes: torch would make one for each, and look up the stack.
@@ -140,6 +154,40 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
     simplify(graph_module.graph)
     graph_module.recompile()
     return graph_module
+
+
+class NotRecordable(RuntimeError):
+    """A function whose graph would not be the function."""
+
+
+class _OnlyTensors(ElementaryOperations):
+    """Inside, reading a tensor's value outside torch is an error: a graph would freeze it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function itself, or its elementary form."""
+        if func in _READS:
+            raise NotRecordable(f"the value of a tensor is read outside torch, by {func.__name__}")
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+_READS = frozenset(
+    getattr(torch.Tensor, name)
+    for name in (
+        *("item", "tolist", "numpy", "__array__", "__dlpack__", "__float__", "__int__"),
+        *("__bool__", "__index__", "__complex__", "__format__"),
+    )
+)
+
+
+@contextmanager
+def _no_validation() -> Iterator[None]:
+    """Distributions do not look at the values of their arguments."""
+    default = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(default)
 
 
 @cache

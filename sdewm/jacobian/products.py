@@ -12,11 +12,12 @@ step, and to the inputs unless those are detached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+
+from sdewm.base.elementary import ElementaryOperations
 
 Tensors = torch.Tensor | tuple[torch.Tensor, ...]
 Step = Callable[..., Any]  # of tensors (B, …), returning Tensors
@@ -54,44 +55,11 @@ def join_rows(rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
     )
 
 
-def written_layer_norm(
-    x: torch.Tensor,
-    normalized_shape: Sequence[int],
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    eps: float = 1e-5,
-    *_: object,
-) -> torch.Tensor:
-    """`torch.nn.functional.layer_norm` in elementary operations, at least in float32 inside."""
-    axes = tuple(range(-len(normalized_shape), 0))
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    centred = wide - wide.mean(axes, keepdim=True)
-    scaled = centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps)
-    scaled = scaled if weight is None else scaled * weight
-    return (scaled if bias is None else scaled + bias).to(x.dtype)
-
-
-class _NormalisationWrittenOut(TorchFunctionMode):
-    """Layer norms inside run as `written_layer_norm`.
-
-    Torch's own rule loses the derivative of the mean and variance when differentiated a third time
-    (2.13, pytorch/pytorch#196700): a backward pass through J v would be wrong without a word.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function itself, or its elementary version."""
-        if func in (torch.nn.functional.layer_norm, torch.layer_norm):
-            func = written_layer_norm
-            kwargs = {k: v for k, v in (kwargs or {}).items() if k != "cudnn_enable"}
-            kwargs = {"x" if k == "input" else k: v for k, v in kwargs.items()}
-        return func(*args, **(kwargs or {}))
-
-
 def joined_step(step: Step, rows: int) -> Callable[..., torch.Tensor]:
     """The step with its outputs joined into one tensor (B, C)."""
 
     def joined(*inputs: torch.Tensor) -> torch.Tensor:
-        with _NormalisationWrittenOut():
+        with ElementaryOperations():
             outputs = as_rows("the output of step", step(*inputs))
         if outputs[0].shape[0] != rows:
             raise ValueError(
