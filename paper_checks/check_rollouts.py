@@ -18,7 +18,7 @@ from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CERTIFICATE
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import check_system
+from sdewm.sde.system import check_protocol
 from sdewm.sde.world_model_sde import LatentWorldModel
 from sdewm.theory.bounds.formulas import doob_factor, supremum_factor
 from sdewm.theory.curve import Curve
@@ -87,7 +87,7 @@ def _measure(rollout: Rollout, paths: int, seed: int) -> Divergence | dict[str, 
         return sdewm.rollout_divergence(
             rollout.system, rollout.x0, rollout.error, paths=paths, seed=seed + 1, **rollout.grid
         )
-    drivers = check_system(rollout.system, torch.zeros(()).double(), rollout.x0[None])
+    drivers = check_protocol(rollout.system, torch.zeros(()).double(), rollout.x0[None])
     ends = []
     for start, own in ((rollout.x0, seed + 1), (rollout.x0 + rollout.error, seed + 2)):
         noise = GaussianNoise(drivers=drivers, seed=own, **rollout.grid)
@@ -212,7 +212,7 @@ def integrator(settings: Settings, mutate: Mutate) -> Finding:
     error = torch.zeros_like(start)
     error[model.blocks["z_tilde"]] = torch.tensor([0.3, -0.4], dtype=torch.float64)
     rollout = mutate(Rollout(model, start, error, 20.0, 200))
-    drivers = check_system(rollout.system, torch.zeros(()).double(), start[None])
+    drivers = check_protocol(rollout.system, torch.zeros(()).double(), start[None])
     noise = GaussianNoise(drivers=drivers, seed=settings.seed, **rollout.grid)
     paths = torch.cat([(start + shift)[None] for shift in (0.0, error)])
     ends = [solve_path(rollout.system, one[None], noise)[0, 0] for one in paths]

@@ -8,7 +8,7 @@ derivatives fail this check.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -18,7 +18,9 @@ _STEPS = {torch.float64: 1e-3, torch.float32: 4e-2}
 _TOLERANCES = {torch.float64: 1e-4, torch.float32: 5e-2}
 
 
-def check_derivatives(name: str, function: Callable[..., Tensors], point: Tensors) -> None:
+def check_derivatives(
+    name: str | Sequence[str], function: Callable[..., Tensors], point: Tensors
+) -> None:
     """Compare first and second derivatives of `function` along one direction with differences.
 
     Let D be the automatic derivative and D_h the central difference at step h. The derivative is
@@ -27,7 +29,7 @@ def check_derivatives(name: str, function: Callable[..., Tensors], point: Tensor
     converge (for instance at a kink within h), the check is inconclusive and passes.
 
     Args:
-        name: name of the function in error messages.
+        name: name of the function in error messages, or of each of its outputs.
         function: takes the tensors of `point`, returns a tuple of tensors.
         point: the point at which the derivatives are compared.
 
@@ -66,8 +68,9 @@ def check_derivatives(name: str, function: Callable[..., Tensors], point: Tensor
                 wrong = ((automatic - fine).abs() > allowed) & torch.isfinite(fine)
                 if bool(wrong.any()):
                     where = int(wrong.flatten().nonzero()[0])
+                    what = name if isinstance(name, str) else name[k]
                     raise ValueError(
-                        f"the {order} derivative of {name} is wrong in automatic differentiation "
+                        f"the {order} derivative of {what} is wrong in automatic differentiation "
                         f"({float(automatic.flatten()[where]):.6g}; central differences give "
                         f"{float(fine.flatten()[where]):.6g}): rewrite the operation concerned "
                         "(linear algebra, a straight-through estimator, a custom function) in "

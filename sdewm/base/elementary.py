@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -173,6 +174,20 @@ _ELEMENTARY: dict[Any, Any] = {
 _NATIVE = (torch.instance_norm, torch.batch_norm)  # other order of arguments: see below
 
 
+def _read(tensor: torch.Tensor) -> np.ndarray:
+    """The values for NumPy, also of a time inside a derivative, where they have no address.
+
+    Raises:
+        ValueError: a state that is being differentiated: its derivative would be lost.
+    """
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise ValueError(
+            "a state is read outside torch, by NumPy, so that its derivative is lost: compute "
+            "with it in torch; only the time may be read."
+        )
+    return np.array(tensor.tolist())
+
+
 class ElementaryOperations(TorchFunctionMode):
     """Inside, the operations of this file run in their elementary form, so derivatives are right.
 
@@ -190,6 +205,8 @@ class ElementaryOperations(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function itself, or its elementary form."""
+        if func in (torch.Tensor.__array__, torch.Tensor.numpy):
+            return _read(args[0])
         if func in _NATIVE:  # (input, weight, bias, mean, var, training, momentum, eps, cudnn)
             x, weight, bias, mean, variance, *rest = args
             chosen = instance_norm if func is torch.instance_norm else batch_norm

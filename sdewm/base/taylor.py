@@ -53,8 +53,31 @@ def second_order(
     ((tensor(8.),), [(tensor(36.),)], {(0, 0): (tensor(168.),)})
     """
     _load_forward_rules()
-    with torch.enable_grad():  # some rules of torch can be differentiated again only in this mode
-        return _nested(function, point, directions, seconds)
+    try:
+        with torch.enable_grad():  # some rules can be differentiated again only in this mode
+            return _nested(function, point, directions, seconds)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as problem:
+        raise ValueError(_refusal(str(problem))) from problem
+
+
+def _refusal(problem: str) -> str:
+    """What cannot be differentiated, and what to write instead, from torch's own message."""
+    first = problem.strip().splitlines()[0]
+    remedies = {
+        "requires_grad": "use torch.func.grad of a function in place of torch.autograd.grad",
+        "autograd.Function": "write the custom function in elementary operations",
+        "forward AD": "write this operation out in elementary operations",
+        "in-place": "compute new tensors; batch normalisation belongs in evaluation mode",
+        "ackward hook": "remove the hooks of the module",
+        "heckpoint": "switch activation checkpointing off",
+    }
+    remedy = next(
+        (text for sign, text in remedies.items() if sign in problem),
+        "write it in operations of torch that have forward-mode derivatives",
+    )
+    return f"a function cannot be differentiated twice ({first}): {remedy}."
 
 
 def _nested(

@@ -6,7 +6,7 @@ import torch
 
 from sdewm.base.compiling import Compiled
 from sdewm.sde.noise import GridNoise
-from sdewm.sde.system import System, check_system, diffusion_product
+from sdewm.sde.system import System, check_protocol, diffusion_product
 
 
 class CompiledEuler:
@@ -45,7 +45,7 @@ class CompiledEuler:
                 became so).
         """
         grid = noise.grid(x0.dtype, x0.device)
-        drivers = check_system(self.system, grid[0], x0)
+        drivers = check_protocol(self.system, grid[0], x0)
         if drivers != noise.drivers:
             raise ValueError(
                 f"noise has {noise.drivers} drivers, system.g has {drivers}; expected as many."

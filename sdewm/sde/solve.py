@@ -14,7 +14,7 @@ import torch
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.sde.noise import GaussianNoise, GridNoise
-from sdewm.sde.system import StepSystem, System, check_system, step_of
+from sdewm.sde.system import StepSystem, System, check_protocol, step_of
 
 METHODS = ("euler", "milstein", "srk")
 
@@ -67,7 +67,7 @@ def solve_path(
     indices = grid_indices(noise, times)
     grid = noise.grid(x0.dtype, x0.device)
     if not isinstance(system, StepSystem) or isinstance(system, System):
-        drivers = check_system(system, grid[0], x0)
+        drivers = check_protocol(system, grid[0], x0)
         if drivers != noise.drivers:
             raise ValueError(
                 f"noise has {noise.drivers} drivers, system.g has {drivers}; expected as many."

@@ -56,7 +56,7 @@ class StepSystem(Protocol):
         ...
 
 
-def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
+def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
     """Check that `system` satisfies the interface at one state; return its number of drivers M.
 
     Args:
@@ -72,7 +72,7 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
     ...     noise_type, sde_type = "diagonal", "ito"
     ...     def f(self, t, y): return -y
     ...     def g(self, t, y): return torch.ones_like(y)
-    >>> check_system(Walk(), torch.tensor(0.0), torch.zeros(2, 3))
+    >>> check_protocol(Walk(), torch.tensor(0.0), torch.zeros(2, 3))
     3
     """
     for name in ("noise_type", "sde_type", "f", "g"):
@@ -112,7 +112,7 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
 
 def _called(system: System, name: str, t: torch.Tensor, y: torch.Tensor) -> object:
     try:
-        return getattr(system, name)(t, y)
+        return getattr(system, name)(t.clone(), y.clone())  # theirs to change
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, IndexError, TypeError) as problem:
@@ -149,7 +149,7 @@ def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> Non
     ValueError: system.jacobians() is not the derivative of system.f at t = 0 ...
     """
     times, y = times[:: 1 + len(times) // 4], y[:4]
-    drivers, size = check_system(system, times[0], y), y.shape[1]
+    drivers, size = check_protocol(system, times[0], y), y.shape[1]
     given = system.jacobians()  # type: ignore[attr-defined]
     shapes = [tuple(part.shape) if isinstance(part, torch.Tensor) else None for part in given]
     expected = [(size, size), (drivers, size, size)]
@@ -200,14 +200,14 @@ def check_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor)
         ValueError: see `check_system`; or a StepSystem has no attribute `drivers`.
     """
     if isinstance(system, System) or not isinstance(system, StepSystem):
-        return check_system(system, t, y)
+        return check_protocol(system, t, y)
     if getattr(system, "drivers", None) is None:
         raise ValueError(
             f"system={type(system).__name__} has no 'drivers'; a system given by f_and_g_prod "
             "needs this attribute: its number of Brownian motions."
         )
     drivers = check_count("system.drivers", system.drivers)  # type: ignore[attr-defined]
-    parts = system.f_and_g_prod(t, y, y.new_zeros(len(y), drivers))
+    parts = system.f_and_g_prod(t, y.clone(), y.new_zeros(len(y), drivers))
     for name, part in zip(("drift", "noise"), parts, strict=True):
         check_output(f"system.f_and_g_prod ({name})", part, tuple(y.shape), like=y)
     return drivers

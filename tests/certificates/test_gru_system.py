@@ -11,7 +11,7 @@ from sdewm.certificates.gru_system import RecurrentSystem, gru
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CertifiedSystem
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, check_system
+from sdewm.sde.system import StepSystem, check_protocol
 from sdewm.theory.bounds.jacobian_rates import jacobian_rates
 
 F64 = {"dtype": torch.float64}
@@ -99,7 +99,7 @@ def test_drift_and_noise_of_a_step_are_those_of_f_and_g():
     assert torch.equal(drift, system.f(ZERO, y))
     torch.testing.assert_close(noise, torch.einsum("bdm,bm->bd", system.g(ZERO, y), v))
     assert not noise[:, :5].any() and noise[:, 5:].all()
-    assert check_system(system, ZERO, y) == 2
+    assert check_protocol(system, ZERO, y) == 2
     assert isinstance(system, StepSystem) and isinstance(system, CertifiedSystem)
 
 

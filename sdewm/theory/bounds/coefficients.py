@@ -8,6 +8,7 @@ import torch
 from torch.func import jvp
 
 from sdewm.base.derivative_checks import check_derivatives
+from sdewm.base.elementary import ElementaryOperations
 from sdewm.base.taylor import Tensors, fuse, second_order
 from sdewm.sde.system import System
 
@@ -43,7 +44,8 @@ class Coefficients:
 
     def values(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
         """Drift and diffusion."""
-        return self.system.f(t, y), self.system.g(t, y)
+        with ElementaryOperations():  # whose derivatives are right
+            return self.system.f(t, y), self.system.g(t, y)
 
     def jacobians(
         self, t: torch.Tensor, points: torch.Tensor

@@ -16,6 +16,7 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
+from sdewm.sde.contract import require_contract
 from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
@@ -128,6 +129,7 @@ def fundamental_matrix(
     steps, paths = check_count("steps", steps), check_count("paths", paths)
     states = initial_states(x0, paths).to(check_device(device), dtype)
     drivers = check_drivers(system, states.new_tensor(start), states[:2])
+    require_contract(system, states, (start, end), steps)
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     if isinstance(system, ConstantJacobians) and isinstance(system, System):
         check_jacobians(system, noise.grid(dtype, states.device), states)

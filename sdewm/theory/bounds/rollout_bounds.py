@@ -16,6 +16,7 @@ from sdewm.base.checks import (
     check_names,
 )
 from sdewm.base.stats import Estimate
+from sdewm.sde.contract import require_contract
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import (
     CERTIFICATE,
@@ -25,7 +26,7 @@ from sdewm.sde.rates import (
     Rates,
     block_slices,
 )
-from sdewm.sde.system import System, check_jacobians, check_system
+from sdewm.sde.system import System, check_jacobians, check_protocol
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import (
     GradeBound,
@@ -135,7 +136,8 @@ def rollout_bounds(
     wanted = check_names("grades", grades if named else every, ROLLOUT_GRADES)
     states = initial_states(x0, paths).to(check_device(device), torch.float64)
     errors = draw_errors(error, paths, states, seed)
-    drivers = check_system(system, states.new_tensor(start), states[:2])
+    drivers = check_protocol(system, states.new_tensor(start), states[:2])
+    require_contract(system, states, (start, end), steps)
     problem = _Problem(
         system=system,
         states=states.expand(paths, -1),

@@ -10,6 +10,7 @@ import torch
 from sdewm.base.checks import check_count, check_interval, check_output
 from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import fuse, second_order
+from sdewm.sde.contract import require_contract
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CertifiedSystem, ConstantJacobians, block_slices
 from sdewm.sde.solve import solve_path
@@ -79,6 +80,7 @@ def term_bounds(
         raise ValueError(f"loss={loss!r}: expected a function (B, D) -> (B,).")
     check_output("loss", loss(states[:2]), (len(states[:2]),), like=states)
     drivers, own = count_drivers(system, error, states.new_tensor(start), states[:2])
+    require_contract(system, states, (start, end), steps, error=error, loss=loss)
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     grid = noise.grid(torch.float64)
     path = solve_path(system, states, noise, times=grid.tolist())  # (P, N + 1, D)

@@ -17,6 +17,7 @@ from sdewm.base.checks import (
     check_interval,
 )
 from sdewm.base.stats import Estimate
+from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import check_groups
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import System
@@ -230,4 +231,5 @@ def expand(
         batches=batches,
     )
     problem.check_losses(states[:2])
+    require_contract(system, states, (start, end), steps, error=error, loss=loss)
     return Expansion(problem)

@@ -9,7 +9,7 @@ import torch
 from torch.func import jvp
 
 from sdewm.base.checks import check_choice, check_output
-from sdewm.sde.system import System, check_system, diffusion_product
+from sdewm.sde.system import System, check_protocol, diffusion_product
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 DRIVERS = ("same", "independent")
@@ -74,7 +74,7 @@ def count_drivers(
         ValueError: a coefficient has a wrong shape, dtype or device; the message gives its name,
             the value returned and the value expected.
     """
-    drivers = check_system(system, t, y)
+    drivers = check_protocol(system, t, y)
     batch, size = y.shape
     if error.drift is not None:
         check_output("error.drift", error.drift(t, y), (batch, size), like=y)

@@ -176,8 +176,9 @@ def lyapunov_exponents(
     generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
     first = torch.randn(batch, size, count, dtype=x.dtype, generator=generator)
     tangents, growth = torch.linalg.qr(first.to(x.device)).Q, []  # (B, D, k)
+    checked = {round(k * (steps - 1) / 4) for k in range(5)}
     for n, move in enumerate(_maps(step, x, steps, dt, seed)):
-        if n == 0:
+        if n in checked:
             _check_map(move, x)
         with torch.no_grad():
             x, images = _push(move, x, tangents)
@@ -265,9 +266,14 @@ def _check_starts(x0: object) -> torch.Tensor:
 
 
 def _check_map(move: Map, x0: torch.Tensor) -> None:
-    """The first step is a function, of each row alone, and automatic derivatives are its own."""
+    """A step is a function, of each row alone, and automatic derivatives are its own."""
     with torch.no_grad():
-        first, again = move(x0), move(x0)
+        given = x0.clone()
+        first, again = move(given), move(x0.clone())
+        if given._version or not torch.equal(given, x0):
+            raise ValueError(
+                "step changes its state in place: compute a new tensor (`0.5 * x`, not `x *= 0.5`)."
+            )
         check_output("step", first, tuple(x0.shape), like=x0)
         if not torch.allclose(first, again, rtol=1e-9, atol=1e-12, equal_nan=True):
             raise ValueError(

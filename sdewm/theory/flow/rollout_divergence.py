@@ -16,6 +16,7 @@ from sdewm.base.checks import (
     check_interval,
 )
 from sdewm.base.stats import BatchSums
+from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
@@ -103,6 +104,7 @@ def rollout_divergence(
     states = initial_states(x0, paths).to(check_device(device), dtype)
     errors = draw_errors(error, paths, states, seed)
     drivers = check_drivers(system, states.new_tensor(start), states[:2])
+    require_contract(system, states, (start, end), steps, derivatives=False)
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     times = noise.grid(torch.float64).tolist()
     kept = np.empty((paths if levels else 0, steps + 1))

@@ -17,6 +17,7 @@ from sdewm.base.checks import (
     check_interval,
 )
 from sdewm.base.stats import BatchSums, Estimate
+from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import check_groups
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import StepSystem, System, check_drivers
@@ -224,6 +225,8 @@ def value_expansion(
     rows = max(len(error), 1) if samples else paths if callable(error) else 1  # type: ignore[arg-type]
     errors = draw_errors(error, rows, states, seed)
     batches = check_groups(groups, paths, sampled=noise.paths_limit is None)
+    interval = (start, end)
+    require_contract(system, states, interval, steps, loss=q_function, loss_name="q_function")
     paths = paths if noise.paths_limit is None else noise.paths_limit * len(errors)
     problem = ValueProblem(
         system,
