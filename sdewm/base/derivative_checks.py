@@ -71,14 +71,8 @@ def check_derivatives(
                     what = name if isinstance(name, str) else name[k]
                     raise ValueError(
                         f"the {order} derivative of {what} is wrong in automatic differentiation "
-<<<<<<< HEAD
                         f"({float(automatic.flatten()[where]):.6g}; central differences give "
                         f"{float(fine.flatten()[where]):.6g}): rewrite the operation concerned "
                         "(linear algebra, a straight-through estimator, a custom function) in "
-=======
-                        f"({float(automatic.flatten()[where]):.6g}, by central differences "
-                        f"{float(fine.flatten()[where]):.6g}): write the operation concerned "
-                        "(linear algebra, a straight-through estimator, a custom function) out in "
->>>>>>> 9b37382 (derivative checks name the coefficient)
                         "elementary operations."
                     )

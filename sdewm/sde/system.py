@@ -197,7 +197,7 @@ def check_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor)
     A StepSystem must give M as its attribute `drivers`.
 
     Raises:
-        ValueError: see `check_system`; or a StepSystem has no attribute `drivers`.
+        ValueError: see `check_protocol`; or a StepSystem has no attribute `drivers`.
     """
     if isinstance(system, System) or not isinstance(system, StepSystem):
         return check_protocol(system, t, y)
