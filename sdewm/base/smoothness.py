@@ -51,12 +51,14 @@ def roughest(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Ten
             width = (high - low) / FACTOR
             low, high = centre - width / 2, centre + width / 2
     scale = jumps[0].max() + torch.finfo(states.dtype).tiny
-    rounding = 100 * torch.finfo(states.dtype).eps * float(values.abs().max()) / float(spacing[0])
+    rounding = 100 * torch.finfo(states.dtype).eps * float(values.abs().max())
     if not bool(torch.isfinite(scale)):
         return None
-    if bool(((jumps[-1] > SHARE * scale) & (jumps[-1] > STEADY * jumps[-2])).any()):
+    if bool(((jumps[-1] > SHARE * scale + rounding) & (jumps[-1] > STEADY * jumps[-2])).any()):
         return "jump"
-    steady = (slopes[-1] > STEADY * slopes[-2]) & (slopes[-1] > SHARE * slopes[0].max() + rounding)
+    steady = (slopes[-1] > STEADY * slopes[-2]) & (
+        slopes[-1] > SHARE * slopes[0].max() + rounding / spacing
+    )
     return "kink" if bool(steady.any()) else None
 
 

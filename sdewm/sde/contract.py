@@ -179,7 +179,7 @@ def visited_states(
                 path.append((t, y.clone()))
             noise = torch.randn(len(y), drivers, dtype=y.dtype, generator=generator).to(y.device)
             drift, change = step(t, y.clone(), size**0.5 * noise)
-            after = y + size * drift + change
+            after = (y + size * drift + change).detach()
             if not bool(torch.isfinite(after).all()):
                 break  # the computation itself says where paths leave the finite numbers
             y = after
@@ -226,7 +226,7 @@ def _purity(
     """Changes of the argument, random numbers, mixed rows, lower precision."""
     given = y.clone()
     with torch.no_grad(), _Precision() as precision:
-        value = function(given)
+        value = function(given).detach()
     if given._version or not _same(given, y):
         return Finding(
             "in place",
@@ -234,7 +234,7 @@ def _purity(
             "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
         )
     with torch.no_grad():
-        again = function(y.clone())
+        again = function(y.clone()).detach()
     if not _same(value, again, 1e-9 if y.is_cuda else 0.0):
         return Finding(
             "random",
@@ -269,7 +269,7 @@ def mixed_rows(
     rolled = y.roll(1, 0) if bool((y != y[0]).any()) else y + 0.01 * (1.0 + y.abs())
     other[1::2] = rolled[1::2] + (y[1::2] - rolled[1::2]) * 0.25
     with torch.no_grad():
-        changed = function(other)
+        changed = function(other).detach()
     if changed.shape != value.shape or len(value) != len(y):
         return None  # a wrong shape is the business of the check of shapes
     gap = float((changed[::2] - value[::2]).abs().max())

@@ -87,6 +87,7 @@ def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
             "add the drift correction ½ Σ_k (D g_k) g_k to f and call the system 'ito'."
         )
     check_choice("system.noise_type", system.noise_type, NOISE_TYPES)
+    y = y.expand(2, -1) if len(y) == 1 else y  # one row hides what a batch needs
     batch, size = y.shape
     check_output("system.f", _called(system, "f", t, y), (batch, size), like=y)
     diffusion = _called(system, "g", t, y)
