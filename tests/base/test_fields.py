@@ -1,7 +1,6 @@
 """Configurations are checked against the types of their fields."""
 
 import json
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ import pytest
 from annotated_types import Gt, Lt
 
 from sdewm.base.fields import NonNegativeInt, PositiveInt, check_fields, read_fields
+from tests.child_process import run
 
 
 @dataclass(frozen=True)
@@ -73,5 +73,6 @@ def test_text_that_is_no_configuration_is_refused(plain, sentence):
 
 def test_dataclasses_with_checked_fields_are_imported_without_pydantic():
     code = "import sys, sdewm.train.presets; print('pydantic' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = run(sys.executable, "-c", code)
+    assert found.returncode == 0, found.stderr
     assert found.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""What is checked of a system where its paths go: for each mistake the right value, or a refusal."""
+"""What is checked of a system where its paths go: the right value, or a refusal by name."""
 
 import math
 
