@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,6 @@ import sdewm
 from paper_checks.cases.trained_models import WITH, WITHOUT, trained_case, trained_run
 from paper_checks.check_rollouts import below
 from paper_checks.findings import (
-    BAND,
     THRESHOLD,
     Finding,
     Mutate,
@@ -27,7 +27,7 @@ from paper_checks.findings import (
 from sdewm.base.stats import Estimate
 from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths
-from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.model_theorems.value_bias import value_bias_on_model
@@ -37,6 +37,7 @@ from sdewm.sde.rates import ESTIMATE
 from sdewm.sde.solve import solve_path
 from sdewm.theory.curve import Curve
 from sdewm.theory.flow.initial_error import CoupledSystem
+from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 START = 20  # row of the first state
@@ -126,14 +127,11 @@ def value_bias(settings: Settings, mutate: Mutate) -> Finding:
     )
     order = found.expansion.order((0.25, 0.125, 0.0625), law=case.options["law"])
     low, high = order.interval
-    text = f"slope {order.slope:.3f} in [{low:.3f}, {high:.3f}], claimed 3 ± {BAND}"
-    verdict = Verdict(UNDECIDED, text if high == high else order.verdict.reason)
-    if 3 - BAND <= low and high <= 3 + BAND:
-        verdict = Verdict(HOLDS, text)
-    elif high < 3 - BAND or low > 3 + BAND:
-        verdict = Verdict(FAILS, text)
+    text = f"slope {order.slope:.3f} in [{low:.3f}, {high:.3f}], claimed 3 ± {ORDER_BAND}"
+    reason = order.verdict.reason if math.isnan(high) else text
+    verdict = Verdict(order_outcome(order.interval, 3.0), reason)
     slope = Estimate(order.slope, (high - low) / (2 * BAND_95))
-    return Finding("order of E|remainder|", slope, 3.0, verdict, BAND)
+    return Finding("order of E|remainder|", slope, 3.0, verdict, ORDER_BAND)
 
 
 def exponent(settings: Settings, mutate: Mutate) -> Finding:
@@ -157,7 +155,7 @@ def exponent(settings: Settings, mutate: Mutate) -> Finding:
     here, there = ends.chunk(2, dim=2)
     sizes = (there - here).norm(dim=2)  # (E, 2)
     growth = ((sizes[:, 1] / sizes[:, 0]).log() / steps).numpy()
-    apart = mean_of(growth - spectrum.exponents[:, case.options["exponent"]])
+    apart = mean_estimate(growth - spectrum.exponents[:, case.options["exponent"]])
     # Both may turn towards the fastest direction by a factor of some e during the steps.
     return compare("growth of |D| less the exponent", apart, 0.0, 1.0 / steps)
 
@@ -175,7 +173,7 @@ def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
         else:
             sizes = jacobian_sizes(case.model, case.episodes, every=10, seed=settings.seed)
             found.append(sizes[quantity].mean(1).numpy())
-    drop = mean_of(found[0] - found[1])  # of the same episodes
+    drop = mean_estimate(found[0] - found[1])  # of the same episodes
     verdict = Verdict(UNDECIDED, f"the {quantity} falls by {drop} with the penalty")
     if abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)

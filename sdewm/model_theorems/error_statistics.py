@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from sdewm.base.stats import Estimate
-from sdewm.model_theorems.episode_statistics import mean_of, ratio
+from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
 
 FLIPS = 9999  # of the sign-flip test
 SIGNIFICANT = 2.0  # standard errors of an autocorrelation that counts
@@ -198,7 +198,7 @@ class ErrorStatistics:
 
     def squared_drift(self) -> Estimate:
         """Mean of |b|² over episodes and steps, unbiased; may be negative where there is none."""
-        return mean_of(self.drift_squares.mean(1))
+        return mean_estimate(self.drift_squares.mean(1))
 
     def drift_fraction(self) -> Estimate:
         """|b|²/(|b|² + tr S), S = Cov Δm + (mean s'² − s²): the share of the error that is drift.
