@@ -25,6 +25,7 @@ from sdewm.theory.expansion.perturbation import Perturbation, count_drivers
 from sdewm.theory.expansion.terms import QUANTITIES, TERMS, prediction_weights, quantity_weights
 from sdewm.theory.flow.initial_error import initial_states
 from sdewm.theory.remainder_order import RemainderOrder, remainder_order
+from sdewm.theory.variation_step import StateFunction
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
 
@@ -212,7 +213,7 @@ def expand(
     problem = ExpansionProblem(
         system=system,
         error=error,
-        loss=loss,
+        loss=StateFunction("loss", loss),
         states=states,
         noise=noise,
         drivers=own[0],
@@ -221,5 +222,5 @@ def expand(
         checkpoint=checkpoint,
         batches=batches,
     )
-    problem.check_losses(states[:2])
+    problem.loss(states[:2])  # checks it before any work
     return Expansion(problem)
