@@ -17,7 +17,7 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.model_theorems.representation_error import MODES, measure_representation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.report.trained_run import load_trained_run
-from sdewm.scripts.benchmark import BenchRow, bench_row, run_script, seconds
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, run_script, seconds
 
 MODELS = ROOT / "paper_checks" / "small_models"
 EPISODES, STEPS, DRAWS, ROUNDS = 50, 100, 64, 3
@@ -44,19 +44,14 @@ def representation_error(mode: str, device: torch.device) -> Iterator[BenchRow]:
     yield bench_row(f"representation_error/{mode}", times, "s", baseline=baseline, aim=AIM)
 
 
-def main() -> None:
-    run_script(
-        lambda kind: (
-            {}
-            if kind != "cpu"
-            else {
-                (f"representation_error/{mode}",): partial(representation_error, mode)
-                for mode in MODES
-            }
-        ),
-        threads=(1, 2),
-    )
+def jobs(device: str) -> dict[tuple[str, ...], Measure]:
+    """What is measured, on the CPU alone."""
+    if device != "cpu":
+        return {}
+    return {
+        (f"representation_error/{mode}",): partial(representation_error, mode) for mode in MODES
+    }
 
 
 if __name__ == "__main__":
-    main()
+    run_script(jobs, threads=(1, 2))

@@ -11,14 +11,15 @@ from torch.func import jvp
 
 import sdewm
 from paper_checks.cases.trained_models import TrainedCase, trained_case
-from paper_checks.findings import BAND, Finding, Mutate, Settings, compare, conclude
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import fuse, second_order
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import LatentSystem
-from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
+from sdewm.theory.verdict import HOLDS, UNDECIDED, Verdict
 
 NOISES = (0.04, 0.08)  # standard deviations, in the units of the observations
 
@@ -99,7 +100,7 @@ def recovery(settings: Settings, mutate: Mutate) -> Finding:
         for j, one in enumerate(found.mean_drift())
     ]
     squares = (found.fluctuation**2).mean((1, 2, 3))
-    findings.append(compare("variance of the fluctuation", mean_of(squares), 0.05**2))
+    findings.append(compare("variance of the fluctuation", mean_estimate(squares), 0.05**2))
     same = Estimate(float(found.same_driver.mean()), 0.0)
     findings.append(compare("same-driver diffusion", same, 0.01, 1e-9))
     return conclude(findings)
@@ -132,11 +133,6 @@ def _slope(name: str, squares: list[np.ndarray], expected: float) -> Finding:
     value = math.log(high.mean() / low.mean()) / ratio
     parts = (high / high.mean() - low / low.mean()) / ratio
     error = float(parts.std(ddof=1) / math.sqrt(len(parts)))
-    verdict = Verdict(
-        UNDECIDED, f"{name}: {value:.3f} ± {error:.2g}, claimed {expected:g} ± {BAND}"
-    )
-    if abs(value - expected) + 2 * error <= BAND:
-        verdict = Verdict(HOLDS, verdict.reason)
-    elif abs(value - expected) - 2 * error > BAND:
-        verdict = Verdict(FAILS, verdict.reason)
-    return Finding(name, Estimate(value, error), expected, verdict, BAND)
+    outcome = order_outcome((value - 2 * error, value + 2 * error), expected)
+    text = f"{name}: {value:.3f} ± {error:.2g}, claimed {expected:g} ± {ORDER_BAND}"
+    return Finding(name, Estimate(value, error), expected, Verdict(outcome, text), ORDER_BAND)

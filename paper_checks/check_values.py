@@ -8,11 +8,12 @@ import torch
 
 import sdewm
 from paper_checks.cases.rollouts import tanh_network
-from paper_checks.findings import BAND, Finding, Mutate, Settings, compare, conclude
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.theory.flow.value_expansion import ValueExpansion
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
+from sdewm.theory.verdict import Verdict
 
 O11 = {"measured": -0.0020861271, "second": -0.0020877583}  # Q = x², e = ±0.1 with probability ½
 
@@ -73,16 +74,10 @@ def order(settings: Settings, mutate: Mutate, *, law: str, expected: float) -> F
     for name, result in results:
         found = result.order((0.1, 0.05, 0.025, 0.0125), law=law)
         slope, (low, high) = found.slope, found.interval
-        inside = expected - BAND <= low and high <= expected + BAND
-        apart = high < expected - BAND or low > expected + BAND
-        outcome = HOLDS if inside else FAILS if apart else UNDECIDED
         text = f"slope {slope:.3f} in [{low:.3f}, {high:.3f}] ({name}), claimed {expected:g}"
-        estimate = Estimate(slope, (high - low) / 2)
-        findings.append(
-            Finding(
-                f"order of E|remainder| ({name})", estimate, expected, Verdict(outcome, text), BAND
-            )
-        )
+        verdict = Verdict(order_outcome(found.interval, expected), text)
+        estimate, quantity = Estimate(slope, (high - low) / 2), f"order of E|remainder| ({name})"
+        findings.append(Finding(quantity, estimate, expected, verdict, ORDER_BAND))
     return conclude(findings)
 
 

@@ -11,12 +11,12 @@ import torch
 
 from sdewm.base.stats import Estimate
 from sdewm.theory.expansion.expand import CurveRow
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, agree, all_of
+from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
+from sdewm.theory.verdict import HOLDS, UNDECIDED, Verdict, agree, all_of
 
 THRESHOLD = 5.0  # standard errors (rule b)
 SIZES = (0.2, 0.1, 0.05, 0.025)  # of the error (rule c)
 SMALL_SIZES = (0.05, 0.025, 0.0125)  # Monte Carlo: the noise of a path-wise remainder is relative
-BAND = 0.3  # around an integer order (rule c)
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,9 @@ def order_finding(rows: Sequence[CurveRow], expected: float, scale: float) -> Fi
         low, high = min(steps), max(steps)
     else:
         low, high = slope - 2 * error, slope + 2 * error
-    text = f"order {slope:.3f} in [{low:.3f}, {high:.3f}], claimed {expected:g} ± {BAND}"
-    if low >= expected - BAND and high <= expected + BAND:
-        outcome = HOLDS
-    elif high < expected - BAND or low > expected + BAND:
-        outcome = FAILS
-    else:
-        outcome = UNDECIDED
-    return Finding(quantity, Estimate(slope, error), expected, Verdict(outcome, text), BAND)
+    text = f"order {slope:.3f} in [{low:.3f}, {high:.3f}], claimed {expected:g} ± {ORDER_BAND}"
+    verdict = Verdict(order_outcome((low, high), expected), text)
+    return Finding(quantity, Estimate(slope, error), expected, verdict, ORDER_BAND)
 
 
 def conclude(findings: Sequence[Finding], headline: str = "") -> Finding:

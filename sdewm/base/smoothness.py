@@ -37,6 +37,7 @@ def roughest(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Ten
     low, high = (states.new_full((len(first), 1), end) for end in (0.0, 1.0))
     ticks = torch.linspace(0, 1, POINTS, dtype=states.dtype, device=states.device)
     jumps, slopes = [], []
+    values, spacing = states.new_zeros(1), high[:, 0]
     with torch.no_grad():
         for _ in range(LEVELS[states.dtype]):
             places = low + (high - low) * ticks  # (S, POINTS)

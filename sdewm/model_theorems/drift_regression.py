@@ -8,7 +8,7 @@ import numpy as np
 
 from sdewm.base.ridge import RIDGE, cross_fitted_states
 from sdewm.base.stats import Estimate
-from sdewm.model_theorems.episode_statistics import mean_of, ratio
+from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
 from sdewm.model_theorems.error_statistics import ErrorStatistics
 
 FOLDS = 4
@@ -77,7 +77,7 @@ def regress_drift(
     if error.draws > 1:
         squares = error.drift_squares.mean(1)
         share, constant_share = ratio(explained, squares), ratio(of_constant, squares)
-    return DriftRegression(drift, mean_of(explained), share, constant_share)
+    return DriftRegression(drift, mean_estimate(explained), share, constant_share)
 
 
 def _explained(fitted: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean_estimate(values: np.ndarray) -> Estimate:
-    """Mean over episodes of values (E,), as an Estimate."""
+    """Mean of values (E,), one per episode, with its standard error."""
     mean, error = mean_and_error(values)
     return Estimate(float(mean), float(error))
 
@@ -77,11 +77,6 @@ def ratio_curve(times: Times, above: np.ndarray, below: np.ndarray) -> Curve:
         ratio = np.where(means[0] == means[1], 1.0, means[0] / means[1])
         errors = mean_and_error(above - ratio * below)[1] / means[1]
     return Curve(np.asarray(times), ratio, np.where(means[1] > 0, errors, 0.0))
-
-
-def mean_of(rows: np.ndarray) -> Estimate:
-    """Mean over episodes of one number per episode, with its standard error."""
-    return Estimate(float(rows.mean()), float(rows.std(ddof=1) / math.sqrt(len(rows))))
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> Estimate:

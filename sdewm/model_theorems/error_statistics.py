@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from sdewm.base.stats import Estimate
-from sdewm.model_theorems.episode_statistics import mean_of, ratio
+from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
 
 FLIPS = 9999  # random sign vectors of the sign-flip test
 SIGNIFICANT = 2.0  # an autocorrelation is significant above this many standard errors
@@ -202,7 +202,7 @@ class ErrorStatistics:
 
     def squared_drift(self) -> Estimate:
         """Unbiased mean of |b|² over episodes and steps; it may be negative for a small drift."""
-        return mean_of(self.drift_squares.mean(1))
+        return mean_estimate(self.drift_squares.mean(1))
 
     def drift_fraction(self) -> Estimate:
         """Fraction of the error that is drift, |b|²/(|b|² + tr S), S = Cov Δm + (mean s'² − s²).

@@ -20,7 +20,7 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import reconstruction_loss
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.latent_sde.system import LatentSystem
-from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.expansion import expand_on_model
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
@@ -57,8 +57,8 @@ def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[R
     spectrum = model_lyapunov(model, recorded, exponents=1, seed=seed, **grid)
     noisy, shifted = (_terms(model, recorded, kind, seed) for kind in (NOISE, SHIFT))
     found = {
-        "jacobian": mean_of(sizes["frobenius"].mean(1).numpy()),
-        "log_norm": mean_of(sizes["log_norm"].mean(1).numpy()),
+        "jacobian": mean_estimate(sizes["frobenius"].mean(1).numpy()),
+        "log_norm": mean_estimate(sizes["log_norm"].mean(1).numpy()),
         "exponent": spectrum.estimates[0],
         "divergence": Estimate(_divergence(model, recorded, seed), math.nan),
         "clean_loss": noisy["c0"],
@@ -140,7 +140,7 @@ def _open_loop(model: RSSMModel, episodes: Episodes, seed: int) -> Estimate:
         seed=seed,
     )
     errors = [squared_error(one, found.observations) for one in found.rollout.observations]
-    return mean_of(np.mean(errors, 0)[:, -1])
+    return mean_estimate(np.mean(errors, 0)[:, -1])
 
 
 def summary(rows: Sequence[Any]) -> str:

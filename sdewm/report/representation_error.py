@@ -12,7 +12,7 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
-from sdewm.model_theorems.episode_statistics import mean_of, ratio
+from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
 from sdewm.model_theorems.representation_error import measure_representation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
@@ -81,7 +81,7 @@ def _row(
     unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
     drift = ratio(found.drift_squares.mean(1), unit)
     diffusion = ratio(found.variance.sum(-1).mean(1), unit)
-    spread = mean_of(found.variance_change.sum(-1).mean(1) / unit)
+    spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
     share, test = found.drift_fraction(), found.zero_drift_test(seed)
     time, whole = found.correlation_time
     states = clean_paths(model, episodes, seed).predicted.numpy()

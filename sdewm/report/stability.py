@@ -12,7 +12,7 @@ from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.latent_sde.system import LatentPolicy, mean_policy
-from sdewm.model_theorems.episode_statistics import mean_of
+from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.plots.stability_plots import stability_of_model
 from sdewm.plots.tables import estimate_text, text_table
@@ -57,7 +57,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     found: list[Row] = []
     sizes = jacobian_sizes(trained.model, episodes, every=settings.every, seed=seed)
     for name, values in sizes.items():
-        found.append(_row(name, "mean", None, mean_of(values.mean(1).numpy()), UNITS[name]))
+        found.append(_row(name, "mean", None, mean_estimate(values.mean(1).numpy()), UNITS[name]))
         for level in LEVELS:
             quantile = float(np.quantile(values.numpy(), level))
             spread = Estimate(quantile, float("nan"))

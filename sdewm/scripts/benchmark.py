@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 
@@ -78,10 +79,36 @@ def bench_row(
     }
 
 
+def exponent_row(
+    name: str, variable: str, sizes: Sequence[int], costs: Sequence[Sequence[float]], aim: str
+) -> BenchRow:
+    """A row with the exponent p of cost ~ sizeᵖ, fitted to the logarithms once per round.
+
+    Args:
+        name: of the row.
+        variable: what the sizes are.
+        sizes: of the runs.
+        costs: one for each size, in every round.
+        aim: of the exponent.
+
+    >>> row = exponent_row("copy", "bytes", (1, 2, 4), [[3.0, 6.0, 12.0]], "<= 1.1")
+    >>> round(row["value"], 6), row["baseline"]
+    (1.0, 'bytes 1, 2, 4')
+    """
+    logarithms = [math.log(size) for size in sizes]
+    fits = [
+        statistics.linear_regression(logarithms, [math.log(cost) for cost in row]).slope
+        for row in costs
+    ]
+    baseline = f"{variable} {', '.join(map(str, sizes))}"
+    return bench_row(name, fits, "exponent", baseline=baseline, aim=aim)
+
+
 def run_script(
     jobs: Callable[[str], Mapping[tuple[str, ...], Measure]],
     threads: Sequence[int],
     arguments: Sequence[str] | None = None,
+    one_thread: Collection[str] = (),
 ) -> None:
     """The command line of a script: `--list` its rows, or measure those named, as JSON lines.
 
@@ -89,6 +116,7 @@ def run_script(
         jobs: given the kind of device, what is measured together, by the names of the rows.
         threads: numbers of threads with which the rows are measured on a CPU.
         arguments: the command line; None: that of the process.
+        one_thread: rows that are measured with one thread only.
     """
     parser = argparse.ArgumentParser(description="Measure rows of figures/data/bench.csv.")
     parser.add_argument("names", nargs="*", help="rows")
@@ -99,7 +127,7 @@ def run_script(
     some = jobs(given.device.split(":")[0])
     if given.list:
         for name in (name for names in some for name in names):
-            print(json.dumps({"name": name, "threads": [*threads]}))
+            print(json.dumps({"name": name, "threads": [1] if name in one_thread else [*threads]}))
         return
     device = check_device(given.device)
     torch.set_num_threads(given.threads)

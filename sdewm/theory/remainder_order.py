@@ -14,7 +14,7 @@ from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 _RESAMPLES = 2000
 _RELATIVE_ERROR = 0.10  # largest relative standard error of a remainder used for a slope
 _ROUNDING_FACTOR = 1e3  # smallest remainder used for a slope, in rounding errors of the loss
-_BAND = 0.3
+ORDER_BAND = 0.3  # around a whole order
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,24 @@ def remainder_order(
     if by_group and replicates is not None:
         slope = 0.5 * (interval[0] + interval[1])
     text = f"slope {slope:.3f} in [{interval[0]:.3f}, {interval[1]:.3f}], claimed order {expected}"
-    if interval[0] >= expected - _BAND:
-        verdict = Verdict(HOLDS, text)
-    elif interval[1] < expected - _BAND:
-        verdict = Verdict(FAILS, text)
-    else:
-        verdict = Verdict(UNDECIDED, text)
-    return RemainderOrder(slope, interval, expected, verdict)
+    outcome = order_outcome(interval, expected, at_least=True)
+    return RemainderOrder(slope, interval, expected, Verdict(outcome, text))
+
+
+def order_outcome(interval: tuple[float, float], expected: float, *, at_least: bool = False) -> str:
+    """Whether a slope with this interval is the order `expected` ± 0.3.
+
+    "holds" if the interval lies inside the band, "fails" if it lies outside, else "undecided",
+    also for nan. With `at_least` the band has no upper end: any higher order holds too.
+
+    >>> [order_outcome(interval, 3) for interval in ((2.9, 3.1), (2.5, 3.1), (1.9, 2.1))]
+    ['holds', 'undecided', 'fails']
+    """
+    low, high = interval
+    least, most = expected - ORDER_BAND, math.inf if at_least else expected + ORDER_BAND
+    if least <= low and high <= most:
+        return HOLDS
+    return FAILS if high < least or low > most else UNDECIDED
 
 
 def _slope(logs: np.ndarray, values: np.ndarray) -> np.ndarray:

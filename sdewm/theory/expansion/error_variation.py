@@ -13,10 +13,10 @@ from functools import partial
 
 import torch
 
-from sdewm.base.derivative_checks import check_derivatives
-from sdewm.base.taylor import Tensors, fuse, second_order
+from sdewm.base.taylor import Tensors, second_order
 from sdewm.sde.system import System
 from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem
+from sdewm.theory.variation_step import VariationStep
 
 ETA, XI = "eta", "xi"
 
@@ -35,9 +35,7 @@ class ErrorVariation:
         system: D components, M drivers.
         error: the perturbation.
         drivers: M.
-        fused: True: evaluate the step by a recorded graph (`base.taylor.fuse`) if it can be
-            recorded; False: by the definition, nested jvp, which is slower. Recording takes seconds
-            for each new batch size and is worthwhile from about a hundred evaluations.
+        fused: see `VariationStep`.
 
     Raises:
         ValueError: at the first step, if automatic derivatives of the coefficients are wrong.
@@ -48,13 +46,14 @@ class ErrorVariation:
     def __init__(
         self, system: System, error: Perturbation, drivers: int, fused: bool = True
     ) -> None:
-        self.system, self.error, self.drivers, self.fused = system, error, drivers, fused
+        self.system, self.error, self.drivers = system, error, drivers
         present = ((ETA, error.diffusion), (XI, error.drift))
         self.directions = [name for name, part in present if part is not None]
         count = len(self.directions)
         self.pairs = [(a, b) for a in range(count) for b in range(a, count)]
         self.width = 1 + count + len(self.pairs)  # state sizes D in the stacked state
-        self._steps: dict[tuple, Callable[..., Tensors]] = {}
+        name = "the coefficients (system.f, system.g, error.drift, error.diffusion)"
+        self._step = VariationStep(name, self._coefficients, self._inputs, self._propagate, fused)
 
     def initial(self, x0: torch.Tensor) -> torch.Tensor:
         """The stacked initial state `(B, D·width)`: x0 and zeros."""
@@ -74,12 +73,7 @@ class ErrorVariation:
         self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stacked drift and stacked noise increment `(B, D·width)`."""
-        key = (y.shape, y.dtype, y.device)
-        with torch.no_grad():
-            if key not in self._steps:
-                self._steps[key] = self._prepare(t, y, v)
-            drift, noise = self._steps[key](t, y, v)
-        return drift, noise
+        return self._step(t, y, v)
 
     def _coefficients(
         self,
@@ -93,6 +87,11 @@ class ErrorVariation:
             self.system, self.error, self.drivers, drift_size, diffusion_size
         )
         return perturbed.f_and_g_prod(t, x, v)
+
+    def _inputs(self, state: torch.Tensor) -> Tensors:
+        """The state and the sizes 0 of both errors."""
+        zero = state.new_zeros(())
+        return state[:, : state.shape[1] // self.width], zero, zero.clone()
 
     def _propagate(
         self,
@@ -121,18 +120,3 @@ class ErrorVariation:
         rows = [value, *firsts, *(mixed[pair] for pair in self.pairs)]
         drift, noise = (torch.cat([row[part] for row in rows], dim=1) for part in (0, 1))
         return drift.detach(), noise.detach()
-
-    def _prepare(
-        self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
-    ) -> Callable[..., Tensors]:
-        """The step for one batch size: through recorded coefficients, and itself recorded."""
-        offset = torch.linspace(0.01, 0.1, state.shape[1], dtype=state.dtype, device=state.device)
-        state = state + offset  # away from the zero variations at the start
-        x = state[:, : state.shape[1] // self.width]
-        zero = t.new_zeros(())
-        coefficients = fuse(self._coefficients, (t, v, x, zero, zero.clone()))
-        if not self._steps:
-            name = "the coefficients (system.f, system.g, error.drift, error.diffusion)"
-            check_derivatives(name, partial(coefficients, t, v), (x, zero, zero))
-        step = partial(self._propagate, coefficients)
-        return fuse(step, (t, state, v)) if self.fused else step

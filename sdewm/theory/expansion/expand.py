@@ -26,6 +26,7 @@ from sdewm.theory.expansion.perturbation import Perturbation, count_drivers
 from sdewm.theory.expansion.terms import QUANTITIES, TERMS, prediction_weights, quantity_weights
 from sdewm.theory.flow.initial_error import initial_states
 from sdewm.theory.remainder_order import RemainderOrder, remainder_order
+from sdewm.theory.variation_step import StateFunction
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
 
@@ -221,7 +222,7 @@ def expand(
     problem = ExpansionProblem(
         system=system,
         error=error,
-        loss=loss,
+        loss=StateFunction("loss", loss),
         states=states,
         noise=noise,
         drivers=own[0],
@@ -230,6 +231,6 @@ def expand(
         checkpoint=checkpoint,
         batches=batches,
     )
-    problem.check_losses(states[:2])
+    problem.loss(states[:2])  # checks it before any work
     require_contract(system, states, (start, end), steps, error=error, loss=loss)
     return Expansion(problem)

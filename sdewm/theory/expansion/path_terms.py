@@ -6,16 +6,13 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from sdewm.base.checks import check_output
-from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import BatchSums, Estimate
-from sdewm.base.taylor import Tensors, fuse
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
@@ -23,6 +20,7 @@ from sdewm.sde.system import System
 from sdewm.theory.expansion.error_variation import ErrorVariation
 from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem
 from sdewm.theory.expansion.terms import QUANTITIES, path_quantities, prediction_weights
+from sdewm.theory.variation_step import StateFunction
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 Size = float | tuple[float, float]  # ε, or (ε_d, ε_n) of the drift and the diffusion
@@ -83,7 +81,7 @@ class ExpansionProblem:
     Attributes:
         system: D components.
         error: the perturbation.
-        loss: L(y) -> `(B,)`.
+        loss: L(y).
         states: initial states `(1, D)` or `(paths, D)`, in the dtype and on the device to use.
         noise: increments of the system's M drivers, then of the error's independent drivers.
         drivers: M.
@@ -95,7 +93,7 @@ class ExpansionProblem:
 
     system: System
     error: Perturbation
-    loss: Loss
+    loss: StateFunction
     states: torch.Tensor
     noise: GridNoise
     drivers: int
@@ -103,7 +101,6 @@ class ExpansionProblem:
     chunk: int | None
     checkpoint: str | os.PathLike[str] | None
     batches: int
-    _losses: list[Callable[..., Tensors]] = field(default_factory=list)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -149,18 +146,6 @@ class ExpansionProblem:
         return self._average(
             f"curve at {epsilons}", quantities, lambda a, b: self._curve(a, b, sizes)
         )
-
-    def check_losses(self, states: torch.Tensor) -> torch.Tensor:
-        """L of the states `(B, D)`, checked: shape `(B,)`, the dtype of the states, finite."""
-        losses = check_output("loss", self.loss(states), (states.shape[0],), like=states)
-        bad = (~torch.isfinite(losses)).nonzero()
-        if len(bad):
-            row = int(bad[0, 0])
-            raise ValueError(
-                f"loss returned {float(losses[row])} for the state {states[row].tolist()}; "
-                "expected finite values."
-            )
-        return losses
 
     def _average(
         self, label: str, quantities: int, evaluate: Callable[[int, int], torch.Tensor]
@@ -212,17 +197,8 @@ class ExpansionProblem:
             solve_path(self._perturbed(zero, zero), start, self.noise, first=first)
             raise  # the path is finite, its variations are not
         x, firsts, seconds = self.variation.split(end)
-        losses = self.check_losses(x)
-        recorded = self._recorded_loss(x)
+        losses, recorded = self.loss(x), self.loss.recorded(x)
         return path_quantities(recorded, losses, x, firsts, seconds)[: last - first]
-
-    def _recorded_loss(self, x: torch.Tensor) -> Callable[[torch.Tensor], Tensors]:
-        """The loss as a tuple, recorded; its derivatives are checked at the first end states."""
-        if not self._losses:
-            recorded = fuse(lambda y: (self.loss(y),), (x,))
-            check_derivatives("loss", recorded, (x,))
-            self._losses.append(recorded)
-        return self._losses[0]
 
     def _curve(self, first: int, last: int, sizes: list[tuple[float, float]]) -> torch.Tensor:
         """QUANTITIES, L(x^ε) per size and the path-wise remainder per size: `(B, 9 + 2E)`."""
@@ -234,7 +210,7 @@ class ExpansionProblem:
         with torch.no_grad():
             repeated = _Repeated(self.noise, count)
             end = solve_path(perturbed, start.repeat(count, 1), repeated, first=first)[:, 0]
-            losses = self.check_losses(end).view(count, batch).T[: last - first]  # (B, E)
+            losses = self.loss(end).view(count, batch).T[: last - first]  # (B, E)
         losses = losses.to(torch.float64)
         weights = np.array([prediction_weights(*pair) for pair in sizes])  # (E, 9)
         predicted = terms @ torch.tensor(weights.T, device=terms.device)  # (B, E)

@@ -12,9 +12,9 @@ from functools import partial
 import torch
 
 from sdewm.base.checks import check_count
-from sdewm.base.derivative_checks import check_derivatives
-from sdewm.base.taylor import Tensors, fuse, second_order
+from sdewm.base.taylor import Tensors, second_order
 from sdewm.sde.system import StepSystem, System, step_of
+from sdewm.theory.variation_step import VariationStep
 
 
 class FlowVariation:
@@ -32,9 +32,7 @@ class FlowVariation:
     Args:
         system: an Itô system with D components, given by f and g or by its step.
         order: 1: x and y; 2: also w.
-        fused: True: evaluate the step by a recorded graph (`base.taylor.fuse`) if it can be
-            recorded; False: by the definition, nested jvp, which is slower. Recording takes up to
-            seconds for each new batch size and is worthwhile from about a hundred evaluations.
+        fused: see `VariationStep`.
 
     Raises:
         ValueError: the order is not 1 or 2; or, at the first step, automatic derivatives of the
@@ -58,8 +56,11 @@ class FlowVariation:
 
     def __init__(self, system: System | StepSystem, order: int = 2, fused: bool = True) -> None:
         self.system, self.step = system, step_of(system)
-        self.order, self.fused = check_count("order", order, minimum=1, maximum=2), fused
-        self._steps: dict[tuple, Callable[..., Tensors]] = {}
+        self.order = check_count("order", order, minimum=1, maximum=2)
+        name = "the coefficients (system.f, system.g)"
+        self._variation_step = VariationStep(
+            name, self._coefficients, self._inputs, self._propagate, fused
+        )
 
     def initial(self, x0: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
         """The stacked initial state `(B, D·(1 + order))` of starts and directions `(B, D)`.
@@ -81,15 +82,13 @@ class FlowVariation:
         self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stacked drift and stacked noise increment `(B, D·(1 + order))`."""
-        key = (y.shape, y.dtype, y.device)
-        with torch.no_grad():
-            if key not in self._steps:
-                self._steps[key] = self._prepare(t, y, v)
-            drift, noise = self._steps[key](t, y, v)
-        return drift, noise
+        return self._variation_step(t, y, v)
 
     def _coefficients(self, t: torch.Tensor, v: torch.Tensor, x: torch.Tensor) -> Tensors:
         return self.step(t, x, v)
+
+    def _inputs(self, state: torch.Tensor) -> Tensors:
+        return (self.split(state)[0],)
 
     def _propagate(
         self,
@@ -105,17 +104,3 @@ class FlowVariation:
         rows = [value, first, *mixed.values()]
         drift, noise = (torch.cat([row[part] for row in rows], dim=1) for part in (0, 1))
         return drift.detach(), noise.detach()
-
-    def _prepare(
-        self, t: torch.Tensor, state: torch.Tensor, v: torch.Tensor
-    ) -> Callable[..., Tensors]:
-        """The step for one batch size: through recorded coefficients, and itself recorded."""
-        offset = torch.linspace(0.01, 0.1, state.shape[1], dtype=state.dtype, device=state.device)
-        state = state + offset  # away from a zero second variation at the start
-        x = self.split(state)[0]
-        coefficients = fuse(self._coefficients, (t, v, x))
-        if not self._steps:
-            name = "the coefficients (system.f, system.g)"
-            check_derivatives(name, partial(coefficients, t, v), (x,))
-        step = partial(self._propagate, coefficients)
-        return fuse(step, (t, state, v)) if self.fused else step

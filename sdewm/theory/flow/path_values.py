@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from sdewm.base.checks import check_output
-from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import BATCHES, BatchSums, Estimate
-from sdewm.base.taylor import Tensors, fuse, second_order
+from sdewm.base.taylor import second_order
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, System, step_of
 from sdewm.theory.flow.flow_variation import FlowVariation
+from sdewm.theory.variation_step import StateFunction
 
 QFunction = Callable[[torch.Tensor], torch.Tensor]
 LAWS = ("scaled", "rare")
@@ -37,7 +36,7 @@ class ValueProblem:
 
     Attributes:
         system: D components.
-        q_function: Q(x) -> `(B,)`.
+        q_function: Q(x).
         states: initial states `(1, D)` or `(paths, D)`, in the dtype and on the device to use.
         errors: e in rows `(R, D)`; path i takes row i mod R. Under enumeration every row is
             combined with every pattern of increments.
@@ -50,7 +49,7 @@ class ValueProblem:
     """
 
     system: System | StepSystem
-    q_function: QFunction
+    q_function: StateFunction
     states: torch.Tensor
     errors: torch.Tensor
     noise: GridNoise
@@ -59,7 +58,6 @@ class ValueProblem:
     checkpoint: str | os.PathLike[str] | None
     batches: int = BATCHES
     grouped: bool = False
-    _recorded: list[Callable[..., Tensors]] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
@@ -106,20 +104,6 @@ class ValueProblem:
             batches=self.batches,
         )
 
-    def check_values(self, states: torch.Tensor) -> torch.Tensor:
-        """Q of the states `(B, D)`, checked: shape `(B,)`, the dtype of the states, finite."""
-        with torch.no_grad():
-            values = self.q_function(states)
-        values = check_output("q_function", values, (states.shape[0],), like=states)
-        bad = (~torch.isfinite(values)).nonzero()
-        if len(bad):
-            row = int(bad[0, 0])
-            raise ValueError(
-                f"q_function returned {float(values[row])} for the state {states[row].tolist()}; "
-                "expected finite values."
-            )
-        return values
-
     def _fingerprint(self) -> int:
         """Checksum of starts, errors, Q and the coefficients at the first start."""
         t, x = self.noise.grid(self.states.dtype, self.states.device)[0], self.states[:1]
@@ -152,30 +136,22 @@ class ValueProblem:
             raise  # the paths are finite, the derivatives are not
         flow, copies = stacked.split(end)
         x, y, w = self.flow.split(flow)
-        value = self.check_values(x)
+        value = self.q_function(x)
         with torch.no_grad():
             nothing = torch.zeros_like(x)
             _, slopes, curvature = second_order(
-                self._recorded_q(x), (x,), [(y,), (w,)], {(0, 0): (nothing,)}
+                self.q_function.recorded(x), (x,), [(y,), (w,)], {(0, 0): (nothing,)}
             )
         slope, bend, curve = slopes[0][0], 0.5 * slopes[1][0], 0.5 * curvature[0, 0][0]
         norm = e.norm(dim=1)
         columns = [value, value.abs(), slope, bend, curve, norm, norm**2, norm**3]
         columns = [column.detach().to(torch.float64) for column in columns]
-        moved = [self.check_values(copy).to(torch.float64) - columns[0] for copy in copies]
+        moved = [self.q_function(copy).to(torch.float64) - columns[0] for copy in copies]
         for i, s in enumerate(scales):
             difference = s * moved[0] if law == "rare" else moved[i]
             remainder = difference - s * columns[2] - s * s * (columns[3] + columns[4])
             columns += [difference, remainder, remainder.abs()]
         return torch.stack(columns, dim=1)
-
-    def _recorded_q(self, x: torch.Tensor) -> Callable[..., Tensors]:
-        """Q as a tuple, recorded; its derivatives are checked at the first end states."""
-        if not self._recorded:
-            recorded = fuse(lambda y: (self.q_function(y),), (x,))
-            check_derivatives("q_function", recorded, (x,))
-            self._recorded.append(recorded)
-        return self._recorded[0]
 
 
 class _FlowWithCopies:

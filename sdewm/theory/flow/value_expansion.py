@@ -24,6 +24,7 @@ from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
 from sdewm.theory.flow.path_values import LAWS, QUANTITIES, QFunction, ValueProblem
 from sdewm.theory.remainder_order import RemainderOrder, remainder_order
+from sdewm.theory.variation_step import StateFunction
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
 VALUE_TERMS = {
@@ -230,7 +231,7 @@ def value_expansion(
     paths = paths if noise.paths_limit is None else noise.paths_limit * len(errors)
     problem = ValueProblem(
         system,
-        q_function,
+        StateFunction("q_function", q_function),
         states,
         errors,
         noise,
@@ -240,7 +241,7 @@ def value_expansion(
         batches,
         grouped=groups is not None,
     )
-    problem.check_values(states[:2])
+    problem.q_function(states[:2])  # checks it before any work
     return ValueExpansion(problem)
 
 
