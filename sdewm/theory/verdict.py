@@ -43,7 +43,7 @@ def agree(
     if gap > margin:
         return Verdict(FAILS, reason)
     if reference != 0.0 and margin > 0.5 * abs(reference):
-        return Verdict(UNDECIDED, f"{reason}: too wide to tell it from zero; take more paths")
+        return Verdict(UNDECIDED, f"{reason}: too wide to distinguish it from zero; use more paths")
     return Verdict(HOLDS, reason)
 
 

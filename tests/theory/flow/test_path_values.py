@@ -152,7 +152,7 @@ def test_bad_scales_are_refused(scales, law, word):
 
 @pytest.mark.parametrize("scales", [(0.2, 0.1), (0.1, 0.2, 0.3), (0.2, 0.1, -0.1)])
 def test_an_order_needs_three_decreasing_scales(scales):
-    with pytest.raises(ValueError, match="at least three, positive and decreasing"):
+    with pytest.raises(ValueError, match="at least three positive scales, decreasing"):
         refused().order(scales)
 
 

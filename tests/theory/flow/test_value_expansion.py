@@ -256,7 +256,7 @@ def test_groups_of_paths_are_the_units_of_the_errors():
     estimate = found.terms["measured"]
     assert estimate.value == pytest.approx(float(of_group.mean()))
     assert estimate.standard_error == pytest.approx(float(of_group.std()) / 5**0.5)
-    with pytest.raises(ValueError, match="groups=3: expected that paths=200"):
+    with pytest.raises(ValueError, match="groups=3, paths=200: expected sampled paths"):
         sdewm.value_expansion(
             case,
             lambda y: y[:, 0],
