@@ -1,11 +1,12 @@
-"""Measures how long `rollout_bounds` takes; `table_bench.py` runs this and keeps the rows.
+"""Run time of `rollout_bounds`; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_bounds.py --list                        every name with its numbers of threads
 python analysis/bench_bounds.py rollout_bounds/units200       one row, as JSON
 
-A recurrent world model at its native step: 1000 trajectories, 50 steps, all grades, estimates. The
-first row's baseline is the simulation of the two rollouts alone, timed in turns with ours. The
-other rows are exponents p of seconds ~ sizeᵖ, fitted by least squares to the logarithms.
+The system is a recurrent world model at its native step: 1000 trajectories, 50 steps, the default
+grades, estimates. The baseline of the first row is the simulation of the two rollouts, timed in
+alternation with the bounds. The other rows are exponents p of seconds ~ sizeᵖ, fitted by least
+squares to the logarithms.
 """
 
 import statistics
@@ -65,7 +66,7 @@ def growth(size: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured, on the CPU alone."""
+    """The measurements, on the CPU only, by the names of their rows."""
     if device != "cpu":
         return {}
     found: dict[tuple[str, ...], Measure] = {(ROW,): at_one_size}

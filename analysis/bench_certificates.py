@@ -1,12 +1,12 @@
-"""Measures how long `certify` takes; `table_bench.py` runs this and keeps the rows.
+"""Run time of `certify`; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_certificates.py --list                  every name with its numbers of threads
 python analysis/bench_certificates.py certify/width400        one row, as JSON
 
-Perceptrons of five SiLU layers of equal width, certified over the whole space, without the attack.
-The baseline is what any product of layer norms has to pay, the singular values of the five
-matrices, timed in turns with ours. certify_growth is the exponent p of seconds ~ widthᵖ, fitted by
-least squares to the logarithms (3 is the cost of matrix products).
+The networks are perceptrons of five SiLU layers of equal width, certified over all of Rⁿ, without
+the attack. The baseline is the least cost of any product of layer norms, the singular values of the
+five matrices, timed in alternation with ours. certify_growth is the exponent p of
+seconds ~ widthᵖ, fitted by least squares to the logarithms (matrix products have exponent 3).
 """
 
 import statistics
@@ -48,7 +48,7 @@ def singular_values(network: nn.Sequential) -> None:
 
 
 def certify(width: int, device: torch.device) -> Iterator[BenchRow]:
-    """Ours is the value; the ratio, ours over the singular values, goes into the baseline."""
+    """The value is our time; the ratio to the singular values is given in the baseline column."""
     network = perceptron(width)
     runs = {"ours": lambda: sdewm.certify(network), "theirs": lambda: singular_values(network)}
     times = in_turns(runs, device, ROUNDS)
@@ -65,7 +65,7 @@ def growth(device: torch.device) -> Iterator[BenchRow]:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured, on the CPU alone."""
+    """The measurements, on the CPU only, by the names of their rows."""
     if device != "cpu":
         return {}
     found: dict[tuple[str, ...], Measure] = {

@@ -1,12 +1,12 @@
-"""Measures how the cost of `expand` grows; `table_bench.py` runs this and keeps the rows.
+"""Growth of the cost of `expand`; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_growth.py --list                    every name with its numbers of threads
 python analysis/bench_growth.py expand_time/paths         one row, as JSON
 
 A row is the exponent p of cost ~ sizeᵖ, fitted by least squares to the logarithms; `low` and `high`
-are the least and the largest of several fits. Time is that of `measure` at one error size, which
-computes terms and remainder without recording the step again. Memory is what a fresh process takes
-for `expand` beyond what it has after its imports.
+are the minimum and maximum of several fits. The time is that of `measure` at one error size, which
+computes terms and remainder without recording the step again. The memory is the peak memory of
+`expand` in a new process, minus that after the imports.
 """
 
 import multiprocessing
@@ -44,7 +44,7 @@ def times(sizes: Sequence[dict[str, int]], device: torch.device) -> list[tuple[f
 
 
 def memory_of(size: dict[str, int], device: torch.device) -> float:
-    """MB, in a fresh process."""
+    """Peak memory in MB, measured in a new process."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
         return pool.submit(memory_taken, size, device).result()
@@ -59,7 +59,7 @@ def memory_taken(size: dict[str, int], device: torch.device) -> float:
 
 
 def peak_memory(device: torch.device) -> float:
-    """MB. From VmHWM where there is one, since ru_maxrss begins at that of the parent process."""
+    """Peak memory in MB: VmHWM if available, since ru_maxrss starts at the parent's value."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     status = Path("/proc/self/status")
@@ -81,7 +81,7 @@ def measure(name: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured on any kind of device, by the name of its row."""
+    """The measurements for any kind of device, by the names of their rows."""
     return {(f"expand_{row}",): partial(measure, row) for row in ROWS}
 
 

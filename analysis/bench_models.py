@@ -1,10 +1,10 @@
-"""Measures the analyses of a trained model; `table_bench.py` runs this and keeps the rows.
+"""Run time of analyses of a trained model; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_models.py --list                             every name with its threads
 python analysis/bench_models.py representation_error/single_frame  one row, as JSON
 
-The representation error of the shipped agent, 50 episodes of 100 rows with 64 draws of noise; the
-32 shipped episodes are repeated to have as many.
+The rows measure the representation error of the shipped agent for 50 episodes of 100 rows and 64
+draws of noise. The 32 shipped episodes are repeated to obtain 50.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def representation_error(mode: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured, on the CPU alone."""
+    """The measurements, on the CPU only, by the names of their rows."""
     if device != "cpu":
         return {}
     return {

@@ -1,10 +1,10 @@
-"""Measures how fast paths are made; `table_bench.py` runs this and keeps the rows.
+"""Speed of path simulation; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_speed.py --list                      every name with its numbers of threads
 python analysis/bench_speed.py --threads 1 normal_torch/float32         one row, as JSON
 
-What is compared is timed in turns, A B C A B C …. A ratio is the median over the rounds, `low` and
-`high` are the least and the largest one.
+Competing functions are timed in alternation, A B C A B C …. A ratio is the median over the rounds;
+`low` and `high` are the minimum and maximum.
 """
 
 import math
@@ -35,10 +35,10 @@ Contestants = dict[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Row:
-    """Who is timed, against whom ("" for nobody), and what is compared.
+    """The function timed, its baseline ("" for none), and the quantity compared.
 
-    "speed": their time over ours; "cost": ours over theirs; "difference": the largest difference of
-    the results, which is the value then.
+    "speed": their time over ours; "cost": our time over theirs; "difference": the value is the
+    largest difference of the results.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Race:
-    """Contestants timed in turns; `scale` turns the seconds of one run into `unit`."""
+    """Functions timed in alternation; `scale` converts the seconds of one run into `unit`."""
 
     settings: str
     rows: Sequence[Row]
@@ -105,7 +105,7 @@ class OrnsteinUhlenbeck:
 
 
 def euler_loop(system: OrnsteinUhlenbeck, x: torch.Tensor, steps: int) -> torch.Tensor:
-    """The scheme as one writes it by hand, with torch's normals drawn per step."""
+    """A plain loop over Euler–Maruyama steps, with torch's normals drawn in each step."""
     t, scale = torch.zeros((), dtype=x.dtype, device=x.device), math.sqrt(STEP)
     for _ in range(steps):
         x = x + system.f(t, x) * STEP + system.g(t, x) * (scale * torch.randn_like(x))
@@ -113,7 +113,7 @@ def euler_loop(system: OrnsteinUhlenbeck, x: torch.Tensor, steps: int) -> torch.
 
 
 def torchsde_alone(system: object, x: torch.Tensor, steps: int, method: str) -> None:
-    """With the Brownian motion that torchsde makes for itself."""
+    """torchsde with its default Brownian motion."""
     ends = torch.tensor([0.0, steps * STEP], dtype=x.dtype, device=x.device)
     sdeint(system, x, ends, dt=STEP, method=method)
 
@@ -149,10 +149,11 @@ def ornstein_uhlenbeck(
 
 
 def solvers(precision: str, batch: int) -> list[Race]:
-    """The Ornstein–Uhlenbeck process.
+    """Solvers for the Ornstein–Uhlenbeck process.
 
-    1000 steps, fewer at batch 65536 where the cost per step is the same. That of torchsde's tree
-    grows with the number of steps; with srk it is taken on a short run, to srk's advantage.
+    Runs have 1000 steps, and fewer at batch 65536 if the cost per step is constant. The cost per
+    step of torchsde's Brownian tree grows with the number of steps; srk is timed on a short run,
+    which favours srk.
     """
     large, rounding = batch > 1024, "<= 1e-5" if precision == "float32" else "<= 1e-13"
 
@@ -202,7 +203,7 @@ def numbers(precision: str) -> list[Race]:
 
 
 def bandwidth() -> Race:
-    """A copy of 256 MB beside 256 compiled steps, which read and write a state of 1 MB."""
+    """A copy of 256 MB compared with 256 compiled steps, which read and write a state of 1 MB."""
 
     def contestants(device: torch.device) -> Contestants:
         source, target = (torch.ones(1 << 26, device=device) for _ in range(2))
@@ -215,7 +216,7 @@ def bandwidth() -> Race:
 
 
 def variations(precision: str, name: str) -> Race:
-    """First and second variation along one direction beside the path, through solve_path.
+    """Path with first and second variation along one direction, through solve_path.
 
     "network": drift a 4-64-4 tanh network, constant noise, constant drift error. "world_model":
     drift, diffusion and the error's diffusion are such networks, two drivers.
@@ -255,7 +256,7 @@ def all_races() -> list[Race]:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured on any kind of device: races, by the names of their rows."""
+    """The races for any kind of device, by the names of their rows."""
     return {race.names: race.measure for race in all_races()}
 
 

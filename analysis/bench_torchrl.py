@@ -1,11 +1,11 @@
-"""Measures updates against torchrl's DreamerV3; `table_bench.py` runs this and keeps the rows.
+"""Updates compared with torchrl's DreamerV3; `table_bench.py` runs this and stores the rows.
 
 python analysis/bench_torchrl.py --list                             the names with their threads
 python analysis/bench_torchrl.py update_dreamerv3_1m_vs_torchrl     the row, as JSON
 
-Both update preset dreamerv3-1m on vectors of cartpole_swingup, uncompiled, in turns: the same
-layers, losses and optimiser, one batch of the same shape. Imagination starts at every row. Without
-torchrl there is no row.
+Both perform updates of preset dreamerv3-1m on the vector observations of cartpole_swingup,
+uncompiled and in alternation, with the same layers, losses, optimiser and batch shape. Imagination
+starts at every row. If torchrl is not installed, there is no row.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Statements that fail as recalled: R >= 0 for convex losses, a dropped term, C2 losses."""
+"""Counterexamples to statements as recalled: R ≥ 0 for convex L, a missing term, L only C²."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Curve = Callable[[float], float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the four cases, draw."""
+    """Measure the four cases and plot them."""
     options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
     rows: list[dict[str, Any]] = []
     for panel, case in (

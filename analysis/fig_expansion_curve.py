@@ -1,4 +1,4 @@
-"""E L(ε) measured on coupled paths, against the expansion with and without each correction."""
+"""E L(x^ε) measured on coupled paths, and the expansion with and without each correction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZES = [round(size, 3) for size in np.linspace(-0.6, 0.6, 13).tolist()]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, compare, draw."""
+    """Measure, compare and plot."""
     options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
     case = options.case
     diffusion = case.error_diffusion

@@ -1,4 +1,4 @@
-"""The remainder of the expansion against ε, with all terms kept and with one dropped."""
+"""Remainder of the expansion against ε, with all terms and with one term omitted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = [0.2, 0.1, 0.05, 0.025]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the remainders, fit their slopes, draw."""
+    """Measure the remainders, fit their slopes and plot."""
     options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
     rows: list[dict[str, Any]] = []
     for driver in ("same", "independent"):

@@ -1,4 +1,4 @@
-"""Two rollouts from different initial latents: how far they part, and what each bound says."""
+"""Divergence of two rollouts from different initial states: measured, and bounded by each grade."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def pendulums(states: torch.Tensor, duration: float = 0.2, substeps: int = 10) -
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, bound, compare, draw."""
+    """Measure, bound, compare and plot."""
     ready = ModuleType("ready")
     every: dict[str, Callable[[], Any]] = {n: getattr(examples, n) for n in examples.__all__}
     vars(ready).update(every, all=lambda: None, __all__=["all", *every])

@@ -1,4 +1,4 @@
-"""The terms of c1 and c2, stacked, for same and independent driver, zero and non-zero drift."""
+"""Stacked terms of c1 and c2 for same and independent driver, zero and nonzero error drift."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FACTORS = {  # what each term contributes to the coefficient: (coefficient, term
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Expand the four bookings of the error, draw."""
+    """Expand for the four kinds of error and plot."""
     options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
     rows: list[dict[str, Any]] = []
     for driver in ("same", "independent"):

@@ -1,4 +1,4 @@
-"""The bias of Q under a wrong initial state: measured, first and second order, and remainders."""
+"""Bias of Q due to an error in the initial state: measured, first and second order, remainders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROUNDING = 1e-14  # remainders below this, relative to 1 + |value|, are not draw
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, compare, draw."""
+    """Measure, compare and plot."""
     options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
     rows: list[dict[str, Any]] = []
     remainders: list[dict[str, Any]] = []

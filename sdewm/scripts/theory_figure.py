@@ -1,4 +1,4 @@
-"""What all figure scripts share: options, the system drawn, and the files written."""
+"""Command line, system and output files of the figure scripts for the theory."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ def read_options(
     arguments: Sequence[str] | None = None,
     needed: Sequence[str] = CASE,
 ) -> argparse.Namespace:
-    """The options of a figure script; `options.case` is the system, made without arguments.
+    """The options of a figure script; `options.case` is the system, created without arguments.
 
     Args:
-        description: what the figure shows.
-        ready: module whose `__all__` names the ready systems.
-        defaults: values of system, driver, paths and steps where the user gives none; an option
-            whose default is None is not offered.
+        description: description of the figure, shown by --help.
+        ready: module whose `__all__` lists the example systems.
+        defaults: defaults of system, driver, paths and steps; an option without a default is not
+            offered.
         arguments: the command line; None: that of the process.
-        needed: attributes that the figure needs of a system of the user.
+        needed: attributes that a user's system must have for this figure.
 
     Raises:
-        SystemExit: with code 2 and one sentence, for an option that cannot be used.
+        SystemExit: with code 2 and a message, if an option is invalid.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     texts: dict[str, tuple[Callable[[str], Any], str]] = {
-        "system": (str, f"ready system, or MODULE:CLASS with {', '.join(needed)}"),
-        "driver": (str, "driver of the error: same or independent"),
-        "paths": (_whole, "sample paths"),
-        "steps": (_whole, "steps of the scheme"),
+        "system": (str, f"example system, or MODULE:CLASS with attributes {', '.join(needed)}"),
+        "driver": (str, "driver of the error diffusion: same or independent"),
+        "paths": (_whole, "number of sample paths"),
+        "steps": (_whole, "number of Euler–Maruyama steps"),
     }
     for name, (kind, text) in texts.items():
         if defaults.get(name) is not None:
             parser.add_argument(f"--{name}", type=kind, default=defaults[name], help=text)
     parser.add_argument("--seed", type=_whole, default=0, help="root seed")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda[:index]")
-    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    parser.add_argument("--device", default="cpu", help="device of computation: cpu, cuda[:index]")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="output folder")
     for action in parser._actions:
         if action.dest == "out":
-            action.help, action.default = "folder of the files (figures/)", argparse.SUPPRESS
+            action.help, action.default = "output folder (default: figures/)", argparse.SUPPRESS
     options = parser.parse_args(arguments)
     options.out = getattr(options, "out", ROOT / "figures")
     try:
@@ -74,10 +74,10 @@ def read_options(
 
 
 def load_case(name: str, ready: ModuleType, needed: Sequence[str] = CASE) -> Any:
-    """The system called `name`: one of `ready.__all__`, or MODULE:CLASS found from here.
+    """The system `name`: one of `ready.__all__`, or MODULE:CLASS, importable from this directory.
 
     Raises:
-        ValueError: unknown name, module or class, or a class that lacks what a case needs.
+        ValueError: the name, module or class is unknown, or the class lacks a required attribute.
     """
     if ":" not in name:
         return getattr(ready, check_choice("--system", name, ready.__all__))()
@@ -94,14 +94,17 @@ def load_case(name: str, ready: ModuleType, needed: Sequence[str] = CASE) -> Any
     case = getattr(module, class_name)()
     missing = [attribute for attribute in needed if getattr(case, attribute, None) is None]
     if missing:
-        raise ValueError(f"--system={name!r} lacks {', '.join(missing)}; expected {tuple(needed)}.")
+        raise ValueError(
+            f"--system={name!r} lacks {', '.join(missing)}; expected a class with attributes "
+            f"{', '.join(needed)}."
+        )
     return case
 
 
 def write_figure(
     figure: Figure, rows: Sequence[Row], options: argparse.Namespace, stem: str
 ) -> None:
-    """Write <stem>.png, <stem>.pdf and data/<stem>.csv (the numbers drawn) and name them."""
+    """Write <stem>.png, <stem>.pdf and data/<stem>.csv (the plotted data) and print the paths."""
     names = ("system", "driver", "paths", "steps", "device")
     settings = {name: getattr(options, name) for name in names if hasattr(options, name)}
     table = options.out / "data" / f"{stem}.csv"
