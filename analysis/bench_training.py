@@ -1,4 +1,4 @@
-"""Run time of the training update and its parts; `table_bench.py` runs this, stores the rows.
+"""Run time of the training update and its parts; `table_bench.py` runs this and stores the rows.
 
 python analysis/bench_training.py --list                            the names with their threads
 python analysis/bench_training.py --threads 2 update_tiny           one row, as JSON

@@ -1,4 +1,4 @@
-"""The step of a system of variations, and a function of its end states: recorded, checked once."""
+"""Step of a system of variations, and functions of its end states, recorded and checked once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class VariationStep:
     """Drift and noise increment of stacked states, from derivatives of the system's coefficients.
 
     Args:
-        name: of the coefficients, in messages.
+        name: name of the coefficients in error messages.
         coefficients: (t, v, *inputs) -> drift and noise increment of the system.
         inputs: stacked state -> the inputs in which the coefficients are differentiated.
         propagate: (coefficients, t, stacked state, v) -> stacked drift and noise increment.
-        fused: evaluate the step by a recorded graph (`base.taylor.fuse`) where it can be recorded;
-            False: by nested jvp, the slow definition. Recording takes up to seconds at each new
-            batch size and pays from some hundred evaluations.
+        fused: True: evaluate the step by a recorded graph (`base.taylor.fuse`) if it can be
+            recorded; False: by the definition, nested jvp, which is slower. Recording takes up to
+            seconds for each new batch size and is worthwhile from about a hundred evaluations.
 
     Raises:
         ValueError: at the first step, if automatic derivatives of the coefficients are wrong.
