@@ -52,8 +52,9 @@ TABLE = {
     "plots": Folder(
         1,
         "base",
-        "style figure_script expansion_plots value_plots growth_plots bound_plots training_plots "
-        "error_plots divergence_plots model_growth_plots penalty_plots horizon_plots tables",
+        "style panels names figure_script expansion_plots value_plots growth_plots bound_plots "
+        "training_plots error_plots divergence_plots model_growth_plots penalty_plots "
+        "horizon_plots tables",
     ),
     "theory": Folder(
         2,

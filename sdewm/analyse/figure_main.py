@@ -13,7 +13,9 @@ import tyro
 from sdewm.analyse.subject import Part, load_subject
 from sdewm.base.checks import check_count
 from sdewm.base.records import ROOT, read_table, write_table
-from sdewm.plots.style import save_figure
+from sdewm.plots.figure_script import PANEL_HELP, WIDTH_HELP
+from sdewm.plots.panels import check_drawing, save_figure
+from sdewm.plots.style import PAGE
 
 
 def figure_main(part: Part, description: str, arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +35,7 @@ def figure_main(part: Part, description: str, arguments: Sequence[str] | None = 
     out = options.out or ROOT / "figures"
     table = out / "data" / f"{part.stem}.csv"
     try:
+        check_drawing(options.width, options.panel)
         if options.run is None and options.data is None and table.is_file():
             rows = read_table(table)[0]
         elif options.run is None or options.data is None:
@@ -45,10 +48,11 @@ def figure_main(part: Part, description: str, arguments: Sequence[str] | None = 
             found = part.rows(subject, options.settings, options.seed)
             write_table(table, found, subject.facts(options.settings, options.seed))
             rows = read_table(table)[0]
+        paths = save_figure(part.figure(rows), out, part.stem, options.width, options.panel)
     except (ValueError, OSError, FloatingPointError) as problem:
         sys.stderr.write(f"{part.stem}: {problem}\n")
         raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None
-    for path in (*save_figure(part.figure(rows), out, part.stem), table):
+    for path in (*paths, table):
         print(path)
     print(part.summary(rows))
 
@@ -63,6 +67,8 @@ def _options(part: Part) -> type[Any]:
             ("data", Annotated[path, tyro.conf.arg(help="Its recorded episodes.")], None),
             ("settings", Annotated[part.settings, tyro.conf.arg(name="")], part.settings()),
             ("seed", Annotated[int, tyro.conf.arg(help="Root seed.")], 0),
+            ("width", Annotated[float, tyro.conf.arg(help=f"{WIDTH_HELP}.")], PAGE),
+            ("panel", Annotated[str | None, tyro.conf.arg(help=f"{PANEL_HELP}.")], None),
             ("out", Annotated[path, tyro.conf.arg(help="Folder; figures/ by default.")], None),
         ],
         frozen=True,

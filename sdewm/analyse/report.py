@@ -10,7 +10,7 @@ from pathlib import Path
 from sdewm.analyse import divergence, expansion, growth, open_loop, representation_error
 from sdewm.analyse.subject import Part, Subject
 from sdewm.base.records import Row, Value, read_table, write_table
-from sdewm.plots.style import save_figure
+from sdewm.plots.panels import save_figure
 
 PARTS: dict[str, Part] = {
     "error": representation_error.PART,

@@ -10,14 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row, Value, code_digest, manifest
 from sdewm.data.dataset import read_dataset
 from sdewm.evaluate.episodes import Episodes, read_episodes
 from sdewm.evaluate.perturbations import ObservationPerturbation
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.plots.panels import Drawing
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.evaluation import saved_agent
@@ -136,12 +135,12 @@ class Part:
         stem: name of its files.
         settings: a dataclass of what can be chosen, every field with a default.
         rows: (subject, settings, seed) -> the numbers, before which everything is checked.
-        figure: rows -> a new figure.
+        figure: rows -> what is drawn.
         summary: rows -> some lines of text.
     """
 
     stem: str
     settings: type
     rows: Callable[[Subject, Any, int], list[Row]]
-    figure: Callable[[Sequence[Any]], Figure]
+    figure: Callable[[Sequence[Any]], Drawing]
     summary: Callable[[Sequence[Any]], str]
