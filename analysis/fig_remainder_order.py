@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import sdewm
-from sdewm.plots.expansion_plots import remainder_order
 from sdewm.plots.figure_script import FigureScript
+from sdewm.plots.remainder_plots import remainder_order
 from sdewm.sde import examples
 from sdewm.theory.expansion import Expansion
 

@@ -52,8 +52,8 @@ TABLE = {
     "plots": Folder(
         1,
         "base",
-        "style panels names figure_script expansion_plots value_plots growth_plots bound_plots "
-        "training_plots error_plots divergence_plots model_growth_plots penalty_plots "
+        "style panels names figure_script expansion_plots remainder_plots value_plots growth_plots "
+        "bound_plots training_plots error_plots divergence_plots model_growth_plots penalty_plots "
         "horizon_plots tables",
     ),
     "theory": Folder(

@@ -76,7 +76,7 @@ def summary(found: Sequence[Any]) -> str:
             if row["kind"] in ("range", "bias term", "bias order", "bias range")
         ]
         lines += [[panel, row["series"], "left out", row["label"]] for row in own if _left_out(row)]
-    return text_table(["of", "figure", "value", "what"], lines)
+    return text_table(["panel", "quantity", "value", "series"], lines)
 
 
 def _line(panel: str, figure: str, row: Any) -> list[str]:

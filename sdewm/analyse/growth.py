@@ -96,7 +96,7 @@ def summary(found: Sequence[Any]) -> str:
         for (panel, series), row in last.items()
         if not series.startswith("quantile")
     ]
-    return text_table(["of", "figure", "value", "unit"], lines)
+    return text_table(["panel", "quantity", "value", "unit"], lines)
 
 
 PART = Part("fig_model_growth", Settings, rows, growth_of_model, summary)

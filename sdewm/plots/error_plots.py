@@ -91,7 +91,7 @@ def _sizes(axes: Axes, rows: Rows, limits: tuple[float, float]) -> Entries:
             fill = "white" if accepted else look.colour
             text = OPEN if accepted else TEXTS[name]
             drawn = points(
-                axes, [row["strength"]], [y], [[min(half, 0.999 * y)], [top]], text, look,
+                axes, [row["strength"]], [y], [[min(half, y - 0.1 * limits[0])], [top]], text, look,
                 markerfacecolor=fill, ms=5,
             )  # fmt: skip
             if accepted:

@@ -7,9 +7,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from sdewm.plots.expansion_plots import Facts, Rows, log_series, reference_lines, series_of
+from sdewm.plots.expansion_plots import Facts, Rows, series_of
 from sdewm.plots.names import short_name, system_name
 from sdewm.plots.panels import Drawing, Panel
+from sdewm.plots.remainder_plots import log_series, reference_lines
 from sdewm.plots.style import (
     BAND,
     COLOURS,
@@ -82,7 +83,7 @@ def _bias(axes: Axes, rows: Rows) -> Entries:
 
 def _remainders(axes: Axes, rows: Rows) -> Entries:
     entries: Entries = {}
-    series: dict[str, Any] = {}
+    series: dict[tuple[str, str], Any] = {}
     for row in rows:
         series.setdefault((row["system"], row["series"]), []).append(row)
     columns = {key: series_of(own)[key[1]] for key, own in series.items()}
@@ -99,6 +100,7 @@ def _remainders(axes: Axes, rows: Rows) -> Entries:
     if not entries:
         axes.text(0.5, 0.5, "zero to rounding", ha="center", transform=axes.transAxes)
         return {}
-    axes.set(xscale="log", yscale="log")
+    values = [row["value"] for row in rows]
+    axes.set(xscale="log", yscale="log", ylim=(0.3 * min(values), 5.0 * max(values)))
     return entries | reference_lines(axes, {str(key): data for key, data in columns.items()},
                                      r"\delta")  # fmt: skip

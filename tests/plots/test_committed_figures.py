@@ -171,6 +171,18 @@ def test_a_rejected_drift_whose_estimate_is_zero_stays_visible_too():
     assert sorted(float(x) for line in points for x in line.get_xdata()) == [0.1, 0.3, 0.3]
 
 
+def test_the_bar_of_an_interval_that_holds_zero_reaches_the_foot():
+    rows = [error_row(0.1, 0.05, 0.5), error_row(0.3, 1.0, 0.001)]  # ± 0.196
+    (axes,) = lay_out(error_sizes(rows)).axes
+    ends = {
+        (round(float(x), 3), round(float(y), 3)): axes.get_ylim()[0] > y
+        for bars in axes.collections
+        for segment in getattr(bars, "get_segments", list)()
+        for x, y in segment[:1]
+    }
+    assert [x for (x, _), below in ends.items() if below] == [0.1]
+
+
 def test_the_sum_of_the_terms_stands_beside_the_measured_coefficient():
     for axes in figure_of("fig_term_decomposition", PAGE).axes:
         of = {
