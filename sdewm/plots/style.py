@@ -108,13 +108,20 @@ def line(
 
 
 def points(
-    axes: Axes, x: Any, y: Any, half: Any, label: str, look: Look | None = None, **more: Any
+    axes: Axes,
+    x: Any,
+    y: Any,
+    half: Any,
+    label: str,
+    look: Look | None = None,
+    zorder: float = 5,
+    **more: Any,
 ) -> Entries:
     """Draw markers with bars of ± `half`; the entry of the legend."""
     look = look or Look(BLACK, "none", "o")
     bars = axes.errorbar(
         x, y, half, color=look.colour, ls="none", marker=look.marker, label=label,
-        elinewidth=1.0, **({"zorder": 5} | more),
+        elinewidth=1.0, zorder=zorder, **more,
     )  # fmt: skip
     bars.lines[0].set_label(label)
     return {label: bars}
