@@ -179,11 +179,12 @@ def _fit(
 
 def _legend(figure: Figure, entries: Entries, width: float) -> Any:
     """As many columns as fit; texts are wrapped where two columns, then one, would not."""
-    handles, place = list(entries.values()), {"loc": "upper center", "borderaxespad": 0.0}
-    space = {"columnspacing": 1.2, "labelspacing": 0.35, "borderpad": 0.0, "handlelength": 2.6}
+    handles = list(entries.values())
+    place: dict[str, Any] = {"loc": "upper center", "borderaxespad": 0.0, "borderpad": 0.0}
+    place |= {"columnspacing": 1.2, "labelspacing": 0.35, "handlelength": 2.6}
     for columns, inches in ((4, 99.0), (3, 99.0), (2, 99.0), (2, width / 2 - 0.65)):
         texts = [wrapped(figure, text, inches, SMALL) for text in entries]
-        legend = figure.legend(handles, texts, ncols=columns, **place, **space)
+        legend = figure.legend(handles, texts, ncols=columns, **place)
         legend.set_in_layout(False)
         narrow = inches < 2.0  # two columns of a narrow figure would be mostly broken lines
         fits = legend.get_window_extent().width <= (width - 2 * GAP) * figure.dpi
@@ -191,7 +192,7 @@ def _legend(figure: Figure, entries: Entries, width: float) -> Any:
             return legend
         legend.remove()
     texts = [wrapped(figure, text, width - 0.75, SMALL) for text in entries]
-    legend = figure.legend(handles, texts, **place, **space)
+    legend = figure.legend(handles, texts, **place)
     legend.set_in_layout(False)
     return legend
 
