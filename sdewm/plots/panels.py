@@ -107,16 +107,18 @@ def lay_out(drawing: Drawing, width: float = PAGE, panel: str | None = None) -> 
         entries: Entries = {}
         notes = [drawing.note] if drawing.note else []
         for axes, (letter, each) in zip(grid.flat, chosen, strict=False):
-            entries |= each.draw(axes)
+            for text, shown in each.draw(axes).items():
+                if text not in entries or isinstance(shown, tuple):  # with its band, if any has one
+                    entries[text] = shown
             axes.tick_params(which="both", labelsize=SMALL)
             prefix = f"({letter}) " if letters else ""
             axes.set_title(prefix + each.title, loc="left")
             notes += [prefix + each.note] if each.note else []
         for axes in list(grid.flat)[len(chosen) :]:
             axes.remove()
-        shown = grid.copy()
-        shown.flat[len(chosen) :] = None
-        _drop_repeated_labels(shown)
+        kept = grid.copy()
+        kept.flat[len(chosen) :] = None
+        _drop_repeated_labels(kept)
         _fit(figure, [axes for axes in grid.flat[: len(chosen)]], down, drawing.height, entries,
              notes)  # fmt: skip
     return figure
