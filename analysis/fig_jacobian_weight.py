@@ -1,14 +1,13 @@
-r"""Effects of the Jacobian penalty on world models: intended effects and costs, over several runs.
+"""Does the Jacobian penalty do what the theory says, and at what price? Runs side by side.
 
-    python analysis/fig_jacobian_weight.py                   redraw the committed table
-    python analysis/fig_jacobian_weight.py runs/small-models/weight* --data \
-        runs/small-models/episodes
+python analysis/fig_jacobian_weight.py                   the committed table, drawn anew
+python analysis/fig_jacobian_weight.py runs/small-models/weight* --data runs/small-models/episodes
 
-The runs differ in the weight of the penalty and in the seed. For each run the figure shows the size
-of the Jacobian, growth rates, the growth of an initial error in imagination, clean and open-loop
-errors, and the expansion terms under noise and under a constant shift of the observations.
-`analysis/make_small_models.py` trains such runs. Runs whose rows are already in the log are not
-measured again, so the same command resumes an interrupted one.
+The runs differ in the weight of the penalty and in the seed. Drawn for each: size of the Jacobian,
+growth rates, growth of a wrong start, clean and open-loop errors, and the terms of the expansion
+under noise and under a constant shift of the observations. `analysis/make_small_models.py` trains
+such runs. A run whose rows are in the log already is not measured again, so the command may be
+stopped at any time and given again.
 """
 
 import argparse
@@ -30,54 +29,54 @@ from sdewm.base.records import (
     write_table,
 )
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
-from sdewm.plots.style import save_figure
+from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
-from sdewm.report.trained_run import load_trained_run
+from sdewm.report.trained_run import load_subject
+from sdewm.scripts.theory_figure import add_drawing_options
 
 STEM = "fig_jacobian_weight"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the runs, write the table and draw the figure."""
+    """Measure, draw, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, nargs="*", help="run directories")
-    parser.add_argument("--data", type=Path, help="dataset recorded by sdewm record")
-    parser.add_argument("--episodes", type=int, default=16, help="number of episodes (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, help="root seed (default: 0)")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "figures", help="output folder (default: figures)"
-    )
-    parser.add_argument(
-        "--log", type=Path, default=LOG, help=f"log of finished rows (default: runs/{LOG.name})"
-    )
+    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs")
+    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
+    parser.add_argument("--episodes", type=int, default=16, help="episodes (16)")
+    parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    add_drawing_options(parser)
     given = parser.parse_args(arguments)
     table = given.out / "data" / f"{STEM}.csv"
-    if given.runs or given.data:
-        try:
-            rows, facts = measured(given)
-        except ValueError as problem:
-            parser.error(str(problem))
-        write_table(table, rows, facts)
-    elif not table.is_file():
-        parser.error(
-            f"expected RUNS and --data DIRECTORY (without both, an existing {table} is redrawn)."
-        )
-    found = read_table(table)[0]
-    for path in (*save_figure(effects_of_penalty(found), given.out, STEM), table):
+    try:
+        check_drawing(given.width, given.panel)
+        if given.runs or given.data:
+            write_table(table, *measured(given))
+        elif not table.is_file():
+            raise ValueError(
+                f"expected RUNS and --data DIRECTORY ({table} is drawn anew without both)."
+            )
+        found = read_table(table)[0]
+        drawing = effects_of_penalty(found)
+        paths = save_figure(drawing, given.out, STEM, given.width, given.panel)
+    except ValueError as problem:
+        parser.error(str(problem))
+    for path in (*paths, table):
         print(path)
     print(summary(found))
 
 
 def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
-    """The rows of all runs; rows in the log with the same code and data are reused."""
+    """The rows of all runs; those that the log holds for the same code and data are kept."""
     if not given.runs or given.data is None:
         raise ValueError("expected RUNS and --data DIRECTORY.")
     check_count("--episodes", given.episodes, minimum=2)
     check_count("--seed", given.seed, minimum=0)
-    trained_runs = [load_trained_run(run, given.data) for run in given.runs]
+    subjects = [load_subject(run, given.data) for run in given.runs]
     facts = manifest(seed=given.seed, episodes=given.episodes, data=given.data.name)
     facts |= {"code": code_digest()}
     kept, old = read_log(given.log)
@@ -87,21 +86,21 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
     kept = [r for r in kept if counts[r["run"], r["updates"]] == len(QUANTITIES)]  # whole runs
     log = RowLog(given.log, facts, kept)
     rows: list[Row] = [*kept]
-    progress = Progress("runs", len(trained_runs))
+    progress = Progress("runs", len(subjects))
     try:
-        for done, trained in enumerate(trained_runs):
+        for done, subject in enumerate(subjects):
             progress.update(done)
-            key = (trained.run.name, trained.counters["updates"])
+            key = (subject.run.name, subject.counters["updates"])
             if counts[key]:
                 continue
-            print(trained.run, file=sys.stderr, flush=True)
-            for row in penalty_rows(trained, given.episodes, given.seed):
+            print(subject.run, file=sys.stderr, flush=True)
+            for row in penalty_rows(subject, given.episodes, given.seed):
                 log.append(row)
                 rows.append(row)
     finally:
         progress.close()
         log.close()
-    names = {trained.run.name for trained in trained_runs}
+    names = {subject.run.name for subject in subjects}
     return [row for row in rows if row["run"] in names], facts
 
 

@@ -251,7 +251,7 @@ def random_returns(runs: Sequence[Run]) -> Path:
         fixed = {"label": "random", "env": task.env, "obs": task.obs, "seed": run.seed}
         after = {"run": "none", "preset": PRESET, "hardware": "any", "commit": facts["commit"]}
         for frames in (0, task.env_frames):
-            point = {"returns": "random", "env_frames": frames, "return": value}
+            point = {"protocol": "random", "env_frames": frames, "return": value}
             rows.append(fixed | point | after | {"command": facts["command"]})
     write_table(table, rows, facts)
     return table

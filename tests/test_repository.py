@@ -287,10 +287,10 @@ def test_readme_says_what_the_tables_of_the_small_models_hold():
         {row["strength"]: row for row in read_table(tables / f"{stem}.csv")[0] if is_noise(row)}
         for stem in ("fig_representation_error", "fig_representation_error_pixels")
     )
-    small, large = 100 * vectors[0.1]["share"], 100 * vectors[0.3]["share"]
+    small, large = 100 * vectors[0.1]["drift_fraction"], 100 * vectors[0.3]["drift_fraction"]
     assert f"(rejected at p = {vectors[0.1]['p_value']:.0e} for".replace("e-0", "e-") in told
     assert f"the drift is {small:.1f} % of the error there and {large:.0f} % at 0.3" in told
-    dark, bright = 100 * images[0.02]["share"], 100 * images[0.2]["share"]
+    dark, bright = 100 * images[0.02]["drift_fraction"], 100 * images[0.2]["drift_fraction"]
     assert f"it is {dark:.0f} % at 0.02 of the range and {bright:.0f} % at 0.2" in told
 
 

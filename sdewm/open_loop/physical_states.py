@@ -198,7 +198,7 @@ def sample_metrics(states: Quantities, seed: int) -> list[Measured]:
         ),
         Measured(
             f"coverage of the {states.what}",
-            "share",
+            "fraction",
             hits,
             {"one_step": inside(states.one_step), "nominal": np.full_like(hits, level)},
         ),

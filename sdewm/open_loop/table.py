@@ -34,12 +34,12 @@ def open_loop_rows(
     `sdewm.open_loop.scoring`. Rows have the keys
 
         panel    the metric
-        kind     "curve", "reference", "figure" or "setting"
+        kind     "curve", "reference", "metric" or "setting"
         series   "model"; "copy_last", "data_mean", "one_step", "unrelated" (the same step of
                  another episode), "shuffled" (any step of any training episode: the ceiling),
                  "observed" (the probe on the row itself), "nominal"; a name of
                  `error_growth.GROWTH_METRICS` or "effective_rank"; the name of a setting
-        horizon  k in policy steps after the last observation, None for figures and settings
+        horizon  k in policy steps after the last observation, None for metrics and settings
         value, low, high
         unit
 
@@ -120,7 +120,7 @@ def _growth_metrics(metric: Measured, theta: float, seed: int, resamples: int) -
         "equilibrium_source": f"{metric.unit}; {PER_STEP}",
     }
     return [
-        _row(metric.panel, "figure", name, None, found, units.get(name, metric.unit))
+        _row(metric.panel, "metric", name, None, found, units.get(name, metric.unit))
         for name, found in growth.items()
     ]
 
@@ -130,7 +130,7 @@ def _rank(found: OpenLoop, seed: int) -> Row:
         return effective_rank(latents.reshape(-1, latents.shape[2]))
 
     band = episode_bootstrap(rank, found.latents[0], seed=seed, resamples=RANK_RESAMPLES)
-    return _row("latents", "figure", "effective_rank", None, band.at(), "directions")
+    return _row("latents", "metric", "effective_rank", None, band.at(), "directions")
 
 
 def _row(

@@ -1,44 +1,36 @@
-"""Figure of what the weight of the Jacobian penalty does: rows in, a new figure out."""
+"""Figure of what the weight of the Jacobian penalty does: rows in, what is drawn out."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
+from sdewm.plots.panels import Drawing, Panel
 from sdewm.plots.series import Rows
-from sdewm.plots.style import BLACK, COLOURS, MARKERS, RC, legend_below, new_figure, zero_line
-
-COLUMNS = 4
+from sdewm.plots.style import BLACK, SKY, Entries, Look, points, zero_line
 
 
-def effects_of_penalty(rows: Rows) -> Figure:
+def effects_of_penalty(rows: Rows) -> Drawing:
     """Every quantity against the weight: each seed, and the mean over seeds with 95 % intervals.
 
     Weights stand side by side, not on a scale, so that 0 has a place.
 
-    Rows: quantity, text (its name), weight, seed, value.
+    Rows: quantity, title, unit, weight, seed, value.
     """
-    names = list(dict.fromkeys(row["quantity"] for row in rows))
     weights = sorted({row["weight"] for row in rows})
-    lines = -(-len(names) // COLUMNS)
-    figure = new_figure(3.3 * COLUMNS, 2.9 * lines + 0.6)
-    handles: dict[str, Artist] = {}
-    with rc_context(RC):
-        panels = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
-        for axes, name in zip(panels, names, strict=False):
-            own = [row for row in rows if row["quantity"] == name]
-            _panel(axes, own, weights, handles)
-            axes.set_title(own[0]["text"], fontsize=9)
-        for axes in panels[len(names) :]:
-            axes.set_axis_off()
-        legend_below(figure, handles, columns=2)
-    return figure
+    panels = []
+    for name in dict.fromkeys(row["quantity"] for row in rows):
+        own = [row for row in rows if row["quantity"] == name]
+        panels.append(Panel(own[0]["title"], partial(_panel, rows=own, weights=weights)))
+    note = (
+        "Points beside each other are training seeds; bars are 95 % intervals of their mean by "
+        "Student's t."
+    )
+    return Drawing(panels, note, width=1.7, height=1.4)
 
 
 def seed_interval(values: list[float]) -> tuple[float, float]:
@@ -55,19 +47,28 @@ def seed_interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(stdtrit(count - 1, 0.975)) * spread
 
 
-def _panel(axes: Axes, rows: Rows, weights: list[float], handles: dict[str, Artist]) -> None:
+def _short(weight: float) -> str:
+    """Powers of ten as such."""
+    power = round(math.log10(weight)) if weight > 0 else 0
+    return rf"$10^{{{power}}}$" if power and weight == float(f"1e{power}") else f"{weight:g}"
+
+
+def _panel(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
+    entries: Entries = {}
     for place, weight in enumerate(weights):
         values = [row["value"] for row in rows if row["weight"] == weight]
-        spots = place + 0.12 * (np.arange(len(values)) - (len(values) - 1) / 2)
-        handles["one seed"] = axes.plot(
-            spots, values, ls="none", marker=MARKERS[0], ms=4, color=COLOURS[5]
-        )[0]
+        if not values:
+            continue
+        spots = place + 0.14 * (np.arange(len(values)) - (len(values) - 1) / 2)
+        entries |= points(axes, spots, values, None, "one seed", Look(SKY, "none", "o"), zorder=4)
         mean, half = seed_interval(values)
-        handles["mean over seeds, 95 % interval (Student's t)"] = axes.errorbar(
-            place, mean, yerr=half, color=BLACK, marker=MARKERS[3], ms=5, capsize=3, elinewidth=1
-        ).lines[0]
+        bars = [half] if math.isfinite(half) else None
+        look = Look(BLACK, "none", "D")
+        entries |= points(axes, [place], [mean], bars, "mean over seeds", look, ms=4)
     low, high = axes.get_ylim()
     if low < 0 < high:
-        zero_line(axes)
-    axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
-    axes.set_xlabel("weight of the penalty")
+        entries |= zero_line(axes)
+    axes.set_xticks(range(len(weights)), [_short(weight) for weight in weights])
+    axes.set_xlim(-0.5, len(weights) - 0.5)
+    axes.set(xlabel="weight of the penalty", ylabel=rows[0]["unit"])
+    return entries

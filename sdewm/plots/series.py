@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 Rows = Sequence[dict[str, Any]]
+Facts = Mapping[str, Any]  # of a table: how its rows were made
 
 
 def series_of(rows: Rows) -> dict[str, dict[str, np.ndarray]]:

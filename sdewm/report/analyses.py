@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sdewm.base.records import Row, Value, read_table, write_table
-from sdewm.plots.style import save_figure
+from sdewm.plots.panels import save_figure
 from sdewm.report import divergence, expansion, open_loop, representation_error, stability
 from sdewm.report.analysis import Analysis
 from sdewm.report.trained_run import TrainedRun

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.plots.panels import Drawing
 from sdewm.report.trained_run import TrainedRun
 
 
@@ -50,5 +49,5 @@ class Analysis:
     stem: str
     settings: type
     rows: Callable[[TrainedRun, Any, int], list[Row]]
-    figure: Callable[[Sequence[Any]], Figure]
+    figure: Callable[[Sequence[Any]], Drawing]
     summary: Callable[[Sequence[Any]], str]

@@ -36,15 +36,15 @@ NOISE, SHIFT = ObservationPerturbation("noise", 0.1), ObservationPerturbation("s
 START, HORIZON, LONG = 20, 10, 50  # row of the first state; steps of expansions and divergence
 EVERY, LYAPUNOV_STEPS, DISCARD, OPEN_LOOP_STEPS = 10, 150, 20, 25
 COPIES, SAMPLES = 4, 4
-QUANTITIES = {
-    "jacobian": "‖J‖_F of a step of the prior",
-    "log_norm": "log norm λ_max(sym A), 1/policy_step",
-    "exponent": "largest Lyapunov exponent, 1/policy_step",
-    "divergence": f"growth of a wrong start in {LONG} policy_steps",
-    "clean_loss": "clean reconstruction loss",
-    "open_loop": f"open-loop squared error, {OPEN_LOOP_STEPS} policy_steps",
-    "diffusion_terms": "P + Q + S/2 under noise",
-    "drift_terms": "drift terms under a constant shift",
+QUANTITIES = {  # title, unit
+    "jacobian": ("Frobenius norm of the Jacobian", "dimensionless"),
+    "log_norm": ("Logarithmic norm of the Jacobian", "1/policy_step"),
+    "exponent": ("Largest Lyapunov exponent", "1/policy_step"),
+    "divergence": (f"Growth of an initial error, {LONG} policy_steps", "ratio of mean distances"),
+    "clean_loss": ("Reconstruction loss, unperturbed", "squared error"),
+    "open_loop": (f"Open-loop error, {OPEN_LOOP_STEPS} policy_steps", "mean squared error"),
+    "diffusion_terms": ("P + Q + S/2 under noise", "squared error"),
+    "drift_terms": ("Drift terms under a constant shift", "squared error"),
 }
 
 
@@ -69,7 +69,8 @@ def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[R
     return [
         {
             "quantity": name,
-            "text": text,
+            "title": title,
+            "unit": unit,
             "weight": float(jacobian.weight),
             "seed": trained.config.seed,
             "run": trained.run.name,
@@ -77,7 +78,7 @@ def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[R
             "value": found[name].value,
             "standard_error": found[name].standard_error,
         }
-        for name, text in QUANTITIES.items()
+        for name, (title, unit) in QUANTITIES.items()
     ]
 
 
@@ -153,5 +154,5 @@ def summary(rows: Sequence[Any]) -> str:
         for weight in weights:
             mean, half = seed_interval([r["value"] for r in own if r["weight"] == weight])
             cells.append(f"{mean:.4g} ± {half:.2g}")
-        lines.append([own[0]["text"], *cells])
+        lines.append([f"{own[0]['title']} ({own[0]['unit']})", *cells])
     return text_table(["weight", *(f"{weight:g}" for weight in weights)], lines)

@@ -34,11 +34,11 @@ IMAGES = {
 }
 UNITS = {
     "noise": "standard deviation",
-    "mask": "share set to zero",
+    "mask": "fraction set to zero",
     "shift": "constant added",
     "brightness": "constant added (range 1)",
     "rotation": "degrees (±)",
-    "occlusion": "share of the image",
+    "occlusion": "fraction of the image",
 }
 
 
@@ -82,10 +82,10 @@ def _row(
     drift = ratio(found.drift_squares.mean(1), unit)
     diffusion = ratio(found.variance.sum(-1).mean(1), unit)
     spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
-    share, test = found.drift_fraction(), found.zero_drift_test(seed)
+    fraction, test = found.drift_fraction(), found.zero_drift_test(seed)
     time, whole = found.correlation_time
     states = clean_paths(model, episodes, seed).predicted.numpy()
-    told = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
+    explained = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
     return {
         "panel": name,
         "unit": UNITS[name],
@@ -94,24 +94,24 @@ def _row(
         "drift_error": drift.standard_error,
         "diffusion": diffusion.value,
         "diffusion_error": diffusion.standard_error,
-        "spread_change": spread.value,
-        "spread_change_error": spread.standard_error,
-        "share": share.value,
-        "share_error": share.standard_error,
-        "told_by_state": told.share.value,
-        "told_by_state_error": told.share.standard_error,
-        "constant": told.constant_share.value,
-        "constant_error": told.constant_share.standard_error,
+        "variance_change": spread.value,
+        "variance_change_error": spread.standard_error,
+        "drift_fraction": fraction.value,
+        "drift_fraction_error": fraction.standard_error,
+        "explained_by_state": explained.share.value,
+        "explained_by_state_error": explained.share.standard_error,
+        "explained_by_constant": explained.constant_share.value,
+        "explained_by_constant_error": explained.constant_share.standard_error,
         "test": test.name,
         "p_value": test.p_value,
         "correlation_time": time,
-        "lasts_the_episode": whole,
+        "persists_whole_episode": whole,
     }
 
 
 def summary(found: Sequence[Any]) -> str:
     """Drift, diffusion, drift fraction, test of zero drift, and the part explained by the state."""
-    shown = ("panel", "strength", "drift", "diffusion", "share", "p_value", "told_by_state")
+    shown = "panel strength drift diffusion drift_fraction p_value explained_by_state".split()
     lines = [
         [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found
     ]

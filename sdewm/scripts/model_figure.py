@@ -12,9 +12,11 @@ import tyro
 
 from sdewm.base.checks import check_count
 from sdewm.base.records import ROOT, read_table, write_table
-from sdewm.plots.style import save_figure
+from sdewm.plots.panels import check_drawing, save_figure
+from sdewm.plots.style import PAGE
 from sdewm.report.analysis import Analysis
 from sdewm.report.trained_run import load_trained_run
+from sdewm.scripts.theory_figure import PANEL_HELP, WIDTH_HELP
 
 
 def figure_main(
@@ -36,6 +38,7 @@ def figure_main(
     out = options.out or ROOT / "figures"
     table = out / "data" / f"{analysis.stem}.csv"
     try:
+        check_drawing(options.width, options.panel)
         if options.run is None and options.data is None and table.is_file():
             rows = read_table(table)[0]
         elif options.run is None or options.data is None:
@@ -48,10 +51,12 @@ def figure_main(
             found = analysis.rows(trained, options.settings, options.seed)
             write_table(table, found, trained.facts(options.settings, options.seed))
             rows = read_table(table)[0]
+        drawing = analysis.figure(rows)
+        paths = save_figure(drawing, out, analysis.stem, options.width, options.panel)
     except (ValueError, OSError, FloatingPointError) as problem:
         sys.stderr.write(f"{analysis.stem}: {problem}\n")
         raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None
-    for path in (*save_figure(analysis.figure(rows), out, analysis.stem), table):
+    for path in (*paths, table):
         print(path)
     print(analysis.summary(rows))
 
@@ -89,6 +94,8 @@ def _options(analysis: Analysis) -> type[Any]:
             ),
             ("settings", Annotated[analysis.settings, tyro.conf.arg(name="")], analysis.settings()),
             ("seed", Annotated[int, tyro.conf.arg(help="Root seed of the analysis.")], 0),
+            ("width", Annotated[float, tyro.conf.arg(help=f"{WIDTH_HELP}.")], PAGE),
+            ("panel", Annotated[str | None, tyro.conf.arg(help=f"{PANEL_HELP}.")], None),
             (
                 "out",
                 Annotated[

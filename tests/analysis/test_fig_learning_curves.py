@@ -140,7 +140,7 @@ def test_a_run_without_evaluations_shows_its_training_episodes_by_bins_of_frames
     run = make_run(tmp_path / "run", metrics=metrics, evaluations=evaluations(9.0, by="evaluate"))
     rows = script.read_run(Path(run), "")
     assert [(row["env_frames"], row["return"]) for row in rows] == [(10_000, 25.0), (20_000, 50.0)]
-    assert {row["returns"] for row in rows} == {"training"}
+    assert {row["protocol"] for row in rows} == {"training"}
 
 
 def test_without_runs_and_table_it_says_what_to_give(tmp_path, capsys):

@@ -9,6 +9,7 @@ from sdewm.model.heads import TwoHotHead
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.value_bias import second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
+from sdewm.plots.panels import lay_out
 from sdewm.report.divergence import divergence_rows, order_row, value_rows
 from tests.model.small_models import make_model, shake
 from tests.model_theorems.test_divergence import NOISE, TURN, own_model, recorded, starts_of
@@ -110,10 +111,10 @@ def test_rows_hold_what_was_found(tables):
 
 
 def test_the_figure_shows_every_bound_with_its_label(tables):
-    figure = model_divergence([*tables[2], *tables[3]])
+    figure = lay_out(model_divergence([*tables[2], *tables[3]]))
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert {"Gronwall: estimate", "logarithmic norm: estimate"} <= {*texts}
+    assert {"Grönwall: estimate", "logarithmic norm: estimate"} <= {*texts}
     rollouts, bias = figure.axes
     drawn = [line.get_ydata() for line in rollouts.lines if len(line.get_xdata()) == 4]
     assert any(np.array_equal(y, tables[0].bounds["gronwall"]["mean"].values) for y in drawn)

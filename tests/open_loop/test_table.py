@@ -44,7 +44,7 @@ def test_every_curve_has_a_row_per_horizon_with_its_interval(tmp_path):
 def test_growth_is_that_of_the_curve_under_the_shuffled_ceiling():
     found, training = made(growth=0.3 * np.exp(0.2 * np.arange(1, H + 1)))
     rows = open_loop_rows(found, training, **SETTINGS)
-    summaries = {row["series"]: row for row in select(rows, panel="latent distance", kind="figure")}
+    summaries = {row["series"]: row for row in select(rows, panel="latent distance", kind="metric")}
     assert set(summaries) == set(GROWTH_METRICS)
     assert summaries["growth_rate"]["value"] == pytest.approx(0.4)  # of the square
     curve, ceiling, mean = (
@@ -62,7 +62,7 @@ def test_growth_is_that_of_the_curve_under_the_shuffled_ceiling():
 
 def test_figures_are_given_where_they_mean_something():
     rows = open_loop_rows(*made(), **SETTINGS)
-    panels = {row["panel"] for row in select(rows, kind="figure")}
+    panels = {row["panel"] for row in select(rows, kind="metric")}
     assert panels == {
         *("observation error", "reward error", "return error", "physical state error"),
         *("latent KL", "latent distance", "latents"),
@@ -71,7 +71,7 @@ def test_figures_are_given_where_they_mean_something():
     still = replace(found, rewards=np.zeros((E, H)))
     sparse = open_loop_rows(still, replace(training, rewards=np.zeros((6, 30))), **SETTINGS)
     assert select(sparse, panel="reward error", kind="curve")
-    assert not select(sparse, panel="reward error", kind="figure")
+    assert not select(sparse, panel="reward error", kind="metric")
 
 
 def test_images_have_growth_of_their_dissimilarity_and_psnr_of_the_mean_error():
@@ -84,7 +84,7 @@ def test_images_have_growth_of_their_dissimilarity_and_psnr_of_the_mean_error():
     np.testing.assert_allclose(noise, -10 * np.log10(square))
     level = select(rows, panel="SSIM", series="saturation_level")[0]["value"]
     assert level == pytest.approx(np.mean(1 - np.array(similar)), rel=0.3)
-    assert not select(rows, panel="PSNR", kind="figure")
+    assert not select(rows, panel="PSNR", kind="metric")
 
 
 def test_effective_rank_is_of_the_posterior_of_the_evaluated_rows():

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from sdewm.plots.open_loop_plots import open_loop_accuracy
+from sdewm.plots.open_loop_plots import MODEL, REFERENCES, open_loop_accuracy
+from sdewm.plots.panels import lay_out
 
 
 def rows_of(panel, horizon=3.0, factor=2.0, lines=("one_step", "shuffled")):
@@ -25,16 +26,16 @@ def rows_of(panel, horizon=3.0, factor=2.0, lines=("one_step", "shuffled")):
     rows = [row("curve", "model", k, factor**k) for k in range(1, 7)]
     for level, name in enumerate(lines):
         rows += [row("reference", name, k, 8.0**level) for k in range(1, 7)]
-    rows.append(row("figure", "saturation_time", None, 2.5, "policy_steps"))
+    rows.append(row("metric", "saturation_time", None, 2.5, "policy_steps"))
     if horizon is not None:
-        rows.append(row("figure", "predictability_horizon", None, horizon, "policy_steps"))
+        rows.append(row("metric", "predictability_horizon", None, horizon, "policy_steps"))
     return rows
 
 
 def draw(*panels):
     setting = {"panel": "settings", "kind": "setting", "series": "theta", "horizon": None}
     theta = setting | {"value": 0.5, "low": None, "high": None, "unit": ""}
-    return open_loop_accuracy([theta, *(row for rows in panels for row in rows)])
+    return lay_out(open_loop_accuracy([theta, *(row for rows in panels for row in rows)]))
 
 
 def texts(figure):
@@ -44,8 +45,9 @@ def texts(figure):
 def test_one_panel_per_metric_with_curve_band_references_and_horizon():
     figure = draw(rows_of("latent KL"), rows_of("reward error"))
     first, second = figure.axes
-    assert (first.get_title(), second.get_title()) == ("latent KL", "reward error")
-    curve = next(line for line in first.lines if line.get_linewidth() == 2)
+    titles = [axes.get_title(loc="left") for axes in (first, second)]
+    assert titles == ["(a) Latent KL", "(b) Reward error"]
+    curve = next(line for line in first.lines if line.get_label() == "model")
     assert curve.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
     assert curve.get_ydata().tolist() == [2, 4, 8, 16, 32, 64]
     levels = sorted(line.get_ydata()[0] for line in first.lines if len(line.get_xdata()) == 6)
@@ -56,11 +58,13 @@ def test_one_panel_per_metric_with_curve_band_references_and_horizon():
     assert band.min() == pytest.approx(1.8) and band.max() == pytest.approx(70.4)
     assert first.get_ylabel() == "nats" and first.get_xlabel().startswith("policy_steps after")
     assert texts(figure) == [
-        "model, single samples, 95 % band",
+        "model",
         "any step of any episode (ceiling)",
         "one step ahead (floor)",
-        "predictability horizon, 0.5 of ceiling",
+        "predictability horizon",
     ]
+    note = figure.texts[-1].get_text().replace("\n", " ")
+    assert "95 % bootstrap interval over episodes" in note and "exceeds 0.5 of the ceiling" in note
 
 
 @pytest.mark.parametrize("horizon", [math.inf, None])
@@ -86,9 +90,7 @@ def test_an_interval_of_the_horizon_without_end_stays_in_the_panel(tmp_path):
 
 
 def test_every_reference_has_a_look_of_its_own():
-    names = ("copy_last", "data_mean", "unrelated", "shuffled", "one_step", "observed", "nominal")
-    figure = draw(rows_of("a", None, lines=names))
-    lines = figure.legends[0].get_lines()
-    colours = [line.get_color() for line in lines]
-    grey = [colour for colour in colours if colours.count(colour) > 1]
-    assert len(lines) == len(names) + 1 and grey == ["#777777"] * 2
+    looks = [look for _, look in REFERENCES.values()]
+    assert len({(look.colour, str(look.dash)) for look in [MODEL, *looks]}) == len(looks) + 1
+    figure = draw(rows_of("a", None, lines=tuple(REFERENCES)))
+    assert len(figure.legends[0].get_texts()) == len(looks) + 1

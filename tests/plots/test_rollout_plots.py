@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from sdewm.plots.panels import lay_out
 from sdewm.plots.rollout_plots import rollout_bounds
+from sdewm.plots.style import GRADES
 
 
 def rows_of(series, kind, growth, steps=10):
@@ -20,6 +22,7 @@ def rows_of(series, kind, growth, steps=10):
             "mean": 0.1 * 10.0 ** (growth * n),
             "mean_ratio": 10.0 ** (growth * n),
             "sup_ratio": 10.0 ** (growth * n),
+            "mean_error": 0.0,
             "low": 0.1,
             "high": 0.1,
         }
@@ -27,42 +30,53 @@ def rows_of(series, kind, growth, steps=10):
     ]
 
 
-def top_of(*bounds):
+def drawn(*bounds):
     rows = rows_of("measured", None, 0.0)
     for bound in bounds:
         rows += rows_of(*bound)
-    return rollout_bounds(rows, paths=8).axes[0]
+    return lay_out(rollout_bounds(rows, {"paths": "8"}))
+
+
+def triangles(axes):
+    return [line for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata()) == 1]
+
+
+def note_of(figure):
+    return figure.texts[-1].get_text().replace("\n", " ")
 
 
 def test_a_curve_that_leaves_is_marked_where_it_crosses_with_its_last_order():
-    axes = top_of(("gronwall", "certificate", 0.8))
-    (triangle,) = [line for line in axes.lines if line.get_marker() == "^"]
+    figure = drawn(("gronwall", "certificate", 0.8))
+    axes = figure.axes[0]
+    (triangle,) = triangles(axes)
     assert triangle.get_xdata()[0] == pytest.approx(math.log10(axes.get_ylim()[1] / 0.1) / 0.8)
-    assert "$10^{7}$" in [text.get_text() for text in axes.texts]
+    assert triangle.get_color() == GRADES["gronwall"][1]
+    assert "Grönwall: certificate $10^{7}$." in note_of(figure)
 
 
 def test_a_curve_that_stays_is_not_marked():
-    axes = top_of(("gronwall", "certificate", 0.3))
-    assert not [line for line in axes.lines if line.get_marker() == "^"]
-    assert not [text for text in axes.texts if "10^" in text.get_text()]
+    figure = drawn(("gronwall", "certificate", 0.3))
+    assert not triangles(figure.axes[0])
+    assert "10^" not in note_of(figure)
 
 
-def test_orders_of_many_curves_stand_side_by_side_inside_the_panel():
-    axes = top_of(*((grade, "certificate", 3.0) for grade in ("gronwall", "log_norm", "block")))
-    notes = [text for text in axes.texts if "10^" in text.get_text()]
-    places = sorted(text.get_position()[0] for text in notes)
-    assert len(places) == 3
-    assert min(b - a for a, b in zip(places, places[1:], strict=False)) > 0.1
-    assert places[-1] < 1.0
+def test_the_note_has_every_curve_that_leaves():
+    grades = ("gronwall", "log_norm", "block")
+    figure = drawn(*((grade, "certificate", 3.0) for grade in grades))
+    assert len(triangles(figure.axes[0])) == 3
+    assert note_of(figure).count("$10^{29}$") == 3
 
 
-def test_kinds_differ_in_dash_and_grades_in_colour():
-    axes = top_of(
+def test_kinds_differ_in_dash_and_grades_in_colour_and_marker():
+    axes = drawn(
         ("gronwall", "certificate", 0.1),
         ("gronwall", "estimate", 0.1),
         ("linearised", "certificate", 0.1),
-    )
-    proven, curved, sampled = axes.lines[:3]
+    ).axes[0]
+    of = {str(line.get_label()): line for line in axes.lines}
+    proven, sampled = of["Grönwall: certificate"], of["Grönwall: estimate"]
+    curved = of["linearised, with remainder: certificate"]
     assert proven.get_linestyle() == curved.get_linestyle() == "-"
     assert sampled.get_linestyle() == "--"
     assert proven.get_color() == sampled.get_color() != curved.get_color()
+    assert proven.get_marker() != curved.get_marker()

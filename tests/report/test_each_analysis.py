@@ -12,6 +12,7 @@ from sdewm.cli import main
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty, seed_interval
+from sdewm.plots.panels import lay_out
 from sdewm.plots.representation_error_plots import error_sizes, loss_changes
 from sdewm.report import expansion, open_loop, representation_error
 from sdewm.report.analyses import ANALYSES
@@ -89,10 +90,14 @@ def test_rows_of_the_error_hold_both_parts_in_units_of_the_posterior():
     assert 50 < noise[0.1]["diffusion"] / noise[0.01]["diffusion"] < 200  # as the square
     shift = [row for row in rows if row["panel"] == "shift"]
     assert all(row["diffusion"] < 1e-20 and row["drift"] > 1e-8 for row in shift)
-    for name in ("told_by_state", "constant"):  # a shift has no noise: never more than all of it
+    for name in (
+        "explained_by_state",
+        "explained_by_constant",
+    ):  # a shift has no noise: never more than all of it
         assert all(row[name] <= 1.0 + 1e-9 for row in shift)
-    figure = error_sizes(rows)
-    assert [axes.get_title() for axes in figure.axes] == ["noise", "mask", "shift"]
+    figure = lay_out(error_sizes(rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["(a) Additive noise", "(b) Random mask", "(c) Constant shift"]
     lines = [line for line in figure.axes[2].lines if len(line.get_xdata()) == 4]
     assert len(lines) == 1  # the drift; a diffusion of zero is not drawn
 
@@ -119,20 +124,28 @@ def test_changes_of_losses_are_drawn_and_their_reach_is_told():
     told = expansion.summary(rows).splitlines()
     assert told[2].split()[-5] == "0.3" and told[3].split()[-5] == "–"
     assert told[2].split()[-1] == "holds"
-    (axes,) = loss_changes(rows).axes
-    assert axes.get_title() == "loss" and len(axes.lines) >= 3
+    (axes,) = lay_out(loss_changes(rows)).axes
+    assert axes.get_title(loc="left") == "loss" and len(axes.lines) >= 3
 
 
 def test_runs_with_the_penalty_are_drawn_beside_those_without(tmp_path, capsys):
     rows = [
-        {"quantity": name, "text": name, "weight": weight, "seed": seed, "run": f"{weight}-{seed}"}
+        {
+            "quantity": name,
+            "title": name,
+            "unit": "1",
+            "weight": weight,
+            "seed": seed,
+            "run": f"{weight}-{seed}",
+        }
         | {"updates": 1, "value": value * (1 - weight) + 0.01 * seed, "standard_error": 0.0}
         for name, value in (("jacobian", 3.0), ("exponent", -0.1))
         for weight in (0.0, 0.1)
         for seed in (0, 1, 2)
     ]
-    figure = effects_of_penalty(rows)
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["jacobian", "exponent"]
+    figure = lay_out(effects_of_penalty(rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
+    assert titles == ["(a) jacobian", "(b) exponent"]
     marks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
     assert [line.get_ydata().tolist() for line in marks] == [[3.0, 3.01, 3.02], [2.7, 2.71, 2.72]]
     assert seed_interval([2.0])[0] == 2.0
