@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from sdewm.base.fields import read_fields
-from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
+from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log, write_whole
 from sdewm.train.config import Config
 
 WEIGHTS_ONLY = "weights_only"  # in the manifest of a weights-only copy
@@ -177,9 +177,4 @@ def _facts(config: Config, data: Path | None) -> dict[str, Value]:
 
 def _write(path: Path, content: object) -> None:
     """Write JSON and flush it to disk."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(dump_json(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    write_whole(path, dump_json(content, indent=1) + "\n")
