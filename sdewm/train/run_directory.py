@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from sdewm.base.fields import read_fields
+from sdewm.base.fields import dotted, read_fields
 from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log, write_whole
 from sdewm.train.config import Config
 
@@ -128,11 +128,47 @@ def load_agent(
         ) from problem
 
 
-def note_resume(run: Path, config: Config, updates: int) -> None:
-    """Record that the run is resumed after `updates` updates, with code version and machine."""
+def config_changes(saved: Mapping[str, Any] | None, config: Config) -> list[str]:
+    """Fields in which a configuration differs from the stored one of a checkpoint, one text each.
+
+    >>> saved = plain_config(Config())
+    >>> config_changes(saved, Config(env_frames=600_000))
+    ['env_frames: 500000 -> 600000']
+    """
+    if saved is None:  # a checkpoint of a version that did not store it
+        return []
+    before, now = _flat(saved), _flat(plain_config(config))
+    names = [*now, *(name for name in before if name not in now)]
+    values = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
+    return [f"{name}: {old} -> {new}" for name, old, new in values if old != new]
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """The configuration as it stands in config.json."""
+    return json.loads(dump_json(dataclasses.asdict(config)))
+
+
+def keep_facts(run: Path, facts: RunFacts) -> None:
+    """Write the configuration and the manifest of a resumed run, if they have changed."""
+    now = {"manifest.json": facts.manifest, "config.json": plain_config(facts.config)}
+    for name, content in now.items():
+        if json.loads((run / name).read_text("utf-8")) != json.loads(dump_json(content)):
+            _write(run / name, content)
+
+
+def note_resume(run: Path, config: Config, updates: int, changes: Sequence[str] = ()) -> None:
+    """Record that the run is resumed after `updates` updates, with code version and machine.
+
+    Args:
+        run: directory of the run.
+        config: its configuration.
+        updates: updates of the checkpoint.
+        changes: `config_changes` since the checkpoint.
+    """
     rows, _ = read_log(run / "resumes.jsonl")
     log = RowLog(run / "resumes.jsonl", {"seed": config.seed}, rows)
-    log.append({"from_updates": updates, **_facts(config, None)})
+    changed = "; ".join(changes) or None
+    log.append({"from_updates": updates, "changed": changed, **_facts(config, None)})
     log.close()
 
 
@@ -156,6 +192,15 @@ def locked(run: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _flat(nested: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Values by their full names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        full = dotted(group, name)
+        found.update(_flat(value, full) if isinstance(value, Mapping) else {full: value})
+    return found
 
 
 def _facts(config: Config, data: Path | None) -> dict[str, Value]:
