@@ -239,7 +239,7 @@ class EpisodeVector(VectorWrapper):
             )
             story = f"worker {index} of {self.name} {reason}"
             if self._deaths[index] >= MOST_DEATHS_IN_A_ROW:
-                raise RuntimeError(
+                raise ChildProcessError(  # an OSError: the command line says it in one sentence
                     f"{story}; this was failure {self._deaths[index]} without a finished episode "
                     f"in between. Use workers=False to see where an exception comes from."
                 ) from problem

@@ -247,6 +247,8 @@ class DatasetSource:
 def check_environment(config: Config) -> tuple[Box, Box]:
     """Construct the environment once, so that errors appear before the run is created.
 
+    One of others' (gym:) also makes one step, which shows whether it keeps Gymnasium's conventions.
+
     Returns:
         Its observation and action spaces.
 
@@ -264,8 +266,13 @@ def check_environment(config: Config) -> tuple[Box, Box]:
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
-    env.close()
     assert isinstance(env.observation_space, Box) and isinstance(env.action_space, Box)
+    try:
+        if config.env.startswith("gym:"):
+            env.reset()
+            env.step(np.zeros(env.action_space.shape, np.float32))
+    finally:
+        env.close()
     return env.observation_space, env.action_space
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sdewm.base.progress import Progress
+from sdewm.data.rollout import EndlessEpisodeError
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
@@ -141,7 +142,7 @@ class Trainer:
             self.row_from = (self.updates, source.env_frames)
             try:
                 self._loop()
-            except Interrupted:
+            except (Interrupted, EndlessEpisodeError):
                 self._save()
                 raise
             except (ValueError, RuntimeError):  # weights that are not finite give such actions
