@@ -19,7 +19,8 @@ from sdewm.data.vector import EnvRows, EpisodeVector, first_rows, next_rows
 from sdewm.data.wrappers import pack_positions, unpack_positions
 
 PolicyState = dict[str, torch.Tensor]
-MOST_STEPS = 20_000  # policy steps of one episode; Atari, the longest in use, has 13 500 of two frames
+# Policy steps of one episode; Atari, the longest in use, has 13 500 of two frames.
+MOST_STEPS = 20_000
 
 
 class Policy(Protocol):
@@ -278,7 +279,7 @@ def run_episodes(
     ]
     rows, state = first_rows(vector, {"episode": 0}), policy.start(envs)
     while any(left > 0 for left in missing):
-        numbers = [position.episode for position in vector.positions]
+        numbers = vector.episodes
         actions, state, extras = policy(rows, state)
         rows = {**rows, **extras}
         for index in range(envs):

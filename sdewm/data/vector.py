@@ -179,6 +179,11 @@ class EpisodeVector(VectorWrapper):
             self._actions[index], self._over[index] = [], False
 
     @property
+    def episodes(self) -> list[int]:
+        """The number of each environment's episode; -1 before the first."""
+        return [*self._episodes]
+
+    @property
     def positions(self) -> list[Position]:
         """The position of each environment."""
         shape = self.single_action_space.shape or ()
