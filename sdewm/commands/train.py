@@ -14,7 +14,14 @@ from sdewm.commands.parsing import FAILURE, parse, say
 from sdewm.train.config import Config, check_config
 from sdewm.train.metrics import DivergedError
 from sdewm.train.presets import PRESETS
-from sdewm.train.run_directory import RunFacts, check_new, check_resumable, create_run, read_run
+from sdewm.train.run_directory import (
+    RunFacts,
+    allow_module,
+    check_new,
+    check_resumable,
+    create_run,
+    read_run,
+)
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import as_recorded, check_environment
 from sdewm.train.trainer import Trainer
@@ -72,6 +79,10 @@ class Resume:
         tyro.conf.arg(metavar="DIRECTORY", help_behavior_hint="(default: where it was)"),
     ] = None
     """Where the dataset of a run with --world-model-only is now."""
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: none)")
+    ] = None
+    """Name of the run's environment, to be typed if it imports a module (gym:<module>:<id>)."""
 
 
 def train(words: list[str]) -> int:
@@ -81,6 +92,7 @@ def train(words: list[str]) -> int:
     if given.world_model_only != (given.data is not None):
         raise ValueError("--world-model-only and --data DIR go together; give both or neither.")
     check_config(config)
+    allow_module(config.env)
     check_new(given.run)
     if given.data is None:
         check_environment(config)
@@ -101,6 +113,7 @@ def train_arguments(words: list[str]) -> Any:
 def resume(words: list[str]) -> int:
     """Continue training from the newest valid checkpoint."""
     given = parse(Resume, words, "resume")
+    allow_module(given.env)
     facts = read_run(given.run)
     check_resumable(given.run, facts)
     check_config(facts.config)  # it may have been edited

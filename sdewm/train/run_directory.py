@@ -47,6 +47,15 @@ class RunFacts:
     manifest: dict[str, Value]
 
 
+_ALLOWED: set[str] = set()  # names of environments that this process was told to trust
+
+
+def allow_module(env: str | None) -> None:
+    """Honour `env`, such as gym:<module>:<id>, also where a config.json names it."""
+    if env is not None:
+        _ALLOWED.add(env)
+
+
 def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
     """Create the directory of a new run and save its configuration and provenance.
 
@@ -79,8 +88,11 @@ def check_new(run: Path) -> None:
 def read_run(run: Path) -> RunFacts:
     """Read the configuration and provenance of a run.
 
+    A run may have been received from others, and its environment's name may import a module: such a
+    name is honoured only after `allow_module`.
+
     Raises:
-        ValueError: there is no run, or its files are damaged.
+        ValueError: there is no run, its files are damaged, or it names a module to import.
     """
     if not (run / "config.json").is_file():
         raise ValueError(
@@ -93,6 +105,12 @@ def read_run(run: Path) -> RunFacts:
         raise ValueError(
             f"run={str(run)!r}: its files are damaged or were written by another version: {problem}"
         ) from problem
+    if config.env.count(":") > 1 and config.env not in _ALLOWED:
+        raise ValueError(
+            f"run={str(run)!r} names env={config.env!r}, which would run code of the module "
+            f"{config.env.split(':')[1]!r}: if you trust it, type the name, --env {config.env} "
+            "(in Python: sdewm.train.run_directory.allow_module)."
+        )
     data = facts.get("data")
     return RunFacts(config, None if data is None else Path(data), facts)
 
