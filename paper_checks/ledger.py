@@ -11,7 +11,7 @@ from typing import Any
 
 from paper_checks.findings import Finding, Mutate, Settings
 from sdewm.base.checks import check_choice
-from sdewm.base.records import Value
+from sdewm.base.records import Value, write_whole
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
 
 FOLDER = Path(__file__).resolve().parent
@@ -159,7 +159,7 @@ def write_ledger(
             f"- **Negative control** `{claim.negative_control}`: {made} "
             f"Outcome: {row['negative_control']}.{recalled}",
         ]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(parts) + "\n")
 
 
 def result_texts(row: Mapping[str, Value | Any]) -> tuple[str, str]:

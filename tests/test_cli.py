@@ -7,6 +7,7 @@ import pytest
 
 from sdewm.base.records import read_log
 from sdewm.cli import main
+from sdewm.data import replay_files
 from sdewm.data.dataset import read_dataset
 from sdewm.train import saved_agent, trainer
 from sdewm.train.presets import PRESETS
@@ -215,7 +216,7 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
     for name, value, said in (
         ("batch_size", 0, "batch_size=0"),
         ("env", "own:cartpole_pixel", "own:cartpole_pixels"),
-        ("envs", 3, "undo any change to config.json"),
+        ("envs", 3, "undo what does not fit (envs: 1 -> 3)"),
         ("seeed", 3, "did you mean 'seed'"),
         ("train_ratio", "16", "train_ratio='16': expected a finite number above 0."),
         ("model", {"units": 64}, "model.rssm.cell is missing"),
@@ -226,3 +227,61 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
         assert (place / "metrics.jsonl").read_bytes() == rows
     (place / "config.json").write_text(good)
     assert run(capsys, "resume", place)[0] == 0
+
+
+def test_a_finished_run_is_lengthened_and_says_so(tmp_path, capsys):
+    place = tmp_path / "run"
+    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
+    config = (place / "config.json").read_bytes()
+    for words, said in (
+        (["--env-frames", "1200"], "env_frames=1200: the run has already made 1500"),
+        (["--env-frames", "0"], "env_frames=0: expected a whole number"),
+        (["--updates", "10"], "give its length by --env-frames"),
+        (["--data", tmp_path], "not from a dataset"),
+    ):
+        code, _, err = run(capsys, "resume", place, *words)
+        assert code == 2 and said in err and "Traceback" not in err
+        assert (place / "config.json").read_bytes() == config
+    code, out, err = run(capsys, "resume", place, "--env-frames", "2000")
+    assert code == 0 and "2000 env_frames" in out
+    assert "changed since the checkpoint: env_frames: 1500 -> 2000" in err
+    assert json.loads((place / "config.json").read_text())["env_frames"] == 2000
+    assert read_log(place / "resumes.jsonl")[0][-1]["changed"] == "env_frames: 1500 -> 2000"
+    assert read_log(place / "evaluation.jsonl")[0][-1]["env_frames"] == 2000
+
+
+def test_a_run_finds_its_moved_data_and_takes_no_other(tmp_path, capsys):
+    data, moved, other, place = (tmp_path / name for name in ("data", "moved", "other", "run"))
+    for folder, seed in ((data, 0), (other, 1)):
+        words = ["--env", ENV, "--action-repeat", "10", "--episodes", "2", "--seed", seed]
+        assert run(capsys, "record", folder, *words)[0] == 0
+    words = [word for word in SHORT if word not in ("--env", ENV)]
+    words += ["--updates", "20", "--world-model-only", "--data", data, "--run", place]
+    assert run(capsys, "train", *words)[0] == 0
+    data.rename(moved)
+    code, _, err = run(capsys, "resume", place, "--updates", "30")
+    assert code == 2 and f"sdewm resume {place} --data DIRECTORY" in err
+    code, _, err = run(capsys, "resume", place, "--updates", "30", "--data", other)
+    assert code == 2 and "holds other episodes than those" in err
+    assert run(capsys, "resume", place, "--updates", "30", "--data", moved)[0] == 0
+    assert read_log(place / "metrics.jsonl")[0][-1]["updates"] == 30
+    assert json.loads((place / "manifest.json").read_text())["data"] == str(moved)
+
+
+def test_one_rotten_byte_in_a_file_that_checkpoints_share_costs_the_replay_only(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(replay_files, "FILE_BYTES", 1 << 10)
+    monkeypatch.setattr(trainer, "time", UpdateClock)
+    place = tmp_path / "run"
+    often = ("--checkpoint-every-seconds", "10")
+    assert run(capsys, "train", *SHORT, *often, "--run", place)[0] == 0
+    shared = [path for path in (place / "checkpoints").rglob("rows-*") if path.stat().st_nlink > 1]
+    content = bytearray(shared[0].read_bytes())
+    content[-1] ^= 1
+    shared[0].write_bytes(content)
+    code, _, err = run(capsys, "resume", place, "--env-frames", "2500")
+    assert code == 0 and "without its replay memory, which is lost" in err
+    rows = read_log(place / "metrics.jsonl")[0]
+    assert rows[-1]["env_frames"] == 2500 and [row["updates"] for row in rows][:2] == [10, 20]
+    assert run(capsys, "resume", place)[2].count("damaged") == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -76,6 +77,28 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file aside and rename it: under its own name it is always complete.
+
+    The folder is created. What is no regular file, such as /dev/stdout, is written directly.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8", newline="")
+        return
+    path = Path(os.path.realpath(path))  # a link stays a link
+    aside = path.with_name(path.name + ".part")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
 def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> None:
     """Write rows with equal keys as CSV below the manifest; floats are written exactly (`repr`).
 
@@ -88,13 +111,13 @@ def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> 
     for row in rows:
         if list(row) != names:
             raise ValueError(f"rows have different keys: {names} and {list(row)}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for key, value in facts.items():
-            file.write(f"# {key}: {value}\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_to_text(row[name]) for name in names] for row in rows)
+    file = io.StringIO(newline="")
+    for key, value in facts.items():
+        file.write(f"# {key}: {value}\n")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_to_text(row[name]) for name in names] for row in rows)
+    write_whole(path, file.getvalue())
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Value]], dict[str, str]]:
@@ -120,11 +143,8 @@ class RowLog:
 
     def __init__(self, path: Path, facts: Mapping[str, Value], rows: Iterable[Row] = ()) -> None:
         """Write the manifest and the rows of the earlier run."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
         lines = [dump_json(line) + "\n" for line in ({"manifest": dict(facts)}, *rows)]
-        aside.write_text("".join(lines), encoding="utf-8")
-        os.replace(aside, path)  # atomic: the earlier rows are on disk at all times
+        write_whole(path, "".join(lines))  # the earlier rows are on disk at all times
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, row: Row) -> None:
@@ -139,24 +159,46 @@ class RowLog:
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Value]], dict[str, Value]]:
-    """Rows and manifest of a row log; a truncated last line is ignored, no file means no rows."""
+    """Rows and manifest of a row log; no file means no rows.
+
+    Damaged lines are left out and named on stderr, apart from a last line without an end, which an
+    interruption has cut.
+    """
+    rows, facts = read_log_lines(path)
+    return [row for row in rows if row is not None], facts
+
+
+def read_log_lines(path: Path) -> tuple[list[dict[str, Value] | None], dict[str, Value]]:
+    """Rows and manifest as in `read_log`, with None in the place of a damaged row."""
     if not path.exists():
         return [], {}
-    values = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    facts = values[0].get("manifest", {}) if values else {}
-    return values[1:], facts
+    *lines, cut = path.read_bytes().split(b"\n")
+    values = [_row(line) for line in lines]
+    damaged = [number for number, value in enumerate(values, start=1) if value is None]
+    if (last := _row(cut)) is not None:
+        values.append(last)
+    if damaged:
+        places = ", ".join(map(str, damaged))
+        sys.stderr.write(f"{path}: damaged and left out: line {places}.\n")
+    first = values[0] if values else None
+    facts = first.get("manifest") if first is not None else {}
+    if isinstance(facts, dict):
+        return values[1:], facts
+    return values, {}  # a log that begins with a row, because its first line is lost
+
+
+def _row(line: bytes) -> dict[str, Value] | None:
+    """The object in a line of JSON; None if the line is damaged."""
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def write_json(path: Path, rows: Iterable[Row], facts: Mapping[str, Value]) -> None:
     """Write {"manifest": …, "rows": […]}."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = dump_json({"manifest": dict(facts), "rows": list(rows)}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, dump_json({"manifest": dict(facts), "rows": list(rows)}, indent=1) + "\n")
 
 
 def dump_json(value: object, indent: int | None = None) -> str:

@@ -16,7 +16,7 @@ from sdewm.data.dataset import is_complete
 from sdewm.report.analyses import ANALYSES, analyse
 from sdewm.report.trained_run import load_trained_run
 from sdewm.train.recording import record_run
-from sdewm.train.run_directory import read_run
+from sdewm.train.run_directory import allow_module, read_run
 
 FOLDER = "analysis"  # default output folder, within the run directory
 HELD_OUT_SEED = 30_000_001  # of recorded episodes, distinct from training and evaluation seeds
@@ -74,6 +74,19 @@ AnalyseRun: Any = make_dataclass(
             ],
             (),
         ),
+        (
+            "env",
+            Annotated[
+                str | None,
+                tyro.conf.arg(
+                    metavar="STR",
+                    help="Name of the run's environment, to be typed if it imports a module "
+                    "(gym:<module>:<id>).",
+                    help_behavior_hint="(default: none)",
+                ),
+            ],
+            None,
+        ),
         ("seed", Annotated[int, tyro.conf.arg(help="Root seed of every analysis.")], 0),
         *(
             (name, analysis.settings, field(default_factory=analysis.settings))
@@ -93,6 +106,7 @@ def analyse_run(words: list[str]) -> int:
     given = parse(AnalyseRun, words, "analyse")
     only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
     seed = check_count("--seed", given.seed, minimum=0)
+    allow_module(given.env)
     out = given.out or given.run / FOLDER
     data = given.data or _episodes(given.run, given.record)
     trained = load_trained_run(given.run, data)

@@ -13,6 +13,7 @@ from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
 from sdewm.train.metrics import append_evaluation
+from sdewm.train.run_directory import allow_module
 from sdewm.train.saved_agent import trained_agent
 
 
@@ -26,6 +27,10 @@ class Evaluate:
     """Number of evaluation episodes."""
     seed: int = EVALUATION_SEED
     """Evaluation seed; the default is the fixed seed shared by all runs."""
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: none)")
+    ] = None
+    """Name of the run's environment, to be typed if it imports a module (gym:<module>:<id>)."""
 
 
 def evaluate_run(words: list[str]) -> int:
@@ -33,6 +38,7 @@ def evaluate_run(words: list[str]) -> int:
     given = parse(Evaluate, words, "evaluate")
     check_count("episodes", given.episodes)
     check_count("seed", given.seed, minimum=0)
+    allow_module(given.env)
     config, agent, counters = trained_agent(given.run)
     progress = Progress("episodes", given.episodes)
     episodes = evaluate(

@@ -14,6 +14,7 @@ from sdewm.commands.parsing import parse
 from sdewm.data.rollout import RandomPolicy
 from sdewm.train.config import Config, check_config
 from sdewm.train.recording import record_dataset, record_run
+from sdewm.train.run_directory import allow_module
 from sdewm.train.sources import check_environment
 
 
@@ -38,7 +39,8 @@ class Record:
     env: Annotated[
         str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(required without --from-run)")
     ] = None
-    """Environment for random actions: dmc:<domain>_<task>, gym:<id> or own:<name>."""
+    """Environment for random actions: dmc:<domain>_<task>, gym:<id> or own:<name>.
+    With --from-run, the name of its environment if it imports a module (gym:<module>:<id>)."""
     obs: Literal["proprio", "pixels"] = "proprio"
     """Observations recorded with random actions: vectors, or images of 64 × 64 pixels."""
     action_repeat: int = 2
@@ -50,8 +52,14 @@ class Record:
 def record(words: list[str]) -> int:
     """Record the episodes and print what the dataset holds."""
     given = parse(Record, words, "record")
-    if (given.from_run is None) == (given.env is None):
+    typed = given.env if given.env is not None and given.env.count(":") > 1 else None
+    if given.from_run is None:
+        wrong = given.env is None
+    else:  # an environment that imports a module is typed also for a run
+        wrong = given.env is not None and typed is None
+    if wrong:
         raise ValueError("give either --from-run DIR (its policy) or --env NAME (random actions).")
+    allow_module(typed)
     progress = Progress("episodes", check_count("episodes", given.episodes))
     seed = check_count("seed", given.seed, minimum=0)
     how: dict[str, Any] = {"episodes": given.episodes, "seed": seed, "progress": progress.update}

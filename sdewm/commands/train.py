@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from sdewm.base.checks import check_choice
+from sdewm.base.checks import check_choice, check_count
 from sdewm.commands.parsing import FAILURE, parse, say
 from sdewm.train.config import Config, check_config
 from sdewm.train.metrics import DivergedError
 from sdewm.train.presets import PRESETS
-from sdewm.train.run_directory import RunFacts, check_new, check_resumable, create_run, read_run
+from sdewm.train.run_directory import (
+    RunFacts,
+    allow_module,
+    check_new,
+    check_resumable,
+    create_run,
+    read_run,
+)
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import as_recorded, check_environment
 from sdewm.train.trainer import Trainer
@@ -55,10 +62,27 @@ Train.__doc__ = (
 
 @dataclass(frozen=True)
 class Resume:
-    """Resume a run from its newest valid checkpoint."""
+    """Resume a run from its newest valid checkpoint; a finished one can be lengthened."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run directory."""
+    env_frames: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as configured)")
+    ] = None
+    """New length of the run in env_frames."""
+    updates: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as configured)")
+    ] = None
+    """New length of a run with --world-model-only, in gradient updates."""
+    data: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIRECTORY", help_behavior_hint="(default: where it was)"),
+    ] = None
+    """Where the dataset of a run with --world-model-only is now."""
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: none)")
+    ] = None
+    """Name of the run's environment, to be typed if it imports a module (gym:<module>:<id>)."""
 
 
 def train(words: list[str]) -> int:
@@ -68,6 +92,7 @@ def train(words: list[str]) -> int:
     if given.world_model_only != (given.data is not None):
         raise ValueError("--world-model-only and --data DIR go together; give both or neither.")
     check_config(config)
+    allow_module(config.env)
     check_new(given.run)
     if given.data is None:
         check_environment(config)
@@ -87,11 +112,42 @@ def train_arguments(words: list[str]) -> Any:
 
 def resume(words: list[str]) -> int:
     """Continue training from the newest valid checkpoint."""
-    run = parse(Resume, words, "resume").run
-    facts = read_run(run)
-    check_resumable(run, facts)
+    given = parse(Resume, words, "resume")
+    allow_module(given.env)
+    facts = read_run(given.run)
+    check_resumable(given.run, facts)
     check_config(facts.config)  # it may have been edited
-    return _run_trainer(run, facts, lambda: facts)
+    facts = _changed(facts, given)
+    return _run_trainer(given.run, facts, lambda: facts)
+
+
+def _changed(facts: RunFacts, given: Resume) -> RunFacts:
+    """The facts of a run with the length and the place of the data that the user gave."""
+    fits, other = ("env_frames", "updates") if facts.data is None else ("updates", "env_frames")
+    what = "collects its data" if facts.data is None else f"learns from {facts.data}"
+    if getattr(given, other) is not None:
+        raise ValueError(
+            f"--{other.replace('_', '-')}: run={str(given.run)!r} {what}; give its length by "
+            f"--{fits.replace('_', '-')}."
+        )
+    length = getattr(given, fits)
+    if length is not None:
+        config = replace(facts.config, **{fits: check_count(fits, length)})
+        facts = replace(facts, config=config)
+    if facts.data is None:
+        if given.data is not None:
+            raise ValueError(f"--data: run={str(given.run)!r} {what}, not from a dataset.")
+        return facts
+    if given.data is None:
+        if not facts.data.is_dir():
+            raise ValueError(
+                f"data={str(facts.data)!r} is not there any more; give its new place: "
+                f"sdewm resume {given.run} --data DIRECTORY"
+            )
+        return facts
+    as_recorded(facts.config, given.data, ("env", "obs", "action_repeat"))
+    place = given.data.resolve()
+    return replace(facts, data=place, manifest={**facts.manifest, "data": str(place)})
 
 
 def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> int:

@@ -9,6 +9,7 @@ recording can therefore be resumed and is never mistaken for a complete one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,6 +49,12 @@ class Dataset:
     fields: dict[str, Field]
     rows: int
     episodes: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the checksums of all files: it identifies the episodes."""
+        sums = [chunk["sha256"] for chunk in self.facts["chunks"]]
+        return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Iterate over the episodes; a damaged file raises a ValueError that names it."""

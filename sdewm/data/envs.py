@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.data.cartpole_pixels import CartpolePixels
+from sdewm.data.conventions import Conventions, one_line
 from sdewm.data.dmc import RENDERS, DmcEnv, dmc_tasks
 from sdewm.data.wrappers import (
     FRAME_SHAPE,
@@ -122,7 +123,11 @@ def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
             "package that provides it."
         ) from problem
     except (gymnasium.error.Error, ImportError) as problem:
-        raise ValueError(f"env='gym:{name}' cannot be made: {problem}") from problem
+        raise ValueError(f"env='gym:{name}' cannot be made: {one_line(problem)}") from problem
+    except Exception as problem:  # the constructor of another's class
+        raise ValueError(
+            f"env='gym:{name}' cannot be made: {type(problem).__name__}: {one_line(problem)}"
+        ) from problem
     box = made.observation_space
     reason = None
     if not isinstance(box, Box):
@@ -137,7 +142,8 @@ def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
     if reason is not None:
         made.close()
         raise ValueError(f"env='gym:{name}': {reason}")
-    return made if pixels else _Vector(made)
+    checked = Conventions(made, f"gym:{name}")
+    return checked if pixels else _Vector(checked)
 
 
 class _Vector(gymnasium.ObservationWrapper):

@@ -34,6 +34,10 @@ class Windows:
     oldest: int
 
 
+class LayoutError(ValueError):
+    """A save whose fields, capacity or number of environments are not those of the memory."""
+
+
 class Replay:
     """A ring buffer of rows, with one ring for each of `envs` environments stepped together.
 
@@ -241,18 +245,23 @@ class Replay:
         """Restore the rows and the generator of a save; later samples continue its sequence.
 
         Raises:
-            ValueError: the save has other fields, capacity or envs, or one of its files is missing
-                or damaged; the memory is then empty.
+            LayoutError: the save has other fields, capacity or envs.
+            ValueError: one of its files is missing or damaged; the memory is then empty.
         """
         for name, value in self._layout().items():
             if facts[name] != value:
-                raise ValueError(f"{directory}: saved with {name}={facts[name]}; this is {value}.")
+                raise LayoutError(f"{directory}: saved with {name}={facts[name]}; this is {value}.")
         self._added = 0
         newest = facts["steps"]
         oldest = max(0, newest - self._time)
-        for kind, some in self._files.items():
-            for first, values in some.load(directory, facts["files"][kind], oldest, newest):
-                self._rings.put(first, values)
+        try:
+            for kind, some in self._files.items():
+                for first, values in some.load(directory, facts["files"][kind], oldest, newest):
+                    self._rings.put(first, values)
+        except (ValueError, OSError):  # no file may be linked to rows that are not in memory
+            for some in self._files.values():
+                some.forget()
+            raise
         self._added = newest
         state = np.frombuffer(bytes.fromhex(facts["generator"]), np.uint8)
         self._generator.set_state(torch.from_numpy(state.copy()))

@@ -86,6 +86,10 @@ class RowFiles:
             raise ValueError(f"{directory}: no file {self.prefix}-* holds time step {reached}.")
         self._known = known
 
+    def forget(self) -> None:
+        """Link no file of earlier saves."""
+        self._known = {}
+
     def _link(self, name: str, last: int, directory: Path, previous: Path) -> dict[str, Any] | None:
         """Link the file and return its facts; None if it must be written."""
         facts, identity = self._known.get(name, (None, None))

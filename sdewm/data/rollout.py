@@ -19,6 +19,8 @@ from sdewm.data.vector import EnvRows, EpisodeVector, first_rows, next_rows
 from sdewm.data.wrappers import pack_positions, unpack_positions
 
 PolicyState = dict[str, torch.Tensor]
+# Policy steps of one episode; Atari, the longest in use, has 13 500 of two frames.
+MOST_STEPS = 20_000
 
 
 class Policy(Protocol):
@@ -209,6 +211,17 @@ def _like(saved: Mapping[str, Any], fresh: PolicyState) -> PolicyState:
     return loaded
 
 
+class EndlessEpisodeError(ValueError):
+    """An episode that must be complete did not end."""
+
+    def __init__(self, env: str, number: int) -> None:
+        super().__init__(
+            f"env={env!r}: episode {number} has not ended after {MOST_STEPS} policy steps; "
+            "evaluation and recording need episodes that end: register the environment with a "
+            "limit, max_episode_steps."
+        )
+
+
 @dataclass(frozen=True)
 class Episode:
     """One complete episode.
@@ -256,6 +269,9 @@ def run_episodes(
     Returns:
         The episodes, ordered by number and then by environment. An episode cut off by the death of
         a worker is replaced by the next episode of its environment.
+
+    Raises:
+        EndlessEpisodeError: an episode does not end within 20 000 policy steps.
     """
     envs, open_rows, found = vector.num_envs, [[] for _ in range(vector.num_envs)], []
     missing = [
@@ -263,7 +279,7 @@ def run_episodes(
     ]
     rows, state = first_rows(vector, {"episode": 0}), policy.start(envs)
     while any(left > 0 for left in missing):
-        numbers = [position.episode for position in vector.positions]
+        numbers = vector.episodes
         actions, state, extras = policy(rows, state)
         rows = {**rows, **extras}
         for index in range(envs):
@@ -272,6 +288,8 @@ def run_episodes(
             if rows["is_first"][index]:
                 open_rows[index] = []
             open_rows[index].append({name: value[index] for name, value in rows.items()})
+            if len(open_rows[index]) > MOST_STEPS:
+                raise EndlessEpisodeError(vector.name, numbers[index])
             if rows["is_last"][index]:
                 steps = open_rows[index]
                 stacked = {name: np.stack([row[name] for row in steps]) for name in rows}

@@ -179,6 +179,11 @@ class EpisodeVector(VectorWrapper):
             self._actions[index], self._over[index] = [], False
 
     @property
+    def episodes(self) -> list[int]:
+        """The number of each environment's episode; -1 before the first."""
+        return [*self._episodes]
+
+    @property
     def positions(self) -> list[Position]:
         """The position of each environment."""
         shape = self.single_action_space.shape or ()
@@ -239,7 +244,7 @@ class EpisodeVector(VectorWrapper):
             )
             story = f"worker {index} of {self.name} {reason}"
             if self._deaths[index] >= MOST_DEATHS_IN_A_ROW:
-                raise RuntimeError(
+                raise ChildProcessError(  # an OSError: the command line says it in one sentence
                     f"{story}; this was failure {self._deaths[index]} without a finished episode "
                     f"in between. Use workers=False to see where an exception comes from."
                 ) from problem

@@ -7,7 +7,6 @@ recorded actions, also in another process. Simulators therefore need not save th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from gymnasium.spaces import Box
 from sdewm.base.checks import check_count
 
 FRAME_SHAPE = (64, 64, 3)
+LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 
 def episode_seed(seed: int, index: int, episode: int) -> int:
@@ -176,8 +176,11 @@ class SeededEpisodes(gymnasium.Wrapper):
         observation, gain, terminated, truncated, _ = self.env.step(action)
         self.steps += 1
         self.over, reward = terminated or truncated, float(gain)
-        if not math.isfinite(reward):
-            raise ValueError(f"reward {reward} at {self._place()}: expected a finite number.")
+        if not abs(reward) <= LARGEST_REWARD:
+            raise ValueError(
+                f"reward {reward} at {self._place()}: expected a finite number of at most "
+                f"{LARGEST_REWARD:.3g} in size, because rewards are stored as float32."
+            )
         return self._checked(observation), reward, terminated, truncated, {}
 
     def restore(self, positions: list[Position]) -> tuple[Any, float] | None:
@@ -204,7 +207,9 @@ class SeededEpisodes(gymnasium.Wrapper):
         return observation, reward
 
     def _place(self) -> str:
-        return f"episode {self.episode}, step {self.steps} of environment {self.index}"
+        place = f"episode {self.episode}, step {self.steps} of environment {self.index}"
+        spec = self.unwrapped.spec
+        return place if spec is None else f"{place} ({spec.id})"
 
     def _checked(self, observation: np.ndarray) -> np.ndarray:
         if observation.dtype != np.uint8 and not np.isfinite(observation).all():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +68,8 @@ def accumulate(
         tile: number of paths evaluated at once.
         chunk: number of paths between two updates of progress and checkpoint; default: one tile.
         checkpoint: folder in which the sums are saved every 20 s and on interruption. A later call
-            with the same `key` resumes from them. The file is removed at the end.
+            with the same `key` resumes from them. The file is removed at the end. A damaged file is
+            named and set aside, and the computation begins anew.
         key: identifies the computation in the checkpoint.
         batches: number of batches of consecutive paths used for standard errors.
 
@@ -124,10 +128,27 @@ def _save(store: Path, kept: tuple[int, np.ndarray], key: str) -> None:
 
 
 def _load(store: Path, sums: BatchSums, key: str) -> int:
+    """The number of paths in the saved sums, which are filled in; 0 if there are none to use.
+
+    A damaged file is set aside under the name `*.damaged`, and the computation begins anew.
+    """
     if not store.exists():
         return 0
-    with np.load(store, allow_pickle=False) as data:
-        if str(data["key"]) != key or data["sums"].shape != sums.sums.shape:
-            return 0  # another computation with the same checksum: begin anew
-        sums.sums[:] = data["sums"]
-        return int(data["first"])
+    content = store.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:
+            if str(data["key"]) != key or data["sums"].shape != sums.sums.shape:
+                return 0  # another computation with the same checksum: begin anew
+            saved, first = np.array(data["sums"], dtype=np.float64), int(data["first"])
+            if not (np.isfinite(saved).all() and 0 <= first <= sums.paths):
+                raise ValueError(f"sums of {first} of {sums.paths} paths")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+        aside = store.with_name(store.name + ".damaged")
+        os.replace(store, aside)
+        sys.stderr.write(
+            f"{store} is damaged ({type(problem).__name__}: {problem}); it is set aside as "
+            f"{aside.name}, and the computation begins anew.\n"
+        )
+        return 0
+    sums.sums[:] = saved
+    return first

@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+
+from sdewm.data.replay import LayoutError
 
 KEPT = 2  # number of checkpoints on disk: the newest, and one to fall back to
 POINTER, MARKER, CHECKSUMS = "latest", "COMPLETE", "checksums.json"
@@ -45,7 +47,10 @@ class Memory(Protocol):
         ...
 
     def load(self, directory: Path, facts: Mapping[str, Any]) -> None:
-        """Read a save; a damaged file raises a ValueError."""
+        """Read a save.
+
+        A damaged file raises a ValueError, a save of another layout a LayoutError.
+        """
         ...
 
 
@@ -66,6 +71,7 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.last: Path | None = None  # what this object saved or loaded last
+        self.lost_rows = False  # whether the last load found no valid replay memory
 
     def exist(self) -> bool:
         """Whether there is any checkpoint, valid or damaged."""
@@ -106,27 +112,51 @@ class Checkpoints:
                 shutil.rmtree(other, ignore_errors=True)
         return folder
 
-    def load(self, memory: Memory | None = None) -> dict[str, Any]:
+    def load(
+        self,
+        memory: Memory | None = None,
+        compare: Callable[[Mapping[str, Any]], None] = lambda state: None,
+    ) -> dict[str, Any]:
         """The newest valid state; damaged checkpoints are reported on stderr and skipped.
+
+        Checkpoints share files of the replay memory, so that one damaged byte may concern them
+        all. The newest valid state is then returned without the memory, which stays empty, and
+        `lost_rows` is true.
 
         Args:
             memory: the replay memory to fill; None: it is not read.
+            compare: called with a valid state before the memory is filled.
 
         Raises:
             CheckpointError: there is no checkpoint, or no valid one.
+            LayoutError: the memory has another layout than the saved one.
         """
         folders = self._folders()
+        without_rows: tuple[Path, dict[str, Any]] | None = None
+        self.lost_rows = False
         for folder in folders:
+            state: dict[str, Any] | None = None
             try:
                 state, facts = _read(folder)
+                compare(state)
                 if memory is not None:
                     memory.load(folder / REPLAY, facts)
+            except LayoutError:
+                raise
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as problem:
                 sys.stderr.write(f"checkpoint {folder} is damaged: {problem}\n")
+                if state is not None and without_rows is None:
+                    without_rows = folder, state
                 continue
             if folder != folders[0]:
                 sys.stderr.write(f"using the previous checkpoint: {folder}\n")
             self.last = folder
+            return state
+        if without_rows is not None:
+            self.last, state = without_rows
+            self.lost_rows = True
+            sys.stderr.write(f"using {self.last} without its replay memory, which is lost.\n")
+            compare(state)
             return state
         raise CheckpointError(
             f"{self.directory}: none of its {len(folders)} checkpoints is valid; restore the "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sdewm.base.records import dump_json
+from sdewm.base.records import dump_json, write_whole
 from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.run_directory import WEIGHTS_ONLY, check_new, read_run
 
@@ -37,5 +37,5 @@ def weights_copy(run: Path, to: Path) -> None:
     manifest = facts.manifest | {WEIGHTS_ONLY: True}
     if facts.data is not None:
         manifest["data"] = facts.data.name
-    (to / "manifest.json").write_text(dump_json(manifest, indent=1) + "\n", encoding="utf-8")
+    write_whole(to / "manifest.json", dump_json(manifest, indent=1) + "\n")
     shutil.copyfile(run / "config.json", to / "config.json")  # last: with it, this is a run

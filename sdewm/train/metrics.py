@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sdewm.base.records import RowLog, Value, dump_json, read_log
+from sdewm.base.records import RowLog, Value, dump_json, read_log, read_log_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,13 +130,15 @@ class RunLog:
 
         self.step_name = step_name
         self.rows, self.evaluation_rows = kept or (0, 0)
-        rows = read_log(run / "metrics.jsonl")[0]
+        # A damaged row keeps its place, so that no row after the checkpoint moves into it.
+        lines = read_log_lines(run / "metrics.jsonl")[0][: self.rows]
+        rows = [row for row in lines if row is not None]
         if len(rows) < self.rows:
             sys.stderr.write(
                 f"{run / 'metrics.jsonl'} has {len(rows)} rows, but the checkpoint counted "
                 f"{self.rows}: the missing rows are lost.\n"
             )
-        self._metrics = RowLog(run / "metrics.jsonl", facts, rows[: self.rows])
+        self._metrics = RowLog(run / "metrics.jsonl", facts, rows)
         evaluations = kept_evaluations(read_log(run / "evaluation.jsonl")[0], self.evaluation_rows)
         self._evaluations = RowLog(run / "evaluation.jsonl", facts, evaluations)
         purge = 0 if kept is None else step + 1  # of a start that was lost, or later events
@@ -186,8 +188,11 @@ def kept_evaluations(rows: Iterable[dict[str, Any]], count: int) -> list[dict[st
 
 def append_evaluation(run: Path, row: Mapping[str, Any]) -> None:
     """Append a row to `evaluation.jsonl` and flush it, also while the run is being trained."""
-    with (run / "evaluation.jsonl").open("a", encoding="utf-8") as file:
-        file.write(dump_json(row) + "\n")
+    with (run / "evaluation.jsonl").open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        cut = file.read(1) not in (b"", b"\n")  # the last line was: the row gets one of its own
+        file.write((b"\n" if cut else b"") + dump_json(row).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 

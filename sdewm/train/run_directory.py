@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from sdewm.base.fields import read_fields
-from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
+from sdewm.base.fields import dotted, read_fields
+from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log, write_whole
 from sdewm.train.config import Config
 
 WEIGHTS_ONLY = "weights_only"  # in the manifest of a weights-only copy
@@ -45,6 +45,15 @@ class RunFacts:
     config: Config
     data: Path | None
     manifest: dict[str, Value]
+
+
+_ALLOWED: set[str] = set()  # names of environments that this process was told to trust
+
+
+def allow_module(env: str | None) -> None:
+    """Honour `env`, such as gym:<module>:<id>, also where a config.json names it."""
+    if env is not None:
+        _ALLOWED.add(env)
 
 
 def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
@@ -79,8 +88,11 @@ def check_new(run: Path) -> None:
 def read_run(run: Path) -> RunFacts:
     """Read the configuration and provenance of a run.
 
+    A run may have been received from others, and its environment's name may import a module: such a
+    name is honoured only after `allow_module`.
+
     Raises:
-        ValueError: there is no run, or its files are damaged.
+        ValueError: there is no run, its files are damaged, or it names a module to import.
     """
     if not (run / "config.json").is_file():
         raise ValueError(
@@ -93,6 +105,12 @@ def read_run(run: Path) -> RunFacts:
         raise ValueError(
             f"run={str(run)!r}: its files are damaged or were written by another version: {problem}"
         ) from problem
+    if config.env.count(":") > 1 and config.env not in _ALLOWED:
+        raise ValueError(
+            f"run={str(run)!r} names env={config.env!r}, which would run code of the module "
+            f"{config.env.split(':')[1]!r}: if you trust it, type the name, --env {config.env} "
+            "(in Python: sdewm.train.run_directory.allow_module)."
+        )
     data = facts.get("data")
     return RunFacts(config, None if data is None else Path(data), facts)
 
@@ -128,11 +146,47 @@ def load_agent(
         ) from problem
 
 
-def note_resume(run: Path, config: Config, updates: int) -> None:
-    """Record that the run is resumed after `updates` updates, with code version and machine."""
+def config_changes(saved: Mapping[str, Any] | None, config: Config) -> list[str]:
+    """Fields in which a configuration differs from the stored one of a checkpoint, one text each.
+
+    >>> saved = plain_config(Config())
+    >>> config_changes(saved, Config(env_frames=600_000))
+    ['env_frames: 500000 -> 600000']
+    """
+    if saved is None:  # a checkpoint of a version that did not store it
+        return []
+    before, now = _flat(saved), _flat(plain_config(config))
+    names = [*now, *(name for name in before if name not in now)]
+    values = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
+    return [f"{name}: {old} -> {new}" for name, old, new in values if old != new]
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """The configuration as it stands in config.json."""
+    return json.loads(dump_json(dataclasses.asdict(config)))
+
+
+def keep_facts(run: Path, facts: RunFacts) -> None:
+    """Write the configuration and the manifest of a resumed run, if they have changed."""
+    now = {"manifest.json": facts.manifest, "config.json": plain_config(facts.config)}
+    for name, content in now.items():
+        if json.loads((run / name).read_text("utf-8")) != json.loads(dump_json(content)):
+            _write(run / name, content)
+
+
+def note_resume(run: Path, config: Config, updates: int, changes: Sequence[str] = ()) -> None:
+    """Record that the run is resumed after `updates` updates, with code version and machine.
+
+    Args:
+        run: directory of the run.
+        config: its configuration.
+        updates: updates of the checkpoint.
+        changes: `config_changes` since the checkpoint.
+    """
     rows, _ = read_log(run / "resumes.jsonl")
     log = RowLog(run / "resumes.jsonl", {"seed": config.seed}, rows)
-    log.append({"from_updates": updates, **_facts(config, None)})
+    changed = "; ".join(changes) or None
+    log.append({"from_updates": updates, "changed": changed, **_facts(config, None)})
     log.close()
 
 
@@ -158,6 +212,15 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
+def _flat(nested: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Values by their full names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        full = dotted(group, name)
+        found.update(_flat(value, full) if isinstance(value, Mapping) else {full: value})
+    return found
+
+
 def _facts(config: Config, data: Path | None) -> dict[str, Value]:
     versions = {name: version(name) for name in PACKAGES}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
@@ -177,9 +240,4 @@ def _facts(config: Config, data: Path | None) -> dict[str, Value]:
 
 def _write(path: Path, content: object) -> None:
     """Write JSON and flush it to disk."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(dump_json(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    write_whole(path, dump_json(content, indent=1) + "\n")

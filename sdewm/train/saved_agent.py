@@ -11,7 +11,7 @@ import torch
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.config import Config, check_config
-from sdewm.train.run_directory import load_agent, read_run
+from sdewm.train.run_directory import config_changes, load_agent, read_run
 from sdewm.train.sources import check_environment
 
 
@@ -44,6 +44,8 @@ def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
     facts = read_run(run)
     config = replace(facts.config, compile=False)
     state = Checkpoints(run / "checkpoints").load()
+    if changes := config_changes(state.get("config"), facts.config):
+        sys.stderr.write(f"changed since the checkpoint: {', '.join(changes)}\n")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         sys.stderr.write(f"device={config.device!r} is not available; using the CPU.\n")
         config = replace(config, device="cpu")

@@ -74,6 +74,10 @@ class Source(Protocol):
         """Restore a `state_dict`; the continuation is bitwise exact."""
         ...
 
+    def refill(self) -> None:
+        """Fill a replay whose saved rows are lost, as far as there is something to fill it with."""
+        ...
+
     def close(self) -> None:
         """Free the environments."""
         ...
@@ -167,6 +171,9 @@ class EnvironmentSource:
             self.collector.policy = self.policy
         self.collector.load_state_dict(state["collector"])
 
+    def refill(self) -> None:
+        """Nothing: the policy collects new rows, and no update is made before there are enough."""
+
     def close(self) -> None:
         """Close the environments."""
         self.vector.close()
@@ -214,11 +221,24 @@ class DatasetSource:
         raise AssertionError("a recorded dataset collects nothing")
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty: only the replay changes."""
-        return {}
+        """What identifies the episodes; apart from them, only the replay changes."""
+        return {"episodes": self.dataset.digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to do."""
+        """Check that the episodes are those of the saved state.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if state.get("episodes", self.dataset.digest) != self.dataset.digest:
+            raise ValueError(
+                f"data={str(self.dataset.directory)!r} holds other episodes than those that the "
+                "run was trained on."
+            )
+
+    def refill(self) -> None:
+        """Fill the replay with the episodes of the dataset."""
+        fill(self.replay, self.dataset)
 
     def close(self) -> None:
         """Nothing to do."""
@@ -226,6 +246,8 @@ class DatasetSource:
 
 def check_environment(config: Config) -> tuple[Box, Box]:
     """Construct the environment once, so that errors appear before the run is created.
+
+    One of others' (gym:) also makes one step, which shows whether it keeps Gymnasium's conventions.
 
     Returns:
         Its observation and action spaces.
@@ -244,8 +266,13 @@ def check_environment(config: Config) -> tuple[Box, Box]:
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
-    env.close()
     assert isinstance(env.observation_space, Box) and isinstance(env.action_space, Box)
+    try:
+        if config.env.startswith("gym:"):
+            env.reset()
+            env.step(np.zeros(env.action_space.shape, np.float32))
+    finally:
+        env.close()
     return env.observation_space, env.action_space
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sdewm.base.progress import Progress
+from sdewm.data.rollout import EndlessEpisodeError
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
@@ -34,7 +35,15 @@ from sdewm.train.random_state import (
     restore_random_states,
     seed_everything,
 )
-from sdewm.train.run_directory import RunFacts, load_agent, locked, note_resume
+from sdewm.train.run_directory import (
+    RunFacts,
+    config_changes,
+    keep_facts,
+    load_agent,
+    locked,
+    note_resume,
+    plain_config,
+)
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import DatasetSource, EnvironmentSource, Source
 
@@ -121,6 +130,7 @@ class Trainer:
             stack.enter_context(_deterministic(self.config.deterministic))
             stack.callback(self.source.close)
             kept = self._load() if self.checkpoints.exist() else None
+            keep_facts(self.run, self.facts)
             source = self.source
             done = source.done(self.updates)
             manifest, step_name = self.facts.manifest, source.step_name
@@ -132,7 +142,7 @@ class Trainer:
             self.row_from = (self.updates, source.env_frames)
             try:
                 self._loop()
-            except Interrupted:
+            except (Interrupted, EndlessEpisodeError):
                 self._save()
                 raise
             except (ValueError, RuntimeError):  # weights that are not finite give such actions
@@ -252,6 +262,7 @@ class Trainer:
         """Save a checkpoint; DivergedError if the agent has a value that is not finite."""
         state = {
             "agent": self._good_agent_state(),
+            "config": plain_config(self.config),
             "source": self.source.state_dict(),
             "random": random_states(),
             "counters": self._counters(),
@@ -275,14 +286,37 @@ class Trainer:
 
     def _load(self) -> tuple[int, int]:
         """Load the newest valid checkpoint; return the numbers of rows that it counted."""
-        state = self.checkpoints.load(self.replay)
-        load_agent(self.agent.load_state_dict, state["agent"], self.run)
-        self.source.load_state_dict(state["source"])
+        changes: list[str] = []
+
+        def compare(state: Mapping[str, Any]) -> None:
+            changes[:] = config_changes(state.get("config"), self.config)
+
+        try:
+            state = self.checkpoints.load(self.replay, compare)
+            load_agent(self.agent.load_state_dict, state["agent"], self.run)
+            self.source.load_state_dict(state["source"])
+        except ValueError as problem:
+            if not changes:
+                raise
+            raise ValueError(
+                f"run={str(self.run)!r} cannot go on from its checkpoint, which was made with "
+                f"another config.json; undo what does not fit ({', '.join(changes)}). {problem}"
+            ) from problem
+        if self.checkpoints.lost_rows:
+            self.source.refill()
         restore_random_states(state["random"])
         self.updates, self.evaluated = state["counters"]["updates"], state["evaluated"]
+        name, done = self.source.step_name, self.source.done(self.updates)
+        if changes and done > self.source.total:
+            raise ValueError(
+                f"{name}={self.source.total}: the run has already made {done}; expected at least "
+                "as many."
+            )
+        if changes:
+            sys.stderr.write(f"changed since the checkpoint: {', '.join(changes)}\n")
         self.seconds, self.finished = state["seconds"], state["finished"]
         self.means.load_state_dict(state["means"])
-        note_resume(self.run, self.config, self.updates)
+        note_resume(self.run, self.config, self.updates, changes)
         return state["kept"]
 
 

@@ -47,6 +47,47 @@ def test_row_log_keeps_rows_through_an_interruption(tmp_path):
     assert records.read_log(tmp_path / "none.jsonl") == ([], {})
 
 
+@pytest.mark.parametrize("bad", [b'{"id": "b"\xff}', b'{"id": "b', b"\0\0", b"[1]"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_damaged_line_of_a_row_log_costs_that_line_only(bad, place, tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    records.RowLog(path, {"seed": 1}, [{"id": name} for name in "abc"]).close()
+    lines = path.read_bytes().split(b"\n")
+    lines[place] = bad
+    path.write_bytes(b"\n".join(lines))
+    rows, facts = records.read_log(path)
+    assert [row["id"] for row in rows] == (["a", "b", "c"] if place == 0 else ["a", "c"])
+    assert facts == ({} if place == 0 else {"seed": 1})
+    assert f"left out: line {place + 1}" in capsys.readouterr().err
+
+
+def test_a_line_separator_in_a_text_does_not_cut_its_row(tmp_path):
+    path = tmp_path / "log.jsonl"
+    records.RowLog(path, {"seed": 1}, [{"id": "a\u2028b\x85c"}]).close()
+    assert records.read_log(path) == ([{"id": "a\u2028b\x85c"}], {"seed": 1})
+
+
+@pytest.mark.parametrize("write", [records.write_table, records.write_json])
+def test_a_file_that_cannot_be_finished_leaves_the_earlier_one(write, tmp_path, monkeypatch):
+    path = tmp_path / "table"
+    write(path, ROWS, {"seed": 1})
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(path, ROWS[:1], {"seed": 2})
+    assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
+
+
+def test_a_link_to_a_table_stays_a_link(tmp_path):
+    (tmp_path / "link").symlink_to("table")
+    records.write_table(tmp_path / "link", ROWS, {})
+    assert (tmp_path / "link").is_symlink() and records.read_table(tmp_path / "table")[0] == ROWS
+
+
 def test_row_log_goes_on(tmp_path):
     path = tmp_path / "log.jsonl"
     for name in "ab":

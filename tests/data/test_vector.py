@@ -183,7 +183,7 @@ def test_two_deaths_in_one_step_and_one_at_a_reset(capfd):
 def test_a_worker_that_always_dies_ends_the_run_with_the_reason():
     vector = fragile(envs=2)
     vector.reset()
-    with pytest.raises(RuntimeError, match="worker 1 of fragile raised ArithmeticError"):
+    with pytest.raises(ChildProcessError, match="worker 1 of fragile raised ArithmeticError"):
         for _ in range(10):
             vector.step(np.array([[0.0], [-1.0]]))
     assert vector.restarts == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from sdewm.base.stats import BatchSums, Estimate
+from sdewm.sde.fingerprint import fingerprint
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
@@ -152,10 +152,14 @@ class ExpansionProblem:
     ) -> BatchSums:
         noise = self.noise
         key = (
-            f"{label} of {type(self.system).__name__} with {self.error.driver} driver, "
-            f"{type(noise).__name__}, seed {noise.seed}, {noise.steps} steps on "
-            f"[{noise.t0}, {noise.t1}], {self.paths} paths, {self.dtype}, "
-            f"coefficients {self._fingerprint():08x}"
+            ""
+            if self.checkpoint is None
+            else (
+                f"{label} of {type(self.system).__name__} with {self.error.driver} driver, "
+                f"{type(noise).__name__}, seed {noise.seed}, {noise.steps} steps on "
+                f"[{noise.t0}, {noise.t1}], {self.paths} paths, {self.dtype}, "
+                f"coefficients {self._fingerprint():08x}"
+            )
         )
         return accumulate(
             evaluate,
@@ -170,12 +174,12 @@ class ExpansionProblem:
         )
 
     def _fingerprint(self) -> int:
-        """Checksum of the initial states and of all coefficients at the first of them."""
-        t, x = self.noise.grid(self.dtype, self.states.device)[0], self.states[:1]
-        parts = (self.error.drift, self.error.diffusion)
-        values = [self.states, self.system.f(t, x), self.system.g(t, x), self.loss(x)]
-        values += [part(t, x) for part in parts if part is not None]
-        return zlib.crc32(b"".join(v.detach().cpu().numpy().tobytes() for v in values))
+        """Checksum of the initial states, and of coefficients and loss along a few paths."""
+        zero = torch.zeros((), dtype=self.dtype, device=self.states.device)
+        parts = (self.system.f, self.system.g, self.error.drift, self.error.diffusion)
+        given = [part for part in parts if part is not None]
+        system = self._perturbed(zero, zero)
+        return fingerprint(system, self.states, self.noise, given, self.loss)
 
     def _start(self, first: int) -> torch.Tensor:
         """Initial states of a whole tile from path `first` on, the last one repeated at the end."""

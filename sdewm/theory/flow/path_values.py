@@ -13,6 +13,7 @@ import torch
 
 from sdewm.base.stats import BATCHES, BatchSums, Estimate
 from sdewm.base.taylor import second_order
+from sdewm.sde.fingerprint import PATHS, fingerprint
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
@@ -87,10 +88,14 @@ class ValueProblem:
         """Sums of QUANTITIES and, for each scale, of difference, remainder and |remainder|."""
         quantities, noise = len(QUANTITIES) + 3 * len(scales), self.noise
         key = (
-            f"value expansion of {type(self.system).__name__} at {list(scales)}, {law}, "
-            f"{type(noise).__name__}, seed {noise.seed}, {noise.steps} steps on "
-            f"[{noise.t0}, {noise.t1}], {self.paths} paths, {self.states.dtype}, "
-            f"coefficients {self._fingerprint():08x}"
+            ""
+            if self.checkpoint is None
+            else (
+                f"value expansion of {type(self.system).__name__} at {list(scales)}, {law}, "
+                f"{type(noise).__name__}, seed {noise.seed}, {noise.steps} steps on "
+                f"[{noise.t0}, {noise.t1}], {self.paths} paths, {self.states.dtype}, "
+                f"coefficients {self._fingerprint():08x}"
+            )
         )
         return accumulate(
             lambda first, last: self._quantities(first, scales, law)[: last - first],
@@ -105,12 +110,12 @@ class ValueProblem:
         )
 
     def _fingerprint(self) -> int:
-        """Checksum of starts, errors, Q and the coefficients at the first start."""
-        t, x = self.noise.grid(self.states.dtype, self.states.device)[0], self.states[:1]
-        with torch.no_grad():
-            parts = step_of(self.system)(t, x, x.new_ones(1, self.noise.drivers))
-            values = [self.states, self.errors, *parts, self.q_function(x)]
-        return zlib.crc32(b"".join(v.detach().cpu().numpy().tobytes() for v in values))
+        """Checksum of starts and errors, and of the coefficients and Q along a few paths."""
+        step, v = step_of(self.system), torch.ones(PATHS, self.noise.drivers)
+        v = v.to(self.states)
+        parts = [lambda t, y, i=i: step(t, y, v[: len(y)])[i] for i in range(2)]
+        along = fingerprint(self.system, self.states, self.noise, parts, self.q_function)
+        return zlib.crc32(self.errors.detach().cpu().numpy().tobytes(), along)
 
     def _start(self, first: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Starts and errors `(tile, D)` of the paths from `first` on, the last one repeated."""
