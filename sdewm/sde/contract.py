@@ -249,7 +249,7 @@ def _purity(
             "axis 0, a missing axis, or batch normalisation in training mode "
             f"(a row changes by {mixed:.2g} with other values in the others)",
         )
-    if precision.operation is not None:
+    if y.dtype == torch.float64 and precision.operation is not None:
         return Finding(
             "precision",
             f"{where} computes in {precision.dtype} inside {y.dtype}, in {precision.operation}",

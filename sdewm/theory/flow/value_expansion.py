@@ -226,8 +226,6 @@ def value_expansion(
     rows = max(len(error), 1) if samples else paths if callable(error) else 1  # type: ignore[arg-type]
     errors = draw_errors(error, rows, states, seed)
     batches = check_groups(groups, paths, sampled=noise.paths_limit is None)
-    interval = (start, end)
-    require_contract(system, states, interval, steps, loss=q_function, loss_name="q_function")
     paths = paths if noise.paths_limit is None else noise.paths_limit * len(errors)
     problem = ValueProblem(
         system,
@@ -242,6 +240,8 @@ def value_expansion(
         grouped=groups is not None,
     )
     problem.q_function(states[:2])  # checks it before any work
+    interval = (start, end)
+    require_contract(system, states, interval, steps, loss=q_function, loss_name="q_function")
     return ValueExpansion(problem)
 
 
