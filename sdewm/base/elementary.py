@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 Weights = torch.Tensor | None
+_C: Any = torch._C  # its parts are not declared to type checkers
 
 
 def layer_norm(
@@ -164,11 +165,11 @@ _ELEMENTARY: dict[Any, Any] = {
     functional.instance_norm: instance_norm,
     functional.batch_norm: batch_norm,
     functional.silu: silu,
-    torch._C._nn.silu: silu,
+    _C._nn.silu: silu,
     functional.mish: mish,
-    torch._C._nn.mish: mish,
+    _C._nn.mish: mish,
     functional.glu: glu,
-    torch._C._nn.glu: glu,
+    _C._nn.glu: glu,
     functional.scaled_dot_product_attention: attention,
 }
 _NATIVE = (torch.instance_norm, torch.batch_norm)  # other order of arguments: see below
@@ -180,7 +181,7 @@ def _read(tensor: torch.Tensor) -> np.ndarray:
     Raises:
         ValueError: a state that is being differentiated: its derivative would be lost.
     """
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if _C._functorch.is_functorch_wrapped_tensor(tensor):
         raise ValueError(
             "a state is read outside torch, by NumPy, so that its derivative is lost: compute "
             "with it in torch; only the time may be read."
