@@ -41,38 +41,3 @@ def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
             f"{name}: {array[tuple(place)]} at {place.tolist()} of {axes}; expected finite numbers."
         )
     return array.astype(np.float64, copy=False)
-
-
-def check_pair(
-    prediction: np.ndarray, truth: np.ndarray, axes: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return both arrays in float64 if they are finite and have equal shapes with axes `axes`.
-
-    Raises:
-        ValueError: see `check_array`; or the shapes differ.
-    """
-    first, second = check_array("prediction", prediction, axes), check_array("truth", truth, axes)
-    if first.shape != second.shape:
-        raise ValueError(
-            f"prediction {first.shape} and truth {second.shape}: expected equal shapes {axes}."
-        )
-    return first, second
-
-
-def check_samples(samples: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return samples (S, E, H, …), S ≥ 2, and truth (E, H, …) in float64.
-
-    Raises:
-        ValueError: see `check_array`; or the shapes do not match, or there is a single sample.
-    """
-    draws, target = (
-        check_array("samples", samples, "(S, E, H, …)"),
-        check_array("truth", truth, "(E, H, …)"),
-    )
-    if draws.shape[1:] != target.shape:
-        raise ValueError(
-            f"samples {draws.shape} and truth {target.shape}: expected (S, E, H, …) and (E, H, …)."
-        )
-    if len(draws) < 2:
-        raise ValueError("samples: S = 1; expected at least two samples of each rollout.")
-    return draws, target

@@ -107,8 +107,8 @@ def leading(matrix: torch.Tensor) -> float:
     return value
 
 
-def spectral_norm(matrix: torch.Tensor, error: float = 0.0) -> float:
-    """An upper bound of the 2-norm of every matrix within `error` of A, (m, n).
+def spectral_norm(matrix: torch.Tensor) -> float:
+    """An upper bound of the 2-norm of A, (m, n).
 
     Computed from λ_max of the smaller Gram matrix; the relative excess is about
     max(m, n) min(m, n) 2⁻⁵².
@@ -118,17 +118,17 @@ def spectral_norm(matrix: torch.Tensor, error: float = 0.0) -> float:
     True
     """
     if matrix.numel() == 0:
-        return error
+        return 0.0
     largest = float(matrix.abs().max())
     if not math.isfinite(largest):
         return math.inf
     if largest == 0.0:
-        return error
+        return 0.0
     scale = 2.0 ** min(math.frexp(largest)[1], 1023)  # squares neither overflow nor vanish
     scaled = matrix / scale
     wide = scaled if len(scaled) <= scaled.shape[1] else scaled.T
     gram, rounding = multiply(wide, wide.T)
-    return above(scale * math.sqrt(max(largest_eigenvalue(gram, rounding), 0.0)) + error)
+    return above(scale * math.sqrt(max(largest_eigenvalue(gram, rounding), 0.0)))
 
 
 def scaled_norm(scale: torch.Tensor, matrix: torch.Tensor, norm: float | None = None) -> float:

@@ -16,12 +16,8 @@ from sdewm.jacobian.penalty import (
     jacobian_penalty,
     log_norm_penalty,
 )
-from sdewm.jacobian.probes import gaussian_probes as gaussian_probes
-from sdewm.jacobian.probes import rademacher_probes as rademacher_probes
-from sdewm.jacobian.probes import sphere_probes as sphere_probes
+from sdewm.jacobian.probes import gaussian_probes, rademacher_probes, sphere_probes
 from sdewm.jacobian.products import Step, Tensors
-from sdewm.jacobian.products import check_step as check_step
-from sdewm.jacobian.products import step_log_norms as step_log_norms
 from sdewm.jacobian.schedules import Constant, InverseRootDecay, LinearWarmUp, Schedule
 
 PROBES = {"gaussian": gaussian_probes, "rademacher": rademacher_probes, "sphere": sphere_probes}

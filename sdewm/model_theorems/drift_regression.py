@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdewm.base.ridge import RIDGE, cross_fitted_states
+from sdewm.base.ridge import cross_fitted_states
 from sdewm.base.stats import Estimate
 from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
 from sdewm.model_theorems.error_statistics import ErrorStatistics
@@ -38,7 +38,6 @@ def regress_drift(
     states: np.ndarray,
     *,
     folds: int = FOLDS,
-    ridge: float = RIDGE,
     seed: int = 0,
 ) -> DriftRegression:
     """Ridge regression of the shift Δm on the state, cross-fitted over episodes.
@@ -51,7 +50,6 @@ def regress_drift(
         error: the measured error, with any number of draws.
         states: (E, T, D), the states at which it was measured: `clean_paths(...).predicted`.
         folds: number of folds, from 2 to E.
-        ridge: as in `fit_state_probe`.
         seed: seed of the assignment of episodes to folds.
 
     Raises:
@@ -67,7 +65,7 @@ def regress_drift(
     (True, True)
     """
     mean = error.shift.mean(1)  # (E, T, Z)
-    how = {"folds": folds, "ridge": ridge, "seed": seed}
+    how = {"folds": folds, "seed": seed}
     drift = cross_fitted_states(states, mean, states, **how)
     nothing = np.zeros((*mean.shape[:2], 1))  # an uninformative regressor: only c is fitted
     constant = cross_fitted_states(nothing, mean, nothing, **how)

@@ -99,14 +99,14 @@ def value_bias_on_model(
     return ModelValueBias(expansion, system.label)
 
 
-def second_order_reach(rows: Sequence[ValueRow], share: float = SECOND_ORDER_WITHIN) -> float:
-    """Largest scale up to which |remainder| ≤ share·|measured| at every measured scale.
+def second_order_reach(rows: Sequence[ValueRow]) -> float:
+    """Largest scale up to which |remainder| ≤ 0.1·|measured| at every measured scale.
 
     It is 0 if the inequality fails at the smallest scale.
     """
     reach = 0.0
     for row in sorted(rows, key=lambda row: row.scale):
-        if abs(row.remainder.value) > share * abs(row.measured.value):
+        if abs(row.remainder.value) > SECOND_ORDER_WITHIN * abs(row.measured.value):
             break
         reach = row.scale
     return reach

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdewm.base.arrays import check_array, check_samples
 from sdewm.base.checks import check_finite_number
 
 
@@ -16,19 +15,15 @@ def sample_spread(samples: np.ndarray) -> np.ndarray:
     """Standard deviation over the samples, √(Σ_s (x_s − x̄)²/(S − 1)).
 
     Args:
-        samples: (S, E, H, …).
+        samples: (S, E, H, …), S ≥ 2.
 
     Returns:
         (E, H, …), in units of the input.
 
-    Raises:
-        ValueError: a single sample, or numbers that are not finite.
-
     >>> sample_spread(np.array([0.0, 2.0]).reshape(2, 1, 1)).round(4)
     array([[1.4142]])
     """
-    samples = check_array("samples", samples, "(S, E, H, …)")
-    return check_samples(samples, samples[0])[0].std(axis=0, ddof=1)
+    return samples.std(axis=0, ddof=1)
 
 
 def coverage(samples: np.ndarray, truth: np.ndarray, *, level: float) -> np.ndarray:
@@ -47,13 +42,11 @@ def coverage(samples: np.ndarray, truth: np.ndarray, *, level: float) -> np.ndar
         (E, H, …), 1.0 inside the interval and 0.0 outside.
 
     Raises:
-        ValueError: a level that S samples do not allow (the message lists those they do); shapes
-            that do not match.
+        ValueError: a level that S samples do not allow; the message lists those they do.
 
     >>> coverage(np.linspace(0.0, 1.0, 9).reshape(9, 1, 1), np.array([[0.3]]), level=0.8)
     array([[1.]])
     """
-    samples, truth = check_samples(samples, truth)
     level = check_finite_number("level", level)
     count = len(samples)
     rank = (count + 1) * (1 - level) / 2
@@ -79,21 +72,17 @@ def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     may be negative. The double sum is 2 Σ_i (2i − S − 1) x_(i) over the sorted samples.
 
     Args:
-        samples: (S, E, H, …).
+        samples: (S, E, H, …), S ≥ 2.
         truth: (E, H, …).
 
     Returns:
         (E, H, …), in units of the input.
-
-    Raises:
-        ValueError: a single sample, shapes that do not match, numbers that are not finite.
 
     Source: Gneiting and Raftery, JASA 102 (2007), equation 21; Ferro, QJRMS 140 (2014).
 
     >>> crps(np.array([0.0, 2.0]).reshape(2, 1, 1), np.array([[3.0]]))
     array([[1.]])
     """
-    samples, truth = check_samples(samples, truth)
     count = len(samples)
     weights = 2.0 * np.arange(1, count + 1) - count - 1
     pairs = np.tensordot(weights, np.sort(samples, axis=0), axes=1)  # Σ_{s<t} |x_s − x_t|

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import leastsq
 
-from sdewm.base.arrays import check_array
-
 SHORTEST, LONGEST = 0.05, 100.0  # limits of τ, in steps and in H; beyond them τ is 0 or ∞
 EXPONENTS = (-4.0, 12.0)
 FEWEST_POINTS = 3  # two parameters and one residual
@@ -57,17 +55,14 @@ def fit_saturating(curve: np.ndarray) -> SaturatingFit:
     at k = 0: subtract a known floor from the curve first.
 
     Args:
-        curve: mean errors (H,), H ≥ 3.
-
-    Raises:
-        ValueError: fewer than three horizons, all errors 0, or values that are not finite.
+        curve: mean errors (H,), H ≥ 3, not all 0.
 
     >>> k = np.arange(1, 31)
     >>> fit = fit_saturating(2.0 * (1 - np.exp(-k / 7.0)))
     >>> fit.level, fit.time
     (2.0, 7.0)
     """
-    curve, steps = _check_curve(curve)
+    steps = np.arange(1.0, len(curve) + 1)
     grid = np.linspace(math.log(SHORTEST), math.log(LONGEST * len(curve)), 80)  # of log τ
 
     def basis(log_time: np.ndarray) -> np.ndarray:
@@ -89,16 +84,13 @@ def fit_power(curve: np.ndarray) -> PowerFit:
     over τ there.
 
     Args:
-        curve: mean errors (H,), H ≥ 3.
-
-    Raises:
-        ValueError: as `fit_saturating`.
+        curve: mean errors (H,), H ≥ 3, not all 0.
 
     >>> fit = fit_power(3.0 * np.arange(1, 21) ** 0.5)
     >>> fit.coefficient, fit.exponent
     (3.0, 0.5)
     """
-    curve, steps = _check_curve(curve)
+    steps = np.arange(1.0, len(curve) + 1)
 
     def basis(exponent: np.ndarray) -> np.ndarray:
         return (steps / len(steps)) ** exponent
@@ -123,15 +115,6 @@ def akaike_difference(saturating: SaturatingFit, power: PowerFit, curve: np.ndar
     least = _rounding(curve)
     ratio = max(saturating.residual, least) / max(power.residual, least)
     return len(curve) * math.log(ratio)
-
-
-def _check_curve(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    curve = check_array("curve", curve, "(H,)")
-    if len(curve) < FEWEST_POINTS:
-        raise ValueError(f"curve: H = {len(curve)}; a fit needs at least {FEWEST_POINTS} horizons.")
-    if not curve.any():
-        raise ValueError("curve: all errors are 0; a fit needs positive errors.")
-    return curve, np.arange(1.0, len(curve) + 1)
 
 
 def _project(curve: np.ndarray, basis: Basis, grid: np.ndarray) -> tuple[float, float, float]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdewm.base.arrays import check_array
-
 
 def effective_rank(latents: np.ndarray) -> float:
     """exp(−Σ p_i log p_i), where p_i = σ_i/Σσ for the singular values σ of the centred latents.
@@ -18,7 +16,7 @@ def effective_rank(latents: np.ndarray) -> float:
         latents: (N, D), at least two rows. For N ≤ D the result is at most N − 1.
 
     Raises:
-        ValueError: all rows equal, or values that are not finite.
+        ValueError: all rows equal.
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
 
@@ -32,8 +30,7 @@ def effective_rank(latents: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _singular_values(latents: np.ndarray) -> np.ndarray:
-    rows = check_array("latents", latents, "(N, D)")
+def _singular_values(rows: np.ndarray) -> np.ndarray:
     if (rows == rows[0]).all():
         raise ValueError(f"latents {rows.shape}: all rows are equal; expected rows that vary.")
     centred = rows - rows.mean(axis=0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sdewm.base.arrays import check_array
 from sdewm.base.checks import check_finite_number
-from sdewm.open_loop.bootstrap import LEVEL, RESAMPLES, Interval, episode_bootstrap
+from sdewm.open_loop.bootstrap import RESAMPLES, Interval, episode_bootstrap
 from sdewm.open_loop.curve_fits import FEWEST_POINTS, akaike_difference, fit_power, fit_saturating
 
 EARLY = 0.5  # fraction of the ceiling below which growth is not limited by saturation
@@ -35,15 +35,10 @@ def growth_rate(curve: np.ndarray, ceiling: np.ndarray | float) -> float:
         curve: (H,), H ≥ 2.
         ceiling: error of unrelated episodes, a positive number or one per horizon (H,).
 
-    Raises:
-        ValueError: a single horizon, a ceiling of another shape or not positive.
-
     >>> growth_rate(0.01 * np.exp(0.3 * np.arange(1, 21)), ceiling=1.0)
     0.3
     """
-    curve, ceiling = _check_curve(curve, ceiling, fewest=2)
-    window = _steps_until(curve, EARLY * ceiling)
-    early = curve[: min(window, len(curve))]
+    early = curve[: _steps_until(curve, EARLY * np.asarray(ceiling))]
     if len(early) < 2 or (early <= 0).any():
         return math.nan
     centred = np.arange(len(early)) - (len(early) - 1) / 2
@@ -60,15 +55,11 @@ def predictability_horizon(
         ceiling: as in `growth_rate`.
         theta: θ > 0, the fraction of the ceiling above which predictability is lost.
 
-    Raises:
-        ValueError: θ or the ceiling is not positive, or the ceiling has another shape.
-
     >>> curve = np.array([0.1, 0.4, 0.9])
     >>> [predictability_horizon(curve, 1.0, theta=theta) for theta in (0.05, 0.4, 0.95)]
     [1.0, 3.0, inf]
     """
-    curve, ceiling = _check_curve(curve, ceiling, fewest=1)
-    steps = _steps_until(curve, _check_theta(theta) * ceiling)
+    steps = _steps_until(curve, theta * np.asarray(ceiling))
     return steps + 1.0 if steps < len(curve) else math.inf
 
 
@@ -106,9 +97,6 @@ def fit_equilibrium(curve: np.ndarray) -> Equilibrium:
     Args:
         curve: (H,), H ≥ 3.
 
-    Raises:
-        ValueError: fewer than three horizons, or values that are not finite.
-
     Source: ordinary least squares of a first-order autoregression; Hamilton, Time Series Analysis
     (1994), chapter 8.
 
@@ -116,7 +104,6 @@ def fit_equilibrium(curve: np.ndarray) -> Equilibrium:
     >>> fit.stationary, fit.relaxation_time
     (2.0, 7.0)
     """
-    curve, _ = _check_curve(curve, 1.0, fewest=FEWEST_POINTS)
     before, after = curve[:-1], curve[1:]
     centred = before - before.mean()
     if np.ptp(before) <= 1e3 * np.finfo(float).eps * np.abs(curve).max():
@@ -140,13 +127,12 @@ def horizon_growth(
     theta: float,
     seed: int,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
 ) -> dict[str, Interval]:
     """Growth metrics of the mean curve of recorded errors, with intervals over episodes.
 
     All statistics, including the fitting windows, are recomputed from the mean curve of each
     resample of episodes. The ceiling is treated as known: estimate it from many pairs. An infinite
-    upper limit of the predictability horizon means that more than (1 − level)/2 of the resamples
+    upper limit of the predictability horizon means that more than 2.5 % of the resamples
     do not reach it within H steps. If `value` is infinite too, only the lower limit is informative.
     An infinite saturation level, stationary value or relaxation time means that none is detected.
     Statistics that are undefined in some resamples (`Interval.undefined`) have wider intervals, as
@@ -158,7 +144,6 @@ def horizon_growth(
         theta: fraction of the ceiling that ends the predictability horizon.
         seed: seed of the resampling.
         resamples: as in `episode_bootstrap`.
-        level: as in `episode_bootstrap`.
 
     Returns:
         "saturation_level" and "saturation_time" (`fit_saturating`), "power_coefficient" and
@@ -167,8 +152,8 @@ def horizon_growth(
         "stationary_value" and "relaxation_time" (`fit_equilibrium`); times in steps.
 
     Raises:
-        ValueError: negative errors, fewer than three horizons, or as `predictability_horizon` and
-            `episode_bootstrap`.
+        ValueError: errors that are negative or not finite, fewer than three horizons; θ or the
+            ceiling is not positive, or the ceiling has another shape; or as `episode_bootstrap`.
 
     >>> size = np.random.default_rng(0).uniform(1, 3, size=(40, 1))
     >>> errors = size * (1 - np.exp(-np.arange(1, 31) / 7.0))
@@ -179,8 +164,10 @@ def horizon_growth(
     errors = check_array("errors", errors, "(E, H)")
     if (errors < 0).any():
         raise ValueError(f"errors: smallest {errors.min():.4g}; expected no negative number.")
-    _check_theta(theta)
-    _check_curve(errors[0], ceiling, fewest=FEWEST_POINTS)
+    theta = check_finite_number("theta", theta)
+    if not theta > 0:
+        raise ValueError(f"theta={theta!r}: expected a positive fraction of the ceiling.")
+    ceiling = _checked_ceiling(ceiling, errors.shape[1])
 
     def metrics(part: np.ndarray) -> np.ndarray:
         curve = part.mean(axis=0)
@@ -190,7 +177,7 @@ def horizon_growth(
             found |= _growth_of(curve, ceiling)
         return np.array([found[name] for name in GROWTH_METRICS])
 
-    band = episode_bootstrap(metrics, errors, seed=seed, resamples=resamples, level=level)
+    band = episode_bootstrap(metrics, errors, seed=seed, resamples=resamples)
     return {name: band.at(place) for place, name in enumerate(GROWTH_METRICS)}
 
 
@@ -217,24 +204,14 @@ def _steps_until(curve: np.ndarray, limit: np.ndarray) -> int:
     return int(above.argmax()) if above.any() else len(curve)
 
 
-def _check_theta(theta: float) -> float:
-    theta = check_finite_number("theta", theta)
-    if not theta > 0:
-        raise ValueError(f"theta={theta!r}: expected a positive fraction of the ceiling.")
-    return theta
-
-
-def _check_curve(
-    curve: np.ndarray, ceiling: np.ndarray | float, *, fewest: int
-) -> tuple[np.ndarray, np.ndarray]:
-    curve = check_array("curve", curve, "(H,)")
-    if len(curve) < fewest:
-        raise ValueError(f"curve: H = {len(curve)}; expected at least {fewest} horizons.")
+def _checked_ceiling(ceiling: np.ndarray | float, horizons: int) -> np.ndarray:
+    if horizons < FEWEST_POINTS:
+        raise ValueError(f"errors: H = {horizons}; expected at least {FEWEST_POINTS} horizons.")
     limit = check_array("ceiling", np.asarray(ceiling, dtype=float), "(…)")
-    if limit.shape not in ((), curve.shape):
+    if limit.shape not in ((), (horizons,)):
         raise ValueError(
-            f"ceiling {limit.shape}: expected a number or one per horizon {curve.shape}."
+            f"ceiling {limit.shape}: expected a number or one per horizon {(horizons,)}."
         )
     if (limit <= 0).any():
         raise ValueError(f"ceiling: {limit.min():.4g}; expected positive numbers.")
-    return curve, np.broadcast_to(limit, curve.shape)
+    return limit

@@ -27,31 +27,26 @@ from sdewm.open_loop.ssim import ssim
 from sdewm.open_loop.training_rows import TrainingRows
 
 
-def open_loop_metrics(
-    found: OpenLoop, training: TrainingRows, *, physics: np.ndarray | None = None, seed: int
-) -> list[Measured]:
+def open_loop_metrics(found: OpenLoop, training: TrainingRows, *, seed: int) -> list[Measured]:
     """Every metric of the rollouts.
 
     Args:
         found: result of `open_loop`.
         training: result of `training_rows` for the same model.
-        physics: states (E, T, Q) of the evaluated episodes, from their first row, at least
-            context + H rows. None: as in `training_rows`.
         seed: seed of the pairing of episodes.
 
     Returns:
-        Errors of observation, reward, return, physical state (if known) and latent, and the KL
-        divergence; for images also SSIM and the PSNR of the mean squared error over episodes;
-        spread, coverage and CRPS of the samples, for the physical state if known and otherwise for
-        the reward.
+        Errors of observation, reward, return, physical state and latent, and the KL divergence; for
+        images also SSIM and the PSNR of the mean squared error over episodes; spread, coverage and
+        CRPS of the samples. Vectors of observations are the physical state; of images it is not
+        known, and the samples are those of the reward.
 
     Raises:
-        ValueError: physics given only for the training or only for the evaluated episodes, or of
-            other shapes; a quantity that is constant in training.
+        ValueError: a component of vector observations that is constant in training.
     """
     metrics = [*_of_observation(found, training, seed), *_of_reward(found, training, seed)]
     sampled = reward_quantity(found, training, seed)
-    if (known := physical_states(found, training, physics, seed)) is not None:
+    if (known := physical_states(found, training, seed)) is not None:
         sampled, observed = known
         metrics.append(state_error(sampled, observed, seed))
     return [*metrics, *_of_latent(found, training, seed), *sample_metrics(sampled, seed)]

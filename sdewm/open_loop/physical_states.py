@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sdewm.base.arrays import check_array
 from sdewm.base.ridge import fit_state_probe
 from sdewm.open_loop.baselines import reference_errors
 from sdewm.open_loop.calibration import coverage, crps, sample_spread
@@ -45,57 +44,48 @@ class Quantities:
 
 
 def physical_states(
-    found: OpenLoop, training: TrainingRows, physics: np.ndarray | None, seed: int
+    found: OpenLoop, training: TrainingRows, seed: int
 ) -> tuple[Quantities, np.ndarray] | None:
     """Physical states decoded from the latents by a linear probe fitted to training posteriors.
 
-    Each quantity is divided by its standard deviation in training.
+    The physical state is the vector of observations. Each of its components is divided by its
+    standard deviation in training.
 
     Args:
         found: the predictions.
-        training: training rows, with their physical states.
-        physics: (E, T, Q) from row 0, at least context + H rows; None: the observations, if they
-            are vectors.
+        training: training rows.
         seed: seed of the rows drawn at random.
 
     Returns:
         The quantities, and those decoded from the posterior of each row, (S, E, H, Q), which show
-        the error of the probe. None if the physical state is unknown.
+        the error of the probe. None for images, whose physical state is not known.
 
     Raises:
-        ValueError: physics given for only some of the episodes, or of other shapes; a quantity that
-            is constant in training.
+        ValueError: a component that is constant in training.
     """
-    rows = _recorded_rows(found, physics)
-    if training.physics is None or rows is None:
-        if training.physics is not None or rows is not None:
-            raise ValueError(
-                "physics: given only for the training or only for the evaluated episodes; expected "
-                "both or neither."
-            )
+    if found.observations.ndim > 3:
         return None
-    data = training.physics.reshape(-1, training.physics.shape[2])
-    if data.shape[1] != rows.shape[2]:
-        raise ValueError(f"physics {rows.shape}: expected Q = {data.shape[1]} as in training.")
+    data = training.observations.reshape(-1, training.observations.shape[2])
     if (still := (data == data[0]).all(axis=0)).any():
-        raise ValueError(f"physics: quantity {int(still.argmax())} never varies; leave it out.")
+        raise ValueError(
+            f"observations: component {int(still.argmax())} is constant in the training episodes; "
+            "expected components that vary."
+        )
     scale = data.std(axis=0)
-    probe = fit_state_probe(training.latents, training.physics)
+    probe = fit_state_probe(training.latents, training.observations)
     rollout, one_step, observed = (
         probe.predict(latents) / scale
         for latents in (found.rollout.latents, found.one_step.latents, found.latents)
     )
-    truth, last = rows[:, 1:] / scale, rows[:, 0] / scale
-    others = np.stack([*shuffled(training.physics, found, training, seed)]) / scale
     states = Quantities(
         "physical state",
         "standard deviations of the data",
         rollout,
         one_step,
-        truth,
-        last,
+        found.observations / scale,
+        found.last_observation / scale,
         data.mean(axis=0) / scale,
-        others,
+        np.stack([*shuffled(training.observations, found, training, seed)]) / scale,
     )
     return states, observed
 
@@ -106,22 +96,6 @@ def shuffled(
     """Random windows of training rows, as long as the rollout, one for each of its samples."""
     episodes, horizon = found.rewards.shape
     return training.windows(rows, len(found.latents), episodes, horizon, seed)
-
-
-def _recorded_rows(found: OpenLoop, physics: np.ndarray | None) -> np.ndarray | None:
-    """Physical states (E, 1 + H, Q) of the last observed row and of the predicted rows."""
-    first, (episodes, horizon) = found.context - 1, found.rewards.shape
-    if physics is None:
-        if found.observations.ndim > 3:
-            return None
-        return np.concatenate([found.last_observation[:, None], found.observations], axis=1)
-    physics = check_array("physics", physics, "(E, T, Q)")
-    if len(physics) != episodes or physics.shape[1] <= first + horizon:
-        raise ValueError(
-            f"physics {physics.shape}: expected E = {episodes} and at least "
-            f"{first + horizon + 1} rows."
-        )
-    return physics[:, first : first + horizon + 1]
 
 
 def reward_quantity(found: OpenLoop, training: TrainingRows, seed: int) -> Quantities:

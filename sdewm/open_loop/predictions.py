@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdewm.base.arrays import check_array
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes
@@ -53,6 +54,8 @@ class Predictions:
 class OpenLoop:
     """Predictions with their targets and references; images are float32, all else float64.
 
+    The arrays are checked here, once; the metrics rely on it.
+
     Attributes:
         context: t, the number of observed rows.
         observations: (E, H, *shape), recorded; images in [0, 1].
@@ -67,6 +70,9 @@ class OpenLoop:
             at k = 1 they equal the rollout.
         shuffled_kl: (S, E, H), KL(posterior of the row ‖ prior of the rollout of another episode at
             another k, drawn at random): the ceiling.
+
+    Raises:
+        ValueError: arrays of other shapes, values that are not finite, images outside [0, 1].
     """
 
     context: int
@@ -79,6 +85,35 @@ class OpenLoop:
     rollout: Predictions
     one_step: Predictions
     shuffled_kl: np.ndarray
+
+    def __post_init__(self) -> None:
+        latents = check_array("latents", self.latents, "(S, E, H, F)")
+        samples, episodes, horizon, size = latents.shape
+        each, shape = (episodes, horizon), self.observations.shape[2:]
+        drawn = (samples, *each)
+        wanted: dict[str, tuple[int, ...]] = {
+            "observations": (*each, *shape),
+            "rewards": each,
+            "last_observation": (episodes, *shape),
+            "last_reward": (episodes,),
+            "last_latent": (samples, episodes, size),
+            "shuffled_kl": drawn,
+        }
+        arrays = {name: getattr(self, name) for name in wanted}
+        for part in ("rollout", "one_step"):
+            fields = {"observations": shape, "rewards": (), "latents": (size,), "kl": ()}
+            wanted |= {f"{part}.{name}": (*drawn, *rest) for name, rest in fields.items()}
+            arrays |= {f"{part}.{name}": getattr(getattr(self, part), name) for name in fields}
+        for name, array in arrays.items():
+            check_array(name, array, str(wanted[name]))
+            if array.shape != wanted[name]:
+                raise ValueError(f"{name} {array.shape}: expected {wanted[name]}.")
+            image = name.endswith(("observations", "last_observation")) and len(shape) == 3
+            if image and (array.min() < 0 or array.max() > 1):
+                raise ValueError(
+                    f"{name}: values from {array.min():.4g} to {array.max():.4g}; "
+                    "expected images in [0, 1]: scale or clip them."
+                )
 
 
 class _Inputs(NamedTuple):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from sdewm.base.arrays import check_pair
-
 WINDOW = 11  # pixels
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
@@ -30,8 +28,7 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
         (E, H).
 
     Raises:
-        ValueError: images smaller than 11 × 11 or with values outside [0, 1], or as
-            `squared_error`.
+        ValueError: images smaller than 11 × 11.
 
     Source: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13 (2004).
 
@@ -39,20 +36,16 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     >>> ssim(image, image), ssim(1 - image, image) < 0
     (array([[1.]]), array([[ True]]))
     """
-    axes = "(E, H, height, width, channels)"
-    prediction, truth = check_pair(prediction, truth, axes)
     if min(truth.shape[2:4]) < WINDOW:
         raise ValueError(
-            f"truth {truth.shape}: expected {axes}, height and width at least {WINDOW}."
+            f"truth {truth.shape}: expected (E, H, height, width, channels), height and width at "
+            f"least {WINDOW}."
         )
-    for name, images in (("prediction", prediction), ("truth", truth)):
-        if images.min() < 0 or images.max() > 1:
-            raise ValueError(
-                f"{name}: values from {images.min():.4g} to {images.max():.4g}; "
-                "expected images in [0, 1]: scale or clip them."
-            )
-    episodes = zip(prediction, truth, strict=True)  # one at a time, to limit memory (five maps)
-    return np.stack([_similarity(x, y).mean(axis=(1, 2, 3)) for x, y in episodes])
+    means = []
+    for pair in zip(prediction, truth, strict=True):  # one episode at a time, to limit memory
+        x, y = (images.astype(np.float64) for images in pair)
+        means.append(_similarity(x, y).mean(axis=(1, 2, 3)))
+    return np.stack(means)
 
 
 def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -25,7 +25,6 @@ def open_loop_rows(
     *,
     theta: float,
     seed: int,
-    physics: np.ndarray | None = None,
     resamples: int = RESAMPLES,
 ) -> list[Row]:
     """Curves, reference lines and growth metrics of all metrics, with 95 % intervals.
@@ -55,7 +54,6 @@ def open_loop_rows(
         training: result of `training_rows` for the same model.
         theta: fraction of the ceiling that ends the predictability horizon.
         seed: seed of pairing and resampling.
-        physics: see `open_loop_metrics`.
         resamples: as in `episode_bootstrap`.
 
     Raises:
@@ -69,7 +67,7 @@ def open_loop_rows(
         )
     if (there := training.rewards.shape[1]) < horizon:
         raise ValueError(f"training episodes of {there} rows: expected at least H = {horizon}.")
-    metrics = open_loop_metrics(found, training, physics=physics, seed=seed)
+    metrics = open_loop_metrics(found, training, seed=seed)
     settings = {
         "context": found.context,
         "episodes": episodes,

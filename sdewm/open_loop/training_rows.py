@@ -1,4 +1,4 @@
-"""Training data of the open-loop metrics: posterior latents, rewards and physical states."""
+"""Training data of the open-loop metrics: observations, posterior latents and rewards."""
 
 from __future__ import annotations
 
@@ -19,15 +19,27 @@ class TrainingRows:
 
     Attributes:
         observations: (N, T, *shape), images uint8.
-        latents: (N, T, F), posterior features.
+        latents: (N, T, F), posterior features; not all equal.
         rewards: (N, T).
-        physics: (N, T, Q), or None if the physical state is not known.
+
+    Raises:
+        ValueError: arrays of other shapes, values that are not finite, or equal latents.
     """
 
     observations: np.ndarray
     latents: np.ndarray
     rewards: np.ndarray
-    physics: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        if self.observations.dtype != np.uint8:
+            check_array("observations", self.observations, "(N, T, D)")
+        latents = check_array("latents", self.latents, "(N, T, F)")
+        lead = check_array("rewards", self.rewards, "(N, T)").shape
+        for name in ("observations", "latents"):
+            if (shape := getattr(self, name).shape)[:2] != lead:
+                raise ValueError(f"{name} {shape}: expected (N, T) = {lead} as the rewards.")
+        if (latents == latents[0, 0]).all():  # not var() == 0: rounding makes that positive
+            raise ValueError("latents: all rows are equal; expected latents that vary.")
 
     def mean_observation(self) -> np.ndarray:
         """Mean over all rows, (*shape); images in [0, 1]."""
@@ -60,29 +72,20 @@ def in_units(observations: np.ndarray, recorded: np.dtype) -> np.ndarray:
     return observations / 255 if recorded == np.uint8 else observations
 
 
-def training_rows(
-    model: LatentModel, episodes: Episodes, *, physics: np.ndarray | None = None, seed: int
-) -> TrainingRows:
-    """Posterior latents, rewards and physical states of training episodes.
+def training_rows(model: LatentModel, episodes: Episodes, *, seed: int) -> TrainingRows:
+    """Observations, posterior latents and rewards of training episodes.
 
     Args:
         model: the world model as an `RSSMModel`.
         episodes: episodes from their first row, complete if possible. The ceiling draws windows of
             H rows from all of their rows; in truncated episodes it would know only first steps.
-        physics: states (N, T, Q), an angle as cosine and sine. None: the observations themselves
-            if they are vectors, no physical state for images.
         seed: seed of the posterior samples.
 
     Raises:
-        ValueError: physics of another shape or not finite, or as `clean_paths`.
+        ValueError: as `TrainingRows` and `clean_paths`.
     """
     seen = episodes.observations.cpu().numpy()
     if seen.dtype != np.uint8:
         seen = seen.astype(np.float64)
-        physics = seen if physics is None else physics
-    if physics is not None:
-        physics = check_array("physics", physics, "(N, T, Q)")
-        if physics.shape[:2] != seen.shape[:2]:
-            raise ValueError(f"physics {physics.shape}: expected (N, T) = {seen.shape[:2]}.")
     latents = clean_paths(model, episodes, seed).states.cpu().numpy()
-    return TrainingRows(seen, latents, episodes.rewards.double().cpu().numpy(), physics)
+    return TrainingRows(seen, latents, episodes.rewards.double().cpu().numpy())

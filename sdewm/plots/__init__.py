@@ -1,1 +1,1 @@
-"""Floor 1: drawing. Rows in, axes out; nothing is computed here."""
+"""Floor 0: drawing. Rows in, axes out; nothing is computed here."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdewm.jacobian.diagnostics import jacobian_metrics
-from sdewm.jacobian.penalty import check_step, draw_rows
+from sdewm.jacobian.penalty import draw_rows
 from sdewm.jacobian.penalty_config import (
     PenaltyConfig,
     configured_penalty,
@@ -82,12 +82,6 @@ class JacobianTerm:
         """The penalty without its weight, at the states of a batch, which receive no gradient."""
         chosen = self._map(self.config, rows, seen, embed, drawn.rows)
         return configured_penalty(self.config, chosen.step, chosen.inputs, drawn.probes)
-
-    def check(self, rows: ReplayRows, seen: Observed, embed: Tensor) -> None:
-        """Check that the map has the derivatives that the penalty needs (`check_step`)."""
-        few = torch.arange(4, device=embed.device)
-        chosen = self._map(self.config, rows, seen, embed, few)
-        check_step(chosen.step, chosen.inputs)
 
     def metrics(
         self, rows: ReplayRows, seen: Observed, embed: Tensor, generator: torch.Generator

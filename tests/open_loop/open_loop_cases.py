@@ -10,7 +10,7 @@ READ = np.array([[1.0, 0.0], [0.0, 2.0], [0.5, -1.0]])  # vectors are linear in 
 SHIFT = np.array([0.4, -0.3, 0.2])
 
 
-def made(offsets=(1.0, -1.0), shape="vector", growth=None, seed=0):
+def made(offsets=(1.0, -1.0), shape="vector", growth=None, seed=0, episodes=E):
     """Latents of sample s are the true ones + offset_s · growth_k · SHIFT; vectors are read off.
 
     One-step predictions are off by a tenth of that at k = 1. Images are constant in space: the
@@ -19,10 +19,10 @@ def made(offsets=(1.0, -1.0), shape="vector", growth=None, seed=0):
     random = np.random.default_rng(seed)
     growth = np.ones(H) if growth is None else growth
     samples = len(offsets)
-    latents = random.normal(size=(E, CONTEXT + H, F))
+    latents = random.normal(size=(episodes, CONTEXT + H, F))
     rewards = latents[..., 0] ** 2
-    kl = random.exponential(size=(3, samples, E, H))
-    true = np.broadcast_to(latents[:, CONTEXT:], (samples, E, H, F))
+    kl = random.exponential(size=(3, samples, episodes, H))
+    true = np.broadcast_to(latents[:, CONTEXT:], (samples, episodes, H, F))
     moved = np.asarray(offsets)[:, None, None, None] * SHIFT
 
     def predictions(z, divergence):
@@ -35,7 +35,7 @@ def made(offsets=(1.0, -1.0), shape="vector", growth=None, seed=0):
         true,
         observe(latents[:, CONTEXT - 1], shape),
         rewards[:, CONTEXT - 1],
-        np.broadcast_to(latents[:, CONTEXT - 1], (samples, E, F)),
+        np.broadcast_to(latents[:, CONTEXT - 1], (samples, episodes, F)),
         predictions(true + moved * growth[:, None], kl[0]),
         predictions(true + 0.1 * moved, kl[1]),
         kl[2],
@@ -44,8 +44,7 @@ def made(offsets=(1.0, -1.0), shape="vector", growth=None, seed=0):
     recorded = observe(seen, shape)
     if shape == "image":
         recorded = (255 * recorded).round().astype(np.uint8)
-    physics = seen @ READ if shape == "vector" else None
-    return found, TrainingRows(recorded, seen, seen[..., 0] ** 2, physics)
+    return found, TrainingRows(recorded, seen, seen[..., 0] ** 2)
 
 
 def observe(latents, shape):

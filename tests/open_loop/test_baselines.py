@@ -59,28 +59,3 @@ def test_lines_of_an_autoregressive_process_are_its_closed_forms():
     assert lines.keys() == expected.keys()
     for name, errors in lines.items():
         np.testing.assert_allclose(errors.mean(axis=0), expected[name], rtol=0.05, err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: copy_last(np.ones(2), 0), "horizon=0"),
-        (lambda: copy_last(np.array([np.nan]), 1), "last: nan"),
-        (lambda: data_mean(np.ones(2), 0, 1), "episodes=0"),
-        (lambda: unrelated_pairs(np.ones((1, 3)), 0), "at least two episodes"),
-        (
-            lambda: reference_errors(
-                squared_error,
-                np.ones((2, 3)),
-                last=np.ones(2),
-                data=np.ones(4),
-                one_step=np.ones((2, 2)),
-                seed=0,
-            ),
-            "expected equal shapes",
-        ),
-    ],
-)
-def test_bad_input_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -118,7 +118,7 @@ def test_fewest_episodes_make_a_repeated_one_rarer_than_the_tail(level):
         ({"errors": np.ones((5, 0))}, "no axis empty"),
         ({"errors": np.array([[1.0, 2.0], [np.nan, 1.0]])}, r"arrays\[0\]: nan at \[1, 0\]"),
         ({"errors": np.array([[1.0, np.inf]])}, r"arrays\[0\]: inf at \[0, 1\]"),
-        ({"errors": np.ones((5, 2), dtype=int)}, r"arrays\[0\]: int64 numbers"),
+        ({"errors": np.ones((5, 2), dtype=int)}, r"arrays\[0\]: dtype int64"),
         ({"level": 1.0}, "level=1.0"),
         ({"resamples": 39}, "resamples=39: expected a whole number of at least 40"),
     ],

@@ -84,19 +84,3 @@ def test_akaike_difference_by_hand_and_its_sign():
 def test_laws_that_both_fit_exactly_are_not_told_apart():
     for curve in (0.7 * K, np.full(40, 0.7)):
         assert akaike_difference(fit_saturating(curve), fit_power(curve), curve) == 0.0
-
-
-@pytest.mark.parametrize("fit", [fit_saturating, fit_power])
-@pytest.mark.parametrize(
-    ("curve", "message"),
-    [
-        (np.ones(1), "H = 1; a fit needs at least 3"),
-        (np.ones(2), "H = 2; a fit needs at least 3"),
-        (np.zeros(5), "all errors are 0"),
-        (np.array([1.0, np.nan, 2.0]), r"curve: nan at \[1\]"),
-        (np.ones((3, 3)), r"expected \(H,\)"),
-    ],
-)
-def test_bad_curves_are_refused(fit, curve, message):
-    with pytest.raises(ValueError, match=message):
-        fit(curve)

@@ -53,8 +53,6 @@ def test_few_rows_cap_the_rank():
     [
         (np.full((4, 3), 0.1), "all rows are equal"),
         (np.ones((1, 3)), "all rows are equal"),
-        (np.ones((2, 2, 3)), r"expected \(N, D\)"),
-        (np.array([[0.0], [np.nan]]), "nan at"),
     ],
 )
 def test_bad_latents_are_refused(latents, message):

@@ -159,13 +159,11 @@ ERRORS = np.ones((5, 4))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: growth_rate(np.ones(1), 1.0), "H = 1; expected at least 2"),
-        (lambda: fit_equilibrium(np.ones(2)), "H = 2; expected at least 3"),
-        (lambda: growth_rate(np.ones(3), 0.0), "ceiling: 0; expected positive"),
-        (lambda: growth_rate(np.ones(3), np.ones(2)), r"ceiling \(2,\)"),
-        (lambda: growth_rate(np.ones(3), math.nan), "ceiling: nan"),
-        (lambda: predictability_horizon(np.ones(3), 1.0, theta=0.0), "theta=0.0"),
-        (lambda: horizon_growth(ERRORS[:, :1], 1.0, theta=1, seed=0), "H = 1"),
+        (lambda: horizon_growth(ERRORS, 0.0, theta=1, seed=0), "ceiling: 0; expected positive"),
+        (lambda: horizon_growth(ERRORS, np.ones(2), theta=1, seed=0), r"ceiling \(2,\)"),
+        (lambda: horizon_growth(ERRORS, math.nan, theta=1, seed=0), "ceiling: nan"),
+        (lambda: horizon_growth(ERRORS, 1.0, theta=0.0, seed=0), "theta=0.0"),
+        (lambda: horizon_growth(ERRORS[:, :2], 1.0, theta=1, seed=0), "H = 2; expected at least 3"),
         (lambda: horizon_growth(-ERRORS, 1.0, theta=1, seed=0), "no negative number"),
         (lambda: horizon_growth(ERRORS * np.nan, 1.0, theta=1, seed=0), "errors: nan"),
         (lambda: horizon_growth(ERRORS[:3], 1.0, theta=1, seed=0), "3 episodes; an interval"),

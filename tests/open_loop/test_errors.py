@@ -84,33 +84,6 @@ def test_normalised_distance_has_no_unit_and_is_a_total_over_components():
     assert distance[1, 2] == pytest.approx(expected)
 
 
-BAD = np.array([[np.nan]])
-GOOD = np.ones((1, 1))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: squared_error(np.ones((2, 3)), np.ones((2, 4))), "expected equal shapes"),
-        (lambda: squared_error(np.ones((2, 3)), np.ones((3, 2))), "expected equal shapes"),
-        (lambda: squared_error(np.ones(3), np.ones(3)), r"prediction: shape \(3,\)"),
-        (lambda: squared_error(GOOD, BAD), r"truth: nan at \[0, 0\]"),
-        (lambda: squared_error(np.ones((1, 1), np.uint8), GOOD), "prediction: dtype uint8"),
-        (lambda: absolute_error(np.ones((1, 1, 1)), np.ones((1, 1, 1))), r"expected \(E, H\)"),
-        (lambda: return_error(BAD, GOOD), "prediction: nan"),
-        (lambda: return_error(np.ones((1, 1, 1)), np.ones((1, 1, 1))), r"expected \(E, H\)"),
-        (lambda: psnr(GOOD, peak=0.0), "peak=0.0"),
-        (lambda: psnr(-GOOD, peak=1.0), "no negative number"),
-        (
-            lambda: normalised_distance(np.ones((1, 1, 2)), np.ones((1, 1, 2)), np.eye(3)),
-            "with D = 2",
-        ),
-        (
-            lambda: normalised_distance(*[np.ones((1, 1, 2))] * 2, np.full((3, 2), 0.1)),
-            "all rows are equal",
-        ),
-    ],
-)
-def test_bad_input_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_a_peak_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="peak=0.0"):
+        psnr(np.ones((1, 1)), peak=0.0)

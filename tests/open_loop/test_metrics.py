@@ -14,7 +14,7 @@ from sdewm.open_loop.metrics import open_loop_metrics
 from sdewm.open_loop.physical_states import coverage_level
 from sdewm.open_loop.training_rows import training_rows
 from tests.model.small_models import A, D, make_model, randn
-from tests.open_loop.open_loop_cases import CONTEXT, READ, SHIFT, E, F, H, N, T, made, observe
+from tests.open_loop.open_loop_cases import READ, SHIFT, E, F, H, N, T, made
 
 
 def by_panel(found, training, **settings):
@@ -33,7 +33,7 @@ def test_errors_of_vectors_are_those_of_single_samples_not_of_their_mean():
     square = np.mean((SHIFT @ READ) ** 2)
     np.testing.assert_allclose(metrics["observation error"].errors, square)  # of the mean: 0
     np.testing.assert_allclose(metrics["observation error"].references["one_step"], square / 100)
-    scale = training.physics.reshape(-1, 2).std(axis=0)
+    scale = training.observations.reshape(-1, 2).std(axis=0)
     relative = np.mean((SHIFT @ READ / scale) ** 2)
     np.testing.assert_allclose(metrics["physical state error"].errors, relative, rtol=5e-3)
     assert metrics["physical state error"].references["observed"].max() < 1e-4
@@ -64,7 +64,7 @@ def test_constant_references_copy_the_last_row_and_the_mean_of_training():
     centred = np.mean((found.observations - mean) ** 2, axis=2)
     np.testing.assert_allclose(lines["data_mean"], centred)
     lines = by_panel(found, training)["physical state error"].references
-    scale = training.physics.reshape(-1, 2).std(axis=0)
+    scale = training.observations.reshape(-1, 2).std(axis=0)
     gap = (found.observations - found.last_observation[:, None]) / scale
     np.testing.assert_allclose(lines["copy_last"], np.mean(gap**2, axis=2))
     rewards = by_panel(found, training)["reward error"].references
@@ -82,7 +82,7 @@ def test_the_ceiling_is_of_windows_of_training_rows():
     expected = np.square(windows - found.latents).sum(axis=3).mean(axis=0) / variance
     np.testing.assert_allclose(ceiling, expected)
     assert ceiling.mean() == pytest.approx(2.0, abs=0.3)  # two independent draws of one law
-    scale = training.physics.reshape(-1, 2).std(axis=0)
+    scale = training.observations.reshape(-1, 2).std(axis=0)
     gap = (windows @ READ - found.observations) / scale
     np.testing.assert_allclose(
         metrics["physical state error"].references["shuffled"], np.square(gap).mean(axis=(0, 3))
@@ -112,7 +112,7 @@ def test_windows_are_consecutive_rows_of_one_episode_and_the_same_for_every_arra
 def test_samples_are_judged_in_standard_deviations_of_the_physical_state():
     found, training = made((-2.0, -1.0, 1.0, 2.0))
     metrics = by_panel(found, training)
-    scale = training.physics.reshape(-1, 2).std(axis=0)
+    scale = training.observations.reshape(-1, 2).std(axis=0)
     unit = np.abs(SHIFT @ READ) / scale
     spread = metrics["sample spread of the physical state"]
     expected = np.std([-2, -1, 1, 2], ddof=1) * unit.mean()
@@ -159,39 +159,29 @@ def test_images_have_psnr_and_ssim_and_the_reward_for_samples():
     np.testing.assert_allclose(spread, found.rollout.rewards.std(axis=0, ddof=1))
 
 
-def test_physics_may_be_given_for_images():
-    found, training = made(shape="image")
-    random = np.random.default_rng(0)
-    before = random.normal(size=(E, CONTEXT, F))
-    rows = np.concatenate([before, found.latents[0]], axis=1)
-    known = replace(training, physics=observe(training.latents, "vector"))
-    metric = by_panel(found, known, physics=rows @ READ)["physical state error"]
-    scale = known.physics.reshape(-1, 2).std(axis=0)
-    np.testing.assert_allclose(metric.errors, np.mean((SHIFT @ READ / scale) ** 2), rtol=5e-3)
-    gap = (rows[:, CONTEXT:] - rows[:, [CONTEXT - 1]]) @ READ / scale
-    np.testing.assert_allclose(metric.references["copy_last"], np.mean(gap**2, axis=2))
-    longer = np.concatenate([rows, random.normal(size=(E, 3, F))], axis=1) @ READ
-    np.testing.assert_array_equal(
-        by_panel(found, known, physics=longer)["physical state error"].errors, metric.errors
-    )
+def test_a_constant_component_of_the_physical_state_is_refused():
+    found, training = made()
+    still = training.observations.copy()
+    still[..., 1] = 0.1
+    with pytest.raises(ValueError, match="component 1 is constant in the training episodes"):
+        by_panel(found, replace(training, observations=still))
 
 
 @pytest.mark.parametrize(
-    ("training", "physics", "message"),
+    ("name", "change", "message"),
     [
-        (None, np.zeros((E, CONTEXT + H, 2)), "both or neither"),
-        (np.ones((N, T, 2)), None, "both or neither"),
-        (np.random.default_rng(0).normal(size=(N, T, 2)), np.zeros((E, 15, 2)), "at least 16 rows"),
-        (np.random.default_rng(0).normal(size=(N, T, 2)), np.zeros((E - 1, 16, 2)), "E = 10"),
-        (np.random.default_rng(0).normal(size=(N, T, 2)), np.zeros((E, 16, 3)), "Q = 2"),
-        (np.ones((N, T, 2)), np.zeros((E, 16, 2)), "quantity 0 never varies"),
-        (np.ones((N, T, 2)), np.full((E, 16, 2), np.nan), "finite"),
+        ("rewards", lambda x: x * np.nan, r"rewards: nan at \[0, 0\]"),
+        ("rewards", lambda x: x[:, :4], r"observations \(6, 30, 2\): expected .N, T. = .6, 4."),
+        ("observations", lambda x: x * np.inf, "observations: -?inf at"),
+        ("observations", lambda x: x[1:], r"observations \(5, 30, 2\): expected .N, T. = .6, 30."),
+        ("latents", lambda x: 0 * x + 0.1, "all rows are equal"),
+        ("latents", lambda x: x[..., 0], r"expected \(N, T, F\)"),
     ],
 )
-def test_physics_that_does_not_fit_is_refused(training, physics, message):
-    found, rows = made(shape="image")
+def test_training_rows_that_do_not_fit_are_refused(name, change, message):
+    _, training = made()
     with pytest.raises(ValueError, match=message):
-        by_panel(found, replace(rows, physics=training), physics=physics)
+        replace(training, **{name: change(getattr(training, name))})
 
 
 def test_training_rows_are_the_posterior_and_what_was_recorded():
@@ -199,21 +189,17 @@ def test_training_rows_are_the_posterior_and_what_was_recorded():
     episodes = Episodes(randn(3, 5, D), torch_actions(3, 5), randn(3, 5, seed=2))
     rows = training_rows(model, episodes, seed=1)
     np.testing.assert_array_equal(rows.latents, clean_paths(model, episodes, 1).states)
-    np.testing.assert_array_equal(rows.physics, episodes.observations)
+    np.testing.assert_array_equal(rows.observations, episodes.observations)
     np.testing.assert_array_equal(rows.rewards, episodes.rewards)
     np.testing.assert_allclose(rows.mean_observation(), episodes.observations.mean((0, 1)))
-    own = np.random.default_rng(0).normal(size=(3, 5, 7))
-    np.testing.assert_array_equal(training_rows(model, episodes, physics=own, seed=1).physics, own)
-    with pytest.raises(ValueError, match="physics"):
-        training_rows(model, episodes, physics=own[:, :4], seed=1)
 
 
-def test_training_rows_of_images_have_no_physics_and_a_mean_between_0_and_1():
+def test_training_rows_of_images_are_bytes_with_a_mean_between_0_and_1():
     world_model: WorldModel = make_model("gaussian", (64, 64, 3), image_encoder="patches")
     pixels = (randn(2, 3, 64, 64, 3).abs() * 90).clamp(0, 255).byte()
     episodes = Episodes(pixels, torch_actions(2, 3), randn(2, 3))
     rows = training_rows(RSSMModel(world_model), episodes, seed=0)
-    assert rows.physics is None and rows.observations.dtype == np.uint8
+    assert rows.observations.dtype == np.uint8
     mean = pixels.double().mean((0, 1)).numpy() / 255
     np.testing.assert_allclose(rows.mean_observation(), mean)
 

@@ -1,6 +1,7 @@
 """Open-loop predictions against a loop over samples, episodes and steps."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sdewm.model.rssm import State
 from sdewm.open_loop import predictions as module
 from sdewm.open_loop.predictions import open_loop
 from tests.model.small_models import A, D, make_model, randn
+from tests.open_loop.open_loop_cases import made
 
 COUNT, STEPS, CONTEXT, HORIZON, SAMPLES = 3, 9, 4, 4, 3  # one row more than is used
 SETTINGS = {"context": CONTEXT, "horizon": HORIZON, "samples": SAMPLES, "seed": 5}
@@ -219,6 +221,28 @@ def test_what_cannot_be_done_is_refused(changes, message):
     given = {"world_model": make_model("gaussian"), "episodes": recorded()} | SETTINGS | changes
     with pytest.raises(ValueError, match=message):
         open_loop(given.pop("world_model"), given.pop("episodes"), **given)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "change", "message"),
+    [
+        ("", "rewards", lambda x: x * np.nan, r"rewards: nan at \[0, 0\]"),
+        ("", "rewards", lambda x: x[:, 1:], r"rewards \(10, 11\): expected \(10, 12\)"),
+        ("", "last_reward", lambda x: x[:, None], r"shape \(10, 1\); expected \(10,\)"),
+        ("", "observations", lambda x: x.astype(int), "observations: .*int64"),
+        ("", "observations", lambda x: 255 * x, "observations: values from .*images in .0, 1."),
+        ("", "last_observation", lambda x: x - 1, "last_observation: values from"),
+        ("rollout", "latents", lambda x: x[:1], r"rollout.latents \(1, 10, 12, 3\): expected"),
+        ("one_step", "observations", lambda x: 1.01 + x, "one_step.observations: values from"),
+        ("one_step", "kl", lambda x: x * np.inf, "one_step.kl: inf at"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(part, name, change, message):
+    found, _ = made(shape="image")
+    owner = getattr(found, part) if part else found
+    with pytest.raises(ValueError, match=message):
+        changed = replace(owner, **{name: change(getattr(owner, name))})
+        replace(found, **{part: changed} if part else {})
 
 
 def test_a_linear_gaussian_prior_gives_the_samples_their_known_law():

@@ -68,16 +68,6 @@ def test_constant_images_by_hand():
     np.testing.assert_allclose(ssim(low, high), expected)
 
 
-@pytest.mark.parametrize(
-    ("prediction", "truth", "message"),
-    [
-        (np.ones((1, 1, 10, 16, 3)), np.ones((1, 1, 10, 16, 3)), "height and width at least 11"),
-        (np.full((1, 1, 16, 16, 3), 1.01), np.ones((1, 1, 16, 16, 3)), "prediction: values from"),
-        (np.ones((1, 1, 16, 16, 3)), np.full((1, 1, 16, 16, 3), -0.5), "truth: values from -0.5"),
-        (np.ones((1, 16, 16, 3)), np.ones((1, 16, 16, 3)), "expected .E, H, height"),
-        (np.ones((1, 1, 16, 16, 3)), np.ones((1, 1, 16, 16, 1)), "expected equal shapes"),
-    ],
-)
-def test_bad_images_are_refused(prediction, truth, message):
-    with pytest.raises(ValueError, match=message):
-        ssim(prediction, truth)
+def test_images_smaller_than_the_window_are_refused():
+    with pytest.raises(ValueError, match="height and width at least 11"):
+        ssim(np.ones((1, 1, 10, 16, 3)), np.ones((1, 1, 10, 16, 3)))

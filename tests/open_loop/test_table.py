@@ -9,6 +9,7 @@ from sdewm.base.records import read_table, write_table
 from sdewm.open_loop.effective_rank import effective_rank
 from sdewm.open_loop.error_growth import GROWTH_METRICS
 from sdewm.open_loop.table import open_loop_rows
+from sdewm.open_loop.training_rows import TrainingRows
 from tests.open_loop.open_loop_cases import E, F, H, made
 
 SETTINGS = {"theta": 0.25, "seed": 0, "resamples": 60}
@@ -94,18 +95,18 @@ def test_effective_rank_is_of_the_posterior_of_the_evaluated_rows():
     assert row["low"] < row["high"] <= F and row["panel"] == "latents"
 
 
+def first_rows(training, steps):
+    fields = ("observations", "latents", "rewards")
+    return TrainingRows(*(getattr(training, name)[:, :steps] for name in fields))
+
+
 @pytest.mark.parametrize(
     ("found", "training", "message"),
     [
-        (lambda x: replace(x, rewards=x.rewards[:7]), lambda x: x, "E = 7; expected at least 8"),
-        (
-            lambda x: x,
-            lambda x: replace(x, rewards=x.rewards[:, : H - 1]),
-            "training episodes of 11 rows",
-        ),
+        (made(episodes=7)[0], made()[1], "E = 7; expected at least 8"),
+        (made()[0], first_rows(made()[1], H - 1), "training episodes of 11 rows"),
     ],
 )
 def test_too_little_data_is_refused(found, training, message):
-    predictions, rows = made()
     with pytest.raises(ValueError, match=message):
-        open_loop_rows(found(predictions), training(rows), **SETTINGS)
+        open_loop_rows(found, training, **SETTINGS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sdewm.jacobian.penalty_config import PenaltyConfig
+from sdewm.jacobian.products import check_step
 from sdewm.model.world_model import ReplayRows
 from sdewm.train.jacobian_term import JacobianTerm
 from tests.train.small_agent import SMALL, make_agent, make_batch
@@ -148,11 +149,11 @@ def test_the_gradient_stays_in_the_map(config):
 def test_sizes_are_stated_with_the_weight():
     for config in MAPS:
         agent, term, rows, seen, embed = seen_by(config)
-        chosen = term._map(config, rows, seen, embed, torch.arange(2))
+        chosen = term._map(config, rows, seen, embed, torch.arange(4))
         assert sum(part.shape[-1] for part in chosen.inputs) == term.inputs
         assert sum(part.shape[-1] for part in chosen.step(*chosen.inputs)) == term.outputs
         assert f"{term.outputs} × {term.inputs} squared derivatives" in term.describe()
-        term.check(rows, seen, embed)
+        check_step(chosen.step, chosen.inputs)
     off = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor)
     assert off.describe() == "Jacobian penalty: weight 0, off"
     assert off.draw(B, T, torch.Generator()) == (None, None)

@@ -213,12 +213,11 @@ def _exact(system: System | StepSystem, noise: GaussianNoise) -> tuple[Curve | N
     if not isinstance(system, ConstantJacobians):
         return None, None
     drift, columns = (part.to("cpu", torch.float64) for part in system.jacobians())
-    identity, curves = torch.eye(len(drift), dtype=torch.float64), []
-    for scheme in (True, False):
-        path = moment_path(drift, columns, identity, noise.step_size, noise.steps, scheme=scheme)
-        curves.append(_curve(noise, path.diagonal(dim1=1, dim2=2).sum(1)))
-    return curves[0], curves[1]
-
-
-def _curve(noise: GaussianNoise, values: torch.Tensor) -> Curve:
-    return Curve(noise.grid(torch.float64).numpy(), values.numpy(), np.zeros(noise.steps + 1))
+    identity, grid = torch.eye(len(drift), dtype=torch.float64), noise.grid(torch.float64).numpy()
+    scheme, equation = (
+        moment_path(drift, columns, identity, noise.step_size, noise.steps, scheme=scheme)
+        for scheme in (True, False)
+    )
+    traces = (path.diagonal(dim1=1, dim2=2).sum(1).numpy() for path in (scheme, equation))
+    of_scheme, of_equation = (Curve(grid, trace, np.zeros(len(grid))) for trace in traces)
+    return of_scheme, of_equation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -68,41 +69,15 @@ def growth_bounds(
     Raises:
         ValueError: kind="certificate", but the system proves no rates from these states.
     """
-    in_weighted_norms: list[tuple[WeightedNorm, Rates]] = []
-    kinds = dict.fromkeys(MATRIX_GRADES, ESTIMATE)
-    rho, size = math.nan, states.shape[1]
-    reason = (
-        f"{type(system).__name__} proves no rates; give it jacobians() (affine coefficients) or "
-        "certified_rates(...), or use kind='estimate'."
-    )
-    exact = torch.empty(0, dtype=torch.float64)  # formulas are evaluated so, on the CPU
-    if isinstance(system, ConstantJacobians) and kind != ESTIMATE:
-        drift, columns = (part.to(exact) for part in system.jacobians())
-        in_weighted_norms = constant_rates(drift, columns, noise.step_size, noise.steps)
-        kinds = dict.fromkeys(MATRIX_GRADES, CERTIFICATE)
-        rho = mean_square_growth_rate(drift, columns)
-    elif isinstance(system, System):
-        sampled, rho = reference_rates(system, states, noise)
-        in_weighted_norms = [(one, rates.to(exact)) for one, rates in sampled]
-    rates = in_weighted_norms[-1][1] if in_weighted_norms else None
-    if isinstance(system, CertifiedSystem) and kind != ESTIMATE and ESTIMATE in kinds.values():
-        box, blocks = states.to(torch.float64).aminmax(dim=0), block_slices(system, None, size)
-        try:
-            proven = system.certified_rates(*box, noise.step_size, blocks)
-        except ValueError as problem:
-            reason = f"{type(system).__name__} has no proof: {problem}"
-        else:
-            rates = proven.to(exact).repeated(noise.steps)
-            kinds |= {"gronwall": CERTIFICATE, "log_norm": CERTIFICATE}
-    if kind == CERTIFICATE and CERTIFICATE not in kinds.values():
-        raise ValueError(f"kind='certificate': {reason}")
+    weighted, rates, rho, kinds = _available_rates(system, states, noise, kind)
     if rates is None:
         return {}, None
-    euclidean = (WeightedNorm.euclidean(exact.new_empty(size, size)), rates)
+    size = states.shape[1]
+    euclidean = (WeightedNorm.euclidean(rates.drift.new_empty(size, size)), rates)
     squares = {
         "gronwall": lambda: _gronwall(euclidean, noise.step_size, form),
         "log_norm": lambda: _lowest([euclidean], noise.step_size, form),
-        "weighted": lambda: _lowest(in_weighted_norms, noise.step_size, form),
+        "weighted": lambda: _lowest(weighted, noise.step_size, form),
     }
     constants = GrowthConstants(
         alpha=float(rates.drift.max()),
@@ -114,9 +89,57 @@ def growth_bounds(
     bounds = {
         grade: GradeBound(grade, kinds[grade], _curves(*square(), noise), named_constants(rates))
         for grade, square in squares.items()
-        if kind in (None, kinds[grade]) and (in_weighted_norms or grade != "weighted")
+        if kind in (None, kinds[grade]) and (weighted or grade != "weighted")
     }
     return bounds, constants
+
+
+class _Available(NamedTuple):
+    """Rates in weighted norms, of which the Euclidean is the last; Euclidean rates; ρ; kinds."""
+
+    weighted: list[tuple[WeightedNorm, Rates]]
+    euclidean: Rates | None
+    rho: float
+    kinds: dict[str, str]
+
+
+def _available_rates(
+    system: System | StepSystem, states: torch.Tensor, noise: GaussianNoise, kind: str | None
+) -> _Available:
+    """Proven rates as far as the system has them and `kind` allows, else those of sampled paths.
+
+    In float64 on the CPU, where the formulas are evaluated. A system given by its step has none.
+    """
+    exact = torch.empty(0, dtype=torch.float64)
+    kinds = dict.fromkeys(MATRIX_GRADES, ESTIMATE)
+    reason = (
+        f"{type(system).__name__} proves no rates; give it jacobians() (affine coefficients) or "
+        "certified_rates(...), or use kind='estimate'."
+    )
+    weighted: list[tuple[WeightedNorm, Rates]] = []
+    rho = math.nan
+    if isinstance(system, ConstantJacobians) and kind != ESTIMATE:
+        drift, columns = (part.to(exact) for part in system.jacobians())
+        weighted = constant_rates(drift, columns, noise.step_size, noise.steps)
+        kinds = dict.fromkeys(MATRIX_GRADES, CERTIFICATE)
+        rho = mean_square_growth_rate(drift, columns)
+    elif isinstance(system, System):
+        sampled, rho = reference_rates(system, states, noise)
+        weighted = [(one, rates.to(exact)) for one, rates in sampled]
+    euclidean = weighted[-1][1] if weighted else None
+    if isinstance(system, CertifiedSystem) and kind != ESTIMATE and ESTIMATE in kinds.values():
+        blocks = block_slices(system, None, states.shape[1])
+        box = states.to(torch.float64).aminmax(dim=0)
+        try:
+            proven = system.certified_rates(*box, noise.step_size, blocks)
+        except ValueError as problem:
+            reason = f"{type(system).__name__} has no proof: {problem}"
+        else:
+            euclidean = proven.to(exact).repeated(noise.steps)
+            kinds |= {"gronwall": CERTIFICATE, "log_norm": CERTIFICATE}
+    if kind == CERTIFICATE and CERTIFICATE not in kinds.values():
+        raise ValueError(f"kind='certificate': {reason}")
+    return _Available(weighted, euclidean, rho, kinds)
 
 
 def _gronwall(one: tuple[WeightedNorm, Rates], step_size: float, form: str) -> Pair:

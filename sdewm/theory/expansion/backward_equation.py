@@ -40,7 +40,6 @@ def value_function_terms(
     steps: int,
     paths: int,
     seed: int = 0,
-    t0: float = 0.0,
 ) -> dict[str, Estimate]:
     """P, P_drift and, for zero drift error and an independent driver, c2, from the value function.
 
@@ -58,7 +57,6 @@ def value_function_terms(
             requires.
         paths: number of paths.
         seed: root seed.
-        t0: start time.
 
     Returns:
         {"P": …, "P_drift": …} and, if it applies, "c2".
@@ -66,7 +64,7 @@ def value_function_terms(
     Raises:
         ValueError: an argument is invalid; the message gives its name, value and allowed values.
     """
-    start, end = check_interval(t0, t1)
+    start, end = check_interval(0.0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths)
     if not isinstance(x0, torch.Tensor) or x0.dim() != 1:
         given = f"has shape {tuple(x0.shape)}" if isinstance(x0, torch.Tensor) else f"= {x0!r}"
