@@ -3,7 +3,8 @@
     python -m paper_checks [--only ID ...] [--paths N] [--device D] [--json FILE] [--resume]
 
 Exit code: 0 if no claim fails (undecided claims are reported), 1 if a claim fails or a figure
-cannot be drawn, 2 for an invalid command line, 130 after an interruption.
+cannot be drawn, 2 for an invalid command line, 130, 143 or 129 after Ctrl-C, SIGTERM or
+SIGHUP.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from paper_checks.findings import Settings
@@ -57,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{len(waiting)} claims with {settings.paths} paths and {len(figures)} figures on "
         f"{count_processes(total, settings.device)} processes; {len(kept)} rows kept"
     )
+    _say(f"After an interruption of any kind, resume with: {_resume_command(arguments)}")
+    stopped: list[int] = []
     try:
-        tasks = run_tasks(waiting, figures, settings)
+        tasks = _until_stopped(run_tasks(waiting, figures, settings), stopped)
         for count, (task, result) in enumerate(tasks, start=1):
             if isinstance(task, Claim):
                 log.append(result)
@@ -78,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"Interrupted: {len(rows)} of {len(chosen)} claims are finished and saved in "
             f"{_shown(options.log)}. Resume with: {_resume_command(arguments)}"
         )
-        return 130
+        return 128 + stopped[0] if stopped else 130
     finally:
         log.close()
     for table in _tables() if figures else []:
@@ -224,6 +229,27 @@ def report(
 
 
 _OUTCOMES = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
+
+
+def _until_stopped(tasks: Iterator[Any], stopped: list[int]) -> Iterator[Any]:
+    """The tasks; SIGTERM and SIGHUP end them as Ctrl-C does, and are noted in `stopped`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not stopped:
+            stopped.append(number)
+            raise KeyboardInterrupt
+
+    heard = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # by nohup
+    ]
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield from tasks
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _resume_command(arguments: Sequence[str] | None) -> str:

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -154,7 +156,20 @@ def _run(task: Claim | Figure, settings: Settings) -> Any:
 
 
 def _prepare() -> None:
-    """Set up a worker: one thread; the parent handles interruptions and progress."""
+    """Set up a worker: one thread; the parent handles interruptions and progress.
+
+    A worker ends with its parent, however the parent ends.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     torch.set_num_threads(1)
     sys.stderr = io.StringIO()
+
+
+def _end_with(sentinel: int) -> None:
+    """End this process when another has ended."""
+    wait([sentinel])
+    os._exit(1)

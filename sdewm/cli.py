@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command line; None: that of the process.
 
     Returns:
-        Exit code: 0; 1 if something went wrong; 2 if the arguments are not allowed; 130 or 143
-        after Ctrl-C or SIGTERM.
+        Exit code: 0; 1 if something went wrong; 2 if the arguments are not allowed; 130 143 or
+        129 after Ctrl-C, SIGTERM or SIGHUP.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):

@@ -285,3 +285,21 @@ def test_one_rotten_byte_in_a_file_that_checkpoints_share_costs_the_replay_only(
     rows = read_log(place / "metrics.jsonl")[0]
     assert rows[-1]["env_frames"] == 2500 and [row["updates"] for row in rows][:2] == [10, 20]
     assert run(capsys, "resume", place)[2].count("damaged") == 0
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = run(capsys, "train", *SHORT, "--run=~/run")
+    assert code == 0 and (tmp_path / "run" / "config.json").is_file(), err
+    code, _, err = run(capsys, "resume", "~no-such-user/run")
+    assert code == 2 and "run='~no-such-user/run': there is no such home directory" in err
+
+
+def test_an_evaluation_that_cannot_be_recorded_is_printed(tmp_path, capsys, monkeypatch):
+    place = tmp_path / "run"
+    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
+    (place / "evaluation.jsonl").unlink()
+    (place / "evaluation.jsonl").mkdir()  # not writable, for root either
+    code, out, err = run(capsys, "evaluate", place, "--episodes", "1")
+    assert code == 1 and "mean return" in out
+    assert "evaluation.jsonl" in err and len(err.splitlines()) == 1

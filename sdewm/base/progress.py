@@ -30,13 +30,19 @@ class Progress:
         label: name of the computation.
         total: total number of units of work.
         done: units completed in an earlier run, not counted in the rate.
+        estimate: whether the remaining time is shown before `count_from` is called.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
+    def __init__(self, label: str, total: int, done: int = 0, *, estimate: bool = True) -> None:
         self.label, self.total, self.already = label, total, done
-        self.start = self.shown = time.monotonic()
+        self.start = self.shown = self.counted = time.monotonic()
+        self.estimate = estimate
         self.live = sys.stderr.isatty()
         self.open = False
+
+    def count_from(self, done: int) -> None:
+        """Count the rate from now on: the units so far were of another kind."""
+        self.counted, self.already, self.estimate = time.monotonic(), done, True
 
     def update(self, done: int, note: str = "") -> None:
         """Report that `done` units are finished, with an optional short note."""
@@ -45,11 +51,12 @@ class Progress:
             return
         self.shown = now
         fresh = max(done - self.already, 1)
-        remaining = (now - self.start) * (self.total - done) / fresh
+        remaining = (now - self.counted) * (self.total - done) / fresh
         text = (
             f"{self.label}: {100 * done / self.total:.0f} % of {self.total}, "
-            f"{format_seconds(now - self.start)} elapsed, {format_seconds(remaining)} remaining"
+            f"{format_seconds(now - self.start)} elapsed"
         )
+        text += f", {format_seconds(remaining)} remaining" if self.estimate else ""
         text += f", {note}" if note else ""
         sys.stderr.write(f"\r\x1b[2K{text}" if self.live else f"{text}\n")
         sys.stderr.flush()

@@ -51,11 +51,12 @@ def evaluate_run(words: list[str]) -> int:
     progress.close()
     returns, lengths = [one.total_reward for one in episodes], [one.length for one in episodes]
     row = evaluation_row(returns, lengths, seed=given.seed)
-    append_evaluation(given.run, {**counters, "by": "evaluate", **row})
     spread = "" if len(returns) < 2 else f" ± {row['standard_error']:.3g} (standard error)"
     print(
         f"{config.env}: mean return {row['mean_return']:.6g}{spread} over {len(returns)} episodes "
         f"with seed {given.seed}, after {counters['env_frames']} env_frames and "
-        f"{counters['updates']} updates"
+        f"{counters['updates']} updates",
+        flush=True,
     )
+    append_evaluation(given.run, {**counters, "by": "evaluate", **row})  # it may be read-only
     return 0

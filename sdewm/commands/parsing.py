@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -23,7 +25,17 @@ def parse(kind: type[Arguments], words: list[str], command: str, **options: Any)
         SystemExit: wrong values, after a message; or `--help`, after the help.
     """
     _check_options(kind, words, command)
-    return tyro.cli(kind, args=words, prog=f"sdewm {command}", **options)
+    given = tyro.cli(kind, args=words, prog=f"sdewm {command}", **options)
+    paths = {name: value for name, value in vars(given).items() if isinstance(value, Path)}
+    return replace(given, **{name: _at_home(name, path) for name, path in paths.items()})  # type: ignore[type-var]
+
+
+def _at_home(name: str, path: Path) -> Path:
+    """The path with ~ replaced by the home directory, which no shell does in --run=~/x."""
+    try:
+        return path.expanduser()
+    except RuntimeError as problem:
+        raise ValueError(f"{name}={str(path)!r}: there is no such home directory.") from problem
 
 
 def say(sentence: object, code: int) -> int:

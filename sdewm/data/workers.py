@@ -21,9 +21,10 @@ LONGEST_DEATH = 60.0  # seconds from a closed pipe to the end of its process, on
 def _make_in_worker(
     make: Callable[[], gymnasium.Env], settings: Mapping[str, str]
 ) -> gymnasium.Env:
-    """Call `make`; in a worker, Ctrl-C is left to the main process, which saves and ends it."""
+    """Call `make`; a worker leaves Ctrl-C and a hang-up to the main process, which saves first."""
     if multiprocessing.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.environ.update(settings)
     return make()
 

@@ -138,7 +138,9 @@ class BlockGRUCell(nn.Module):
 def gru_update(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
     """Gated step h' = u·tanh(r·c) + (1 − u)·h with r = σ(reset), u = σ(update − 1)."""
     u = torch.sigmoid(update - 1)
-    return torch.lerp(deter, torch.tanh(torch.sigmoid(reset) * candidate), u)
+    # In bfloat16 the gates have less precision than the state, which keeps its own.
+    new = torch.tanh(torch.sigmoid(reset) * candidate)
+    return torch.lerp(deter, new.to(deter.dtype), u.to(deter.dtype))
 
 
 class Observed(NamedTuple):

@@ -39,10 +39,12 @@ def analyse(
         The paths of the files, in the order in which they were written.
 
     Raises:
-        ValueError: settings that the episodes or the model do not allow, before the analysis with
-            these settings begins. The results of earlier analyses remain.
+        ValueError: settings that the episodes or the model do not allow, before the first analysis
+            begins.
     """
     wanted, paths = [*only], []
+    for name in wanted:
+        ANALYSES[name].check(trained, settings[name], seed)
     for number, name in enumerate(wanted, start=1):
         analysis = ANALYSES[name]
         table = out / "data" / f"{analysis.stem}.csv"

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.panels import Drawing
 from sdewm.report.trained_run import TrainedRun
@@ -31,6 +32,8 @@ class PerturbedSettings:
     def checked_perturbation(self) -> ObservationPerturbation:
         """The perturbation; a name, strength or row that is not allowed raises a ValueError."""
         check_count("start", self.start, minimum=0)
+        check_count("copies", self.copies)
+        check_count("paths", self.paths)
         return ObservationPerturbation(self.perturbation, self.strength)
 
 
@@ -41,13 +44,16 @@ class Analysis:
     Attributes:
         stem: name of its files, without extension.
         settings: dataclass of its settings; every field has a default.
-        rows: (trained, settings, seed) -> rows of the table; arguments are checked before any work.
+        check: (trained, settings, seed) -> the episodes; settings that are not allowed raise a
+            ValueError.
+        rows: (trained, settings, seed) -> rows of the table; `check` comes before any work.
         figure: rows -> a new figure.
         summary: rows -> a few lines of text.
     """
 
     stem: str
     settings: type
+    check: Callable[[TrainedRun, Any, int], Episodes]
     rows: Callable[[TrainedRun, Any, int], list[Row]]
     figure: Callable[[Sequence[Any]], Drawing]
     summary: Callable[[Sequence[Any]], str]

@@ -14,6 +14,7 @@ from typing import Any
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import value
 from sdewm.latent_sde.system import LatentSystem, mean_policy
 from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
@@ -39,11 +40,17 @@ class Settings(PerturbedSettings):
     """Number of recorded episodes; None uses all, but the bounds of each take long."""
 
 
+def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+    """The episodes, after a check of all settings."""
+    check_count("horizon", settings.horizon)
+    settings.checked_perturbation()
+    return trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+
+
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """Divergence and bounds under recorded actions and, if trained, the policy; value bias."""
-    check_count("horizon", settings.horizon)
+    episodes = check(trained, settings, seed)
     perturbation = settings.checked_perturbation()
-    episodes = trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
     grid: dict[str, Any] = {
         **{name: getattr(settings, name) for name in ("start", "horizon", "copies", "paths")},
         "seed": seed,
@@ -198,4 +205,4 @@ def _left_out(row: Any) -> bool:
     return row["kind"] == "left out"
 
 
-ANALYSIS = Analysis("fig_model_divergence", Settings, rows, model_divergence, summary)
+ANALYSIS = Analysis("fig_model_divergence", Settings, check, rows, model_divergence, summary)

@@ -11,6 +11,7 @@ from torch import Tensor
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_model
@@ -40,11 +41,17 @@ class Settings(PerturbedSettings):
     """Number of recorded episodes; None uses all."""
 
 
+def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+    """The episodes, after a check of all settings."""
+    check_count("horizon", settings.horizon)
+    settings.checked_perturbation()
+    return trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+
+
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """Rows for every loss of the run: reconstruction, reward and, with a trained critic, value."""
-    check_count("horizon", settings.horizon)
+    episodes = check(trained, settings, seed)
     perturbation = settings.checked_perturbation()
-    episodes = trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
     found: list[Row] = []
     for name, make_loss in losses(trained).items():
         expansion = expand_on_model(
@@ -151,4 +158,4 @@ def _only(rows: Sequence[Any], kind: str, series: str, epsilon: float | None = N
     return row
 
 
-ANALYSIS = Analysis("fig_model_expansion", Settings, rows, loss_changes, summary)
+ANALYSIS = Analysis("fig_model_expansion", Settings, check, rows, loss_changes, summary)

@@ -43,20 +43,26 @@ class Settings:
     """Fraction of the ceiling, the error of random rows, that ends the predictability horizon."""
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Curves, reference lines and growth metrics of all panels."""
+def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+    """The episodes, after a check of all settings."""
     context = check_count("context", settings.context)
     horizon = check_count("horizon", settings.horizon)
     check_count("samples", settings.samples, minimum=2)
     episodes = trained.episodes(context + horizon, settings.episodes, seed)
     if (count := len(episodes.rewards)) < FEWEST:
         raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of which are scored.")
+    return episodes
+
+
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+    """Curves, reference lines and growth metrics of all panels."""
+    episodes = check(trained, settings, seed)
     fitted, scored = halves(episodes)
     found = open_loop(
         trained.model,
         scored,
-        context=context,
-        horizon=horizon,
+        context=settings.context,
+        horizon=settings.horizon,
         samples=settings.samples,
         seed=seed,
     )
@@ -98,4 +104,4 @@ def _interval(row: Any) -> str:
     return f"{value} [{low}, {high}]"
 
 
-ANALYSIS = Analysis("fig_open_loop", Settings, rows, open_loop_accuracy, summary)
+ANALYSIS = Analysis("fig_open_loop", Settings, check, rows, open_loop_accuracy, summary)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
@@ -54,9 +55,15 @@ class Settings:
     """Number of perturbed copies of each window."""
 
 
+def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+    """The episodes, after a check of all settings."""
+    check_count("draws", settings.draws, minimum=2)
+    return trained.episodes(settings.steps, settings.episodes, seed)
+
+
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     """Drift and diffusion of the encoder's single-frame error, with episodes as units."""
-    episodes = trained.episodes(settings.steps, settings.episodes, seed)
+    episodes = check(trained, settings, seed)
     return measured_rows(trained.model, episodes, settings.draws, seed)
 
 
@@ -118,4 +125,4 @@ def summary(found: Sequence[Any]) -> str:
     return text_table([*shown], lines)
 
 
-ANALYSIS = Analysis("fig_representation_error", Settings, rows, error_sizes, summary)
+ANALYSIS = Analysis("fig_representation_error", Settings, check, rows, error_sizes, summary)

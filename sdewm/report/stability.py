@@ -11,6 +11,7 @@ import numpy as np
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.system import LatentPolicy, mean_policy
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
@@ -46,14 +47,19 @@ class Settings:
     """Interval in rows between the states at which Jacobians are computed."""
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Sizes of the Jacobian, and running exponents for recorded actions and a trained policy."""
+def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+    """The episodes, after a check of all settings."""
     check_count("start", settings.start, minimum=0)
     steps = check_count("steps", settings.steps)
     check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
     check_count("exponents", settings.exponents, maximum=trained.model.state_size)
     check_count("every", settings.every)
-    episodes = trained.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+    return trained.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+
+
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+    """Sizes of the Jacobian, and running exponents for recorded actions and a trained policy."""
+    episodes = check(trained, settings, seed)
     found: list[Row] = []
     sizes = jacobian_sizes(trained.model, episodes, every=settings.every, seed=seed)
     for name, values in sizes.items():
@@ -100,4 +106,4 @@ def summary(found: Sequence[Any]) -> str:
     return text_table(["panel", "quantity", "value", "unit"], lines)
 
 
-ANALYSIS = Analysis("fig_model_stability", Settings, rows, stability_of_model, summary)
+ANALYSIS = Analysis("fig_model_stability", Settings, check, rows, stability_of_model, summary)

@@ -115,6 +115,11 @@ def _check_combinations(config: Config) -> None:
             f"behaviour.replay_critic_weight={behaviour.replay_critic_weight} needs an imagined "
             "return at every time step; use a stride of 1 or a weight of 0."
         )
+    if config.optimiser.weight_decay and config.optimiser.algorithm == "laprop":
+        raise ValueError(
+            f"optimiser.weight_decay={config.optimiser.weight_decay}: "
+            "optimiser.algorithm='laprop' has no weight decay; use 0, or 'adam'."
+        )
     if config.model.bins % 2 == 0:
         raise ValueError(
             f"model.bins={config.model.bins}: expected an odd number, with one bin at 0."

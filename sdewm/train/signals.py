@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM as a request to stop, which the training loop obeys when it is safe."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop, which the training loop obeys when it is safe.
+
+SIGHUP comes when the terminal is closed. A process that nohup started ignores it and goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM)
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
@@ -32,7 +35,12 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Record the first signal; a second one ends the process at once."""
-        before = {number: signal.signal(number, self._note) for number in CAUGHT}
+        heard = [
+            number
+            for number in CAUGHT
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:
@@ -46,8 +54,18 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            os.write(2, b"\nStopped without saving; the last checkpoint remains.\n")
+            _write(b"\nStopped without saving; the last checkpoint remains.\n")
             os._exit(128 + number)
         self.number = number
         # Unbuffered, because the handler may interrupt a buffered write.
-        os.write(2, b"\nStopping: saving a checkpoint (interrupt again to stop without saving).\n")
+        _write(b"\nStopping: saving a checkpoint (interrupt again to stop without saving).\n")
+
+
+def _write(sentence: bytes) -> None:
+    """Write to stderr; where the terminal is gone, all that is said from now on is thrown away."""
+    try:
+        os.write(2, sentence)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)

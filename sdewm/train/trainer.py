@@ -136,7 +136,8 @@ class Trainer:
             manifest, step_name = self.facts.manifest, source.step_name
             self.log = RunLog(self.run, manifest, step_name=step_name, kept=kept, step=done)
             stack.callback(self.log.close)
-            self.progress = Progress(str(self.run), source.total, done)
+            # Steps of the prefill, without updates, say nothing about the time that remains.
+            self.progress = Progress(str(self.run), source.total, done, estimate=self.updates > 0)
             stack.callback(self.progress.close)
             self.start = self.saved = self.row_time = time.monotonic()
             self.row_from = (self.updates, source.env_frames)
@@ -173,6 +174,8 @@ class Trainer:
 
     def _update(self) -> None:
         config = self.config
+        if self.updates == 0:
+            self.progress.count_from(self.source.done(self.updates))
         batch, windows = self.replay.sample(config.batch_size, config.batch_length, config.context)
         metrics, refreshed = self._learn(batch)
         self.replay.write(windows, refreshed)

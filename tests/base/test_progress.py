@@ -37,3 +37,18 @@ def test_work_done_in_an_earlier_run_is_not_counted_in_the_rate(monkeypatch):
     now[0] = 10.0
     progress.update(75)
     assert "10 s remaining" in screen.getvalue()
+
+
+def test_the_rate_counts_from_where_the_work_began(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    line = Progress("run", 1000, estimate=False)
+    clock[0] = 40.0
+    line.update(400)
+    assert capsys.readouterr().err == "run: 40 % of 1000, 40 s elapsed\n"
+    line.count_from(400)
+    clock[0] = 140.0
+    line.update(500)
+    assert (
+        capsys.readouterr().err == "run: 50 % of 1000, 2 min 20 s elapsed, 8 min 20 s remaining\n"
+    )

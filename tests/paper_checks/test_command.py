@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from paper_checks import ledger, run
 from paper_checks.findings import Settings
 from paper_checks.ledger import read_claims
 from sdewm.base import records
-from tests.child_process import started
+from tests.child_process import started, wait_until
 
 KEYS = [
     *("id", "mark", "measured", "standard_error", "predicted", "verdict"),
@@ -148,6 +149,39 @@ def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path, monkeypatch, ca
     assert f"{len(finished)} rows kept" in capsys.readouterr().err
     rows = [row["id"] for row in records.read_log(log)[0]]
     assert sorted(rows) == sorted([*finished, *(c.id for c in rest)])
+
+
+def workers_of(process):
+    """Process numbers of the children, apart from multiprocessing's own."""
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    found = [int(number) for number in text.split()]
+    return [n for n in found if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_no_workers_and_names_the_command(number, tmp_path):
+    code = (
+        "import sys; from paper_checks import __main__ as command, run\n"
+        "command.count_processes = run.count_processes = lambda tasks, device: 2\n"
+        "if __name__ == '__main__': sys.exit(command.main(sys.argv[1:]))"
+    )
+    (tmp_path / "two.py").write_text(code)
+    short = [claim.id for claim in read_claims() if not claim.long]
+    words = [sys.executable, tmp_path / "two.py", "--only", *short, "--log", tmp_path / "log"]
+    with started(*words) as process:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.startswith("[1/"):
+                break
+        workers = workers_of(process)
+        process.send_signal(number)
+        said += process.communicate()[1]
+        assert len(workers) == 2 and "resume with: " in said and "--resume" in said
+        wait_until(lambda: not any(Path(f"/proc/{n}").exists() for n in workers))
+    assert process.returncode == (143 if number == signal.SIGTERM else -number), said
+    assert number == signal.SIGKILL or "Interrupted: " in said
 
 
 def test_rows_of_other_settings_are_not_kept(tmp_path, monkeypatch, capsys):

@@ -69,6 +69,10 @@ WRONG = {
         ),
         "discard=5: expected a whole number of at least 0 and at most 4",
     ),
+    "a later analysis": (
+        (RUN, "--data", DATA, *ERROR, "--only", "error", "stability", "--stability.every", "0"),
+        "every=0",
+    ),
     "seed": ((RUN, "--data", DATA, "--seed", "-1"), "--seed=-1"),
 }
 

@@ -43,6 +43,21 @@ def test_equal_seeds_give_bitwise_equal_updates(config):
     assert all(value.isfinite() and value.dim() == 0 for value in metrics[0][0].values())
 
 
+@pytest.mark.parametrize("cell", ["block_gru", "gru"])
+@pytest.mark.parametrize("config", [SMALL, GAUSSIAN, PENALISED], ids=CONFIGS)
+def test_bfloat16_works_with_every_cell_and_is_close_to_float32(config, cell):
+    model = replace(config.model, rssm=replace(config.model.rssm, cell=cell, blocks=4))
+    agents = [
+        make_agent(config, model=model, precision=precision)
+        for precision in ("float32", "bfloat16")
+    ]
+    exact, rounded = (run(agent, 2) for agent in agents)
+    assert all(weight.dtype == torch.float32 for weight in agents[1].world_model.parameters())
+    assert [*exact[0]] == [*rounded[0]]
+    found, expected = (metrics[0]["loss/reconstruction"] for metrics in (rounded, exact))
+    assert 0 < abs(float(found - expected)) < 0.02 * float(expected)
+
+
 @configs
 def test_a_restored_agent_goes_on_bitwise_the_same(config):
     agent = make_agent(config)

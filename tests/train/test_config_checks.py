@@ -56,6 +56,7 @@ BAD = [
     ("optimiser.algorithm", "adamw", "did you mean 'adam'?"),
     ("optimiser.beta1", 1.0, "1.0: expected a finite number of at least 0 and below 1."),
     ("optimiser.weight_decay", 2, "2: expected a finite number of at least 0 and below 1."),
+    ("optimiser.weight_decay", 0.1, "0.1: optimiser.algorithm='laprop' has no weight decay"),
     ("optimiser.model_lr", torch.tensor(0.1), "optimiser.model_lr=tensor(0.1000): expected"),
     ("optimiser.warmup_updates", -1, "-1: expected a whole number of at least 0."),
     ("jacobian.probes", 0, "jacobian.probes=0: expected a whole number of at least 1."),
