@@ -15,7 +15,11 @@ STEADY = 0.8  # ratio of two looks at a kink or a jump; at a smooth place it is 
 SHARE = 0.05  # of the change of slope over a whole segment that a kink must have
 
 
-def roughest(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> str | None:
+def roughest(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    states: torch.Tensor,
+    labels: torch.Tensor | None = None,
+) -> str | None:
     """The worst of "jump", "kink" and None that `function` does between pairs of `states`.
 
     The second difference δ²L of a twice differentiable function falls as h² with the spacing h; at
@@ -25,13 +29,15 @@ def roughest(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Ten
     Args:
         function: L(y) -> `(B,)`.
         states: `(B, D)`; fewer than two different ones show nothing.
+        labels: components (D,), bool, that only say which row it is: along a segment they are
+            constant.
 
     >>> y = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
     >>> [roughest(f, y) for f in (lambda y: (y[:, 0] > 0).double(), lambda y: y[:, 0].abs(),
     ...                           lambda y: torch.tanh(200 * y[:, 0]))]
     ['jump', 'kink', None]
     """
-    first, last = _segments(states)
+    first, last = _segments(states, labels)
     if not len(first):
         return None
     low, high = (states.new_full((len(first), 1), end) for end in (0.0, 1.0))
@@ -63,11 +69,17 @@ def roughest(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Ten
     return "kink" if bool(steady.any()) else None
 
 
-def _segments(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ends `(S, D)` of up to SEGMENTS segments between different states."""
+def _segments(
+    states: torch.Tensor, labels: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ends `(S, D)` of up to SEGMENTS segments between different states of equal labels."""
     count = len(states)
-    pairs = [(i, j) for gap in range(1, count) for i in range(count - gap) for j in (i + gap,)]
-    chosen = torch.tensor(pairs[:SEGMENTS], dtype=torch.long).reshape(-1, 2)
+    pairs = torch.tensor([(i, i + gap) for gap in range(1, count) for i in range(count - gap)])
+    chosen = pairs.reshape(-1, 2)
+    if labels is not None:
+        same = states[:, labels][chosen[:, 0]] == states[:, labels][chosen[:, 1]]
+        chosen = chosen[same.all(1)]
+    chosen = chosen[:SEGMENTS].long()
     first, last = states[chosen[:, 0]], states[chosen[:, 1]]
     apart = (first != last).any(1)
     return first[apart], last[apart]

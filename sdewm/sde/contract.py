@@ -197,6 +197,8 @@ def contract_findings(
 ) -> Iterable[Finding]:
     """The findings at the states of a path, whose last are the ends; one for each function."""
     *inner, (_, ends) = path
+    # A component that no path moves says which row it is, such as the number of an episode.
+    labels = (ends == path[0][1]).all(0)
     impure = False
     for name, function in coefficients.items():
         for t, y in inner:
@@ -213,7 +215,7 @@ def contract_findings(
             yield found
             break
     for name, loss in losses.items():
-        found = _purity(name, loss, ends) or _smoothness(name, loss, ends)
+        found = _purity(name, loss, ends) or _smoothness(name, loss, ends, labels)
         if found is None and derivatives:
             found = _derivatives([name], lambda x, f=loss: [f(x)], ends)
         if found is not None:
@@ -291,9 +293,11 @@ def _derivatives(
     return None
 
 
-def _smoothness(name: str, function: Loss, ends: torch.Tensor) -> Finding | None:
+def _smoothness(
+    name: str, function: Loss, ends: torch.Tensor, labels: torch.Tensor
+) -> Finding | None:
     """A jump or a kink of the loss between end points of the paths."""
-    kind = roughest(function, ends)
+    kind = roughest(function, ends, labels)
     if kind is None:
         return None
     return Finding(

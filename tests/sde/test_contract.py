@@ -361,3 +361,18 @@ def test_reverse_time_diffusion_with_a_convolutional_score_passes():
 
     system = Made(drift, lambda t, y: torch.full_like(y, 1.0) * (0.1 + 19.9 * (1 - t)).sqrt())
     assert sdewm.check_system(system, torch.randn(6, dtype=F64), t1=0.99, steps=50) == []
+
+
+def test_a_loss_that_differs_between_labelled_rows_passes():
+    """The last component is the number of an episode, as in systems of several episodes."""
+    targets = torch.tensor([0.0, 5.0, -3.0], dtype=F64)
+
+    def loss(y):
+        return (y[:, 0] - targets[y[:, 1].round().long()]) ** 2
+
+    starts = torch.stack([torch.zeros(30, dtype=F64), torch.arange(30.0, dtype=F64) // 10], 1)
+    moving = torch.tensor([1.0, 0.0], dtype=F64)
+    system = Made(lambda t, y: -y * moving, lambda t, y: torch.ones_like(y) * moving)
+    assert sdewm.check_system(system, starts, **GRID, loss=loss) == []
+    kink = sdewm.check_system(system, starts, **GRID, loss=lambda y: loss(y) + y[:, 0].abs())
+    assert [finding.check for finding in kink] == ["smoothness"]

@@ -179,7 +179,7 @@ def test_two_point_sampling_agrees_with_enumeration():
     case = EnumerationWorldModel()
     error = sdewm.Perturbation(case.error_drift, case.error_diffusion)
     arguments = (case, error, case.loss, case.x0)
-    sampled = sdewm.expand(*arguments, t1=case.t1, steps=4, paths=40_000, increments="two_point")
+    sampled = sdewm.expand(*arguments, t1=case.t1, steps=4, paths=16_384, increments="two_point")
     for name, exact in o8("same").terms.items():
         estimate = sampled.terms[name]
         assert estimate.deviation_from(exact.value) < 5, name
