@@ -68,7 +68,7 @@ CASES = {
         "<= 11",
     ),
 }
-PARTS = {
+ANALYSES = {
     "world_model_forward": ("before model_losses", "after model_losses"),
     "behaviour_forward": ("before behaviour_losses", "after behaviour_losses"),
     "backward": ("after behaviour_losses", "before step"),
@@ -172,13 +172,13 @@ def parts(name: str, device: torch.device) -> Iterator[BenchRow]:
         (updates.agent.optimiser, "step"),
     ):
         setattr(owner, method, marked(getattr(owner, method), method, marks, device))
-    taken: dict[str, list[float]] = {part: [] for part in PARTS}
+    taken: dict[str, list[float]] = {part: [] for part in ANALYSES}
     wholes = []
     for number in range((WARM_UP + ROUNDS) * updates.count):
         total = seconds(updates.once, device)
         if number >= WARM_UP * updates.count:
             wholes.append(total)
-            for part, (start, end) in PARTS.items():
+            for part, (start, end) in ANALYSES.items():
                 taken[part].append(marks[end] - marks[start])
     for part, times in taken.items():
         shares = [a / b for a, b in zip(times, wholes, strict=True)]
@@ -259,7 +259,7 @@ def jobs(device: str) -> dict[tuple[str, ...], Measure]:
         if not case.config.compile:
             found[f"update_{name}_compiled",] = partial(compiled, name)
         found[f"penalty_{name}",] = partial(penalty, name)
-        found[tuple(f"update_{name}_part/{part}" for part in PARTS)] = partial(parts, name)
+        found[tuple(f"update_{name}_part/{part}" for part in ANALYSES)] = partial(parts, name)
         ideals = ("flops", "latency")
         found[tuple(f"share_of_{ideal}_{name}" for ideal in ideals)] = partial(shares, name)
     return found

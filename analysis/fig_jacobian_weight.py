@@ -31,7 +31,7 @@ from sdewm.base.records import (
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
-from sdewm.report.trained_run import load_subject
+from sdewm.report.trained_run import load_trained_run
 from sdewm.scripts.theory_figure import add_drawing_options
 
 STEM = "fig_jacobian_weight"
@@ -76,7 +76,7 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
         raise ValueError("expected RUNS and --data DIRECTORY.")
     check_count("--episodes", given.episodes, minimum=2)
     check_count("--seed", given.seed, minimum=0)
-    subjects = [load_subject(run, given.data) for run in given.runs]
+    subjects = [load_trained_run(run, given.data) for run in given.runs]
     facts = manifest(seed=given.seed, episodes=given.episodes, data=given.data.name)
     facts |= {"code": code_digest()}
     kept, old = read_log(given.log)

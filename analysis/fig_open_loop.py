@@ -12,10 +12,10 @@ equilibrium fits as well. Episodes are the units of all intervals.
 
 from functools import partial
 
-from sdewm.report.open_loop import PART
+from sdewm.report.open_loop import ANALYSIS
 from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, PART, __doc__)
+main = partial(figure_main, ANALYSIS, __doc__)
 
 if __name__ == "__main__":
     main()

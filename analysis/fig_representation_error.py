@@ -13,10 +13,10 @@ drift, the tests of zero drift and the correlation in time as well.
 
 from functools import partial
 
-from sdewm.report.representation_error import PART
+from sdewm.report.representation_error import ANALYSIS
 from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, PART, __doc__)
+main = partial(figure_main, ANALYSIS, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -12,10 +12,10 @@ it needs OpenGL.
 from dataclasses import replace
 from functools import partial
 
-from sdewm.report.representation_error import PART
+from sdewm.report.representation_error import ANALYSIS
 from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, replace(PART, stem="fig_representation_error_pixels"), __doc__)
+main = partial(figure_main, replace(ANALYSIS, stem="fig_representation_error_pixels"), __doc__)
 
 if __name__ == "__main__":
     main()

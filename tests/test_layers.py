@@ -19,7 +19,7 @@ FORBIDDEN_NAMES = {"utils", "tools", "common", "misc", "helpers"}
 # Folder, or file, of sdewm: its floor.
 FLOORS = {
     "base": 0,
-    "plots": 0,
+    "plots": 1,
     "certificates": 2,
     "sde": 1,
     "jacobian": 1,

@@ -141,7 +141,7 @@ def test_the_parts_are_told_apart_and_make_up_the_update(short, monkeypatch, clo
     for seconds, owner, name in costs.values():
         monkeypatch.setattr(owner, name, clock.before(seconds, getattr(owner, name)))
     rows = {row["name"].split("/")[1]: row for row in training.parts("tiny", CPU)}
-    assert list(rows) == [*training.PARTS]
+    assert list(rows) == [*training.ANALYSES]
     for part, (seconds, _, _) in costs.items():
         assert rows[part]["value"] == pytest.approx(1000 * seconds)
         assert rows[part]["ratio"] == pytest.approx(seconds / 7.5)

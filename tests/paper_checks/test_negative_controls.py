@@ -98,7 +98,7 @@ def test_mutation_gives_the_wrong_value_that_is_known(name, term, check, value):
     from sdewm.sde import examples
 
     case = getattr(examples, check[1]["system"])()
-    settings = Settings(paths=40_000)
+    settings = Settings(paths=16_384)
     wrong = Measured(named(CONTROLS, name)(case_problem(case)), settings).term(term)
     right = Measured(case_problem(case), settings).term(term)
     allowed = 5 * wrong.standard_error + 0.05 * abs(value) + 1e-9
