@@ -1,14 +1,14 @@
-"""Measures environments and replay; `table_bench.py` runs this and keeps the rows.
+"""Speed of environments and replay; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_environments.py --list                  the names with their threads
 python analysis/bench_environments.py env_own_pixels          one row, as JSON
 
-env_…                 simulator steps per second of one environment under random actions, with all
-                      that makes rows of them, in the process that trains
-workers_…             as many in four environments, each in a process of its own, over four in turns
-                      in one process
-render_fast_vs_full   drawing one frame of a task with render="fast" against render="full"
-replay_sample/…       one batch of the shapes of a preset, over a copy of as many bytes
+env_…                 simulator steps per second of one environment under random actions, including
+                      the collection of rows, in one process
+workers_…             simulator steps per second of four environments in separate processes, against
+                      four environments in one process
+render_fast_vs_full   rendering one frame of a task with render="fast", against render="full"
+replay_sample/…       drawing one batch with the shapes of a preset, against copying as many bytes
 """
 
 import sys
@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.base.bench_script import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.data.envs import make_env
 from sdewm.data.opengl import choose_opengl
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.train.config import Config
 from sdewm.train.presets import preset
 
@@ -57,7 +57,7 @@ def vector_of(name: str, envs: int, workers: bool) -> EpisodeVector:
 
 
 def stepping(vector: EpisodeVector, steps: int) -> Callable[[], None]:
-    """So many steps of all environments."""
+    """A function that makes `steps` steps of all environments."""
     space = vector.single_action_space
     assert isinstance(space, Box)
     collector = Collector(vector, RandomPolicy(space, seed=0), REPEAT)
@@ -93,7 +93,7 @@ def workers(name: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def rendering(device: torch.device) -> Iterator[BenchRow]:
-    """Steps with pixels less steps without would be the same: a step takes 0.1 ms."""
+    """The time of a step includes the physics, about 0.1 ms, which is negligible here."""
     runs = {}
     for render in ("full", "fast"):
         env = make_env(DRAWN, obs="pixels", action_repeat=REPEAT, render=render, seed=0, index=0)
@@ -153,7 +153,7 @@ def sampling(name: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured on a kind of device, by the name of its row."""
+    """The measurements for a kind of device, by the names of their rows."""
     found: dict[tuple[str, ...], Measure] = {}
     if device == "cpu":
         for name in ENVIRONMENTS:

@@ -1,17 +1,13 @@
-"""Measures how fast paths are made; `table_bench.py` runs this and keeps the rows.
+"""Speed of path simulation; `table_bench.py` runs this script and stores the rows.
 
 python analysis/bench_speed.py --list                      every name with its numbers of threads
 python analysis/bench_speed.py --threads 1 normal_torch/float32         one row, as JSON
 
-What is compared is timed in turns, A B C A B C …. A ratio is the median over the rounds, `low` and
-`high` are the least and the largest one.
+Competing functions are timed in alternation, A B C A B C …. A ratio is the median over the rounds;
+`low` and `high` are the minimum and maximum.
 """
 
-import argparse
-import json
 import math
-import statistics
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,28 +17,28 @@ import torch
 from torchsde import sdeint
 
 import sdewm
-from sdewm.base.checks import check_device
 from sdewm.base.compiling import Compiled
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.sde.compiled import CompiledEuler
 from sdewm.sde.examples import TanhWorldModel
 from sdewm.sde.examples.tanh_world_model import TanhNetwork
 from sdewm.sde.noise import GaussianNoise, TwoPointNoise
 from sdewm.sde.noise.block import split_mix
 from sdewm.sde.solve import solve_path
-from sdewm.theory.variation import VariationSystem
+from sdewm.theory.expansion.error_variation import ErrorVariation
 
 STEP = 2.0**-10  # sums of it are exact, so that torchsde takes as many steps as we do
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+SLOW = "torchsde default"
 Contestants = dict[str, Callable[[], object]]
-Figures = dict[str, float | str | None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Who is timed, against whom ("" for nobody), and what is compared.
+    """The function timed, its baseline ("" for none), and the quantity compared.
 
-    "speed": their time over ours; "cost": ours over theirs; "difference": the largest difference of
-    the results, which is the value then.
+    "speed": their time over ours; "cost": our time over theirs; "difference": the value is the
+    largest difference of the results.
     """
 
     name: str
@@ -54,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Race:
-    """Contestants timed in turns; `scale` turns the seconds of one run into `unit`."""
+    """Functions timed in alternation; `scale` converts the seconds of one run into `unit`."""
 
     settings: str
     rows: Sequence[Row]
@@ -63,48 +59,29 @@ class Race:
     unit: str
     rounds: int
 
-    def measure(self, wanted: Sequence[str], device: torch.device) -> Iterator[Figures]:
-        """Figures of the rows named in `wanted`, without the part after the last slash."""
-        rows = [row for row in self.rows if row.name + self.settings in wanted]
-        runs = self.contestants(device)
-        times = {name: [] for row in rows for name in (row.ours, row.theirs) if name}
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the rows."""
+        return tuple(row.name + self.settings for row in self.rows)
+
+    def measure(self, device: torch.device) -> Iterator[BenchRow]:
+        """All rows of the race."""
+        contestants = self.contestants(device)
+        runs = {who: contestants[who] for row in self.rows for who in (row.ours, row.theirs) if who}
         # This compiles, too. The default is too slow for a run without a purpose.
-        results = {name: runs[name]() for name in times if not name.startswith("torchsde default")}
-        for _ in range(self.rounds if any(row.compared != "difference" for row in rows) else 0):
-            for name in times:
-                times[name].append(self.scale * seconds(runs[name], device))
-        for row in rows:
-            yield {"name": row.name + self.settings} | self.figures(row, times, results)
-
-    def figures(
-        self, row: Row, times: dict[str, list[float]], results: dict[str, object]
-    ) -> Figures:
-        ratios, unit = None, self.unit
-        ours, theirs = times[row.ours], times.get(row.theirs, [])
-        if row.compared == "difference":
-            ours, unit = [largest_difference(results[row.ours], results[row.theirs])], "difference"
-        elif row.theirs:
-            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-            ratios = [1 / ratio for ratio in ratios] if row.compared == "cost" else ratios
-        return {
-            "value": statistics.median(ours),
-            "unit": unit,
-            "baseline": row.theirs,
-            "ratio": statistics.median(ratios) if ratios else None,
-            "low": min(ratios or ours),
-            "high": max(ratios or ours),
-            "aim": row.aim,
-        }
-
-
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+        results = {who: run() for who, run in runs.items() if not who.startswith(SLOW)}
+        seconds = in_turns(runs, device, self.rounds, warm_up=0)
+        times = {who: [self.scale * each for each in row] for who, row in seconds.items()}
+        for row, name in zip(self.rows, self.names, strict=True):
+            ours, theirs = times[row.ours], times.get(row.theirs, [])
+            if row.compared == "difference":
+                found = largest_difference(results[row.ours], results[row.theirs])
+                kind = {"values": [found], "unit": "difference"}
+            else:
+                pairs = zip(theirs, ours, strict=True) if row.theirs else ()
+                ratios = [b / a if row.compared == "cost" else a / b for a, b in pairs]
+                kind = {"values": ours, "unit": self.unit, "ratios": ratios}
+            yield bench_row(name, **kind, baseline=row.theirs, aim=row.aim)
 
 
 def largest_difference(a: object, b: object) -> float:
@@ -128,7 +105,7 @@ class OrnsteinUhlenbeck:
 
 
 def euler_loop(system: OrnsteinUhlenbeck, x: torch.Tensor, steps: int) -> torch.Tensor:
-    """The scheme as one writes it by hand, with torch's normals drawn per step."""
+    """A plain loop over Euler–Maruyama steps, with torch's normals drawn in each step."""
     t, scale = torch.zeros((), dtype=x.dtype, device=x.device), math.sqrt(STEP)
     for _ in range(steps):
         x = x + system.f(t, x) * STEP + system.g(t, x) * (scale * torch.randn_like(x))
@@ -136,7 +113,7 @@ def euler_loop(system: OrnsteinUhlenbeck, x: torch.Tensor, steps: int) -> torch.
 
 
 def torchsde_alone(system: object, x: torch.Tensor, steps: int, method: str) -> None:
-    """With the Brownian motion that torchsde makes for itself."""
+    """torchsde with its default Brownian motion."""
     ends = torch.tensor([0.0, steps * STEP], dtype=x.dtype, device=x.device)
     sdeint(system, x, ends, dt=STEP, method=method)
 
@@ -160,8 +137,8 @@ def ornstein_uhlenbeck(
         "torchsde, two-point noise": lambda: solve_path(system, x, bits)[:, 0],
         "compiled step": lambda: euler.solve(x, normals),
         "compiled step, two-point noise": lambda: euler.solve(x, bits),
-        "torchsde default, euler": lambda: torchsde_alone(system, x, steps, "euler"),
-        "torchsde default, srk": lambda: torchsde_alone(system, x, steps, "srk"),
+        f"{SLOW}, euler": lambda: torchsde_alone(system, x, steps, "euler"),
+        f"{SLOW}, srk": lambda: torchsde_alone(system, x, steps, "srk"),
         "PyTorch loop": lambda: euler_loop(system, x, steps),
         "torch.randn": lambda: exhaust(torch.randn_like(x) for _ in range(steps)),
         "our normals": lambda: exhaust(plain.stream(0, batch, dtype, device)),
@@ -172,10 +149,11 @@ def ornstein_uhlenbeck(
 
 
 def solvers(precision: str, batch: int) -> list[Race]:
-    """The Ornstein–Uhlenbeck process.
+    """Solvers for the Ornstein–Uhlenbeck process.
 
-    1000 steps, fewer at batch 65536 where the cost per step is the same. That of torchsde's tree
-    grows with the number of steps; with srk it is taken on a short run, to srk's advantage.
+    Runs have 1000 steps, and fewer at batch 65536 if the cost per step is constant. The cost per
+    step of torchsde's Brownian tree grows with the number of steps; srk is timed on a short run,
+    which favours srk.
     """
     large, rounding = batch > 1024, "<= 1e-5" if precision == "float32" else "<= 1e-13"
 
@@ -185,7 +163,7 @@ def solvers(precision: str, batch: int) -> list[Race]:
 
     plain, fast, two = "torchsde, our noise", "torchsde, our compiled noise", "two-point noise"
     step, bits, loop = "compiled step", f"compiled step, {two}", "PyTorch loop"
-    tree, twice, most = "torchsde default, euler", ">= 2" * large, ">= 0.9" * large
+    tree, twice, most = f"{SLOW}, euler", ">= 2" * large, ">= 0.9" * large
     return [
         race(
             64 if large else 1000,
@@ -206,12 +184,12 @@ def solvers(precision: str, batch: int) -> list[Race]:
             Row("ou_solve_vs_default", plain, tree, ">= 12"),
             Row("ou_solve_compiled_noise_vs_default", fast, tree, ">= 12"),
         ),
-        race(64 if large else 500, 2, Row("ou_solve_vs_srk", plain, "torchsde default, srk")),
+        race(64 if large else 500, 2, Row("ou_solve_vs_srk", plain, f"{SLOW}, srk")),
     ]
 
 
-def numbers(precision: str) -> Race:
-    """The cost of a random number, at batch 65536 in four dimensions."""
+def numbers(precision: str) -> list[Race]:
+    """The cost of a random number, at batch 65536 in four dimensions; one race for each row."""
     rows = [
         Row("normal_torch", "torch.randn"),
         Row("normal_ours", "our normals", "torch.randn"),
@@ -220,11 +198,12 @@ def numbers(precision: str) -> Race:
         Row("random_words", "random words", "torch.randn"),  # float32 takes one for two normals
     ]
     contestants = partial(ornstein_uhlenbeck, DTYPES[precision], 65536, 32)
-    return Race(f"/{precision}", rows, contestants, 1e9 / (65536 * 4 * 32), "ns/number", 9)
+    scale = 1e9 / (65536 * 4 * 32)
+    return [Race(f"/{precision}", [row], contestants, scale, "ns/number", 9) for row in rows]
 
 
 def bandwidth() -> Race:
-    """A copy of 256 MB beside 256 compiled steps, which read and write a state of 1 MB."""
+    """A copy of 256 MB compared with 256 compiled steps, which read and write a state of 1 MB."""
 
     def contestants(device: torch.device) -> Contestants:
         source, target = (torch.ones(1 << 26, device=device) for _ in range(2))
@@ -237,7 +216,7 @@ def bandwidth() -> Race:
 
 
 def variations(precision: str, name: str) -> Race:
-    """First and second variation along one direction beside the path, through solve_path.
+    """Path with first and second variation along one direction, through solve_path.
 
     "network": drift a 4-64-4 tanh network, constant noise, constant drift error. "world_model":
     drift, diffusion and the error's diffusion are such networks, two drivers.
@@ -255,7 +234,7 @@ def variations(precision: str, name: str) -> Race:
             error = sdewm.Perturbation(diffusion=system.error_diffusion)
         noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * STEP)
         x = torch.linspace(-1, 1, batch * 4, dtype=dtype, device=device).view(batch, 4)
-        fused, nested = (VariationSystem(system, error, drivers, fused=f) for f in (True, False))
+        fused, nested = (ErrorVariation(system, error, drivers, fused=f) for f in (True, False))
         start = fused.initial(x)
         return {
             "plain solve": lambda: solve_path(system, x, noise),
@@ -271,30 +250,15 @@ def variations(precision: str, name: str) -> Race:
 
 
 def all_races() -> list[Race]:
-    races = [*map(numbers, DTYPES), bandwidth()]
+    races = [*(race for precision in DTYPES for race in numbers(precision)), bandwidth()]
     races += [variations(p, name) for name in ("network", "world_model") for p in DTYPES]
     return races + [r for b in (1024, 65536) for p in DTYPES for r in solvers(p, b)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure rows of figures/data/bench.csv.")
-    parser.add_argument("names", nargs="*", help="rows")
-    parser.add_argument("--list", action="store_true", help="print the names and stop")
-    parser.add_argument("--threads", type=int, default=1, help="threads to compute with")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    given, races = parser.parse_args(), all_races()
-    if given.list:
-        for race in races:
-            for row in race.rows:
-                print(json.dumps({"name": row.name + race.settings, "threads": [1, 2]}))
-        return
-    device = check_device(given.device)
-    torch.set_num_threads(given.threads)
-    for race in races:
-        if any(row.name + race.settings in given.names for row in race.rows):
-            for figures in race.measure(given.names, device):
-                print(json.dumps(figures), flush=True)
+def jobs(device: str) -> dict[tuple[str, ...], Measure]:
+    """The races for any kind of device, by the names of their rows."""
+    return {race.names: race.measure for race in all_races()}
 
 
 if __name__ == "__main__":
-    main()
+    run_script(jobs, threads=(1, 2))

@@ -1,11 +1,11 @@
-"""Measures updates against torchrl's DreamerV3; `table_bench.py` runs this and keeps the rows.
+"""Updates compared with torchrl's DreamerV3; `table_bench.py` runs this and stores the rows.
 
 python analysis/bench_torchrl.py --list                             the names with their threads
 python analysis/bench_torchrl.py update_dreamerv3_1m_vs_torchrl     the row, as JSON
 
-Both update preset dreamerv3-1m on vectors of cartpole_swingup, uncompiled, in turns: the same
-layers, losses and optimiser, one batch of the same shape. Imagination starts at every row. Without
-torchrl there is no row.
+Both perform updates of preset dreamerv3-1m on the vector observations of cartpole_swingup,
+uncompiled and in alternation, with the same layers, losses, optimiser and batch shape. Imagination
+starts at every row. If torchrl is not installed, there is no row.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.base.bench_script import BenchRow, Measure, bench_row, in_turns, run_script
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, run_script
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.presets import preset
@@ -57,7 +57,7 @@ def theirs(config: Config, device: torch.device) -> tuple[Callable[[], object], 
     loss.to(device)
     stepper = DreamerV3OptimizationStepper(
         loss,
-        DreamerV3Optimizer(loss.parameters(), lr=config.optimiser.model_rate),
+        DreamerV3Optimizer(loss.parameters(), lr=config.optimiser.model_lr),
         SoftUpdate(value_loss, tau=config.behaviour.slow_rate),
         compile_train_step=False,
         cudagraph=False,
@@ -134,7 +134,7 @@ def torchrl_losses(config: Config):
         return DreamerV3MLP(stoch + rssm.deter, outputs, layers, model.units)
 
     reward, bins = head(model.bins, model.reward_layers), SymExpTwoHot(model.bins)
-    goes_on, value = head(1, model.continue_layers), head(model.bins, behaviour.critic_layers)
+    continues, value = head(1, model.continue_layers), head(model.bins, behaviour.critic_layers)
     encoder = DreamerV3MLP(OBSERVATIONS, None, model.vector_layers, model.units)
     world_model = TensorDictSequential(
         TensorDictModule(encoder, [("next", "observation")], [("next", "encoded")]),
@@ -153,7 +153,7 @@ def torchrl_losses(config: Config):
         TensorDictModule(head(OBSERVATIONS, model.vector_layers), there, [("next", "reco_pixels")]),
         TensorDictModule(reward, there, [("next", "reward_logits")]),
         TensorDictModule(bins, [("next", "reward_logits")], [("next", "reward")]),
-        TensorDictModule(goes_on, there, [("next", "continue_pred")]),
+        TensorDictModule(continues, there, [("next", "continue_pred")]),
     )
     imagination = WorldModelWrapper(
         TensorDictModule(prior, [*here, "action"], ["_", *here]),
@@ -178,7 +178,7 @@ def torchrl_losses(config: Config):
         TensorDictModule(bins, ["value_logits"], ["state_value"]),
     )
     continuation = TensorDictSequential(
-        TensorDictModule(goes_on, here, ["continue_logit"]),
+        TensorDictModule(continues, here, ["continue_logit"]),
         TensorDictModule(torch.sigmoid, ["continue_logit"], ["continuation"]),
     )
     model_loss = DreamerV3ModelLoss(
@@ -195,7 +195,7 @@ def torchrl_losses(config: Config):
         critic,
         env,
         continuation_model=continuation,
-        imagination_horizon=behaviour.horizon,
+        imagination_horizon=behaviour.imagination_horizon,
         use_reinforce=True,
     )
     value_loss = DreamerV3ValueLoss(
@@ -203,10 +203,10 @@ def torchrl_losses(config: Config):
         value_loss="two_hot",
         num_value_bins=model.bins,
         actor_loss=actor_loss,
-        slow_critic_regularization=behaviour.slow_regulariser,
+        slow_critic_regularization=behaviour.slow_regulariser_weight,
     )
     value_loss.set_keys(value_logits="value_logits")
-    weight = behaviour.replay_critic
+    weight = behaviour.replay_critic_weight
     loss = DreamerV3Loss(model_loss, actor_loss, value_loss, replay_value_loss_weight=weight)
     return loss, value_loss
 

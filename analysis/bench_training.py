@@ -1,22 +1,22 @@
-"""Measures the training update and its parts; `table_bench.py` runs this and keeps the rows.
+"""Run time of the training update and its parts; `table_bench.py` runs this and stores the rows.
 
 python analysis/bench_training.py --list                            the names with their threads
 python analysis/bench_training.py --threads 2 update_tiny           one row, as JSON
 python analysis/bench_training.py --device cuda --list              the rows of a GPU
 
-An update is `Agent.update` on a batch that is drawn before, of random rows with the shapes of the
-environment. What is compared is timed in turns. The rows of an update of preset P:
+An update is `Agent.update` on a batch drawn beforehand, of random rows with the shapes of the
+environment. Compared functions are timed in alternation. The rows of an update of preset P:
 
-update_P            whole
-update_P_compiled   whole and compiled, over the uncompiled one
-penalty_P           with the Jacobian penalty, one probe on every row, over the one without
-update_P_part/…     of the update that is timed whole: the world model's losses; imagination with
-                    the losses of actor and critic; the backward pass of all; optimiser.
-share_of_flops_P    time that the update's matrix products and convolutions (as counted by torch)
-                    would take at the speed of a large matrix product, over the measured time
-share_of_latency_P  time of the operations that wait for each other, were each as small as can be,
-                    over the measured time: 12 in each step of the posterior, twice that backward,
-                    12 in each step of imagination
+update_P            the full update
+update_P_compiled   the full update compiled, against uncompiled
+penalty_P           the update with the Jacobian penalty, one probe on every row, against without
+update_P_part/…     parts of the full update: losses of the world model; imagination with the losses
+                    of actor and critic; backward pass; optimiser
+share_of_flops_P    fraction of the measured time that the matrix products and convolutions (as
+                    counted by torch) would take at the speed of a large matrix product
+share_of_latency_P  fraction of the measured time that the sequential operations would take if each
+                    had the least possible duration: 12 in each step of the posterior, twice as many
+                    in its backward pass, 12 in each step of imagination
 """
 
 import statistics
@@ -31,15 +31,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdewm.base.bench_script import (
-    BenchRow,
-    Measure,
-    bench_row,
-    in_turns,
-    now,
-    run_script,
-    seconds,
-)
+from sdewm.scripts.benchmark import BenchRow, Measure, bench_row, in_turns, now, run_script, seconds
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.presets import preset
@@ -54,7 +46,7 @@ PENALTY_WEIGHT = 0.01  # its size costs nothing
 
 @dataclass(frozen=True)
 class Case:
-    """What is updated, in which unit it is told, and the aim with its least number of threads."""
+    """The configuration updated, the unit, and the aim with its least number of threads."""
 
     config: Config
     observation: tuple[int, ...]
@@ -109,7 +101,7 @@ class Updates:
 
 
 def random_batch(agent: Agent, case: Case, device: torch.device) -> dict[str, Tensor]:
-    """Rows as the replay gives them, one of them the first of an episode."""
+    """Random rows as returned by the replay; one row is the first of an episode."""
     config, generator = agent.config, torch.Generator().manual_seed(0)
     shape = (config.batch_size, config.context + config.batch_length)
     flags = {name: torch.zeros(shape, dtype=torch.bool) for name in ("is_last", "is_terminal")}
@@ -149,7 +141,7 @@ def whole(name: str, device: torch.device) -> Iterator[BenchRow]:
 def compared(
     name: str, device: torch.device, row: str, baseline: str, aim: str = "", **changes: Any
 ) -> Iterator[BenchRow]:
-    """An agent with some changes against one without; an aim "<=" is on the cost."""
+    """An agent with changes compared with one without; an aim "<=" refers to the cost."""
     case = CASES[name]
     runs = {"theirs": Updates(case, device), "ours": Updates(case, device, **changes)}
     times = in_turns(runs, device, ROUNDS, WARM_UP)
@@ -171,7 +163,7 @@ def penalty(name: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def parts(name: str, device: torch.device) -> Iterator[BenchRow]:
-    """On a GPU each part is waited for, so that their sum is longer than an update."""
+    """Times of the parts; on a GPU each is synchronised, so their sum exceeds that of an update."""
     updates = Updates(CASES[name], device)
     marks: dict[str, float] = {}
     for owner, method in (
@@ -197,7 +189,7 @@ def parts(name: str, device: torch.device) -> Iterator[BenchRow]:
 def marked(
     call: Callable[..., Any], name: str, marks: dict[str, float], device: torch.device
 ) -> Callable[..., Any]:
-    """The call, which notes the time before and after it."""
+    """A wrapper of `call` that records the times before and after it in `marks`."""
 
     def run(*arguments: Any, **named: Any) -> Any:
         marks[f"before {name}"] = now(device)
@@ -209,7 +201,7 @@ def marked(
 
 
 def shares(name: str, device: torch.device) -> Iterator[BenchRow]:
-    """Ideal times over that of the update; the pace of the machine is measured beside it."""
+    """Ideal times over the time of the update; the machine's speed is measured in alternation."""
     case, updates = CASES[name], Updates(CASES[name], device)
     with FlopCounterMode(display=False) as counter:
         Updates(case, device, compile=False).once()
@@ -217,7 +209,7 @@ def shares(name: str, device: torch.device) -> Iterator[BenchRow]:
     config, rows = case.config, MATMUL[device.type]
     kind = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     matrix = torch.randn(rows, rows, device=device).to(kind)
-    waiting = STEP_OPERATIONS * (3 * config.batch_length + config.behaviour.horizon)
+    waiting = STEP_OPERATIONS * (3 * config.batch_length + config.behaviour.imagination_horizon)
     runs = {"update": updates, "product": lambda: matrix @ matrix, "chain": chain(config, device)}
     times = in_turns(runs, device, ROUNDS, WARM_UP)
     ours = [each / updates.count for each in times["update"]]
@@ -238,7 +230,7 @@ def shares(name: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def chain(config: Config, device: torch.device) -> Callable[[], object]:
-    """Small operations that wait for each other; in a CUDA graph where there is one."""
+    """Small sequential operations; on a GPU in a CUDA graph."""
     state = torch.ones(config.batch_size, config.model.rssm.hidden, device=device)
 
     def run() -> None:
@@ -258,7 +250,7 @@ def say(text: str) -> None:
 
 
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """What is measured together on a kind of device, by the names of the rows."""
+    """The measurements for a kind of device, by the names of their rows."""
     found = {}
     for name, case in CASES.items():
         if case.device != device:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import sdewm
+from sdewm.base.stats import Estimate
 from sdewm.plots.expansion_plots import counterexamples
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.scripts.theory_figure import FigureScript
 from sdewm.sde import examples
-from sdewm.theory.expansion import Expansion
+from sdewm.theory.expansion.expand import Expansion
 
 DEFAULTS = {"system": "OrnsteinUhlenbeck", "paths": 100_000, "steps": 16}
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5]
@@ -17,34 +19,29 @@ BOTH = [-0.6, -0.45, -0.3, -0.15, 0.15, 0.3, 0.45, 0.6]
 Curve = Callable[[float], float]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the four cases, draw."""
-    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
+def measure(options: Any) -> list[dict[str, Any]]:
+    """The four cases."""
     rows: list[dict[str, Any]] = []
     for panel, case in (
         ("sign", examples.CurvatureCounterexample()),
         ("cascade", examples.QuadraticCascade()),
     ):
         result = _expand(options, case, drift=False)
-        terms = {name: term.value for name, term in result.terms.items()}
         rows += _change(panel, result, SIZES, first_order=True)
-        half, c2 = 0.5 * terms["S"], terms["c2"]
-        rows += _curve(panel, "second_order", [0.0, *SIZES], lambda e, c2=c2: c2 * e**2)
-        rows += _curve(panel, "half_S", [0.0, *SIZES], lambda e, half=half: half * e**2)
+        rows += _square(panel, "second_order", [0.0, *SIZES], result.terms["c2"])
+        rows += _square(panel, "half_S", [0.0, *SIZES], _scaled(0.5, result.terms["S"]))
     result = _expand(options, options.case, drift=True)
-    c2, lost = result.terms["c2"].value, 0.5 * result.terms["S_drift"].value
+    c2, lost = result.terms["c2"], _scaled(0.5, result.terms["S_drift"])
+    rest = Estimate(c2.value - lost.value, c2.standard_error + lost.standard_error)
     rows += _change("dropped", result, BOTH, first_order=False)
     dense = [size / 20 for size in range(-12, 13)]
-    rows += _curve("dropped", "c2", dense, lambda e: c2 * e**2)
-    rows += _curve("dropped", "without_half_S_drift", dense, lambda e: (c2 - lost) * e**2)
-    rows += _regularity(options)
-    titles = {
-        "sign": r"convex $L=x_2$: $dx_1=\varepsilon dB,\ dx_2=-x_1^2dt$",
-        "cascade": r"convex $L=h^2$, curved drift (cascade)",
-        "dropped": f"dropped term: {options.system}",
-        "regularity": r"$L=|x|^{5/2}$ is only $C^2$: $dx=\varepsilon dB$",
-    }
-    write_figure(counterexamples(rows, titles), rows, options, "fig_counterexamples")
+    rows += _square("dropped", "c2", dense, c2)
+    rows += _square("dropped", "without_half_S_drift", dense, rest)
+    return rows + _regularity(options)
+
+
+def _scaled(factor: float, estimate: Estimate) -> Estimate:
+    return Estimate(factor * estimate.value, factor * estimate.standard_error)
 
 
 def _expand(options: Any, case: Any, drift: bool) -> Expansion:
@@ -98,9 +95,17 @@ def _regularity(options: Any) -> list[dict[str, Any]]:
     return rows + _curve("regularity", "cubic", sizes, lambda e: last * e**3)
 
 
-def _curve(panel: str, series: str, sizes: list[float], curve: Curve) -> list[dict[str, Any]]:
-    if series not in ("exact", "cubic", "c2", "without_half_S_drift"):
+def _square(panel: str, series: str, sizes: list[float], term: Estimate) -> list[dict[str, Any]]:
+    """ε² times a term; for a range that begins at 0 at 21 sizes in it."""
+    if sizes[0] == 0.0:
         sizes = [sizes[-1] * k / 20 for k in range(21)]
+    return [
+        _row(panel, series, size, term.value * size**2, term.standard_error * size**2)
+        for size in sizes
+    ]
+
+
+def _curve(panel: str, series: str, sizes: list[float], curve: Curve) -> list[dict[str, Any]]:
     return [_row(panel, series, size, curve(size), 0.0) for size in sizes]
 
 
@@ -113,6 +118,11 @@ def _row(panel: str, series: str, size: Any, value: float, error: float) -> dict
         "standard_error": error,
     }
 
+
+SCRIPT = FigureScript(
+    "fig_counterexamples", examples, DEFAULTS, measure, counterexamples, panels=lambda options: 4
+)
+main = partial(SCRIPT.run, __doc__ or "")
 
 if __name__ == "__main__":
     main()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
 import sdewm
-from sdewm.plots.figure_script import read_options, write_figure
-from sdewm.plots.growth_plots import growth_of_matrix
+from sdewm.plots.fundamental_matrix_plots import growth_of_matrix
+from sdewm.scripts.theory_figure import FigureScript
 from sdewm.sde import examples
 from sdewm.sde.rates import ConstantJacobians
 
 DEFAULTS = {"system": "LinearFlow", "paths": 2000, "steps": 120}
+BESIDE = "TanhWorldModel"
 LONGER = 4  # the horizon above is this multiple of the case's t1, that below is t1 itself
 SCALES = (0.25, 0.4, 0.6, 0.8, 1.0)
 
@@ -48,10 +50,9 @@ class ScaledAffine(Scaled):
         return self.scale * (drift + identity) - identity, self.scale * noise
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, bound, draw."""
-    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
-    cases = {options.system: options.case, "TanhWorldModel": examples.TanhWorldModel()}
+def measure(options: Any) -> list[dict[str, Any]]:
+    """The matrix measured, exact and bounded, over the horizon and as the step is scaled."""
+    cases = {options.system: options.case, BESIDE: getattr(examples, BESIDE)()}
     rows: list[dict[str, Any]] = []
     for column, (name, case) in enumerate(cases.items()):
         growth = _growth(case, case, options, LONGER)
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for row in _curves(growth):
                 if row["time"] == growth.times[-1] and row["quantity"] == "mean_square":
                     rows.append({"panel": "scaling", **titles, **row, "x": norm})
-    write_figure(growth_of_matrix(rows), rows, options, "fig_fundamental_matrix")
+    return rows
 
 
 def _growth(system: Any, case: Any, options: Any, times: int) -> Any:
@@ -111,6 +112,16 @@ def _jacobian_norm(case: Any) -> float:
     noise = torch.func.jacfwd(lambda x: case.g(t, x[None])[0])(x0)
     return float((step.square().sum() + noise.square().sum()).sqrt())
 
+
+SCRIPT = FigureScript(
+    "fig_fundamental_matrix",
+    examples,
+    DEFAULTS,
+    measure,
+    growth_of_matrix,
+    panels=lambda options: 3 * len({options.system, BESIDE}),
+)
+main = partial(SCRIPT.run, __doc__ or "")
 
 if __name__ == "__main__":
     main()

@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdewm.analyse.penalty import QUANTITIES, penalty_rows, summary
-from sdewm.analyse.subject import load_subject
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import (
@@ -30,8 +28,11 @@ from sdewm.base.records import (
     read_table,
     write_table,
 )
-from sdewm.plots.penalty_plots import effects_of_penalty
-from sdewm.plots.style import save_figure
+from sdewm.plots.jacobian_weight_plots import effects_of_penalty
+from sdewm.plots.panels import check_drawing, save_figure
+from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
+from sdewm.report.trained_run import load_subject
+from sdewm.scripts.theory_figure import add_drawing_options
 
 STEM = "fig_jacobian_weight"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
@@ -48,18 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
     parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
     parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    add_drawing_options(parser)
     given = parser.parse_args(arguments)
     table = given.out / "data" / f"{STEM}.csv"
-    if given.runs or given.data:
-        try:
-            rows, facts = measured(given)
-        except ValueError as problem:
-            parser.error(str(problem))
-        write_table(table, rows, facts)
-    elif not table.is_file():
-        parser.error(f"expected RUNS and --data DIRECTORY ({table} is drawn anew without both).")
-    found = read_table(table)[0]
-    for path in (*save_figure(effects_of_penalty(found), given.out, STEM), table):
+    try:
+        check_drawing(given.width, given.panel)
+        if given.runs or given.data:
+            write_table(table, *measured(given))
+        elif not table.is_file():
+            raise ValueError(
+                f"expected RUNS and --data DIRECTORY ({table} is drawn anew without both)."
+            )
+        found = read_table(table)[0]
+        drawing = effects_of_penalty(found)
+        paths = save_figure(drawing, given.out, STEM, given.width, given.panel)
+    except ValueError as problem:
+        parser.error(str(problem))
+    for path in (*paths, table):
         print(path)
     print(summary(found))
 

@@ -27,21 +27,22 @@ from typing import Any
 import numpy as np
 
 from sdewm.base.records import ROOT, Row, manifest, read_log, read_table, write_table
-from sdewm.plots.style import save_figure
+from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.plots.training_plots import learning_curves
+from sdewm.scripts.theory_figure import add_drawing_options
 
 STEM = "fig_learning_curves"
 PUBLISHED = ROOT / "figures" / "data" / "published_learning_curves.csv"
-COLUMNS = "label env obs seed returns env_frames return run preset hardware commit command".split()
+COLUMNS = "label env obs seed protocol env_frames return run preset hardware commit command".split()
 TRAINING_BIN = 10_000  # env_frames
 # What a return is of; they are not the same quantity, so every legend says it.
-MEASURED = {
-    "evaluation": "evaluations, mean action",
-    "training": "training episodes",
-    "random": "uniform actions",
+PROTOCOLS = {
+    "evaluation": "evaluation episodes, mean action",
+    "training": "training episodes, sampled actions",
+    "random": "evaluation episodes, uniformly random actions",
 }
-PUBLISHED_BY = {"DreamerV3": MEASURED["training"], "DreamerV2": "evaluations"}
+PUBLISHED_BY = {"DreamerV3": PROTOCOLS["training"], "DreamerV2": "evaluation episodes"}
 Curve = tuple[str, str, str]  # label, env, obs
 Points = dict[int, tuple[list[float], list[float]]]  # by seed: env_frames and returns
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("sources", nargs="*", help="RUN, NAME=RUN or TABLE.csv")
     parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    add_drawing_options(parser)
     options = parser.parse_args(arguments)
     table = options.out / "data" / f"{STEM}.csv"
     sources = options.sources or [str(table)]
@@ -62,13 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "made by `sdewm train … --run DIRECTORY`."
         )
     try:
+        check_drawing(options.width, options.panel)
         rows = read_sources(sources)
+        drawn = figure_rows(rows, read_table(PUBLISHED)[0])
+        if options.sources:  # else the table stays as it is
+            write_table(table, rows, manifest(seed=0) | {"seed": "a column: one for each run"})
+        drawing = learning_curves(drawn)
+        paths = save_figure(drawing, options.out, STEM, options.width, options.panel)
     except ValueError as problem:
         parser.error(str(problem))
-    drawn = figure_rows(rows, read_table(PUBLISHED)[0])
-    facts = manifest(seed=0) | {"seed": "a column: one for each run"}
-    write_table(table, rows, facts)
-    for path in (*save_figure(learning_curves(drawn), options.out, STEM), table):
+    for path in (*paths, table):
         print(path)
     print(comparison(drawn))
 
@@ -145,7 +150,7 @@ def read_run(run: Path, name: str) -> list[Row]:
     if not points:
         raise ValueError(f"{run}: neither an evaluation nor an episode is recorded there yet.")
     return [
-        fixed | {"returns": kind, "env_frames": frames, "return": value} | after
+        fixed | {"protocol": kind, "env_frames": frames, "return": value} | after
         for frames, value in points
     ]
 
@@ -165,7 +170,7 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
     """What is drawn: in each panel the published curves of that task, ours, and our seeds."""
     drawn: list[dict[str, Any]] = []
     ours = curves_of(rows, "label")
-    kinds = {(str(r["label"]), str(r["env"]), str(r["obs"])): str(r["returns"]) for r in rows}
+    kinds = {(str(r["label"]), str(r["env"]), str(r["obs"])): str(r["protocol"]) for r in rows}
     theirs = curves_of(published, "method")
     for env, obs in dict.fromkeys(curve[1:] for curve in ours):
         panel = f"{env.removeprefix('dmc:')}, {obs}"
@@ -175,7 +180,7 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
                     continue
                 series = f"{label}, published: {PUBLISHED_BY.get(label)}"
                 if kind == "own":
-                    series = f"{label}: {MEASURED[kinds[label, env, obs]]}"
+                    series = f"{label}: {PROTOCOLS[kinds[label, env, obs]]}"
                 common = {"panel": panel, "series": series, "seeds": len(points)}
                 for frames, mean, deviation in mean_curve(points):
                     drawn.append(

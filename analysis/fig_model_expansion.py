@@ -1,22 +1,23 @@
-"""The change of a trained model's losses under its encoder's error: measured, and second order.
+"""Change of a trained model's losses under its encoder's error: measured, and to second order.
 
-python analysis/fig_model_expansion.py     the committed table, drawn anew
-python analysis/fig_model_expansion.py runs/model --data data/cartpole
-python analysis/fig_model_expansion.py runs/model --data data/cartpole --perturbation mask
+    python analysis/fig_model_expansion.py     redraw the committed table
+    python analysis/fig_model_expansion.py runs/model --data data/cartpole
+    python analysis/fig_model_expansion.py runs/model --data data/cartpole --perturbation mask
 
-From row --start of recorded episodes on, the encoder is shown perturbed observations for --horizon
-steps. The error is scaled from ε = 0 to 1, at 1 the model fed with them. Drawn are the change of
-the loss at the end, measured on shared noise; the second-order prediction with the error as the
-encoder makes it; and with the drift and diffusion measured beforehand, which do not depend on the
-state. The table holds the terms of both expansions as well. Episodes are the units of error bars.
+After row --start of each recorded window, the encoder sees perturbed observations for --horizon
+steps. The error is scaled from ε = 0 to 1; at ε = 1 the model is fed with the perturbed
+observations. The figure shows the change of the final loss, measured on shared noise, and two
+second-order predictions: with the encoder's error at each state, and with the measured drift and
+diffusion, which do not depend on the state. The table also contains the terms of both expansions.
+Error bars treat episodes as the independent units.
 """
 
 from functools import partial
 
-from sdewm.analyse.expansion import PART
-from sdewm.analyse.figure_main import figure_main
+from sdewm.report.expansion import ANALYSIS
+from sdewm.scripts.model_figure import figure_main
 
-main = partial(figure_main, PART, __doc__)
+main = partial(figure_main, ANALYSIS, __doc__)
 
 if __name__ == "__main__":
     main()

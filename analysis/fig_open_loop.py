@@ -12,8 +12,8 @@ equilibrium fits as well. Episodes are the units of all intervals.
 
 from functools import partial
 
-from sdewm.analyse.figure_main import figure_main
-from sdewm.analyse.open_loop import PART
+from sdewm.report.open_loop import PART
+from sdewm.scripts.model_figure import figure_main
 
 main = partial(figure_main, PART, __doc__)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import sdewm
-from sdewm.plots.expansion_plots import remainder_order
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.plots.remainder_plots import remainder_order
+from sdewm.scripts.theory_figure import FigureScript
 from sdewm.sde import examples
-from sdewm.theory.expansion import Expansion
+from sdewm.theory.expansion.expand import Expansion
 
 # Two-point increments, all sign patterns: the remainder at order 4 is far below any sampling error.
 DEFAULTS = {
@@ -23,15 +23,14 @@ LARGEST_EXPONENT = 18  # sign patterns are enumerated up to 2^18, else sampled
 SIZES = [0.2, 0.1, 0.05, 0.025]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the remainders, fit their slopes, draw."""
-    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
+def measure(options: Any) -> list[dict[str, Any]]:
+    """The remainders and their slopes."""
     rows: list[dict[str, Any]] = []
     for driver in ("same", "independent"):
         for drift in (True, False):
             if drift and options.case.error_drift is None:
                 continue
-            result, law = _expand(options, driver, drift)
+            result = _expand(options, driver, drift)
             measured = result.measure(SIZES)
             name = driver if drift else f"{driver}_zero_drift"
             values = [row.remainder.value for row in measured]
@@ -41,11 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             if driver == "same" and (drift or options.case.error_drift is None):
                 rows += _dropped(result, values, errors)
-    title = f"{options.system}, {options.steps} steps, {law}"
-    write_figure(remainder_order(rows, title), rows, options, "fig_remainder_order")
+    return rows
 
 
-def _expand(options: Any, driver: str, drift: bool) -> tuple[Expansion, str]:
+def _expand(options: Any, driver: str, drift: bool) -> Expansion:
     case = options.case
     diffusion = case.error_diffusion
     if driver == "independent":
@@ -59,7 +57,7 @@ def _expand(options: Any, driver: str, drift: bool) -> tuple[Expansion, str]:
     ]
     drivers = count[0] if driver == "same" else sum(count)
     enumerated = drivers * options.steps <= LARGEST_EXPONENT
-    result = sdewm.expand(
+    return sdewm.expand(
         case,
         error,
         case.loss,
@@ -71,7 +69,6 @@ def _expand(options: Any, driver: str, drift: bool) -> tuple[Expansion, str]:
         device=options.device,
         increments="enumerate" if enumerated else "gaussian",
     )
-    return result, "all sign patterns of the increments" if enumerated else f"{options.paths} paths"
 
 
 def _dropped(result: Expansion, values: list[float], errors: list[float]) -> list[dict[str, Any]]:
@@ -106,6 +103,11 @@ def _rows(
         for size, value, error in zip(SIZES, values, errors, strict=True)
     ]
 
+
+SCRIPT = FigureScript(
+    "fig_remainder_order", examples, DEFAULTS, measure, remainder_order, panels=lambda options: 2
+)
+main = partial(SCRIPT.run, __doc__ or "")
 
 if __name__ == "__main__":
     main()

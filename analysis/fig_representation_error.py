@@ -13,8 +13,8 @@ drift, the tests of zero drift and the correlation in time as well.
 
 from functools import partial
 
-from sdewm.analyse.figure_main import figure_main
-from sdewm.analyse.representation_error import PART
+from sdewm.report.representation_error import PART
+from sdewm.scripts.model_figure import figure_main
 
 main = partial(figure_main, PART, __doc__)
 

@@ -12,8 +12,8 @@ it needs OpenGL.
 from dataclasses import replace
 from functools import partial
 
-from sdewm.analyse.figure_main import figure_main
-from sdewm.analyse.representation_error import PART
+from sdewm.report.representation_error import PART
+from sdewm.scripts.model_figure import figure_main
 
 main = partial(figure_main, replace(PART, stem="fig_representation_error_pixels"), __doc__)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -10,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from sdewm.plots.bound_plots import rollout_bounds as draw
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.certificates.network_system import NetworkSystem
+from sdewm.plots.rollout_plots import rollout_bounds as draw
+from sdewm.scripts.theory_figure import FigureScript
 from sdewm.sde import examples
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE
+from sdewm.theory.bounds.bound import GradeBound, LinearisedBound, RolloutBounds
+from sdewm.theory.bounds.rollout_bounds import rollout_bounds
 from sdewm.theory.curve import Curve
-from sdewm.theory.divergence import Divergence, rollout_divergence
-from sdewm.theory.grades import GradeBound, LinearisedBound, RolloutBounds
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
-from sdewm.theory.rollout_bounds import rollout_bounds
+from sdewm.theory.flow.rollout_divergence import Divergence, rollout_divergence
 
 DEFAULTS = {"system": "all", "paths": 2000, "steps": 50}
 NEEDED = ("f", "g", "x0", "t1")
@@ -97,16 +98,20 @@ def pendulums(states: torch.Tensor, duration: float = 0.2, substeps: int = 10) -
     return torch.cat((angle, velocity), dim=1)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, bound, compare, draw."""
+def ready_systems() -> ModuleType:
+    """The examples, and "all" for the four systems of `cases`."""
     ready = ModuleType("ready")
     every: dict[str, Callable[[], Any]] = {n: getattr(examples, n) for n in examples.__all__}
     vars(ready).update(every, all=lambda: None, __all__=["all", *every])
-    options = read_options(__doc__ or "", ready, DEFAULTS, arguments, NEEDED)
+    return ready
+
+
+def measure(options: Any) -> list[dict[str, Any]]:
+    """What was measured, the bounds and the prediction, of all systems."""
     rows: list[dict[str, Any]] = []
     for name, case in cases(options).items():
         rows += compare(name, case, options)
-    write_figure(draw(rows, options.paths), rows, options, "fig_rollout_bounds")
+    return rows
 
 
 def compare(name: str, case: Case, options: Any) -> Iterator[dict[str, Any]]:
@@ -183,6 +188,17 @@ def records(
             for key, value in row.items()
         }
 
+
+SCRIPT = FigureScript(
+    "fig_rollout_bounds",
+    ready_systems(),
+    DEFAULTS,
+    measure,
+    draw,
+    panels=lambda options: 12 if options.system == "all" else 3,
+    needed=NEEDED,
+)
+main = partial(SCRIPT.run, __doc__ or "")
 
 if __name__ == "__main__":
     main()

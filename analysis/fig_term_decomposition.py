@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import sdewm
 from sdewm.base.stats import Estimate
 from sdewm.plots.expansion_plots import term_decomposition
-from sdewm.plots.figure_script import read_options, write_figure
+from sdewm.scripts.theory_figure import FigureScript
 from sdewm.sde import examples
 
 DEFAULTS = {"system": "CircleDiffusion", "paths": 100_000, "steps": 16}
@@ -24,20 +24,18 @@ FACTORS = {  # what each term contributes to the coefficient: (coefficient, term
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Expand the four bookings of the error, draw."""
-    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
+def measure(options: Any) -> list[dict[str, Any]]:
+    """Expand with the same and an independent driver, without and with drift."""
     rows: list[dict[str, Any]] = []
     for driver in ("same", "independent"):
         for drift in (False, True):
             if drift and options.case.error_drift is None:
                 continue
-            rows += _booking(options, driver, drift)
-    title = f"{options.system}, {options.steps} steps, {options.paths} paths"
-    write_figure(term_decomposition(rows, title), rows, options, "fig_term_decomposition")
+            rows += _case(options, driver, drift)
+    return rows
 
 
-def _booking(options: Any, driver: str, drift: bool) -> list[dict[str, Any]]:
+def _case(options: Any, driver: str, drift: bool) -> list[dict[str, Any]]:
     case = options.case
     diffusion = case.error_diffusion
     if driver == "independent":
@@ -65,6 +63,7 @@ def _booking(options: Any, driver: str, drift: bool) -> list[dict[str, Any]]:
         # The part of E L on coupled paths is the coefficient plus that part of the remainder.
         change = (plus.value + sign * minus.value) / (2 * SIZE**power)
         term = result.terms[coefficient]
+        rows.append(_row(coefficient, series, "predicted", term, 1.0))
         total = Estimate(term.value + change, term.standard_error)
         rows.append(_row(coefficient, series, "measured", total, 1.0))
     return rows
@@ -81,6 +80,16 @@ def _row(
         "standard_error": factor * estimate.standard_error,
     }
 
+
+SCRIPT = FigureScript(
+    "fig_term_decomposition",
+    examples,
+    DEFAULTS,
+    measure,
+    term_decomposition,
+    panels=lambda options: 2,
+)
+main = partial(SCRIPT.run, __doc__ or "")
 
 if __name__ == "__main__":
     main()

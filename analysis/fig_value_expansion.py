@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,48 +11,41 @@ import torch
 
 import sdewm
 from sdewm.base.stats import Estimate
-from sdewm.plots.figure_script import read_options, write_figure
 from sdewm.plots.value_plots import value_expansion
+from sdewm.scripts.theory_figure import FigureScript
 from sdewm.sde import examples
-from sdewm.theory.value_expansion import ValueExpansion, ValueRow
+from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow
 
 DEFAULTS = {"system": "CubicFlow", "paths": 8_000, "steps": 16}
 BESIDE = ("TanhWorldModel", "CubicFlow")  # the first that is not the system chosen is drawn beside
 SIZES = [round(size, 3) for size in np.linspace(-0.6, 0.6, 13).tolist()]
 SCALES = [0.2, 0.1, 0.05, 0.025]
 RARE = [0.08, 0.02, 0.005, 0.00125]
+Key = tuple[str, str, str]  # panel, system, series
 ROUNDING = 1e-14  # remainders below this, relative to 1 + |value|, are not drawn
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, compare, draw."""
-    options = read_options(__doc__ or "", examples, DEFAULTS, arguments)
+def measure(options: Any) -> list[dict[str, Any]]:
+    """The bias of two systems, its remainders, and those of two laws of the error."""
     rows: list[dict[str, Any]] = []
     remainders: list[dict[str, Any]] = []
     compared = next(name for name in BESIDE if name != options.system)
-    for panel, name, case in (
-        ("own", options.system, options.case),
-        ("compared", compared, getattr(examples, compared)()),
+    for name, case in (
+        (options.system, options.case),
+        (compared, getattr(examples, compared)()),
     ):
         result = _expand(options, case)
         measured = result.measure([*SIZES, *SCALES, *RARE])
-        rows += _bias(panel, result, measured[: len(SIZES)])
+        rows += _bias(name, result, measured[: len(SIZES)])
         remainders += _orders(name, result, measured[len(SIZES) : -len(RARE)])
-        if panel == "own":
-            for text, some, order in (
-                (r"$e=\delta e_1$", measured[-len(RARE) :], 3),
-                (r"$e_1$ with probability $\delta$, else 0", result.measure(RARE, "rare"), 1),
+        if case is options.case:
+            for law, some, order in (
+                ("scaled", measured[-len(RARE) :], 3),
+                ("rare", result.measure(RARE, "rare"), 1),
             ):
                 kept = [(row.scale, row.absolute_remainder) for row in some]
-                remainders += _remainders("laws", text, result, kept, order)
-    titles = {
-        "own": options.system,
-        "compared": compared,
-        "orders": r"remainders for $e=\delta e_1$",
-        "laws": rf"{options.system}: two laws of mean size $\delta$",
-    }
-    rows += remainders
-    write_figure(value_expansion(rows, titles), rows, options, "fig_value_expansion")
+                remainders += _remainders(("law", name, law), result, kept, order)
+    return rows + remainders
 
 
 def _expand(options: Any, case: Any) -> ValueExpansion:
@@ -74,13 +67,15 @@ def _expand(options: Any, case: Any) -> ValueExpansion:
     )
 
 
-def _bias(panel: str, result: ValueExpansion, measured: list[ValueRow]) -> list[dict[str, Any]]:
-    rows = [_row(panel, "measured", row.scale, row.measured) for row in measured]
-    first, second = result.terms["first"].value, result.terms["second"].value
-    for series, curvature in (("first", 0.0), ("second", second)):
+def _bias(name: str, result: ValueExpansion, measured: list[ValueRow]) -> list[dict[str, Any]]:
+    """Of second order the standard errors of both terms are added, an upper bound."""
+    rows = [_row(("bias", name, "measured"), row.scale, row.measured) for row in measured]
+    first, second = result.terms["first"], result.terms["second"]
+    for series, curvature in (("first", Estimate(0.0, 0.0)), ("second", second)):
         for size in np.linspace(SIZES[0], SIZES[-1], 49).round(6).tolist():
-            value = size * first + size**2 * curvature
-            rows.append(_row(panel, series, size, Estimate(value, 0.0)))
+            value = size * first.value + size**2 * curvature.value
+            error = abs(size) * first.standard_error + size**2 * curvature.standard_error
+            rows.append(_row(("bias", name, series), size, Estimate(value, error)))
     return rows
 
 
@@ -95,13 +90,12 @@ def _orders(name: str, result: ValueExpansion, measured: list[ValueRow]) -> list
         )
         for row in measured
     ]
-    rows = _remainders("orders", f"{name}, E|remainder|", result, kept, 3)
-    return rows + _remainders("orders", f"{name}, first order, |mean|", result, lost, 2)
+    rows = _remainders(("order", name, "both_orders"), result, kept, 3)
+    return rows + _remainders(("order", name, "first_order"), result, lost, 2)
 
 
 def _remainders(
-    panel: str,
-    series: str,
+    key: Key,
     result: ValueExpansion,
     remainders: list[tuple[float, Estimate]],
     reference: int,
@@ -112,22 +106,20 @@ def _remainders(
         return []
     slope = float(np.polyfit(np.log(sizes[-3:]), np.log(values[-3:]), 1)[0])
     return [
-        _row(panel, series, size, Estimate(abs(rest.value), rest.standard_error), slope, reference)
+        _row(key, size, Estimate(abs(rest.value), rest.standard_error), slope, reference)
         for size, rest in remainders
     ]
 
 
 def _row(
-    panel: str,
-    series: str,
+    key: Key,
     size: float,
     estimate: Estimate,
     slope: float = math.nan,
     reference: int = 0,
 ) -> dict[str, Any]:
     return {
-        "panel": panel,
-        "series": series,
+        **dict(zip(("panel", "system", "series"), key, strict=True)),
         "size": size,
         "value": estimate.value,
         "standard_error": estimate.standard_error,
@@ -135,6 +127,11 @@ def _row(
         "reference": reference,
     }
 
+
+SCRIPT = FigureScript(
+    "fig_value_expansion", examples, DEFAULTS, measure, value_expansion, panels=lambda options: 4
+)
+main = partial(SCRIPT.run, __doc__ or "")
 
 if __name__ == "__main__":
     main()

@@ -1,20 +1,20 @@
-"""Remakes the small models and episodes in paper_checks/small_models; about an hour and a half.
+"""Retrain the small models in paper_checks/small_models, in about an hour and a half on a CPU.
 
-python analysis/make_small_models.py              everything
-python analysis/make_small_models.py --stage agent episodes
+    python analysis/make_small_models.py              all stages
+    python analysis/make_small_models.py --stage agent episodes
 
-Stages, each from the one before:
+The stages, in order:
 
     agent     an agent with a small Gaussian RSSM on dmc:cartpole_swingup, from vectors
-    episodes  32 episodes of its policy for analyses, 64 others to train world models on
-    sweep     world models on those, with four weights of the Jacobian penalty and three seeds
-    ship      weights of the agent and of two world models, and the episodes for analyses, in
-              paper_checks/small_models
-    pixels    episodes of random actions on dmc:cartpole_swingup in images, which need OpenGL, and a
-              world model on some of them; not shipped
+    episodes  32 episodes of its policy for the analyses, and 64 others to train world models
+    sweep     world models on the latter, with four weights of the Jacobian penalty and three seeds
+    ship      copies the weights of the agent and of two world models, and the episodes for the
+              analyses, to paper_checks/small_models
+    pixels    episodes of random actions on dmc:cartpole_swingup as images, which needs OpenGL, and
+              a world model trained on some of them; these are not shipped
 
-Runs are in runs/small-models. What is finished is skipped and what was begun goes on, so the
-command may be stopped at any time (Ctrl-C saves) and given again.
+Runs are written to runs/small-models. Finished runs are skipped and interrupted ones are resumed,
+so the same command continues after an interrupt (Ctrl-C saves a checkpoint).
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sdewm import cli
 from sdewm.base.checks import check_choice
 from sdewm.base.records import ROOT, read_log
 from sdewm.data.dataset import is_complete
-from sdewm.train.weights import weights_copy
+from sdewm.train.export import weights_copy
 
 STAGES = ("agent", "episodes", "sweep", "ship", "pixels")
 RUNS, SHIPPED = Path("runs/small-models"), ROOT / "paper_checks" / "small_models"
@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stage", nargs="+", default=[*STAGES], help="some of the stages")
+    parser.add_argument(
+        "--stage", nargs="+", default=[*STAGES], help="stages to run (default: all)"
+    )
     given = parser.parse_args(arguments)
     try:
         stages = [check_choice("--stage", name, STAGES) for name in given.stage]
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all(stage: str) -> int:
-    """The commands of a stage that are not finished; the code of the first that fails."""
+    """Run the unfinished commands of a stage; return the exit code of the first that fails."""
     for number, words in enumerate(commands(stage), start=1):
         place = Path(words[1] if words[0] == "record" else words[-1])
         if words[0] == "record":
@@ -77,7 +79,7 @@ def run_all(stage: str) -> int:
 
 
 def commands(stage: str) -> list[list[str]]:
-    """The words of each `sdewm` command of a stage."""
+    """The arguments of each `sdewm` command of a stage."""
     if stage == "agent":
         frames = ("--env-frames", str(ENV_FRAMES), "--no-pictures", "--seed", "0")
         return [["train", *SIZES, "--env", ENV, *frames, "--run", str(AGENT)]]
@@ -106,7 +108,7 @@ def commands(stage: str) -> list[list[str]]:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run has all its updates, or the evaluation at its end."""
+    """Whether a run has all its updates, or its final evaluation."""
     rows, _ = read_log(run / ("evaluation.jsonl" if run == AGENT else "metrics.jsonl"))
     name, end = "updates", PIXEL_UPDATES if run == PIXELS else UPDATES
     if run == AGENT:
@@ -115,7 +117,7 @@ def is_finished(run: Path) -> bool:
 
 
 def ship(stage: str) -> int:
-    """Replace what is in paper_checks/small_models."""
+    """Replace the files in paper_checks/small_models."""
     shutil.rmtree(SHIPPED, ignore_errors=True)
     for name in ("agent", *KEPT):
         weights_copy(RUNS / name, SHIPPED / name)

@@ -1,14 +1,14 @@
 """Trains the runs of the learning curves on a CPU, and draws them with fig_learning_curves.
 
-python analysis/sweep_learning.py                             all runs, one after the other; hours
-python analysis/sweep_learning.py --jobs 2                    two at a time, the cores shared
-python analysis/sweep_learning.py --only cartpole_pixels      parts of names, or patterns
-python analysis/sweep_learning.py --env-frames 3000           short runs, in a folder of their own
+    python analysis/sweep_learning.py                          all runs in turn; takes hours
+    python analysis/sweep_learning.py --jobs 2                 two runs at a time
+    python analysis/sweep_learning.py --only cartpole_pixels   parts of names, or patterns
+    python analysis/sweep_learning.py --env-frames 3000        short runs, in a separate folder
 
-Runs are in runs/bench-learning. What is finished is skipped and what was begun goes on, so the
-command may be stopped at any time (Ctrl-C saves) and given again. At the end all finished runs are
-written to figures/data/fig_learning_curves.csv, in place of the same seeds there, and drawn; beside
-them the returns of uniformly random actions.
+Runs are written to runs/bench-learning. Finished runs are skipped and interrupted ones are resumed,
+so the same command continues after an interrupt (Ctrl-C saves checkpoints). At the end all finished
+runs are written to figures/data/fig_learning_curves.csv, replacing the same seeds there, and drawn
+with the returns of uniformly random actions.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from sdewm.train.sources import check_environment
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt, for how long, with which further flags of `sdewm train`."""
+    """A task: environment, length of its runs, and further flags of `sdewm train`."""
 
     env: str
     obs: str
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def words(self) -> list[str]:
-        """The command that starts it, after `sdewm`."""
+        """The command that starts the run, without the word `sdewm`."""
         task = self.task
         return [
             *("train", "--preset", PRESET, "--env", task.env, "--obs", task.obs),
@@ -88,24 +88,28 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it has the evaluation at its end."""
+        """Whether the run has its final evaluation."""
         rows, _ = read_log(self.directory / "evaluation.jsonl")
         frames = [row["env_frames"] for row in rows if row.get("by") == "train"]
         return any(frame >= self.task.env_frames for frame in frames)  # type: ignore[operator]
 
     def check(self) -> None:
-        """ValueError if it was begun with another command."""
+        """Check that an existing run was started with the same command.
+
+        Raises:
+            ValueError: it was started with another command.
+        """
         if not self.begun:
             return
         facts = json.loads((self.directory / "manifest.json").read_text("utf-8"))
         if shlex.split(facts["command"])[-len(self.words) :] != self.words:
             raise ValueError(
-                f"{shown(self.directory)} was begun with other settings ({facts['command']}) than "
-                f"wanted now (sdewm {shlex.join(self.words)}): move it away first."
+                f"{shown(self.directory)} was started with {facts['command']}; expected sdewm "
+                f"{shlex.join(self.words)}. Move that run away first."
             )
 
     def start(self, threads: int) -> tuple[subprocess.Popen[str], threading.Thread]:
-        """Begin it or go on with it; the thread brings its lines to stderr."""
+        """Start or resume the run; the thread copies its output to stderr."""
         words = ["resume", shown(self.directory)] if self.begun else self.words
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         process = subprocess.Popen(
@@ -115,7 +119,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches it from here, once
+            start_new_session=True,  # so that Ctrl-C reaches it once, from this process
         )
         copier = threading.Thread(target=self._copy, args=(process,), daemon=True)
         copier.start()
@@ -132,9 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", default=[], help="parts of names, or patterns")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
-    parser.add_argument("--env-frames", type=int, help="length of all runs, for a trial")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="runs whose names contain or match these patterns"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time (default: 1)")
+    parser.add_argument(
+        "--env-frames", type=int, help="length of every run in env_frames, for a trial"
+    )
     given = parser.parse_args(arguments)
     try:
         check_count("--jobs", given.jobs)
@@ -149,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             failed = train([run for run in chosen if not run.finished], given.jobs, stop)
         except Interrupted as interrupted:
-            say("Interrupted; the same command goes on.")
+            say("Interrupted; repeat the same command to resume.")
             return interrupted.exit_code
     if finished := [run for run in runs if run.finished]:
         draw(finished, out)
@@ -159,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def all_runs(env_frames: int | None) -> tuple[list[Run], Path]:
-    """The runs, and the folder of the figure; both elsewhere for a trial."""
+    """The runs and the folder of the figure; a trial has separate folders."""
     tasks, runs, out = TASKS, RUNS, FIGURES
     if env_frames is not None:
         check_count("--env-frames", env_frames)
@@ -175,7 +183,7 @@ def all_runs(env_frames: int | None) -> tuple[list[Run], Path]:
 
 
 def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
-    """The runs whose names contain or match a pattern; all of them where there is no pattern."""
+    """The runs whose names contain or match a pattern; all runs without patterns."""
     names = [run.name for run in runs]
     chosen = set() if patterns else set(names)
     for pattern in patterns:
@@ -188,10 +196,10 @@ def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
 
 
 def train(waiting: list[Run], jobs: int, stop: StopRequest) -> list[str]:
-    """Train them, so many at a time; the names of those that failed.
+    """Train the runs, `jobs` at a time; return the names of those that failed.
 
     Raises:
-        Interrupted: asked to stop; all have saved and ended.
+        Interrupted: the sweep was asked to stop; all runs have saved and ended.
     """
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     start, total, failed = time.monotonic(), len(waiting), []
@@ -214,7 +222,7 @@ def train(waiting: list[Run], jobs: int, stop: StopRequest) -> list[str]:
                 left = format_seconds(passed / done * (total - done))
                 text = f"exit code {process.returncode}" if process.returncode else "finished"
                 say(
-                    f"[{done}/{total}] {format_seconds(passed)} passed, about {left} to go · "
+                    f"[{done}/{total}] {format_seconds(passed)} elapsed, about {left} left · "
                     f"{run.name}: {text}"
                 )
             time.sleep(POLL_SECONDS)
@@ -228,7 +236,7 @@ def train(waiting: list[Run], jobs: int, stop: StopRequest) -> list[str]:
 
 
 def random_returns(runs: Sequence[Run]) -> Path:
-    """A table of the returns of random actions, of the tasks and seeds of these runs."""
+    """A table of the returns of random actions, for the tasks and seeds of these runs."""
     table = runs[0].directory.parent / "random.csv"
     rows: list[Row] = []
     facts = manifest(seed=0)
@@ -243,20 +251,20 @@ def random_returns(runs: Sequence[Run]) -> Path:
         fixed = {"label": "random", "env": task.env, "obs": task.obs, "seed": run.seed}
         after = {"run": "none", "preset": PRESET, "hardware": "any", "commit": facts["commit"]}
         for frames in (0, task.env_frames):
-            point = {"returns": "random", "env_frames": frames, "return": value}
+            point = {"protocol": "random", "env_frames": frames, "return": value}
             rows.append(fixed | point | after | {"command": facts["command"]})
     write_table(table, rows, facts)
     return table
 
 
 def draw(runs: Sequence[Run], out: Path) -> None:
-    """The table and the figure; other curves of the table stay."""
+    """Write the table and draw the figure; other curves of the table remain."""
     table = out / "data" / f"{DRAWER.stem}.csv"
     sources = [*([table] if table.exists() else []), *(run.directory for run in runs)]
     known = read_table(table)[0] if table.exists() else []
     there = {(r["env"], r["obs"], r["seed"]) for r in known if r["label"] == "random"}
     if missing := [r for r in runs if (r.task.env, r.task.obs, r.seed) not in there]:
-        say(f"random actions: {len(missing)} times {RANDOM_EPISODES} episodes")
+        say(f"random actions: {RANDOM_EPISODES} episodes for each of {len(missing)} runs")
         sources.append(random_returns(missing))
     words = [shown(DRAWER), *map(shown, sources), "--out", shown(out)]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -266,7 +274,7 @@ def draw(runs: Sequence[Run], out: Path) -> None:
 
 
 def shown(path: Path) -> str:
-    """As it is given to commands that run in the root of the repository."""
+    """The path relative to the root of the repository, where commands run."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 

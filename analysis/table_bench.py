@@ -1,15 +1,15 @@
-"""Speed and memory as ratios measured in one run; every row goes to figures/data/bench.csv.
+"""Benchmarks of speed and memory, as ratios to baselines; written to figures/data/bench.csv.
 
 python analysis/table_bench.py                          every row, some minutes on two cores
-python analysis/table_bench.py --only normal 'ou_*_vs_loop/*'     parts of names, or patterns
+python analysis/table_bench.py --only normal 'ou_*_vs_loop/*'     substrings or patterns of names
 python analysis/table_bench.py --list                   the names
 
-The rows come from the scripts bench_*.py beside this one, each number of threads in a process of
-its own. A row is written as soon as it is measured and replaces the one of the same name; rows of
-other names stay. A ratio is the median of ratios of neighbouring runs, `low` and `high` their least
-and largest: with an aim ">=" the baseline's time over ours, with "<=" ours over the baseline's.
-`value` is ours alone; where there is no ratio, `low` and `high` are those of the value. The figures
-are as good as the machine is quiet.
+The rows are measured by the scripts bench_*.py in this folder, in a separate process for each
+number of threads. A row is written as soon as it is measured and replaces the row of the same name;
+other rows are not changed. A ratio is the median over neighbouring runs, with minimum `low` and
+maximum `high`: the baseline's time over ours for an aim ">=", ours over the baseline's for "<=".
+`value` is our time or memory alone; without a ratio, `low` and `high` refer to the value. The
+results are reliable only if no other work runs on the machine.
 """
 
 import argparse
@@ -38,7 +38,7 @@ Job = tuple[Path, int]  # a script and a number of threads
 
 @functools.cache
 def listing(device: str) -> dict[str, Job]:
-    """Every row of this device, by its full name, with how it is measured."""
+    """The full names of all rows for this device, each with its script and number of threads."""
     jobs = {}
     scripts = sorted(HERE.glob("bench_*.py"))
     with ThreadPoolExecutor() as pool:  # each takes seconds to import what it measures
@@ -55,7 +55,7 @@ def ending(threads: int, device: str) -> str:
 
 
 def select(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The names that contain or match a pattern; all of them where there is no pattern."""
+    """The names that contain or match one of the patterns; all names if there is no pattern."""
     chosen = set() if patterns else set(names)
     for pattern in patterns:
         matched = [n for n in names if pattern in n or fnmatch.fnmatchcase(n, pattern)]
@@ -91,13 +91,13 @@ def measure(jobs: dict[str, Job], names: Sequence[str], device: str) -> Iterator
 
 
 def keep(row: Row, path: Path) -> None:
-    """Write the row in the place of the one of its name, or at the end."""
+    """Replace the row of the same name in the table, or append the row."""
     rows: list[Row] = list(read_table(path)[0]) if path.exists() else []
     place = [other["name"] for other in [*rows, row]].index(row["name"])
     rows[place : place + 1] = [row]
     aside = path.with_name(path.name + ".part")
     write_table(aside, rows, {})  # machine and commit are columns
-    os.replace(aside, path)  # never a moment without the rows kept
+    os.replace(aside, path)  # atomic: the earlier rows are on disk at all times
 
 
 def verdict(row: Row) -> str:
@@ -124,7 +124,7 @@ def printed(rows: Sequence[Row]) -> str:
 
 
 def machine(device: str) -> str:
-    """The processor and how many of it, or the accelerator, and the version of torch."""
+    """The processor and its number of cores, or the accelerator, and the version of torch."""
     torch_version = f"torch {version('torch')}"
     if device != "cpu":
         import torch
@@ -138,10 +138,10 @@ def machine(device: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", default=[], help="parts of names, or patterns")
-    parser.add_argument("--list", action="store_true", help="print the names and stop")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--table", type=Path, default=TABLE, help="where the rows are kept")
+    parser.add_argument("--only", nargs="+", default=[], help="substrings or patterns of row names")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows and exit")
+    parser.add_argument("--device", default="cpu", help="device measured: cpu (default) or cuda")
+    parser.add_argument("--table", type=Path, default=TABLE, help="CSV file of the results")
     given = parser.parse_args(arguments)
     jobs = listing(given.device)
     names = select(list(jobs), given.only)
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(names))
         return
     if os.getloadavg()[0] > 0.3:
-        print("other work runs on this machine: the figures will suffer", file=sys.stderr)
+        print("other processes use this machine: timings may be inaccurate", file=sys.stderr)
     rows = []
     places = {"machine": machine(given.device), "commit": code_commit()}
     for row in measure(jobs, names, given.device):

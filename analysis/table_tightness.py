@@ -1,10 +1,10 @@
-"""How tight each bound on two rollouts is: bound / measured at a few horizons, and the aims.
+"""Tightness of the rollout bounds: bound / measured at several horizons, compared with the aims.
 
-python analysis/fig_rollout_bounds.py     measures, bounds and draws
-python analysis/table_tightness.py        reads the numbers it drew
+python analysis/fig_rollout_bounds.py     measures, bounds and plots
+python analysis/table_tightness.py        reads the plotted data
 
-A ratio above 1000 is called vacuous. An error is that of the ratio, from the standard errors of
-both. A verdict takes 1.96 of them into account.
+A ratio above 1000 is called vacuous. The standard error of a ratio combines those of bound and
+measurement. A verdict allows for 1.96 standard errors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
+from sdewm.plots.series import Rows
 from sdewm.plots.tables import text_table
 
 HORIZONS = (1, 5, 15, 50)
@@ -25,19 +26,20 @@ ALONG_PATHS = "linearised"  # needs sampled paths; the other certificates follow
 CONTRACTIVE, CONTRACTIVE_AIM = ("LinearWorldModel", "CubicFlow"), 3.0
 NETWORK, NETWORK_HORIZON, NETWORK_AIM = "tanh network", 15, 10.0
 PREDICTION_AIM = 0.05
-Rows = list[dict[str, Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read, compare, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the figures")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "figures", help="figures folder, read and written"
+    )
     out = parser.parse_args(arguments).out
     source = out / "data" / "fig_rollout_bounds.csv"
     if not source.exists():
         parser.error(f"no {source}: run analysis/fig_rollout_bounds.py first.")
     curves, facts = read_table(source)
-    bounds: Rows = [row for row in curves if row["kind"] in ("certificate", "estimate", "recalled")]
+    bounds = [row for row in curves if row["kind"] in ("certificate", "estimate", "recalled")]
     predictions = [row for row in bounds if row["series"] == "prediction"]
     bounds = [row for row in bounds if row["series"] != "prediction"]
     rows, verdicts = tightness(bounds), aims(bounds, predictions)
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{target}")
 
 
-def tightness(bounds: Rows) -> Rows:
-    """One row per system, grade, kind, horizon and quantity; the best certificate has the aim."""
+def tightness(bounds: Rows) -> list[dict[str, Any]]:
+    """One row per system, grade, kind, horizon and quantity; aims apply to the best certificate."""
     rows = []
     for row in bounds:
         if row["step"] not in HORIZONS:
@@ -79,7 +81,7 @@ def tightness(bounds: Rows) -> Rows:
 
 
 def aim_of(row: dict[str, Any]) -> float | None:
-    """What the best certificate of E sup|D| is to reach for this system and horizon."""
+    """The aim for the best certificate of E sup|D| of this system and horizon, if there is one."""
     if row["panel"] in CONTRACTIVE:
         return CONTRACTIVE_AIM
     at_aim = row["panel"] == NETWORK and row["step"] == NETWORK_HORIZON
@@ -99,7 +101,7 @@ def best(bounds: Rows, like: dict[str, Any], without: str = "") -> dict[str, Any
 
 
 def aims(bounds: Rows, predictions: Rows) -> list[list[str]]:
-    """Lines (aim, system, measured, verdict), worst over all steps where an aim is for each."""
+    """Lines (aim, system, measured, verdict), for the worst of all steps with an aim."""
     lines = []
     for without, text in (("", "best certificate"), (ALONG_PATHS, "best from constants alone")):
         for system in dict.fromkeys(row["panel"] for row in bounds):
@@ -133,7 +135,7 @@ def verdict(value: float, error: float, limit: float) -> str:
 
 
 def cell(ratio: float, error: float) -> str:
-    """A ratio with its error; vacuous ones as such, with their size."""
+    """A ratio with its standard error, or "vacuous" with its order of magnitude."""
     if ratio > VACUOUS:
         return f"vacuous ({ratio:.0e})"
     return f"{ratio:#.4g}" + (f" ± {error:.1g}" if error > 5e-5 * ratio else "")

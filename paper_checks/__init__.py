@@ -1,1 +1,1 @@
-"""The paper's claims, checked by machine: `python -m paper_checks --help`."""
+"""Automatic checks of the paper's claims: `python -m paper_checks --help`."""

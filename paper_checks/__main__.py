@@ -1,9 +1,9 @@
-"""Check the claims of claims.toml, print one table, redraw the figures and their table.
+"""Check the claims of claims.toml, print a table of verdicts, and redraw figures/.
 
     python -m paper_checks [--only ID ...] [--paths N] [--device D] [--json FILE] [--resume]
 
-Exit code: 0 if no claim fails (undecided ones are reported), 1 if one does or a figure cannot be
-drawn, 2 for a bad command line, 130 after an interruption.
+Exit code: 0 if no claim fails (undecided claims are reported), 1 if a claim fails or a figure
+cannot be drawn, 2 for an invalid command line, 130 after an interruption.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paper_checks.findings import Settings
 from paper_checks.ledger import FOLDER, Claim, read_claims, result_texts, select, write_ledger
-from paper_checks.measurement import Settings
 from paper_checks.run import Figure, count_processes, run_tasks
 from sdewm.base import records
 from sdewm.base.checks import check_count, check_device
@@ -27,7 +27,7 @@ from sdewm.plots.tables import text_table
 
 KEYS = (
     "id mark measured standard_error predicted verdict negative_control seconds".split()
-)  # of a row in the JSON file; the log of rows also holds quantity and reason
+)  # of a row in the JSON file; the log also holds quantity and reason
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             passed = time.monotonic() - start
             left = passed / count * (total - count)
             _say(
-                f"[{count}/{total}] {format_seconds(passed)} passed, about "
-                f"{format_seconds(left)} to go · {task.id}: {text}"
+                f"[{count}/{total}] {format_seconds(passed)} elapsed, about "
+                f"{format_seconds(left)} remaining · {task.id}: {text}"
             )
     except KeyboardInterrupt:
         _say(
-            f"Interrupted: {len(rows)} of {len(chosen)} claims are finished and kept in "
-            f"{_shown(options.log)}; go on with: {_resume_command(arguments)}"
+            f"Interrupted: {len(rows)} of {len(chosen)} claims are finished and saved in "
+            f"{_shown(options.log)}. Resume with: {_resume_command(arguments)}"
         )
         return 130
     finally:
@@ -104,17 +104,36 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m paper_checks", description=(__doc__ or "").split("\n\n")[0]
     )
     default = Settings()
-    parser.add_argument("--only", nargs="+", metavar="ID", help="check these claims, draw nothing")
     parser.add_argument(
-        "--paths", type=_whole, default=None, help=f"paths per problem ({default.paths})"
+        "--only", nargs="+", metavar="ID", help="check only these claims and draw no figures"
     )
-    parser.add_argument("--seed", type=_whole, default=default.seed, help="root seed (%(default)s)")
-    parser.add_argument("--device", default=None, help=f"cpu or cuda[:index] ({default.device})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
-    parser.add_argument("--resume", action="store_true", help="skip rows finished earlier")
-    parser.add_argument("--no-figures", action="store_true", help="leave figures/ alone")
     parser.add_argument(
-        "--log", type=Path, default=DEFAULT_LOG, metavar="FILE", help="rows as they are finished"
+        "--paths",
+        type=_whole,
+        default=None,
+        help=f"sample paths per problem (default: {default.paths})",
+    )
+    parser.add_argument(
+        "--seed", type=_whole, default=default.seed, help="root seed (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", default=None, help=f"cpu or cuda[:index] (default: {default.device})"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results to a JSON file"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the claims finished by an interrupted run and check the others",
+    )
+    parser.add_argument("--no-figures", action="store_true", help="do not redraw figures/")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=DEFAULT_LOG,
+        metavar="FILE",
+        help=f"file for the result of each finished claim (default: {_shown(DEFAULT_LOG)})",
     )
     options = parser.parse_args(arguments)
     options.figure_options = []
@@ -127,14 +146,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _whole(text: str) -> int | float:
-    """A whole number, also written as 1e6."""
+    """A whole number; notation such as 1e6 is allowed."""
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-# Redrawn from their own tables of finished runs, or not at all.
+# Redrawn from their committed tables of finished runs; left out if a table is missing.
 FROM_RUNS = {
     *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
-    *("fig_model_expansion", "fig_model_growth", "fig_open_loop", "fig_representation_error"),
+    *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
     "fig_representation_error_pixels",
 }
 
@@ -150,14 +169,14 @@ def _figures(options: argparse.Namespace) -> list[Figure]:
 
 
 def _tables() -> list[Figure]:
-    """The tables made of the numbers that a figure has drawn."""
+    """Tables made from the numbers drawn in a figure."""
     return [Figure(records.ROOT / "analysis" / f"{name}.py", ()) for name in ("table_tightness",)]
 
 
 def _kept_rows(
     options: argparse.Namespace, facts: dict[str, Any], chosen: Sequence[Claim]
 ) -> list[dict[str, Any]]:
-    """Rows of the log that belong to the same settings and the same code."""
+    """Rows of the log that were computed with the present settings and code."""
     if not options.resume:
         return []
     rows, old = records.read_log(options.log)
@@ -173,7 +192,7 @@ def _kept_rows(
 def report(
     claims: Sequence[Claim], rows: Sequence[dict[str, Any]], seconds: float, broken: Sequence[str]
 ) -> None:
-    """Print the table and the sentences that follow from it."""
+    """Print the table of verdicts and a summary."""
     header = ["claim", "quantity", "measured ± error", "predicted", "verdict", "control", "s"]
     cells = [
         [
@@ -201,7 +220,7 @@ def report(
     text = ", ".join(f"{count[name]} {word}" for name, word in _OUTCOMES.items())
     print(f"{len(rows)} claims: {text}; {format_seconds(seconds)}.")
     if broken:
-        print(f"Not drawn: {', '.join(broken)} (messages above).")
+        print(f"Not drawn: {', '.join(broken)} (error messages above).")
 
 
 _OUTCOMES = {"holds": "hold", "fails": "fail", "undecided": "undecided"}

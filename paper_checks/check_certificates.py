@@ -1,4 +1,4 @@
-"""Certificates: never below what an attack finds, and never above the global constants (S18)."""
+"""Certified constants: never below those found by an attack, never above the global ones (S18)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import sdewm
-from paper_checks.measurement import Finding, Mutate, Settings, conclude
+from paper_checks.findings import Finding, Mutate, Settings, conclude
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 
@@ -15,7 +15,7 @@ CONSTANTS = ("lipschitz_2", "lipschitz_inf", "curvature_2", "curvature_inf")
 
 
 def attacked(settings: Settings, mutate: Mutate) -> Finding:
-    """Upper bounds against gradient ascent on random networks, GRU cells and boxes."""
+    """Certified constants of random networks, GRU cells and boxes against gradient ascent."""
     generator = torch.Generator().manual_seed(settings.seed)
     findings = []
     for index in range(2 * NETWORKS):

@@ -1,4 +1,4 @@
-"""The fundamental matrix: exact second moments, and its bounds against the measured growth."""
+"""Fundamental matrix: exact second moments, and bounds against the measured growth (S9–S13)."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ from typing import Any
 import torch
 
 import sdewm
+from paper_checks.cases.expansions import Measured, case_problem, ready_case
+from paper_checks.cases.rollouts import Rollout, rollout_case
 from paper_checks.check_rollouts import below
-from paper_checks.measurement import (
-    Finding,
-    Measured,
-    Mutate,
-    Settings,
-    case_problem,
-    compare,
-    conclude,
-    ready_case,
-)
-from paper_checks.rollouts import Rollout, rollout_case
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
-from sdewm.sde.linear_moments import growth_rate
+from sdewm.sde.linear_moments import mean_square_growth_rate
 from sdewm.sde.rates import ConstantJacobians
-from sdewm.theory.bounds import doob_factor
-from sdewm.theory.growth import Growth
-from sdewm.theory.term_bounds import term_bounds
+from sdewm.theory.bounds.formulas import doob_factor
+from sdewm.theory.bounds.fundamental_matrix import Growth
+from sdewm.theory.bounds.term_bounds import term_bounds
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 
+LABELS = {
+    "mean": "E‖Φ‖_F",
+    "mean_square": "E‖Φ‖_F²",
+    "sup": "E sup‖Φ‖_F",
+    "sup_square": "E sup‖Φ‖_F²",
+}
 # O9: quantity -> printed value and half a unit of its last digit.
 PRINTED = {
     "E‖Φ_T‖_F²": (1.2823094145, 5e-11),
     "λ": (0.0973714135, 5e-11),
     "ρ": (-0.0597326427, 5e-11),
-    "S10's bound": (2.678512, 5e-7),
-    "S11's bound by Doob": (7.263021, 5e-7),
-    "S9's bound": (7.1e5, 5e3),
+    "S10 bound": (2.678512, 5e-7),
+    "S11 bound by Doob": (7.263021, 5e-7),
+    "S9 bound": (7.1e5, 5e3),
 }
 
 
@@ -60,7 +58,7 @@ def bound(
         reason = f"the bound is a {claimed.kind}, expected a {kind}"
         return Finding(grade, nothing, float("nan"), Verdict(FAILS, reason))
     return conclude(
-        [below(f"{name} of ‖Φ‖ ({grade})", grown[name], claimed[name]) for name in names]
+        [below(f"{LABELS[name]} ({grade})", grown[name], claimed[name]) for name in names]
     )
 
 
@@ -71,7 +69,7 @@ def _grow(rollout: Rollout, paths: int, seed: int, system: Any = None) -> Growth
 
 
 def second_moment(settings: Settings, mutate: Mutate) -> Finding:
-    """E‖Φ_t‖_F² of the scheme is that of the Kronecker product, for O9 and for O2 (S12)."""
+    """E‖Φ_t‖_F² of the scheme equals the value of the Kronecker form, for O9 and O2 (S12)."""
     findings = []
     for case in ("linear_flow", "linear"):
         rollout = mutate(rollout_case(case, share=0.1))
@@ -87,7 +85,7 @@ def second_moment(settings: Settings, mutate: Mutate) -> Finding:
 
 
 def oracle(settings: Settings, mutate: Mutate) -> Finding:
-    """The printed values of O9: exact moment, rates, and the bounds S9–S12 in continuous time."""
+    """The printed values of O9: exact moment, rates and the bounds S9–S12 in continuous time."""
     rollout = mutate(rollout_case("linear_flow"))
     system = rollout.bounded or rollout.system
     grown = sdewm.fundamental_matrix(system, rollout.x0, t1=1.5, steps=30, paths=2, form="sde")
@@ -97,13 +95,13 @@ def oracle(settings: Settings, mutate: Mutate) -> Finding:
     square = bounds["log_norm"]["mean_square"]
     values = {
         "λ": constants.lambda_,
-        "S10's bound": square.last.value,
-        "S11's bound by Doob": float(square.values.max()) * float(doob_factor(spread)),
-        "S9's bound": bounds["gronwall"]["sup_square"].last.value,
+        "S10 bound": square.last.value,
+        "S11 bound by Doob": float(square.values.max()) * float(doob_factor(spread)),
+        "S9 bound": bounds["gronwall"]["sup_square"].last.value,
     }
     if isinstance(system, ConstantJacobians):
         assert grown.exact_limit is not None
-        values["ρ"] = growth_rate(*system.jacobians())
+        values["ρ"] = mean_square_growth_rate(*system.jacobians())
         values["E‖Φ_T‖_F²"] = grown.exact_limit.last.value
     return conclude(
         [compare(name, Estimate(value, 0.0), *PRINTED[name]) for name, value in values.items()]
@@ -113,7 +111,7 @@ def oracle(settings: Settings, mutate: Mutate) -> Finding:
 def terms(
     settings: Settings, mutate: Mutate, *, system: str, driver: str = "same", **changes: Any
 ) -> Finding:
-    """|P|, |P_drift|, |S|, |S_cross|, |S_drift| lie below their bounds (S13); equal in O1."""
+    """|P|, |P_drift|, |S|, |S_cross|, |S_drift| lie below their bounds (S13); equality in O1."""
     case = ready_case(system)
     problem = case_problem(case, driver, share=0.2)
     rollout = mutate(Rollout(case, case.x0, case.x0, case.t1, problem.steps, **changes))
@@ -138,7 +136,7 @@ def terms(
     if system == "OrnsteinUhlenbeck":
         exact = case.exact_terms(driver=driver, steps=problem.steps)
         findings += [
-            compare(f"bound of {name}", Estimate(bounds[name], 0.0), exact[name], 1e-9)
+            compare(f"bound on {name}", Estimate(bounds[name], 0.0), exact[name], 1e-9)
             for name in ("S", "S_drift")
         ]
     return conclude(findings)

@@ -1,28 +1,25 @@
-"""What is left after the expansion: its order in the size of the error, and its parity."""
+"""Remainder of the expansion: its order in the size of the error, and its parity."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from paper_checks.measurement import (
+from paper_checks.cases.expansions import STEPS, Measured, case_problem, ready_case
+from paper_checks.findings import (
     SIZES,
     SMALL_SIZES,
-    STEPS,
     Finding,
-    Measured,
     Mutate,
     Settings,
     add,
-    case_problem,
     compare,
     conclude,
     order_finding,
-    ready_case,
     scale,
     subtract,
 )
 from sdewm.base.stats import Estimate
-from sdewm.theory.expansion import CurveRow
+from sdewm.theory.expansion.expand import CurveRow
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 
@@ -56,7 +53,7 @@ def own_sizes(settings: Settings, mutate: Mutate, *, drift_share: float) -> Find
 
 
 def parity(settings: Settings, mutate: Mutate) -> Finding:
-    """The odd part of E L at ε = 0.2 for O8 with zero drift and a driver of its own (S5)."""
+    """Odd part of E L at ε = 0.2 for O8, with zero-drift error on an independent driver (S5)."""
     case = ready_case("EnumerationWorldModel")
     problem = case_problem(case, "independent", drift=False, steps=3, increments="enumerate")
     plus, minus = Measured(mutate(problem), settings).rows([0.2, -0.2])
@@ -67,7 +64,7 @@ def parity(settings: Settings, mutate: Mutate) -> Finding:
 
 
 def first_order_vanishes(settings: Settings, mutate: Mutate) -> Finding:
-    """P and S_cross are 0 for an independent driver: by enumeration, and for a tanh model (S5)."""
+    """P and S_cross are 0 for an independent driver: by enumeration and for a tanh model (S5)."""
     findings = []
     for case, options in (
         (ready_case("EnumerationWorldModel"), {"steps": 3, "increments": "enumerate"}),
@@ -91,10 +88,11 @@ def coefficients(
 ) -> Finding:
     """c1 and c2 against the odd and even part of E L in ε, on the same paths (rules 2 and 3).
 
-    The odd part (E L(x^ε) − E L(x^-ε)) / 2ε is c1 plus the odd part of the remainder over ε, and
-    the even part likewise, so that only the errors of the path-wise remainders count: for the
-    even part of order ε², two orders below the sampling error of c2 itself. Richardson's
-    extrapolation from ε = 0.1 and 0.05; the last correction is the allowed bias (rule b).
+    The odd part (E L(x^ε) − E L(x^-ε)) / 2ε is c1 plus the odd part of the remainder over ε; the
+    even part is c2 plus the even part of the remainder over ε². Only the errors of the path-wise
+    remainders count, which for the even part are of order ε², two orders below the sampling error
+    of c2 itself. Richardson extrapolation from ε = 0.1 and 0.05; the last correction is the allowed
+    bias (rule b).
     """
     case = ready_case(system, **parameters)
     problem = mutate(case_problem(case, driver, drift=drift, share=share))
@@ -121,7 +119,7 @@ def _parts(plus: CurveRow, minus: CurveRow) -> tuple[Estimate, Estimate]:
 
 
 def regularity(settings: Settings, mutate: Mutate) -> Finding:
-    """L = |x|^(5/2) is in C² only: the remainder is exactly of order 5/2 (S2, O12)."""
+    """L = |x|^(5/2) is only in C²: the remainder has exactly the order 5/2 (S2, O12)."""
     case = ready_case("RegularityCounterexample")
     measured = Measured(mutate(case_problem(case, steps=1)), settings)
     rows = measured.rows(SIZES)
@@ -134,10 +132,10 @@ def regularity(settings: Settings, mutate: Mutate) -> Finding:
 
 
 def sign(settings: Settings, mutate: Mutate, *, system: str) -> Finding:
-    """A convex loss, S ≥ 0, and yet R(ε) = E L(x^ε) − E L(x^0) < 0 (S5a).
+    """For a convex loss S ≥ 0, yet R(ε) = E L(x^ε) − E L(x^0) < 0 (S5a).
 
-    R is formed on coupled paths as ε c1 + ε² c2 + remainder, and c2 is compared with its exact
-    value, so that R < 0 is explained and not only seen.
+    R is computed on coupled paths as ε c1 + ε² c2 + remainder. Comparing c2 with its exact value
+    explains the sign of R.
     """
     case = ready_case(system)
     problem = mutate(case_problem(case, "independent", drift=False))

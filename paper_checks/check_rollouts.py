@@ -1,4 +1,4 @@
-"""Rollouts with a wrong initial latent: every bound against the measured divergence (S14–S19)."""
+"""Rollouts from a wrong initial latent: every bound against the measured divergence (S14–S19)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ import numpy as np
 import torch
 
 import sdewm
-from paper_checks.measurement import THRESHOLD, Finding, Mutate, Settings, compare, conclude
-from paper_checks.rollouts import Rollout, rollout_case
+from paper_checks.cases.rollouts import Rollout, rollout_case
+from paper_checks.findings import THRESHOLD, Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CERTIFICATE
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import check_system
+from sdewm.sde.system import check_protocol
 from sdewm.sde.world_model_sde import LatentWorldModel
-from sdewm.theory.bounds import doob_factor, supremum_factor
+from sdewm.theory.bounds.formulas import doob_factor, supremum_factor
 from sdewm.theory.curve import Curve
-from sdewm.theory.divergence import Divergence
+from sdewm.theory.flow.rollout_divergence import Divergence
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+
+LABELS = {
+    "mean": "E|D|",
+    "mean_square": "E|D|²",
+    "sup": "E sup|D|",
+    "sup_square": "E sup|D|²",
+}
 
 
 def bound(
@@ -53,16 +60,18 @@ def bound(
         reason = f"the bound is a {claimed.kind}, expected a {kind}"
         nothing = Estimate(float("nan"), float("nan"))
         return Finding(grade, nothing, float("nan"), Verdict(FAILS, reason))
-    return conclude([below(f"{name} ({grade})", measured[name], claimed[name]) for name in names])
+    return conclude(
+        [below(f"{LABELS[name]} ({grade})", measured[name], claimed[name]) for name in names]
+    )
 
 
 def below(quantity: str, measured: Curve, claimed: Curve) -> Finding:
-    """measured ≤ claimed at all times after the start; shown is the end, or where it fails."""
+    """measured ≤ claimed after the start; reports the last time or the worst failure."""
     spread = THRESHOLD * np.hypot(measured.standard_errors, np.nan_to_num(claimed.standard_errors))
     rounding = 1e-10 * np.abs(measured.values)
     excess = measured.values - claimed.values - spread - rounding
     known = np.isfinite(measured.values) & ~np.isnan(claimed.values)
-    excess[0] = -np.inf  # at the start both are |e|
+    excess[0] = -np.inf  # at the start both equal |e|
     n = int(np.nanargmax(np.where(known, excess, -np.inf))) if excess.max() > 0 else -1
     value = Estimate(float(measured.values[n]), float(measured.standard_errors[n]))
     allowed = float(claimed.values[n])
@@ -78,7 +87,7 @@ def _measure(rollout: Rollout, paths: int, seed: int) -> Divergence | dict[str, 
         return sdewm.rollout_divergence(
             rollout.system, rollout.x0, rollout.error, paths=paths, seed=seed + 1, **rollout.grid
         )
-    drivers = check_system(rollout.system, torch.zeros(()).double(), rollout.x0[None])
+    drivers = check_protocol(rollout.system, torch.zeros(()).double(), rollout.x0[None])
     ends = []
     for start, own in ((rollout.x0, seed + 1), (rollout.x0 + rollout.error, seed + 2)):
         noise = GaussianNoise(drivers=drivers, seed=own, **rollout.grid)
@@ -123,8 +132,8 @@ def linear_exact(settings: Settings, mutate: Mutate) -> Finding:
 def suprema(settings: Settings, mutate: Mutate) -> Finding:
     """O10: E sup D and E sup D² of a geometric Brownian motion lie below their bounds (S11, S16).
 
-    The supremum over a grid is too small by O(√Δ): it is extrapolated from two grids by √Δ, and
-    the last correction is allowed as bias.
+    The supremum over a grid is too small by O(√Δ). It is extrapolated in √Δ from two grids, and
+    the last correction is the allowed bias.
     """
     rollout = rollout_case("geometric", share=0.2)
     factor = mutate(supremum_factor)
@@ -144,14 +153,16 @@ def suprema(settings: Settings, mutate: Mutate) -> Finding:
         correction = values[1].value - values[0].value
         error = 2 * values[1].standard_error + values[0].standard_error
         measured = Estimate(values[1].value + correction, error)
-        findings.append(compare(f"E {name}", measured, exact, abs(correction)))
+        findings.append(compare(LABELS[name], measured, exact, abs(correction)))
         holds = Verdict(
-            HOLDS if exact <= limit else FAILS, f"E {name} = {exact}, bound {limit:.6f}"
+            HOLDS if exact <= limit else FAILS, f"{LABELS[name]} = {exact}, bound {limit:.6f}"
         )
-        findings.append(Finding(f"bound of E {name}", Estimate(exact, 0.0), limit, holds))
+        findings.append(Finding(f"bound on {LABELS[name]}", Estimate(exact, 0.0), limit, holds))
         doob = float(np.exp(power * rate)) * float(doob_factor(exponent))
         printed = {"sup": 2.070035, "sup_square": 4.693975}[name]
-        findings.append(compare(f"Doob's bound of E {name}", Estimate(doob, 0.0), printed, 5e-7))
+        findings.append(
+            compare(f"Doob bound on {LABELS[name]}", Estimate(doob, 0.0), printed, 5e-7)
+        )
     return conclude(findings)
 
 
@@ -174,7 +185,7 @@ def prediction(settings: Settings, mutate: Mutate, *, case: str, **changes: Any)
     )["mean"]
     scale = float(rollout.error.norm()) / size
     known = measured.values > 0
-    # Both means are over the same Brownian paths: their ratio is known far better than they are.
+    # Both means are over shared Brownian paths, so their ratio is far more precise than either.
     ratio = scale * grade.prediction["mean"].values[known] / measured.values[known]
     worst = float(np.abs(ratio - 1.0).max())
     outcome = HOLDS if worst <= 0.05 else FAILS
@@ -201,7 +212,7 @@ def integrator(settings: Settings, mutate: Mutate) -> Finding:
     error = torch.zeros_like(start)
     error[model.blocks["z_tilde"]] = torch.tensor([0.3, -0.4], dtype=torch.float64)
     rollout = mutate(Rollout(model, start, error, 20.0, 200))
-    drivers = check_system(rollout.system, torch.zeros(()).double(), start[None])
+    drivers = check_protocol(rollout.system, torch.zeros(()).double(), start[None])
     noise = GaussianNoise(drivers=drivers, seed=settings.seed, **rollout.grid)
     paths = torch.cat([(start + shift)[None] for shift in (0.0, error)])
     ends = [solve_path(rollout.system, one[None], noise)[0, 0] for one in paths]
@@ -210,18 +221,18 @@ def integrator(settings: Settings, mutate: Mutate) -> Finding:
 
 
 def cubic(settings: Settings, mutate: Mutate) -> Finding:
-    """dx = −x³ dt: |D| ≤ |e| by S16, while the Lipschitz bound S15 grows with the tube (O11)."""
+    """dx = −x³ dt: |D| ≤ |e| by S16, whereas the Lipschitz bound S15 grows with the tube (O11)."""
     case = examples.CubicFlow()
     rollout = mutate(rollout_case("cubic"))
     bounds = sdewm.rollout_bounds(
         rollout.bounded or rollout.system, rollout.x0, rollout.error, paths=2, **rollout.grid
     )
     size = float(rollout.error.norm())
-    flat = compare("S16's bound of |D_T|", bounds["log_norm"]["mean"].last, size, 1e-12)
+    flat = compare("S16 bound on |D_T|", bounds["log_norm"]["mean"].last, size, 1e-12)
     grown = bounds["gronwall"]["sup"].last.value
     outcome = HOLDS if grown > 1e3 * size else FAILS
-    text = f"S15's bound is {grown / size:.3g} |e|"
-    findings = [flat, Finding("S15's bound", Estimate(grown, 0.0), size, Verdict(outcome, text))]
+    text = f"the S15 bound is {grown / size:.3g} |e|"
+    findings = [flat, Finding("S15 bound", Estimate(grown, 0.0), size, Verdict(outcome, text))]
     exact = [float(case.flow(rollout.x0 + e, case.t1)[0]) for e in (0.0, rollout.error)]
     fine = sdewm.rollout_divergence(
         rollout.system, rollout.x0, rollout.error, t1=case.t1, steps=2000, paths=8

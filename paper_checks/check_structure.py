@@ -1,4 +1,4 @@
-"""The block structure of the world model (S6, S8) and the value-function form (S5, S5a)."""
+"""Block structure of the world model (S6, S8) and value-function form (S5, S5a)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,13 @@ import torch
 from torch.func import jvp
 
 import sdewm
-from paper_checks.measurement import (
-    Finding,
-    Measured,
-    Mutate,
-    Problem,
-    Settings,
-    case_problem,
-    compare,
-    conclude,
-    ready_case,
-)
+from paper_checks.cases.expansions import Measured, Problem, case_problem, ready_case
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde.system import diffusion_product
 from sdewm.sde.world_model_sde import LatentWorldModel
-from sdewm.theory.perturbation import ito_correction
-from sdewm.theory.value_function import value_function_terms
+from sdewm.theory.expansion.backward_equation import value_function_terms
+from sdewm.theory.expansion.perturbation import ito_correction
 
 STATES = 256  # random states at which pointwise identities are evaluated
 
@@ -33,8 +24,9 @@ STATES = 256  # random states at which pointwise identities are evaluated
 def latent_problem(reads_latent: bool = True) -> Problem:
     """A curved world model with blocks z, h (2 components each), z̃ and s̃, and a latent error.
 
-    Every block has noise of its own. The encoder's depends on h only, the sequence's is affine in
-    (z, h): the conditions of S6. Without `reads_latent` the sequence does not read z (S8).
+    Every block has independent noise. As S6 requires, the encoder's diffusion depends on h only and
+    the sequence model's is affine in (z, h). Without `reads_latent` the sequence model does not
+    read z (S8).
     """
 
     def sequence(h: torch.Tensor, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
@@ -122,7 +114,7 @@ def _random_states(
 
 
 def unseen_error(settings: Settings, mutate: Mutate) -> Finding:
-    """All terms are 0 if the sequence does not read z and L is a function of (z̃, s̃) (S8)."""
+    """All terms are 0 if the sequence model does not read z and L is a function of (z̃, s̃) (S8)."""
     measured = Measured(mutate(latent_problem(reads_latent=False)), settings)
     names = ("P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift")
     return conclude([compare(name, measured.term(name), 0.0) for name in names])
@@ -133,8 +125,8 @@ def value_function(
 ) -> Finding:
     """The terms from derivatives of the value function equal those of the recursions (S5, S5a).
 
-    The two are computed from different paths: with the driver "same" P and P_drift, with zero
-    drift and an independent driver c2.
+    The two are computed from different paths. Compared are P and P_drift for the driver "same", and
+    c2 for zero drift and an independent driver.
     """
     problem = case_problem(ready_case(system), driver, drift=drift, share=0.4)
     form = value_function_terms(

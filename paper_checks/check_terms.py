@@ -1,26 +1,17 @@
-"""The measured terms against the exact ones of the ready systems, at the level of the scheme."""
+"""Measured terms against the exact terms of the ready systems, at the level of the scheme."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-from paper_checks.measurement import (
-    STEPS,
-    Finding,
-    Measured,
-    Mutate,
-    Settings,
-    case_problem,
-    compare,
-    conclude,
-    ready_case,
-)
+from paper_checks.cases.expansions import STEPS, Measured, case_problem, ready_case
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 
 # Values of O8 (all sign patterns of its increments, 4 steps for the same driver, 3 for an
-# independent one), computed once outside this repository and typed in: an oracle that shares no
-# code with it. Each holds to half a unit of its last digit.
+# independent one), computed once outside this repository and copied here: an oracle that shares
+# no code with it. Each holds to half a unit of its last digit.
 ENUMERATED = {
     "same": {
         "c0": "0.3741174005",
@@ -92,9 +83,9 @@ def exact(
         mutate: the negative control, or the identity.
         system: name of a ready system.
         driver: "same" or "independent".
-        headline: the term shown if all agree.
+        headline: the term reported if all agree.
         steps: number of steps of the scheme.
-        parameters: given to the system.
+        parameters: keyword arguments of the system.
     """
     case = ready_case(system, **parameters)
     problem = mutate(case_problem(case, driver, steps=steps))
@@ -122,14 +113,13 @@ CASES = (
 
 
 def continuous_time(settings: Settings, mutate: Mutate) -> Finding:
-    """All terms of all cases: the scheme's values, extrapolated in the step, are the limit's.
+    """All terms of all cases: the scheme's values, extrapolated in the step, equal the limit.
 
-    The claims of `exact` tie the measured terms to the scheme's exact ones. What is left is the
-    step from the scheme to continuous time, and that is done here on the exact values of the
-    scheme, which carry no sampling error: Richardson's extrapolation from 16, 32, 64 and 128
-    steps, with the difference of its last two orders as the allowed error. Extrapolating Monte
-    Carlo values instead, even coupled ones, would resolve nothing below their standard error,
-    a thousand times larger.
+    The check `exact` compares the measured terms with the scheme's exact ones. This check relates
+    the scheme to continuous time. It uses the exact values of the scheme, which have no sampling
+    error: Richardson extrapolation from 16, 32, 64 and 128 steps, with the difference of its last
+    two orders as the allowed error. Extrapolating Monte Carlo values, even coupled ones, would
+    resolve nothing below their standard error, which is a thousand times larger.
     """
     extrapolate = mutate(richardson)
     findings = []

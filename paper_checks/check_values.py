@@ -1,4 +1,4 @@
-"""The value function under a wrong initial state (S14, S20)."""
+"""Bias of a value function under a wrong initial state (S14, S20)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 import sdewm
-from paper_checks.measurement import BAND, Finding, Mutate, Settings, compare, conclude
-from paper_checks.rollouts import tanh_network
+from paper_checks.cases.rollouts import tanh_network
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
-from sdewm.theory.value_expansion import ValueExpansion
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.flow.value_expansion import ValueExpansion
+from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
+from sdewm.theory.verdict import Verdict
 
 O11 = {"measured": -0.0020861271, "second": -0.0020877583}  # Q = x², e = ±0.1 with probability ½
 
@@ -28,7 +29,7 @@ def _expand_cubic(steps: int, error: torch.Tensor) -> ValueExpansion:
 
 
 def cubic(settings: Settings, mutate: Mutate) -> Finding:
-    """O11: bias and second order of the cubic flow, extrapolated in the step (S20)."""
+    """O11: bias of the cubic flow and its second order, extrapolated in the step size (S20)."""
     keep = mutate(lambda terms: terms["second_flow"].value + terms["second_curvature"].value)
     error = torch.tensor([[0.1], [-0.1]], dtype=torch.float64)
     values: dict[str, list[float]] = {"measured": [], "second": []}
@@ -73,21 +74,15 @@ def order(settings: Settings, mutate: Mutate, *, law: str, expected: float) -> F
     for name, result in results:
         found = result.order((0.1, 0.05, 0.025, 0.0125), law=law)
         slope, (low, high) = found.slope, found.interval
-        inside = expected - BAND <= low and high <= expected + BAND
-        apart = high < expected - BAND or low > expected + BAND
-        outcome = HOLDS if inside else FAILS if apart else UNDECIDED
         text = f"slope {slope:.3f} in [{low:.3f}, {high:.3f}] ({name}), claimed {expected:g}"
-        estimate = Estimate(slope, (high - low) / 2)
-        findings.append(
-            Finding(
-                f"order of E|remainder| ({name})", estimate, expected, Verdict(outcome, text), BAND
-            )
-        )
+        verdict = Verdict(order_outcome(found.interval, expected), text)
+        estimate, quantity = Estimate(slope, (high - low) / 2), f"order of E|remainder| ({name})"
+        findings.append(Finding(quantity, estimate, expected, verdict, ORDER_BAND))
     return conclude(findings)
 
 
 def unbiased(settings: Settings, mutate: Mutate) -> Finding:
-    """If E e = 0 the mean first-order term is 0, and the second order is the bias (S20)."""
+    """If E e = 0, the mean first-order term is 0 and the second-order term is the bias (S20)."""
     case = examples.TanhWorldModel()
     generator = torch.Generator().manual_seed(settings.seed)
     half = 0.05 * torch.randn(2000, 4, dtype=torch.float64, generator=generator)

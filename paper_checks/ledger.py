@@ -1,23 +1,36 @@
-"""The claims: read from claims.toml, checked for form, and written with their results."""
+"""The claims: read from claims.toml, validated, and written to LEDGER.md with their results."""
 
 from __future__ import annotations
 
 import importlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper_checks import mutations
-from paper_checks.measurement import Finding, Mutate, Settings
+from paper_checks.findings import Finding, Mutate, Settings
 from sdewm.base.checks import check_choice
-from sdewm.base.records import Value
+from sdewm.base.records import Value, write_whole
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
 
 FOLDER = Path(__file__).resolve().parent
 ROUNDING = 1e-12
 MARKS = ("as in the paper", "corrected", "sharpened", "new")
+HEAD = """\
+Written by `python -m paper_checks` from claims.toml and the results of the last full run. Do not \
+edit this file.
+
+*As recalled*: the text of the paper was not at hand when this ledger was written. Its statements \
+are given as recalled from its abstract and from secondary sources. Compare them with \
+[arXiv 2501.00195](https://arxiv.org/abs/2501.00195) before quoting them.
+
+*Marks* relate the checked form to the recalled one: as in the paper, corrected, sharpened (weaker \
+hypotheses or explicit constants), or new (not in the recalled paper). Numbers S and O refer to \
+[MATHEMATICS.md](MATHEMATICS.md).
+
+A *negative control* is a deliberate mistake. A claim holds only if the check fails (red) once the \
+mistake is made."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +38,17 @@ class Claim:
     """One row of claims.toml.
 
     Attributes:
-        id: its name.
+        id: name of the claim.
         number: statement numbers in MATHEMATICS.md.
-        mark: what our form is to the paper's, one of MARKS.
-        statement: what the paper says, as recalled.
-        ours: what is checked.
+        mark: relation of our form to the paper's, one of MARKS.
+        statement: what the paper states, as recalled.
+        ours: what is checked here.
         check: "module:function" in this package.
-        negative_control: a function of mutations.py.
-        arguments: given to the check.
-        control_is_recalled: the negative control is the paper's form as recalled, so that its red
-            refutes that form.
-        long: it is one of those that take longest, and is started first.
+        negative_control: "module:function" in negative_controls/.
+        arguments: keyword arguments of the check.
+        control_is_recalled: the negative control is the paper's form as recalled, so that a red
+            control refutes that form.
+        long: the claim is one of those that take longest and is started first.
     """
 
     id: str
@@ -50,22 +63,26 @@ class Claim:
     long: bool = False
 
     def run(self, settings: Settings, mutate: Mutate) -> Finding:
-        """The finding of the check with a mistake made by `mutate`, or with the identity."""
-        module, _, function = self.check.partition(":")
-        check = getattr(importlib.import_module(f"paper_checks.{module}"), function)
-        return check(settings, mutate, **self.arguments)
+        """The finding of the check after `mutate`: a negative control, or the identity."""
+        return named("paper_checks", self.check)(settings, mutate, **self.arguments)
 
     @property
     def control(self) -> Mutate:
         """The negative control."""
-        return getattr(mutations, self.negative_control)
+        return named("paper_checks.negative_controls", self.negative_control)
+
+
+def named(package: str, name: str) -> Callable[..., Any]:
+    """The function "module:function" of a package."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(f"{package}.{module}"), function)
 
 
 def read_claims(path: Path = FOLDER / "claims.toml") -> list[Claim]:
     """The claims of the ledger.
 
     Raises:
-        ValueError: a key that is missing or unknown, an unknown mark, or an id that occurs twice.
+        ValueError: a missing or unknown key, an unknown mark, or a duplicate id.
     """
     claims = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["claim"]:
@@ -87,7 +104,7 @@ def _frozen(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def select(claims: Sequence[Claim], ids: Sequence[str] | None) -> list[Claim]:
-    """The claims named, in the order of the ledger; all of them if none is named.
+    """The named claims, in the order of the ledger; all claims if none is named.
 
     Raises:
         ValueError: an unknown id; names the nearest one.
@@ -103,9 +120,9 @@ def select(claims: Sequence[Claim], ids: Sequence[str] | None) -> list[Claim]:
 def write_ledger(
     path: Path, claims: Sequence[Claim], rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> None:
-    """Write LEDGER.md: every claim with its result in the last full run. Times are left out."""
+    """Write LEDGER.md: every claim with its result in the last full run, without times."""
     by_id = {row["id"]: row for row in rows}
-    header = ["claim", "statement", "mark", "quantity", "measured", "predicted", "verdict"]
+    header = ["claim", "statements", "mark", "quantity", "measured", "predicted", "verdict"]
     cells = []
     for claim in claims:
         row = by_id[claim.id]
@@ -122,9 +139,7 @@ def write_ledger(
     count = {name: sum(row["verdict"] == name for row in rows) for name in ("holds", "undecided")}
     parts = [
         "# Ledger of claims",
-        "Written by `python -m paper_checks` from claims.toml and the rows of the last full run; "
-        "do not edit. The paper's statements are given *as recalled*. A *negative control* is a "
-        "mistake made on purpose; the claim counts only if the same check then fails (red).",
+        HEAD,
         f"{len(rows)} claims: {count['holds']} hold, {count['undecided']} undecided, "
         f"{len(rows) - count['holds'] - count['undecided']} fail. Run with "
         f"{facts['paths']} paths, seed {facts['seed']}, {facts['device']}, "
@@ -135,7 +150,7 @@ def write_ledger(
         row = by_id[claim.id]
         made = (claim.control.__doc__ or "").strip()
         outcome = "refuted" if row["negative_control"] == "red" else "not refuted"
-        recalled = f" This is the form as recalled: {outcome}." if claim.control_is_recalled else ""
+        recalled = f" The form as recalled is {outcome}." if claim.control_is_recalled else ""
         parts += [
             f"## {claim.id}",
             f"- **Paper, as recalled:** {claim.statement}\n"
@@ -144,11 +159,11 @@ def write_ledger(
             f"- **Negative control** `{claim.negative_control}`: {made} "
             f"Outcome: {row['negative_control']}.{recalled}",
         ]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(parts) + "\n")
 
 
 def result_texts(row: Mapping[str, Value | Any]) -> tuple[str, str]:
-    """Measured and predicted value of a row as texts, without digits that are rounding only."""
+    """Measured and predicted value of a row as texts, without digits below rounding error."""
     measured, error = row["measured"], row["standard_error"]
     exact = error is not None and error < ROUNDING
     if exact and abs(measured) < ROUNDING:

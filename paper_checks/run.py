@@ -1,4 +1,4 @@
-"""Running claims: one process per core, one thread each; rows, negative controls and reruns."""
+"""Run claims with negative controls and reruns, in one single-threaded process per core."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from typing import Any
 
 import torch
 
+from paper_checks.findings import Finding, Settings
 from paper_checks.ledger import Claim
-from paper_checks.measurement import Finding, Settings
-from paper_checks.mutations import identity
+from paper_checks.negative_controls.expansions import identity
 from sdewm.base.records import ROOT
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 COLOUR_OF = {FAILS: "red", HOLDS: "green", UNDECIDED: "undecided"}
-MOST_PROCESSES = 8  # beyond, each has too little to do
+MOST_PROCESSES = 8  # with more, each has too little work
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One script of analysis/ with the options that the user gave.
+    """A script of analysis/ with the options given by the user.
 
-    It runs in the process that draws it, which has imported what all of them need.
+    It runs in the process that draws it, which has already imported what all scripts need.
     """
 
     script: Path
@@ -41,11 +41,11 @@ class Figure:
 
     @property
     def id(self) -> str:
-        """The name of the script."""
+        """Name of the script."""
         return self.script.stem
 
     def run(self) -> str:
-        """Draw; the empty string, or what went wrong."""
+        """Run the script; return the empty string, or the error message."""
         said = io.StringIO()
         words = [str(self.script.relative_to(ROOT)), *self.options]
         with chdir(ROOT), redirect_stdout(said), redirect_stderr(said), _command(words):
@@ -61,7 +61,7 @@ class Figure:
 
 @contextmanager
 def _command(words: list[str]) -> Iterator[None]:
-    """The command line that a script finds, and records."""
+    """Set the command line that a script reads and records."""
     before, sys.argv = sys.argv, words
     try:
         yield
@@ -70,11 +70,11 @@ def _command(words: list[str]) -> Iterator[None]:
 
 
 def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
-    """Check one claim and its negative control; the row of the ledger."""
+    """Check one claim and its negative control; return the row of the ledger."""
     start = time.perf_counter()
     finding = _finding(claim, settings, identity)
     if finding.verdict.outcome == FAILS and finding.measured.standard_error > 0:
-        # Rule (b): a Monte Carlo failure is decided by one rerun with a fresh seed and 4 × paths.
+        # Rule (b): a Monte Carlo failure is decided by one rerun with a new seed and 4 × paths.
         more = replace(settings, paths=4 * settings.paths, seed=settings.seed + 1)
         again = _finding(claim, more, identity)
         reason = f"{again.verdict.reason} (rerun; first run: {finding.verdict.reason})"
@@ -102,15 +102,15 @@ def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
 def _finding(claim: Claim, settings: Settings, mutate: Any) -> Finding:
     try:
         return claim.run(settings, mutate)
-    except Exception as error:  # one broken check must not take the others with it
-        # A control that cannot run shows nothing.
+    except Exception as error:  # one broken check must not stop the others
+        # A control that cannot run proves nothing.
         outcome = FAILS if mutate is identity else UNDECIDED
         verdict = Verdict(outcome, f"{type(error).__name__}: {error}")
         return Finding("none", Estimate(float("nan"), float("nan")), float("nan"), verdict)
 
 
 def count_processes(tasks: int, device: str) -> int:
-    """One process per core that this process may use; two where they share a GPU."""
+    """Number of processes: one per available core, or two if they share a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(tasks, MOST_PROCESSES if device == "cpu" else 2, cores or 1)
 
@@ -118,10 +118,10 @@ def count_processes(tasks: int, device: str) -> int:
 def run_tasks(
     claims: Sequence[Claim], figures: Sequence[Figure], settings: Settings
 ) -> Iterator[tuple[Claim | Figure, Any]]:
-    """Yield (claim, row) and (figure, problem or "") as they are finished; long ones start first.
+    """Yield (claim, row) and (figure, error message or "") as finished; long tasks start first.
 
-    Each claim is computed by one thread, so that its row does not depend on how many run at once.
-    On an interruption what runs is ended, and nothing is left behind.
+    Each claim is computed by one thread, so that its row does not depend on the number of
+    processes. An interruption ends all processes.
     """
     tasks = longest_first(claims, figures)
     processes = count_processes(len(tasks), settings.device)
@@ -129,7 +129,7 @@ def run_tasks(
         torch.set_num_threads(1)
         yield from ((task, _run(task, settings)) for task in tasks)
         return
-    context = get_context("spawn")  # a forked process may not use CUDA, or threads of the parent
+    context = get_context("spawn")  # a forked process cannot use CUDA or threads of its parent
     executor = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare)
     try:
         submitted = {executor.submit(_run, task, settings): task for task in tasks}
@@ -144,7 +144,7 @@ def run_tasks(
 
 
 def longest_first(claims: Sequence[Claim], figures: Sequence[Figure]) -> list[Claim | Figure]:
-    """Long claims, figures, the other claims: the last process to end has not long to go."""
+    """Long claims, figures, other claims: all processes then end at about one time."""
     long = [claim for claim in claims if claim.long]
     return [*long, *figures, *(claim for claim in claims if not claim.long)]
 
@@ -154,7 +154,7 @@ def _run(task: Claim | Figure, settings: Settings) -> Any:
 
 
 def _prepare() -> None:
-    """A worker: one thread; interruptions and progress are the parent's business."""
+    """Set up a worker: one thread; the parent handles interruptions and progress."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     sys.stderr = io.StringIO()

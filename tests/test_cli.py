@@ -1,13 +1,15 @@
 """The command line, tried as a new user would."""
 
 import json
+import re
 
 import pytest
 
 from sdewm.base.records import read_log
 from sdewm.cli import main
+from sdewm.data import replay_files
 from sdewm.data.dataset import read_dataset
-from sdewm.train import evaluation, trainer
+from sdewm.train import saved_agent, trainer
 from sdewm.train.presets import PRESETS
 from tests.train.fake_agent import ENV, FakeAgent, UpdateClock
 
@@ -20,7 +22,7 @@ SHORT = (
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    for module in (trainer, evaluation):
+    for module in (trainer, saved_agent):
         monkeypatch.setattr(module, "Agent", FakeAgent)
     return FakeAgent
 
@@ -39,14 +41,24 @@ def test_without_arguments_it_shows_examples(capsys):
         assert "sdewm train --preset tiny" in out and "sdewm resume" in out
 
 
-def test_help_lists_every_setting_of_the_preset(capsys):
+def test_help_lists_every_setting_of_the_preset_and_no_constraint(capsys):
     code, out, _ = run(capsys, "train", "--preset", "tiny", "--help")
     assert code == 0
     for flag in ("--run", "--env-frames", "--jacobian.weight", "--world-model-only", "--workers"):
         assert flag in out
     words = " ".join(out.replace("│", " ").split())
-    assert f"Sequences in a batch. (default: {PRESETS['tiny'].batch_size})" in words
+    assert f"Sequences per batch. (default: {PRESETS['tiny'].batch_size})" in words
     assert ", ".join(PRESETS) in words
+    assert "Ge(" not in out and "Annotated" not in out
+
+
+@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "record", "analyse"])
+def test_every_option_that_the_help_shows_is_known(command, capsys):
+    _, out, _ = run(capsys, command, "--help")
+    options = re.findall(r"(?<=[│,]) (--[a-z.-]+)", out)
+    assert options
+    _, _, err = run(capsys, command, *options)
+    assert "is not allowed" not in err
 
 
 def test_the_last_preset_given_chooses_the_defaults(capsys):
@@ -54,17 +66,33 @@ def test_the_last_preset_given_chooses_the_defaults(capsys):
     for words, name in (([*tiny, *other], "dreamerv2"), ([*other, *tiny], "tiny")):
         _, out, _ = run(capsys, "train", *words, "--help")
         said = " ".join(out.replace("│", " ").split())
-        assert f"Rows in a sequence. (default: {PRESETS[name].batch_length})" in said
+        assert f"Time steps per sequence. (default: {PRESETS[name].batch_length})" in said
 
 
 WRONG = {
     "command": (["trian"], "did you mean 'train'"),
     "preset": (["train", "--preset", "tyny", "--run", "{run}"], "did you mean 'tiny'"),
     "flag": (["train", "--env-frame", "10", "--run", "{run}"], "--env-frames"),
-    "flag of a part": (["train", "--jacobian.wieght", "1", "--run", "{run}"], "--jacobian.weight"),
+    "flag of a part": (
+        ["train", "--jacobian.wieght", "1", "--run", "{run}"],
+        "option of --jacobian='wieght' is not allowed; did you mean 'weight'?",
+    ),
     "no run": (["train", *SHORT], "--run"),
     "no number": (["train", *SHORT, "--env-frames", "many", "--run", "{run}"], "--env-frames"),
     "range": (["train", *SHORT, "--batch-size", "0", "--run", "{run}"], "batch_size=0"),
+    "range of a part": (
+        ["train", *SHORT, "--model.units", "-3", "--run", "{run}"],
+        "sdewm: model.units=-3: expected a whole number of at least 1.",
+    ),
+    "probes": (["train", *SHORT, "--jacobian.probes", "0", "--run", "{run}"], "jacobian.probes=0"),
+    "no part": (
+        ["evaluate", "--model.unit", "3", "{run}"],
+        "--model.unit is not allowed.",
+    ),
+    "an old name": (
+        ["train", *SHORT, "--optimiser.guard", "1", "--run", "{run}"],
+        "option of --optimiser='guard' is not allowed; Allowed: 'algorithm', ",
+    ),
     "choice": (["train", *SHORT, "--obs", "pixel", "--run", "{run}"], "--obs"),
     "env": (["train", *SHORT, "--env", "dmc:cartpole_swingp", "--run", "{run}"], "swingup"),
     "spaces": (["train", *SHORT, "--env", "gym:CartPole-v1", "--run", "{run}"], "Box"),
@@ -132,7 +160,7 @@ def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsy
         ("record", tmp_path / "more", "--from-run", tmp_path / "model", "--episodes", "1"),
     ):
         code, _, err = run(capsys, *other)
-        assert code == 2 and "its policy has learnt nothing" in err and len(err.splitlines()) == 1
+        assert code == 2 and "it has no trained policy" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "more").exists()
     for other in ("dmc:cartpole_balance", PRESETS["tiny"].env):
         for flag in (["--env", other], [f"--env={other}"]):
@@ -147,7 +175,7 @@ def test_recording_of_a_run_says_whose_policy_it_is(tmp_path, capsys, monkeypatc
         def policy_generator(self):
             return self.generator
 
-    for module in (trainer, evaluation):
+    for module in (trainer, saved_agent):
         monkeypatch.setattr(module, "Agent", Agent)
     place, data = tmp_path / "run", tmp_path / "data"
     assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
@@ -162,7 +190,7 @@ def test_divergence_is_a_failure_with_a_sentence(tmp_path, capsys, monkeypatch, 
     monkeypatch.setattr(fake, "break_at", 3)
     code, _, err = run(capsys, "train", *SHORT, "--run", tmp_path / "run")
     assert code == 1
-    assert "Training diverged at update 3: loss/kl = nan. There is no checkpoint yet." in err
+    assert "Training diverged at update 3: loss/kl = nan. There is no checkpoint." in err
 
 
 def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys, monkeypatch):
@@ -173,11 +201,11 @@ def test_damaged_checkpoint_is_named_on_resume(tmp_path, capsys, monkeypatch):
     newest = place / "checkpoints" / (place / "checkpoints" / "latest").read_text()
     (newest / "state.safetensors").write_bytes(b"")
     code, _, err = run(capsys, "resume", place)
-    assert code == 0 and f"{newest} is damaged" in err and "the checkpoint before it" in err
+    assert code == 0 and f"{newest} is damaged" in err and "using the previous checkpoint" in err
     for marker in (place / "checkpoints").rglob("COMPLETE"):
         marker.unlink()
     code, _, err = run(capsys, "resume", place)
-    assert code == 1 and "none of its 2 checkpoints is good" in err
+    assert code == 1 and "none of its 2 checkpoints is valid" in err
 
 
 def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, capsys):
@@ -188,8 +216,10 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
     for name, value, said in (
         ("batch_size", 0, "batch_size=0"),
         ("env", "own:cartpole_pixel", "own:cartpole_pixels"),
-        ("envs", 3, "undo changes of config.json"),
+        ("envs", 3, "undo what does not fit (envs: 1 -> 3)"),
         ("seeed", 3, "did you mean 'seed'"),
+        ("train_ratio", "16", "train_ratio='16': expected a finite number above 0."),
+        ("model", {"units": 64}, "model.rssm.cell is missing"),
     ):
         (place / "config.json").write_text(json.dumps({**json.loads(good), name: value}))
         code, _, err = run(capsys, "resume", place)
@@ -197,3 +227,61 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
         assert (place / "metrics.jsonl").read_bytes() == rows
     (place / "config.json").write_text(good)
     assert run(capsys, "resume", place)[0] == 0
+
+
+def test_a_finished_run_is_lengthened_and_says_so(tmp_path, capsys):
+    place = tmp_path / "run"
+    assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
+    config = (place / "config.json").read_bytes()
+    for words, said in (
+        (["--env-frames", "1200"], "env_frames=1200: the run has already made 1500"),
+        (["--env-frames", "0"], "env_frames=0: expected a whole number"),
+        (["--updates", "10"], "give its length by --env-frames"),
+        (["--data", tmp_path], "not from a dataset"),
+    ):
+        code, _, err = run(capsys, "resume", place, *words)
+        assert code == 2 and said in err and "Traceback" not in err
+        assert (place / "config.json").read_bytes() == config
+    code, out, err = run(capsys, "resume", place, "--env-frames", "2000")
+    assert code == 0 and "2000 env_frames" in out
+    assert "changed since the checkpoint: env_frames: 1500 -> 2000" in err
+    assert json.loads((place / "config.json").read_text())["env_frames"] == 2000
+    assert read_log(place / "resumes.jsonl")[0][-1]["changed"] == "env_frames: 1500 -> 2000"
+    assert read_log(place / "evaluation.jsonl")[0][-1]["env_frames"] == 2000
+
+
+def test_a_run_finds_its_moved_data_and_takes_no_other(tmp_path, capsys):
+    data, moved, other, place = (tmp_path / name for name in ("data", "moved", "other", "run"))
+    for folder, seed in ((data, 0), (other, 1)):
+        words = ["--env", ENV, "--action-repeat", "10", "--episodes", "2", "--seed", seed]
+        assert run(capsys, "record", folder, *words)[0] == 0
+    words = [word for word in SHORT if word not in ("--env", ENV)]
+    words += ["--updates", "20", "--world-model-only", "--data", data, "--run", place]
+    assert run(capsys, "train", *words)[0] == 0
+    data.rename(moved)
+    code, _, err = run(capsys, "resume", place, "--updates", "30")
+    assert code == 2 and f"sdewm resume {place} --data DIRECTORY" in err
+    code, _, err = run(capsys, "resume", place, "--updates", "30", "--data", other)
+    assert code == 2 and "holds other episodes than those" in err
+    assert run(capsys, "resume", place, "--updates", "30", "--data", moved)[0] == 0
+    assert read_log(place / "metrics.jsonl")[0][-1]["updates"] == 30
+    assert json.loads((place / "manifest.json").read_text())["data"] == str(moved)
+
+
+def test_one_rotten_byte_in_a_file_that_checkpoints_share_costs_the_replay_only(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(replay_files, "FILE_BYTES", 1 << 10)
+    monkeypatch.setattr(trainer, "time", UpdateClock)
+    place = tmp_path / "run"
+    often = ("--checkpoint-every-seconds", "10")
+    assert run(capsys, "train", *SHORT, *often, "--run", place)[0] == 0
+    shared = [path for path in (place / "checkpoints").rglob("rows-*") if path.stat().st_nlink > 1]
+    content = bytearray(shared[0].read_bytes())
+    content[-1] ^= 1
+    shared[0].write_bytes(content)
+    code, _, err = run(capsys, "resume", place, "--env-frames", "2500")
+    assert code == 0 and "without its replay memory, which is lost" in err
+    rows = read_log(place / "metrics.jsonl")[0]
+    assert rows[-1]["env_frames"] == 2500 and [row["updates"] for row in rows][:2] == [10, 20]
+    assert run(capsys, "resume", place)[2].count("damaged") == 0

@@ -1,4 +1,4 @@
-"""Floor 0: checks, automatic differentiation, statistics, progress and records.
+"""Floor 0: argument checks, automatic differentiation, statistics, progress and records.
 
-Knows no SDE and no agent.
+Nothing here depends on SDEs or on agents.
 """

@@ -1,4 +1,4 @@
-"""Argument checks. An error names the argument, what was given and what is allowed."""
+"""Argument checks: an error names the argument, the value given and the values allowed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 
 class UnknownName(ValueError, KeyError):
-    """A name that a mapping does not have; `in` and `get` take it for a missing key."""
+    """A key that a mapping lacks: a KeyError, so that `in` and `get` treat it as missing."""
 
     __str__ = ValueError.__str__
 
 
 def check_key(name: str, key: object, allowed: Iterable[str]) -> str:
-    """`check_choice` for the key of a mapping.
+    """Return `key` if it is one of `allowed`: `check_choice` for the key of a mapping.
 
     Raises:
-        UnknownName: a ValueError and a KeyError.
+        UnknownName: the key is not allowed; it is both a ValueError and a KeyError.
 
     >>> check_key("grade", "lognorm", ("gronwall", "log_norm"))
     Traceback (most recent call last):
@@ -33,7 +33,7 @@ def check_key(name: str, key: object, allowed: Iterable[str]) -> str:
 
 
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
-    """Return `value` if it is one of `allowed`, else raise ValueError naming the nearest one.
+    """Return `value` if it is one of `allowed`, else raise ValueError with the nearest match.
 
     >>> check_choice("driver", "smae", ("same", "independent"))
     Traceback (most recent call last):
@@ -50,7 +50,7 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def check_names(name: str, values: object, allowed: Iterable[str]) -> list[str]:
-    """Return `values` as a list if it is a sequence of at least one of `allowed`.
+    """Return `values` as a list if it is a non-empty sequence of names from `allowed`.
 
     >>> check_names("grades", "log_norm", ("gronwall", "log_norm"))
     Traceback (most recent call last):
@@ -99,15 +99,13 @@ def check_float_dtype(name: str, dtype: object) -> torch.dtype:
 
 
 def check_device(device: object) -> torch.device:
-    """Return a usable device (default: the CPU), else raise ValueError saying what is there."""
+    """Return a usable device (default: the CPU), else raise ValueError."""
     try:
         chosen = torch.device("cpu" if device is None else device)  # type: ignore[arg-type]
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r}: expected 'cpu' or 'cuda[:index]'.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device={str(device)!r}: this torch sees no CUDA device; use device='cpu'."
-        )
+        raise ValueError(f"device={str(device)!r}: torch finds no CUDA device; use device='cpu'.")
     return chosen
 
 
@@ -117,7 +115,8 @@ def check_output(
     """Return `value` if it is a tensor of `shape` with the dtype and device of `like`.
 
     Raises:
-        ValueError: naming `name`, what it returned and what was expected.
+        ValueError: the type, shape, dtype or device is wrong; the message gives `name`, the value
+            returned and the value expected.
     """
     if not isinstance(value, torch.Tensor):
         raise ValueError(f"{name} returned {type(value).__name__}; expected a tensor {shape}.")
@@ -125,7 +124,7 @@ def check_output(
         raise ValueError(f"{name} returned shape {tuple(value.shape)}; expected {shape}.")
     if value.dtype != like.dtype:
         raise ValueError(
-            f"{name} returned {value.dtype} for a state of {like.dtype}; dtypes are not mixed: "
+            f"{name} returned {value.dtype} for a state of {like.dtype}; both must agree: "
             f"convert the model (for a torch.nn.Module: module.to({like.dtype})) "
             f"or pass dtype={value.dtype}."
         )

@@ -1,4 +1,4 @@
-"""Compilation as an option that never takes the program down."""
+"""Optional compilation of tensor functions, with the uncompiled function as fallback."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import torch
 
 from sdewm.base.taylor import record
 
-LINKING_SECONDS = 60.0  # no linker takes longer
+LINKING_SECONDS = 60.0  # upper limit on the time that a linker takes
 
 
 def remove_broken_libraries() -> list[Path]:
     """Remove the empty libraries that an interrupted compilation left in the compiler's cache.
 
-    Ctrl-C in a terminal also reaches the C++ compiler; torch would load the empty file ever after
-    ("file too short"). Files of the last minute may be in the making and stay.
+    Ctrl-C in a terminal also interrupts the C++ compiler. torch would then load the empty library
+    in every later run and fail with "file too short". Files younger than one minute are not
+    touched, as they may still be being written.
 
     Returns:
-        What was removed.
+        The paths of the removed files.
     """
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
@@ -36,16 +37,17 @@ def remove_broken_libraries() -> list[Path]:
 
 
 class Compiled:
-    """A function of tensors.
+    """A function of tensors, compiled once per combination of shapes, dtypes and devices.
 
-    Compiled by torch's compiler once per combination of shapes, dtypes and devices.
+    The graph is first recorded (`base.taylor.record`) and then compiled. If recording or compiling
+    fails (a function that cannot be recorded, a machine without a compiler), the function runs
+    uncompiled. The compiled function gives the same values up to rounding.
 
-    The graph is recorded first (`base.taylor.record`) and compiled as it stands. Where that fails
-    (no compiler on the machine; a function that cannot be recorded) the function itself runs. The
-    compiled function gives the same numbers to rounding.
+    Args:
+        function: takes tensors and returns a tensor.
 
     Attributes:
-        active: whether the last call ran compiled code; None before the first.
+        active: whether the last call ran compiled code; None before the first call.
 
     >>> twice = Compiled(lambda x: 2 * x)
     >>> twice(torch.ones(2)), twice.active in (True, False)

@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal, with the time that remains."""
+"""Progress of long computations on the terminal, with an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as a short text.
+    """A duration in seconds as a short text.
 
     >>> format_seconds(7.25), format_seconds(200), format_seconds(8000)
     ('7 s', '3 min 20 s', '2 h 13 min')
@@ -21,17 +21,15 @@ def format_seconds(seconds: float) -> str:
 
 
 class Progress:
-    """One line on stderr: share done, elapsed and remaining time.
+    """A progress line on stderr: percentage completed, elapsed and remaining time.
 
-    Silent if the work ends within two seconds.
-
-    On a terminal the line is rewritten in place twice a second; elsewhere a new line is written
-    every 30 seconds.
+    Nothing is written if the work ends within two seconds. On a terminal the line is rewritten in
+    place twice a second; elsewhere a new line is written every 30 seconds.
 
     Args:
-        label: what is being done.
-        total: number of units.
-        done: units already done in an earlier run, not counted in the rate.
+        label: name of the computation.
+        total: total number of units of work.
+        done: units completed in an earlier run, not counted in the rate.
     """
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
@@ -41,7 +39,7 @@ class Progress:
         self.open = False
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` units are finished, and `note`, a few words on how it goes."""
+        """Report that `done` units are finished, with an optional short note."""
         now = time.monotonic()
         if now - self.start < 2.0 or now - self.shown < (0.5 if self.live else 30.0):
             return
@@ -50,7 +48,7 @@ class Progress:
         remaining = (now - self.start) * (self.total - done) / fresh
         text = (
             f"{self.label}: {100 * done / self.total:.0f} % of {self.total}, "
-            f"{format_seconds(now - self.start)} passed, {format_seconds(remaining)} to go"
+            f"{format_seconds(now - self.start)} elapsed, {format_seconds(remaining)} remaining"
         )
         text += f", {note}" if note else ""
         sys.stderr.write(f"\r\x1b[2K{text}" if self.live else f"{text}\n")
@@ -58,7 +56,7 @@ class Progress:
         self.open = self.live
 
     def close(self) -> None:
-        """End the line."""
+        """Clear the progress line."""
         if self.open:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()

@@ -1,14 +1,15 @@
-"""Rows on disk with the facts needed to repeat them: command, commit, seed, settings, versions.
+"""Result files with a manifest for reproduction: command, commit, seed, settings, versions.
 
 A table is a CSV file whose first lines, `# key: value`, hold the manifest. A row log is a file of
-JSON lines whose first line holds the manifest and to which every row is flushed as it is finished,
-so that an interruption loses none.
+JSON lines: the first line holds the manifest, and every completed row is flushed to disk at once,
+so that an interruption loses no completed row.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -25,12 +26,12 @@ Row = Mapping[str, Value]
 
 PACKAGES = ("torch", "torchsde", "numpy", "scipy", "matplotlib")
 ROOT = Path(__file__).resolve().parents[2]
-# What the numbers depend on.
+# The files on which results depend, as git path patterns, in which * also matches subfolders.
 CODE = ("sdewm", "analysis", "paper_checks/*.py", "paper_checks/claims.toml")
 
 
 def manifest(*, seed: int, **settings: Value) -> dict[str, Value]:
-    """The facts of this run: command, commit, seed, further settings, versions.
+    """The manifest of this run: command, commit, seed, further settings, package versions.
 
     >>> facts = manifest(seed=3, paths=100)
     >>> facts["seed"], facts["paths"], sorted(facts)[:3]
@@ -56,9 +57,9 @@ def command_line() -> str:
 
 
 def code_commit() -> str:
-    """The last commit that changed the code, with "+changes" if the code differs from it now.
+    """The last commit that changed the code, with "+changes" if there are uncommitted changes.
 
-    "unknown" where git or the history is missing.
+    "unknown" if git or the history is missing.
     """
     last = _git("log", "-1", "--format=%h", "--", *CODE)
     if not last:
@@ -67,20 +68,42 @@ def code_commit() -> str:
 
 
 def code_digest() -> str:
-    """A digest of the source files on which results depend; equal digests mean equal code."""
+    """SHA-256 digest (16 hexadecimal digits) of the source files on which results depend."""
     digest = hashlib.sha256()
-    for pattern in ("sdewm/**/*.py", "paper_checks/*.py", "paper_checks/claims.toml"):
+    for pattern in ("sdewm/**/*.py", "paper_checks/**/*.py", "paper_checks/claims.toml"):
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file aside and rename it: under its own name it is always complete.
+
+    The folder is created. What is no regular file, such as /dev/stdout, is written directly.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8", newline="")
+        return
+    path = Path(os.path.realpath(path))  # a link stays a link
+    aside = path.with_name(path.name + ".part")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
 def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> None:
-    """Write rows with equal keys as CSV under the manifest; floats keep every digit.
+    """Write rows with equal keys as CSV below the manifest; floats are written exactly (`repr`).
 
     Raises:
-        ValueError: no rows, or rows with different keys.
+        ValueError: there are no rows, or rows have different keys.
     """
     if not rows:
         raise ValueError("rows=[]: expected at least one row.")
@@ -88,17 +111,17 @@ def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> 
     for row in rows:
         if list(row) != names:
             raise ValueError(f"rows have different keys: {names} and {list(row)}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for key, value in facts.items():
-            file.write(f"# {key}: {value}\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_to_text(row[name]) for name in names] for row in rows)
+    file = io.StringIO(newline="")
+    for key, value in facts.items():
+        file.write(f"# {key}: {value}\n")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_to_text(row[name]) for name in names] for row in rows)
+    write_whole(path, file.getvalue())
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Value]], dict[str, str]]:
-    """Rows and manifest of a table; cells that read as numbers become numbers, empty ones None."""
+    """Rows and manifest of a table; numeric cells become numbers, empty cells None."""
     facts: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.readlines()
@@ -113,18 +136,15 @@ class RowLog:
     """An append-only JSON-lines file: the manifest, then one flushed line per row.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         facts: the manifest.
-        rows: rows kept from an earlier run; whatever else the file holds is replaced.
+        rows: rows of an earlier run to start from; other contents of the file are replaced.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Value], rows: Iterable[Row] = ()) -> None:
-        """Write the manifest and the kept rows."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
+        """Write the manifest and the rows of the earlier run."""
         lines = [dump_json(line) + "\n" for line in ({"manifest": dict(facts)}, *rows)]
-        aside.write_text("".join(lines), encoding="utf-8")
-        os.replace(aside, path)  # never a moment without the rows kept
+        write_whole(path, "".join(lines))  # the earlier rows are on disk at all times
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, row: Row) -> None:
@@ -139,28 +159,50 @@ class RowLog:
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Value]], dict[str, Value]]:
-    """Rows and manifest of a row log, without a last line cut off by a crash; no file: no rows."""
+    """Rows and manifest of a row log; no file means no rows.
+
+    Damaged lines are left out and named on stderr, apart from a last line without an end, which an
+    interruption has cut.
+    """
+    rows, facts = read_log_lines(path)
+    return [row for row in rows if row is not None], facts
+
+
+def read_log_lines(path: Path) -> tuple[list[dict[str, Value] | None], dict[str, Value]]:
+    """Rows and manifest as in `read_log`, with None in the place of a damaged row."""
     if not path.exists():
         return [], {}
-    values = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    facts = values[0].get("manifest", {}) if values else {}
-    return values[1:], facts
+    *lines, cut = path.read_bytes().split(b"\n")
+    values = [_row(line) for line in lines]
+    damaged = [number for number, value in enumerate(values, start=1) if value is None]
+    if (last := _row(cut)) is not None:
+        values.append(last)
+    if damaged:
+        places = ", ".join(map(str, damaged))
+        sys.stderr.write(f"{path}: damaged and left out: line {places}.\n")
+    first = values[0] if values else None
+    facts = first.get("manifest") if first is not None else {}
+    if isinstance(facts, dict):
+        return values[1:], facts
+    return values, {}  # a log that begins with a row, because its first line is lost
+
+
+def _row(line: bytes) -> dict[str, Value] | None:
+    """The object in a line of JSON; None if the line is damaged."""
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def write_json(path: Path, rows: Iterable[Row], facts: Mapping[str, Value]) -> None:
     """Write {"manifest": …, "rows": […]}."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = dump_json({"manifest": dict(facts), "rows": list(rows)}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, dump_json({"manifest": dict(facts), "rows": list(rows)}, indent=1) + "\n")
 
 
 def dump_json(value: object, indent: int | None = None) -> str:
-    """Strict JSON: numbers that are not finite become null.
+    """Strict JSON: non-finite numbers become null.
 
     >>> dump_json({"slope": math.nan, "name": "ε"})
     '{"slope": null, "name": "ε"}'

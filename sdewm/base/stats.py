@@ -1,4 +1,4 @@
-"""Estimates with standard errors from batch means of streamed sums."""
+"""Monte Carlo estimates with standard errors from batch means."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-BATCHES = 256  # of consecutive paths, from whose means standard errors come
+BATCHES = 256  # number of batches of consecutive paths used for standard errors
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error (0 where the number is exact up to rounding).
+    """A number with its standard error (0 if the number is exact up to rounding).
 
     >>> str(Estimate(1.25, 0.01)), Estimate(1.25, 0.01).deviation_from(1.20)
     ('1.25 ± 0.01', 5.0)
@@ -38,15 +38,15 @@ class Estimate:
 class BatchSums:
     """Sums of Q path quantities over K batches of consecutive paths.
 
-    Batch k holds the pairs of paths (2j, 2j + 1) with ⌊jK/J⌋ = k, J the number of pairs, so that
-    the batches do not depend on how the work was cut and antithetic partners stay together. With
-    batch sums s_k and sizes n_k the mean is m = Σ s_k / n and its standard error √(K/(K−1) · Σ (s_k
-    − n_k m)²) / n, n = Σ n_k.
+    Batch k holds the pairs of paths (2j, 2j + 1) with ⌊jK/J⌋ = k, where J is the number of pairs.
+    The batches therefore do not depend on how the work is divided, and antithetic partners share a
+    batch. With batch sums s_k and sizes n_k, n = Σ n_k, the mean is m = Σ s_k / n and its standard
+    error √(K/(K−1) · Σ (s_k − n_k m)²) / n.
 
     Args:
-        paths: number of paths in all.
+        paths: total number of paths.
         quantities: Q.
-        batches: K, lowered to the number of pairs where there are fewer.
+        batches: K; at most the number of pairs is used.
 
     >>> sums = BatchSums(paths=4, quantities=1)
     >>> sums.add(0, torch.tensor([[1.0], [1.0], [2.0], [2.0]], dtype=torch.float64))
@@ -66,11 +66,11 @@ class BatchSums:
 
     @property
     def quantities(self) -> int:
-        """Q."""
+        """Number of quantities Q."""
         return self.sums.shape[1]
 
     def add(self, first: int, values: torch.Tensor) -> None:
-        """Add the quantities (B, Q) of paths first … first + B − 1 in path order."""
+        """Add the quantities (B, Q) of the paths first … first + B − 1, in this order."""
         rows = values.detach().to("cpu", torch.float64).numpy()
         last = first + len(rows)
         batch = int(np.searchsorted(self.edges, first, side="right")) - 1
@@ -84,12 +84,12 @@ class BatchSums:
         return self.sums.sum(axis=0) / self.paths
 
     def batch_deviations(self) -> np.ndarray:
-        """(s_k − n_k m)/n, shape (K, Q): what each batch adds to the error of the mean."""
+        """(s_k − n_k m)/n, shape (K, Q): contribution of each batch to the error of the mean."""
         sizes = np.diff(self.edges)[:, None]
         return (self.sums - sizes * self.means()) / self.paths
 
     def replicates(self) -> np.ndarray:
-        """One value of the means per batch, shape (K, Q), for the bootstrap.
+        """Replicates m + K (s_k − n_k m)/n of the means, shape (K, Q), for the bootstrap.
 
         Their average is `means()`.
         """
@@ -98,8 +98,8 @@ class BatchSums:
     def estimate(self, weights: torch.Tensor | np.ndarray, exact: bool = False) -> Estimate:
         """The mean of the linear combination Σ_q weights_q · quantity_q with its standard error.
 
-        `exact` says that the paths enumerate the whole law: the standard error is then 0. With a
-        single batch and no enumeration the standard error is unknown: nan.
+        If `exact`, the paths enumerate all outcomes and the standard error is 0. Otherwise, with a
+        single batch, the standard error is unknown (nan).
         """
         weights = np.asarray(weights, dtype=float)
         value = float(self.means() @ weights)

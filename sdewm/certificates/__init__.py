@@ -1,1 +1,1 @@
-"""Proven constants of networks, with lower bounds beside them."""
+"""Certificates: proven Lipschitz and curvature constants of networks, and lower bounds of them."""

@@ -1,7 +1,7 @@
-r"""Activation functions with exact ranges of value, slope and bend over intervals.
+r"""Activation functions with ranges of value φ, slope φ' and bend φ'' over intervals.
 
-The range of φ, φ' or φ'' over [l, u] is spanned by its values at l, at u and at the critical points
-between them, which are known for each function:
+The range of φ, φ' or φ'' over [l, u] is the interval between its extreme values at l, at u and at
+the critical points in between, which are known for each function:
 
     name        sup |φ'|    sup |φ''|
     tanh        1           4/(3√3) = 0.769800
@@ -13,7 +13,7 @@ between them, which are known for each function:
     relu        1           ∞
 
 Ranges are widened by 2⁻⁴³ (1 + |value|): torch's elementary functions are accurate to a few units
-of 2⁻⁵³ and the formulas below lose no more than a factor 100 of that.
+of 2⁻⁵³, and the formulas below amplify this error by less than a factor of 100.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ FLAT = 60.0  # beyond ±FLAT bounded tails, slopes and bends differ from their l
 
 @dataclass(frozen=True)
 class Activation:
-    """A scalar function φ with two derivatives and the critical points of all three.
+    """A scalar function φ with slope φ', bend φ'' and the critical points of all three.
 
-    A function with a kink at 0 has `kink` set: |φ''| then counts as infinite on intervals that
-    contain 0, and φ' takes both one-sided values there.
+    If φ has a kink at 0, `kink` holds the one-sided slopes. On intervals that contain 0, |φ''| is
+    then infinite and the range of φ' contains both slopes.
 
     >>> from math import inf
     >>> bend = TANH.bend_bound(Interval.everything(1))
@@ -64,12 +64,12 @@ class Activation:
         return self.value(x), slope * y, slope * w + self.bend(x) * y * y
 
     def value_range(self, box: Interval) -> Interval:
-        """An interval around φ(x), x in the box (m,)."""
+        """An interval that contains φ(x) for x in the box (m,)."""
         found = _spanned(self.value, self._clamped(box, math.inf), self.value_critical)
         return Interval(found.lower - self.jump, found.upper + self.jump)
 
     def slope_range(self, box: Interval) -> Interval:
-        """An interval around φ'(x), x in the box (m,)."""
+        """An interval that contains φ'(x) for x in the box (m,)."""
         found = _spanned(self.slope, self._clamped(box, FLAT), self.slope_critical)
         if self.kink is None:
             return Interval(found.lower - self.jump, found.upper + self.jump)
@@ -81,7 +81,7 @@ class Activation:
         )
 
     def bend_bound(self, box: Interval) -> torch.Tensor:
-        """A number not below |φ''(x)|, x in the box, shape (m,)."""
+        """Upper bounds of |φ''(x)| for x in the box, shape (m,)."""
         found = _spanned(self.bend, self._clamped(box, FLAT), self.bend_critical).magnitude
         if self.kink is None:
             return found
@@ -216,11 +216,11 @@ RELU = Activation(
 
 
 def softplus(beta: float, threshold: float) -> Activation:
-    """log(1 + e^(βx))/β.
+    """Softplus log(1 + e^(βx))/β.
 
-    torch returns x where βx > threshold, and has slope 1 there: a jump of log(1 + e^(−threshold))/β
-    in the values (2e-9 by default) and 1/(1 + e^threshold) in the slope. The constants are those of
-    the function above; the ranges are widened by the jumps.
+    torch returns x with slope 1 for βx > threshold. This causes a jump of log(1 + e^(−threshold))/β
+    in the values (2e-9 by default) and of 1/(1 + e^threshold) in the slope. The constants are those
+    of the exact function; the ranges are widened by the jumps.
     """
     jump = max(math.log1p(math.exp(-threshold)) / beta, 1 / (1 + math.exp(threshold)))
     return Activation(
@@ -235,7 +235,7 @@ def softplus(beta: float, threshold: float) -> Activation:
 
 
 def elu(alpha: float) -> Activation:
-    """X for x > 0, α (eˣ − 1) otherwise."""
+    """ELU: x for x > 0, α (eˣ − 1) otherwise."""
     return Activation(
         "elu",
         lambda x: torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0.0))),

@@ -1,6 +1,6 @@
-"""Lower bounds of suprema of derivatives: sampled points, then gradient ascent.
+"""Lower bounds of suprema of derivatives, by random sampling and gradient ascent.
 
-What is found is a value at a point of the region: a lower bound of the supremum, never a
+Each result is attained at a point of the region. It is a lower bound of the supremum and never a
 certificate.
 """
 
@@ -23,7 +23,7 @@ MOST_ROWS = 4096  # of one pass that forms all Jacobians
 
 @dataclass(frozen=True)
 class LowerBounds:
-    """The largest values found; the names are those of `Certificate`."""
+    """The largest values found by the search; names as in `Certificate`."""
 
     lipschitz_2: float
     lipschitz_inf: float
@@ -34,11 +34,12 @@ class LowerBounds:
 
 @dataclass(frozen=True)
 class Target:
-    """A map with its derivatives, and a box (n,) to look in.
+    """A map f with its derivatives, and the box (n,) that is searched.
 
-    taylor(x, y, w) is (f(x), Df(x) y, Df(x) w + D²f(x)[y, y]), propagated layer by layer: some of
-    torch's own rules are silently wrong in nested forward differentiation (layer_norm), and a
-    recording of it, which is not (`base.taylor.fuse`), takes longer than the whole attack.
+    taylor(x, y, w) returns (f(x), Df(x) y, Df(x) w + D²f(x)[y, y]), propagated layer by layer.
+    Nested forward differentiation by torch is not used, as it is silently wrong for some
+    operations (layer_norm). Recording a corrected graph (`base.taylor.fuse`) would take longer than
+    the search.
     """
 
     taylor: Taylor
@@ -47,9 +48,9 @@ class Target:
     square: bool
 
     def points(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Points (count, n): uniform in the box, every fourth one at a corner of it.
+        """Random points (count, n): uniform in the box, every fourth one at a corner.
 
-        An unbounded coordinate is normal, with a size per point between 1/30 and 10.
+        Unbounded coordinates are normal, with a random scale per point between 1/30 and 10.
         """
         size = len(self.low)
         share = torch.rand(count, size, dtype=torch.float64, generator=generator)
@@ -63,7 +64,7 @@ class Target:
 
     @property
     def widths(self) -> torch.Tensor:
-        """Sizes of the box (n,), 1 where it is unbounded."""
+        """Side lengths of the box (n,), 1 for unbounded sides."""
         return torch.where(torch.isfinite(self.high - self.low), self.high - self.low, 1.0)
 
     def project(self, points: torch.Tensor) -> torch.Tensor:
@@ -79,7 +80,7 @@ class Target:
         return self.taylor(points, directions, torch.zeros_like(points))[2]
 
     def jacobians(self, points: torch.Tensor) -> torch.Tensor:
-        """Df at points (B, n), as (B, m, n), in one pass of B n rows."""
+        """Jacobians Df (B, m, n) at points (B, n), in one pass of B·n rows."""
         count, size = points.shape
         basis = torch.eye(size, dtype=torch.float64).repeat(count, 1)
         columns = self.first(points.repeat_interleave(size, dim=0), basis)
@@ -138,22 +139,23 @@ def _ascend(
 
 
 def search(target: Target, seed: int = 0, starts: int = 64, steps: int = 60) -> LowerBounds:
-    """Maximise each quantity over points x of the box and directions v together.
+    """Maximise each quantity jointly over points x of the box and directions v.
 
     |Df(x) v| / |v|, |D²f(x)[v, v]| / |v|² (2- and ∞-norm) and vᵀ Df(x) v / |v|² are lower bounds
-    for any x and v. At the starting points all Jacobians are formed if they are small, and the best
-    v are taken from them. Then x follows the gradient, and v takes a step of the power method
-    (2-norm) or goes to the corner of the cube to which the gradient points. At the best points the
-    Jacobian is formed, and its norms and largest symmetric eigenvalue are computed.
+    for any x and v. The search has three stages. (1) If the Jacobians at the starting points are
+    small enough, they are formed and give the initial v. (2) x follows the gradient, and v takes a
+    step of the power method (2-norm) or moves to the corner of the cube in the direction of the
+    gradient (∞-norm). (3) At the best points the Jacobian is formed, and its norms and the largest
+    eigenvalue of its symmetric part are computed.
 
     Args:
         target: the map and the box.
-        seed: seed of the starting points.
-        starts: how many points.
-        steps: of the ascent; 0 for a sampled maximum.
+        seed: seed of the starting points, at least 0.
+        starts: number of starting points, at least 1.
+        steps: number of steps of gradient ascent; 0 gives the maximum over the sampled points.
 
     Raises:
-        ValueError: if `seed`, `starts` or `steps` is not a whole number that is large enough.
+        ValueError: `seed`, `starts` or `steps` is not a whole number or is too small.
     """
     seed = check_count("seed", seed, minimum=0)
     starts, steps = check_count("starts", starts), check_count("steps", steps, minimum=0)

@@ -13,10 +13,10 @@ from torch import nn
 from sdewm.certificates.attack import LowerBounds, Target, search
 from sdewm.certificates.constants import PartConstants, is_square, least_constants
 from sdewm.certificates.enclosure import Enclosure
+from sdewm.certificates.gru import GatedRecurrentUnit
 from sdewm.certificates.interval import Interval
 from sdewm.certificates.layers import Chain
 from sdewm.certificates.modules import check_module, check_sizes, read
-from sdewm.certificates.recurrent import GatedRecurrentUnit
 
 Box = tuple[torch.Tensor, torch.Tensor]
 
@@ -26,16 +26,16 @@ class Certificate:
     """Proven upper bounds for a map f: Rⁿ -> Rᵐ over a region.
 
     Attributes:
-        lipschitz_2: >= sup |Df(x)|₂, spectral norm.
-        lipschitz_inf: >= sup |Df(x)|_∞, largest row sum of absolute values.
-        curvature_2: >= sup |D²f(x)[v, v]|₂ / |v|₂² (no factor 1/2); ∞ where φ' has a kink.
-        curvature_inf: >= sup |D²f(x)[v, v]|_∞ / |v|_∞².
-        log_norm_2: >= sup λ_max(sym Df(x)); None unless n = m.
-        log_norm_inf: >= sup max_i (∂_i f_i + Σ_{j≠i} |∂_j f_i|); None unless n = m.
-        jacobian: (lower, upper), each (m, n), around every Df(x); None without a region.
-        output: (lower, upper), each (m,), around every f(x); None without a region.
-        region: (low, high), each (n,); None for all of Rⁿ (for a GRU: |h|_∞ <= 1, any input).
-        parts: of a GRU, the constants of the blocks "input" and "hidden" of Df; else empty.
+        lipschitz_2: ≥ sup |Df(x)|₂, spectral norm.
+        lipschitz_inf: ≥ sup |Df(x)|_∞, largest row sum of absolute values.
+        curvature_2: ≥ sup |D²f(x)[v, v]|₂ / |v|₂² (no factor 1/2); ∞ where φ' has a kink.
+        curvature_inf: ≥ sup |D²f(x)[v, v]|_∞ / |v|_∞².
+        log_norm_2: ≥ sup λ_max(sym Df(x)); None unless n = m.
+        log_norm_inf: ≥ sup max_i (∂_i f_i + Σ_{j≠i} |∂_j f_i|); None unless n = m.
+        jacobian: (lower, upper), each (m, n), bounds of every Df(x); None without a region.
+        output: (lower, upper), each (m,), bounds of every f(x); None without a region.
+        region: (low, high), each (n,); None for all of Rⁿ (for a GRU: |h|_∞ ≤ 1, any input).
+        parts: for a GRU, the constants of the blocks "input" and "hidden" of Df; else empty.
 
     For a residual drift b(x) = (f(x) − x)/τ the logarithmic norm is (log_norm − 1)/τ exactly.
     """
@@ -55,14 +55,14 @@ class Certificate:
     def attack(self, seed: int = 0, starts: int = 64, steps: int = 60) -> LowerBounds:
         """Lower bounds of the same suprema, by sampling and gradient ascent.
 
-        See `attack.search`; equal arguments give equal numbers.
+        See `attack.search` for the arguments. Equal arguments give equal results.
         """
         assert self.target is not None
         return search(self.target, seed, starts, steps)
 
     @cached_property
     def lower(self) -> LowerBounds:
-        """`attack()` with its defaults, run once."""
+        """The result of `attack()` with default arguments, computed once."""
         return self.attack()
 
     def __str__(self) -> str:
@@ -78,39 +78,43 @@ class Certificate:
 
 
 def certify(module: nn.Module, region: Box | None = None) -> Certificate:
-    """Prove constants of a network over a box or over the whole space.
+    """Prove upper bounds of the derivatives of a network, over a box or over all of Rⁿ.
 
-    Every number is an upper bound in floating point: intervals are rounded outwards, products of
-    matrices carry a bound of their rounding errors, and spectral norms and largest eigenvalues are
-    proven by a Cholesky factorisation rather than believed (`norms`). For each constant the least
-    of several bounds is kept:
+    Every number is an upper bound also in floating point: intervals are rounded outwards, rounding
+    errors of matrix products are bounded, and spectral norms and largest eigenvalues are verified
+    by a Cholesky factorisation (`norms`). Each constant is the least of several bounds:
 
-    - products over the layers: Lip <= Π |W_i| sup|φ'_i| and H(f∘g) <= H(f) Lip(g)² + Lip(f) H(g),
-      with the ranges of φ' and φ'' where the layer takes its values;
+    - products over the layers: Lip ≤ Π |W_i| sup|φ'_i| and H(f∘g) ≤ H(f) Lip(g)² + Lip(f) H(g),
+      with the ranges of φ' and φ'' over the inputs that the layer can receive;
     - the interval Jacobian;
-    - a ball in the 2-norm: for V D W, D diagonal in c ± r, every Df is V c W + (V r^½) R (r^½ W)
-      with |R| <= 1, so that |Df| and λ_max(sym Df) are below those of V c W plus |V r^½| |r^½ W|,
-      or, for small sizes, below min_T λ_max(sym V c W + (V r T⁻¹ Vᵀ + Wᵀ r T W)/2);
-    - with a region, also the bounds for the whole space, which hold in it.
+    - a ball in the 2-norm: for V D W with D diagonal in c ± r, every Df is
+      V c W + (V r^½) R (r^½ W) with |R| ≤ 1. Hence |Df| and λ_max(sym Df) are at most those of
+      V c W plus |V r^½| |r^½ W|, and, for small sizes, at most
+      min_T λ_max(sym V c W + (V r T⁻¹ Vᵀ + Wᵀ r T W)/2);
+    - with a region, also the bounds over all of Rⁿ.
 
-    Supported are Linear, Tanh, Sigmoid, Softplus, SiLU, GELU (both forms), ELU, ReLU, Identity,
-    LayerNorm, RMSNorm (last dimension), Sequential and `Residual` of these, in any mode and dtype
-    (parameters are read exactly into float64, in which f is meant), and GRUCell by itself. ELU and
-    ReLU are not C²: their curvature is ∞ unless the region keeps off the kink. A GRU cell is the
-    map of the concatenated (input, hidden) to the next hidden state, with |hidden|_∞ <= 1 always,
-    which the cell preserves; `parts` holds the two blocks of its Jacobian (formulas: `recurrent`).
-    Certificates through LayerNorm and RMSNorm are loose (`normalisation`).
+    Supported modules are Linear, Tanh, Sigmoid, Softplus, SiLU, GELU (both forms), ELU, ReLU,
+    Identity, LayerNorm and RMSNorm (over the last dimension), Sequential and `Residual` of these,
+    and a single GRUCell, in any mode and dtype. Parameters are converted exactly to float64, and f
+    is the network evaluated in float64. ELU and ReLU are not C²: their curvature is ∞ unless the
+    region excludes the kink. A GRU cell maps the concatenated (input, hidden) to the next hidden
+    state. It preserves |hidden|_∞ ≤ 1 and is certified on this set; `parts` holds the constants of
+    the two blocks of its Jacobian (formulas: `certificates.gru`). Certificates through LayerNorm
+    and RMSNorm are loose (see `certificates.normalisation`).
 
     Args:
         module: the network.
-        region: (low, high), tensors (n,) with low <= high, infinite ends allowed; None for Rⁿ.
+        region: (low, high), tensors (n,) with low ≤ high, infinite ends allowed; None for Rⁿ.
+
+    Returns:
+        The certificate of f: Rⁿ -> Rᵐ.
 
     Raises:
-        ValueError: if a module is not supported (the message names it and what is) or carries
-            forward hooks, sizes do not fit, a parameter is not finite, or the region does not fit;
-            for a GRU, if its hidden part misses [−1, 1].
+        ValueError: a module is not supported (the message lists the supported ones) or has forward
+            hooks; the sizes of layers or of the region do not match; a parameter is not finite; or,
+            for a GRU, the hidden part of the region does not intersect [−1, 1].
 
-    Source: theorems S9 to S18 of the checked theory take these constants.
+    Source: statements S9 to S18 take these constants (MATHEMATICS.md).
 
     >>> from torch import nn
     >>> generator = torch.Generator().manual_seed(0)
@@ -142,7 +146,7 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
 
 
 def checksum(module: nn.Module) -> int:
-    """A number that changes with the parameters: a certificate is one of the values it was made of.
+    """CRC-32 checksum of the parameters, to detect that a certificate is out of date.
 
     >>> layer = nn.Linear(1, 1)
     >>> before = checksum(layer)
@@ -168,7 +172,7 @@ def _certify_recurrent(module: nn.GRUCell, region: Box | None) -> Certificate:
         if bool((box.lower > box.upper).any()):
             raise ValueError(
                 "region: its last hidden_size entries, the state h, lie outside [-1, 1]; a GRU "
-                "cell keeps |h| <= 1 and is certified there only."
+                "cell preserves |h| <= 1 and is certified on this set only."
             )
     boxes = _distinct(whole, box, region)
     found = [cell.enclose(one) for one in boxes]
@@ -210,7 +214,8 @@ def _check_region(region: Box | None, size: int | None) -> Interval:
     if region is None:
         if size is None:
             raise ValueError(
-                "region=None: the module does not say its number of inputs; give (low, high)."
+                "region=None: the module does not determine its number of inputs; pass region="
+                "(low, high)."
             )
         return Interval.everything(size)
     if not (isinstance(region, (tuple, list)) and len(region) == 2):

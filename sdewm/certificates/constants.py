@@ -1,4 +1,4 @@
-"""The constants that an enclosure proves."""
+"""Constants derived from an enclosure: Lipschitz constants, curvatures, logarithmic norms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PartConstants:
 
 
 def is_square(enclosure: Enclosure) -> bool:
-    """Whether the map has as many values as arguments."""
+    """Whether the map has as many outputs as inputs."""
     rows, columns = enclosure.magnitude.shape
     return rows == columns
 
@@ -44,7 +44,7 @@ def _constants(enclosure: Enclosure) -> dict[str, Any]:
 
 
 def least_constants(enclosures: list[Enclosure]) -> dict[str, Any]:
-    """Each constant from the enclosure that gives the least; None where it does not apply."""
+    """The least value of each constant over the enclosures; None if it does not apply."""
     found = [_constants(enclosure) for enclosure in enclosures]
 
     def least(name: str) -> float | None:
@@ -55,7 +55,7 @@ def least_constants(enclosures: list[Enclosure]) -> dict[str, Any]:
 
 
 def norm_2(enclosure: Enclosure) -> float:
-    """The least bound of the 2-norm, also with jointly chosen weights where that is quick."""
+    """The least available bound of the 2-norm; for small sizes also by `norms.joint_norm`."""
     ball = enclosure.ball
     bound = min(enclosure.lipschitz_2, enclosure.ball_bound())
     if ball.right.numel() == 0 or max(ball.centre.shape) > JOINT_SIZE:
@@ -65,7 +65,7 @@ def norm_2(enclosure: Enclosure) -> float:
 
 
 def log_norm_2(ball: Ball, jacobian: Interval, bound: float) -> float:
-    """A number not below λ_max(sym J) for every J in both enclosures, square matrices."""
+    """An upper bound of λ_max(sym J) for every square J in both enclosures."""
     bounds = [bound]
     spread = interval_distance(jacobian)
     if math.isfinite(spread):
@@ -80,7 +80,7 @@ def log_norm_2(ball: Ball, jacobian: Interval, bound: float) -> float:
 
 
 def log_norm_inf(jacobian: Interval, bound: float) -> float:
-    """A number not below max_i (J_ii + Σ_{j≠i} |J_ij|) for every J in the enclosure."""
+    """An upper bound of max_i (J_ii + Σ_{j≠i} |J_ij|) for every J in the enclosure."""
     absolute = jacobian.magnitude.clone()
     absolute.diagonal().zero_()
     sums = jacobian.upper.diagonal() + row_sums(absolute)

@@ -1,15 +1,15 @@
-"""What is proven of a map over a box, and how it composes.
+"""Enclosures of a map and its derivatives over a box, and their composition.
 
-For a map f: Rⁿ → Rᵐ and a box, an `Enclosure` holds an interval around f, an interval around Df, a
-ball around Df in the 2-norm, and bounds of |Df| and |D²f[v, v]|. Composition of f with g:
+For a map f: Rⁿ → Rᵐ and a box, an `Enclosure` holds an interval that contains f, an interval and a
+ball in the 2-norm that contain Df, and bounds of |Df| and |D²f[v, v]|. Composition of f with g:
 
-    Lip(f∘g) <= Lip(f) Lip(g),   H(f∘g) <= H(f) Lip(g)² + Lip(f) H(g),
-    |D²(f∘g)_i[v, v]| <= h_i(f) Lip(g)² + Σ_j |∂_j f_i| h_j(g)            (component by component),
+    Lip(f∘g) ≤ Lip(f) Lip(g),   H(f∘g) ≤ H(f) Lip(g)² + Lip(f) H(g),
+    |D²(f∘g)_i[v, v]| ≤ h_i(f) Lip(g)² + Σ_j |∂_j f_i| h_j(g)            (component by component),
 
 and for an elementwise φ after g, with rows J_i of Dg,
 
-    |D²(φ∘g)_i[v, v]| = |φ''(g_i) (J_i v)² + φ' D²g_i[v, v]| <= |φ''| |J_i|² + |φ'| h_i(g),
-    |diag(φ'') (Jv)²| <= |diag(|φ''_i| |J_i|) J| |v|²                     (2-norm).
+    |D²(φ∘g)_i[v, v]| = |φ''(g_i) (J_i v)² + φ' D²g_i[v, v]| ≤ |φ''| |J_i|² + |φ'| h_i(g),
+    |diag(φ'') (Jv)²| ≤ |diag(|φ''_i| |J_i|) J| |v|²                     (2-norm).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from sdewm.certificates.norms import (
 
 @dataclass(frozen=True)
 class Ball:
-    """All matrices M + A R B + E with R diagonal, |R| <= 1, and |E|₂ <= radius.
+    """The set of matrices M + A R B + E with R diagonal, |R| ≤ 1, and |E|₂ ≤ radius.
 
-    The middle term keeps what is known of the slopes of one layer of activations: V D W with D in c
-    ± r is V c W + (V r^½) R (r^½ W).
+    The term A R B represents the range of slopes of one layer of activations: V D W with D in c ± r
+    equals V c W + (V r^½) R (r^½ W).
     """
 
     centre: torch.Tensor  # M, (m, n)
@@ -48,12 +48,12 @@ class Ball:
 
     @cached_property
     def centre_norm(self) -> float:
-        """A number not below |M|₂."""
+        """An upper bound of |M|₂."""
         return spectral_norm(self.centre)
 
     @cached_property
     def distance(self) -> float:
-        """A number not below the distance of any member from M."""
+        """An upper bound of the 2-norm distance of any member from M."""
         return above(self.norms[0] * self.norms[1] + self.radius)
 
     @property
@@ -71,7 +71,7 @@ def point_ball(matrix: torch.Tensor, radius: float = 0.0) -> Ball:
 
 @dataclass(frozen=True)
 class Enclosure:
-    """Proven of f over a box; vectors component_p: |D²f_i[v, v]| <= component_p[i] |v|_p²."""
+    """Proven bounds of f over a box; component_p[i] bounds |D²f_i[v, v]| / |v|_p²."""
 
     output: Interval  # (m,)
     jacobian: Interval  # (m, n)
@@ -84,7 +84,7 @@ class Enclosure:
     magnitude: torch.Tensor = field(init=False)  # (m, n), largest |∂_j f_i|
 
     def __post_init__(self) -> None:
-        """Lower each bound to the least that the other ones prove."""
+        """Replace each bound by the least value that the others imply."""
         magnitude = self.jacobian.magnitude
         object.__setattr__(self, "magnitude", magnitude)
         sums = float(row_sums(magnitude).max())
@@ -96,7 +96,7 @@ class Enclosure:
         object.__setattr__(self, "curvature_2", curvature)
 
     def ball_bound(self) -> float:
-        """A number not below the 2-norm of any member of both enclosures of Df."""
+        """An upper bound of the 2-norm of every matrix in both enclosures of Df."""
         bound = above(self.ball.centre_norm + self.ball.distance)
         spread = interval_distance(self.jacobian)
         if spread < self.ball.distance:
@@ -104,19 +104,19 @@ class Enclosure:
         return bound
 
     def with_output(self, output: Interval) -> Enclosure:
-        """The same with another box of values."""
+        """A copy with another interval of outputs."""
         other = copy.copy(self)
         object.__setattr__(other, "output", output)
         return other
 
     @property
     def curvature_inf(self) -> float:
-        """The largest component."""
+        """Bound of |D²f[v, v]|_∞ / |v|_∞²: the largest entry of component_inf."""
         return float(self.component_inf.max())
 
 
 def interval_distance(matrix: Interval) -> float:
-    """A number not below the 2-norm of any difference from the midpoint: √(|R|₁ |R|_∞)."""
+    """Upper bound √(|R|₁ |R|_∞) of the 2-norm distance of any member from the midpoint."""
     if not matrix.finite:
         return math.inf
     radius = matrix.radius
@@ -169,7 +169,7 @@ def weighted(matrix: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
 def after_elementwise(
     slope: Interval, bend: torch.Tensor, inner: Enclosure, output: Interval
 ) -> Enclosure:
-    """The enclosure of x -> φ(g(x)); slope and bend bound φ' and |φ''| where g takes values."""
+    """The enclosure of x -> φ(g(x)); slope and bend bound φ' and |φ''| over the values of g."""
     ball, steepest = inner.ball, slope.magnitude
     most = float(steepest.max())
     middle, root = slope.midpoint, torch.sqrt(slope.radius) * (1.0 + 4.0 * UNIT)

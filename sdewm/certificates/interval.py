@@ -10,37 +10,37 @@ UNIT = 2.0**-53  # relative error of one rounded operation in float64
 
 
 def gamma(terms: int) -> float:
-    """Relative error of a sum of `terms` products in any order, with fused products or without.
+    """Bound of the relative error of a sum of `terms` products, in any order, fused or not.
 
-    k u / (1 − k u) bounds it for k = terms (Higham, Accuracy and Stability, 3.1); k = terms + 4
-    leaves room for the operations that follow the sum.
+    The bound is k u / (1 − k u) with u = 2⁻⁵³ and k = terms (Higham, Accuracy and Stability of
+    Numerical Algorithms, section 3.1). Here k = terms + 4 covers the operations after the sum.
     """
     count = (terms + 4) * UNIT
     return count / (1.0 - count)
 
 
 def above(value: float) -> float:
-    """A number not below the exact result of a formula of up to 30 rounded operations.
+    """Upper bound of the exact result of a formula that was evaluated with up to 30 roundings.
 
-    For formulas in which terms of one sign are added, multiplied and rooted, whose relative error
-    is at most 30 u < 2⁻⁴⁸. Underflow (quantities below 1e-300) is outside what is proven.
+    Valid for sums, products and roots of terms of one sign, whose relative error is at most
+    30 u < 2⁻⁴⁸. Underflow (quantities below 1e-300) is not covered.
     """
     return value + abs(value) * 2.0**-48
 
 
 def down(values: torch.Tensor) -> torch.Tensor:
-    """The next numbers below."""
+    """The next smaller floating-point numbers."""
     return torch.nextafter(values, torch.full_like(values, -torch.inf))
 
 
 def up(values: torch.Tensor) -> torch.Tensor:
-    """The next numbers above."""
+    """The next larger floating-point numbers."""
     return torch.nextafter(values, torch.full_like(values, torch.inf))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """All tensors x with lower <= x <= upper, entry by entry; ends may be infinite.
+    """All tensors x with lower ≤ x ≤ upper, entry by entry; ends may be infinite.
 
     Every operation returns an interval that contains all exact results.
 
@@ -55,54 +55,54 @@ class Interval:
 
     @staticmethod
     def of(values: torch.Tensor) -> Interval:
-        """The tensor itself."""
+        """The degenerate interval [values, values]."""
         return Interval(values, values)
 
     @staticmethod
     def around(centre: torch.Tensor, radius: torch.Tensor) -> Interval:
-        """Centre ± radius."""
+        """The interval centre ± radius, rounded outwards."""
         return Interval(down(centre - radius), up(centre + radius))
 
     @staticmethod
     def everything(*shape: int) -> Interval:
-        """No restriction."""
+        """The unbounded interval (−∞, ∞) of a shape."""
         values = torch.full(shape, torch.inf, dtype=torch.float64)
         return Interval(-values, values)
 
     @property
     def finite(self) -> bool:
-        """Whether no end is infinite."""
+        """Whether all ends are finite."""
         return bool(torch.isfinite(self.lower).all() & torch.isfinite(self.upper).all())
 
     @property
     def midpoint(self) -> torch.Tensor:
-        """Of finite intervals, up to rounding."""
+        """The midpoint of a finite interval, up to rounding."""
         return self.lower + (self.upper - self.lower) / 2
 
     @property
     def radius(self) -> torch.Tensor:
-        """The least floating-point number with midpoint ± radius outside the ends, rounded up."""
+        """A radius, rounded up, such that midpoint ± radius contains the interval."""
         middle = self.midpoint
         return up(torch.maximum(self.upper - middle, middle - self.lower))
 
     @property
     def magnitude(self) -> torch.Tensor:
-        """The largest absolute value."""
+        """The largest absolute value, entry by entry."""
         return torch.maximum(self.lower.abs(), self.upper.abs())
 
     def __getitem__(self, index: object) -> Interval:
         return Interval(self.lower[index], self.upper[index])  # type: ignore[index]
 
     def plus(self, other: Interval) -> Interval:
-        """All sums."""
+        """The interval of all sums."""
         return Interval(down(self.lower + other.lower), up(self.upper + other.upper))
 
     def minus(self, other: Interval) -> Interval:
-        """All differences."""
+        """The interval of all differences."""
         return Interval(down(self.lower - other.upper), up(self.upper - other.lower))
 
     def times(self, other: Interval) -> Interval:
-        """All products, entry by entry (0 · ∞ counts as 0, which it is for every finite member)."""
+        """All products, entry by entry; 0 · ∞ counts as 0, since members are finite."""
         ends = [
             torch.nan_to_num(a * b, nan=0.0, posinf=torch.inf, neginf=-torch.inf)
             for a in (self.lower, self.upper)
@@ -120,10 +120,10 @@ class Interval:
 
 
 def image(matrix: torch.Tensor, box: Interval) -> Interval:
-    """All products matrix @ x, x in the box; matrix (p, m), box (m,) or (m, n).
+    """Interval of all products matrix @ x, x in the box; matrix (p, m), box (m,) or (m, n).
 
-    centre ± (|matrix| (radius + γ |midpoint|)) (1 + 4γ), where γ covers the rounding of the centre.
-    A row that touches an unbounded coordinate is unbounded.
+    It is matrix @ midpoint ± (|matrix| (radius + γ |midpoint|)) (1 + 4γ), where γ covers the
+    rounding of the centre. A row with a nonzero weight on an unbounded coordinate is unbounded.
     """
     bounded = torch.isfinite(box.lower) & torch.isfinite(box.upper)
     inside = box
@@ -144,9 +144,10 @@ def image(matrix: torch.Tensor, box: Interval) -> Interval:
 
 
 def product(left: Interval, right: Interval) -> Interval:
-    """All products of matrices (p, m) and (m, n); unbounded as a whole where an entry is.
+    """Interval of all products of matrices (p, m) and (m, n); unbounded if any entry is.
 
-    In midpoints and radii: M₁M₂ ± (|M₁|(R₂ + γ|M₂|) + R₁(|M₂| + R₂)), three matrix products.
+    In midpoints M and radii R it is M₁M₂ ± (|M₁|(R₂ + γ|M₂|) + R₁(|M₂| + R₂)), rounded outwards:
+    three matrix products.
     """
     if not (left.finite and right.finite):
         return Interval.everything(left.lower.shape[0], right.lower.shape[1])

@@ -1,4 +1,4 @@
-"""The layers of networks in float64, with values and enclosures."""
+"""Layers of networks in float64, with interval evaluation and enclosures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Residual(nn.Module):
     """
 
     def __init__(self, inner: nn.Module) -> None:
-        """Keep the module."""
+        """Store the module."""
         super().__init__()
         self.inner = inner
 
@@ -44,11 +44,11 @@ class Residual(nn.Module):
 
 
 class Layer(Protocol):
-    """A map of vectors; `size` is the only number of inputs it takes, None if it takes any."""
+    """A map of vectors; `size` is its number of inputs, or None if any number is accepted."""
 
     @property
     def size(self) -> int | None:
-        """Number of inputs."""
+        """Number of inputs, or None."""
         ...
 
     def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
@@ -56,11 +56,11 @@ class Layer(Protocol):
         ...
 
     def values(self, box: Interval) -> Interval:
-        """An interval around the values over a box (n,)."""
+        """An interval that contains f(x) for x in a box (n,)."""
         ...
 
     def enclose(self, box: Interval) -> Enclosure:
-        """What is proven over a box (n,)."""
+        """The enclosure of f over a box (n,)."""
         ...
 
 
@@ -73,7 +73,7 @@ class Linear:
 
     @property
     def size(self) -> int:
-        """Columns of W."""
+        """Number of inputs: the columns of W."""
         return self.weight.shape[1]
 
     @cached_property
@@ -82,16 +82,16 @@ class Linear:
         return spectral_norm(self.weight), float(row_sums(self.weight).max())
 
     def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
-        """D²f = 0."""
+        """W x + b, W y and W w, since D²f = 0."""
         matrix = self.weight.T
         return x @ matrix + self.bias, y @ matrix, w @ matrix
 
     def values(self, box: Interval) -> Interval:
-        """W box + b."""
+        """The interval W box + b."""
         return image(self.weight, box).plus(Interval.of(self.bias))
 
     def enclose(self, box: Interval) -> Enclosure:
-        """The same over every box."""
+        """The enclosure of x -> W x + b over a box (n,)."""
         return self.after(identity_on(box), box)
 
     def after(self, inner: Enclosure, box: Interval) -> Enclosure:
@@ -111,11 +111,11 @@ class Elementwise:
         return self.activation.taylor(x, y, w)
 
     def values(self, box: Interval) -> Interval:
-        """Exact up to a margin."""
+        """The range of φ over the box, exact up to a margin for rounding."""
         return self.activation.value_range(box)
 
     def enclose(self, box: Interval) -> Enclosure:
-        """From the ranges of φ' and φ''."""
+        """The enclosure from the ranges of φ' and φ'' over the box."""
         return self.after(identity_on(box), box)
 
     def after(self, inner: Enclosure, box: Interval) -> Enclosure:
@@ -126,14 +126,14 @@ class Elementwise:
 
 @dataclass(frozen=True)
 class Chain:
-    """Layers one after the other, with x added at the end where it is `residual`."""
+    """Composition of layers; with `residual` the input is added to the result."""
 
     layers: tuple[Layer, ...]
     residual: bool = False
 
     @property
     def size(self) -> int | None:
-        """Inputs of the first layer that has a size (the ones before it keep the number)."""
+        """Number of inputs of the first layer with a fixed size; earlier layers preserve it."""
         return next((layer.size for layer in self.layers if layer.size is not None), None)
 
     def taylor(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> Triple:
@@ -153,7 +153,7 @@ class Chain:
         return box.plus(result) if self.residual else result
 
     def enclose(self, box: Interval) -> Enclosure:
-        """Layer by layer; values also by the mean value form f(c) + Df(box)(box − c)."""
+        """Layer by layer; outputs also by the mean value form f(c) + Df(box)(box − c)."""
         found = identity_on(box)
         bounded = box.finite
         centre = box.midpoint if bounded else box.lower
@@ -178,12 +178,12 @@ class Chain:
 
 
 def mean_value(point: Interval, jacobian: Interval, offset: Interval) -> Interval:
-    """f(c) + Df(box)(box − c)."""
+    """The mean value form f(c) + Df(box)(box − c)."""
     return point.plus(product(jacobian, offset[:, None])[:, 0])
 
 
 def exact(values: torch.Tensor | None, like: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
-    """A parameter in float64 on the CPU, without loss; `fill` where there is none."""
+    """A parameter converted exactly to float64 on the CPU; filled with `fill` if it is None."""
     if values is None:
         return torch.full(like.shape, fill, dtype=torch.float64)
     return values.detach().to("cpu", torch.float64).clone()

@@ -1,4 +1,4 @@
-"""The modules that can be certified, checked and read into layers."""
+"""Supported torch modules: checks, and conversion to layers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ LEAST_THRESHOLD = 15.0  # of Softplus, which jumps by e^(−threshold)/β there:
 def _softplus(module: nn.Softplus) -> Activation:
     if not (module.beta > 0 and module.threshold >= LEAST_THRESHOLD):
         raise ValueError(
-            f"Softplus with beta={module.beta}, threshold={module.threshold}: expected beta > 0, "
-            f"and a threshold of at least {LEAST_THRESHOLD:g}, as it jumps visibly below that."
+            f"Softplus with beta={module.beta}, threshold={module.threshold}: expected beta > 0 "
+            f"and threshold >= {LEAST_THRESHOLD:g}; for smaller thresholds torch's softplus has a "
+            "jump."
         )
     return activations.softplus(module.beta, module.threshold)
 
@@ -43,11 +44,12 @@ SUPPORTED = (
 
 
 def check_module(module: object) -> None:
-    """Check that modules do what their class does, with finite real parameters.
+    """Check that a module computes what its classes define, with finite real parameters.
 
     Raises:
-        ValueError: not a module; a forward hook (old-style weight and spectral normalisation set
-            the weight in one) or a replaced `forward`; a parameter that is not finite or not real.
+        ValueError: it is not a torch.nn.Module; it has a forward hook (as the old-style weight and
+            spectral normalisation have) or a replaced `forward`; or a parameter is not finite or
+            not real.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module={type(module).__name__}: expected a torch.nn.Module.")
@@ -55,27 +57,27 @@ def check_module(module: object) -> None:
         where = f"{name or 'module'} ({type(part).__name__})"
         if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
             raise ValueError(
-                f"{where} has forward hooks or its own forward, which may change what it computes; "
+                f"{where} has forward hooks or a replaced forward, which may change its output; "
                 "remove them."
             )
     for name, parameter in module.named_parameters():
         where = f"parameter {name} of {type(module).__name__}"
         if isinstance(parameter, nn.UninitializedParameter) or parameter.is_meta:
-            raise ValueError(f"{where} has no values yet.")
+            raise ValueError(f"{where} is uninitialised or on the meta device; initialise it.")
         if not parameter.is_floating_point() or not bool(torch.isfinite(parameter).all()):
-            raise ValueError(f"{where} is not finite, or not of real floating point numbers.")
+            raise ValueError(f"{where} is not finite or not of a real floating-point dtype.")
 
 
 def check_sizes(layers: tuple[Layer, ...], size: int | None) -> int | None:
-    """The number of values of layers with `size` arguments, None where they take any.
+    """The number of outputs of the layers for `size` inputs; None if it is not determined.
 
     Raises:
-        ValueError: a layer that takes another number than the one before it gives.
+        ValueError: the number of inputs of a layer differs from the number of outputs before it.
     """
     for layer in layers:
         given = layer.size if size is None else size
         if layer.size not in (None, given):
-            raise ValueError(f"module: a layer takes {layer.size} values and gets {given}.")
+            raise ValueError(f"module: a layer with {layer.size} inputs receives {given} values.")
         size = given
         if isinstance(layer, Linear):
             size = len(layer.weight)
@@ -83,7 +85,8 @@ def check_sizes(layers: tuple[Layer, ...], size: int | None) -> int | None:
             size = check_sizes(layer.layers, given)
             if size != given:
                 raise ValueError(
-                    f"module: the inner module of a Residual takes {given} values and gives {size}."
+                    f"module: the inner module of a Residual maps {given} values to {size}; "
+                    "expected equal numbers."
                 )
     return size
 
@@ -92,8 +95,7 @@ def read(module: nn.Module) -> tuple[Layer, ...]:
     """The layers of a module.
 
     Raises:
-        ValueError: if the module, or one in it, is not supported, or holds a number that is not
-            finite.
+        ValueError: see `check_module`; or the module or a submodule is not supported.
     """
     check_module(module)
     kind = type(module)  # a subclass may compute something else
@@ -112,17 +114,19 @@ def read(module: nn.Module) -> tuple[Layer, ...]:
         return (_read_normalisation(module),)
     raise ValueError(
         f"module={kind.__name__} is not supported; supported are {SUPPORTED}. "
-        + ("Take it out: it is the identity in eval mode." if "Dropout" in kind.__name__ else "")
+        + ("Remove it: it is the identity in eval mode." if "Dropout" in kind.__name__ else "")
     )
 
 
 def _read_normalisation(module: nn.LayerNorm | nn.RMSNorm) -> Normalisation:
     name, shape = type(module).__name__, tuple(module.normalized_shape)
     if len(shape) != 1:
-        raise ValueError(f"{name} over {shape}: only the last dimension of vectors is supported.")
+        raise ValueError(
+            f"{name} with normalized_shape={shape}: expected the last dimension only, such as (n,)."
+        )
     if module.eps is None and module.weight is None:
         raise ValueError(
-            f"{name} with eps=None and no weight: its eps depends on the input; set it."
+            f"{name} with eps=None and no weight: eps would depend on the input's dtype; set eps."
         )
     dtype = torch.float64 if module.weight is None else module.weight.dtype
     floor = torch.finfo(dtype).eps if module.eps is None else module.eps

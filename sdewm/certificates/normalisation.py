@@ -1,13 +1,13 @@
-r"""Proven constants of layer and root-mean-square normalisation.
+r"""Proven constants of layer normalisation and root-mean-square normalisation.
 
 Both are f(x) = γ ⊙ g(y) + β with g(y) = y/s, s² = |y|²/n + ε and y = P x, P = I − 11ᵀ/n for layer
-normalisation, y = x (P = I) for the other. With ŷ = g(y):
+normalisation and P = I for root-mean-square normalisation. With ŷ = g(y):
 
-First derivative: Dg = K/s, K = P − ŷŷᵀ/n. ŷ is in the range of P and |ŷ|² <= n, so 0 <= K <= I and
+First derivative: Dg = K/s, K = P − ŷŷᵀ/n. ŷ is in the range of P and |ŷ|² ≤ n, so 0 ≤ K ≤ I and
 
-    |Df|₂ <= max|γ| / s_min <= max|γ| / √ε.
+    |Df|₂ ≤ max|γ| / s_min ≤ max|γ| / √ε.
 
-K² <= K <= P: rows have length <= √(1 − 1/n) (layer) or 1, hence |K|_∞ <= √(n − 1) or √n.
+K² ≤ K ≤ P: rows have length ≤ √(1 − 1/n) (layer) or 1, hence |K|_∞ ≤ √(n − 1) or √n.
 
 Second derivative: with t = |y|, y = t e, ρ² = t² + nε, w = t²/ρ² = v/(v + ε) (v the variance or
 mean square) and a unit vector d, c = e·d,
@@ -15,9 +15,9 @@ mean square) and a unit vector d, c = e·d,
     D²g[d, d] = √n (t/ρ³) ((3wc² − 2c² − 1) e − 2c √(1 − c²) e_⊥),
     |·|² = n t²/ρ⁶ (1 + c²(8 − 6w) − c⁴ 3w(4 − 3w)),
 
-a parabola in c² with its top at 1/(3w). So |D²g| <= k(w)/(√n ε) where k(w) = 3 √w (1 − w)² for
-w <= 1/3 (c = 1) and k(w) = 2 (1 − w)/√3 beyond (c² = 1/(3w)); k rises to k(1/5) = 0.858650 and
-falls after. In the ∞-norm |d|₂² <= n |d|_∞².
+a parabola in c² with its maximum at 1/(3w). Hence |D²g| ≤ k(w)/(√n ε), where k(w) = 3 √w (1 − w)²
+for w ≤ 1/3 (attained at c = 1) and k(w) = 2 (1 − w)/√3 for w > 1/3 (attained at c² = 1/(3w)). k
+increases up to k(1/5) = 0.858650 and decreases afterwards. In the ∞-norm |d|₂² ≤ n |d|_∞².
 
 Over a box s_min comes from the least variance, min_μ Σ dist(μ, [l_i, u_i])²/n, a convex function of
 μ. Certificates through a normalisation are loose: the global ones are of the order 1/√ε and 1/ε,
@@ -54,7 +54,7 @@ class Normalisation:
 
     @property
     def size(self) -> int:
-        """N."""
+        """Number n of inputs and outputs."""
         return len(self.gain)
 
     @property
@@ -80,7 +80,7 @@ class Normalisation:
         )
 
     def square_range(self, box: Interval) -> tuple[float, float]:
-        """Numbers below and above the variance (mean square) over the box."""
+        """Lower and upper bound of the variance (mean square) over the box."""
         size, margin = self.size, 1.0 + 2.0 * gamma(self.size)
         farthest = box.magnitude
         if not self.centred:
@@ -110,7 +110,7 @@ class Normalisation:
         return least, above(most * (1.0 + 2.0**-40)) + 2.0**-40 * float(farthest.max()) ** 2
 
     def unit_range(self, box: Interval, least: float, most: float) -> Interval:
-        """An interval around ŷ, (n,)."""
+        """An interval that contains ŷ, (n,)."""
         size = self.size
         limit = above(math.sqrt(size - 1 if self.centred else size))
         widest = torch.full((size,), limit, dtype=torch.float64)
@@ -125,19 +125,19 @@ class Normalisation:
         return y.times(inverse).meet(always)
 
     def inverse_range(self, least: float, most: float) -> Interval:
-        """An interval around 1/s, (1,)."""
+        """An interval that contains 1/s, (1,)."""
         low = 1.0 / math.sqrt(most + self.floor) if math.isfinite(most) else 0.0
         high = 1.0 / math.sqrt(least + self.floor)
         ends = [low * (1.0 - 2.0**-48), high * (1.0 + 2.0**-48)]
         return Interval(*(torch.tensor([end], dtype=torch.float64) for end in ends))
 
     def values(self, box: Interval) -> Interval:
-        """An interval around f over the box, (n,)."""
+        """An interval that contains f over the box, (n,)."""
         unit = self.unit_range(box, *self.square_range(box))
         return unit.times(Interval.of(self.gain)).plus(Interval.of(self.bias))
 
     def enclose(self, box: Interval) -> Enclosure:
-        """What is proven of f over the box."""
+        """The enclosure of f over the box."""
         size = self.size
         least, most = self.square_range(box)
         unit, inverse = self.unit_range(box, least, most), self.inverse_range(least, most)
@@ -183,7 +183,7 @@ class Normalisation:
 
 
 def _bend(share: float) -> float:
-    """The largest k(w) for w >= share."""
+    """The largest k(w) for w ≥ share."""
     share = max(share, 0.2)
     if share < 1.0 / 3.0:
         return 3.0 * math.sqrt(share) * (1.0 - share) ** 2

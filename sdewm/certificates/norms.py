@@ -1,9 +1,9 @@
 """Proven upper bounds of norms and eigenvalues of float64 matrices.
 
-An eigenvalue solver only suggests a number s. That it is an upper bound of the spectrum of S is
-proven by a Cholesky factorisation of s I − S that runs to its end (Rump, Verification of positive
-definiteness, BIT 46, 2006): the computed factor is exact for a matrix that differs from s I − S by
-at most γ/(1 − γ) tr(s I − S), γ = γ_{n+1}, whatever the order of the operations.
+An eigenvalue solver only suggests a number s. If the Cholesky factorisation of s I − S succeeds, s
+plus an explicit rounding term is a proven upper bound of the spectrum of S (Rump, Verification of
+positive definiteness, BIT 46, 2006): the computed factor is exact for a matrix that differs from
+s I − S by at most γ/(1 − γ) tr(s I − S), γ = γ_{n+1}, for any order of the operations.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ LANCZOS_STEPS = 128
 
 
 def frobenius(matrix: torch.Tensor) -> float:
-    """A number not below the Frobenius norm (or the length of a vector)."""
+    """An upper bound of the Frobenius norm (or the Euclidean norm of a vector)."""
     return above(float(torch.linalg.vector_norm(matrix)) * (1.0 + gamma(matrix.numel())))
 
 
 def row_sums(matrix: torch.Tensor) -> torch.Tensor:
-    """Numbers not below Σ_j |a_ij|, shape (m,)."""
+    """Upper bounds of Σ_j |a_ij|, shape (m,)."""
     return matrix.abs().sum(dim=1) * (1.0 + 2.0 * gamma(matrix.shape[1]))
 
 
 def row_norms(matrix: torch.Tensor) -> torch.Tensor:
-    """Numbers not below the Euclidean lengths of the rows, shape (m,)."""
+    """Upper bounds of the Euclidean norms of the rows, shape (m,)."""
     return torch.linalg.vector_norm(matrix, dim=1) * (1.0 + 2.0 * gamma(matrix.shape[1]))
 
 
@@ -40,7 +40,7 @@ def multiply(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, flo
 
 
 def largest_eigenvalue(matrix: torch.Tensor, error: float = 0.0) -> float:
-    """A number not below λ_max of any symmetric matrix within `error` of (S + Sᵀ)/2.
+    """An upper bound of λ_max of every symmetric matrix within `error` of (S + Sᵀ)/2.
 
     Args:
         matrix: S, (n, n).
@@ -77,10 +77,10 @@ def largest_eigenvalue(matrix: torch.Tensor, error: float = 0.0) -> float:
 
 
 def leading(matrix: torch.Tensor) -> float:
-    """λ_max of a symmetric matrix by the Lanczos method, from below; a suggestion only.
+    """A Lanczos estimate, from below, of λ_max of a symmetric matrix; not a proven bound.
 
-    Stops where the residual of the Ritz vector is 1e-8 of the value: the value is then off by about
-    its square (over the gap).
+    The iteration stops when the residual of the Ritz vector is at most 1e-8 |value|. The error of
+    the value is then of the order of the squared residual over the spectral gap.
     """
     size = len(matrix)
     generator = torch.Generator().manual_seed(0)
@@ -108,9 +108,10 @@ def leading(matrix: torch.Tensor) -> float:
 
 
 def spectral_norm(matrix: torch.Tensor, error: float = 0.0) -> float:
-    """A number not below the 2-norm of any matrix within `error` of A, (m, n).
+    """An upper bound of the 2-norm of every matrix within `error` of A, (m, n).
 
-    From λ_max of the smaller Gram matrix; relative excess about max(m, n) min(m, n) 2⁻⁵².
+    Computed from λ_max of the smaller Gram matrix; the relative excess is about
+    max(m, n) min(m, n) 2⁻⁵².
 
     >>> value = spectral_norm(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
     >>> 5.0 <= value < 5.0 + 1e-12
@@ -131,12 +132,12 @@ def spectral_norm(matrix: torch.Tensor, error: float = 0.0) -> float:
 
 
 def scaled_norm(scale: torch.Tensor, matrix: torch.Tensor, norm: float | None = None) -> float:
-    """A number not below the 2-norm of diag(scale) A; scale (m,) is not negative.
+    """An upper bound of the 2-norm of diag(scale) A.
 
     Args:
-        scale: (m,).
+        scale: non-negative factors, (m,).
         matrix: A, (m, n).
-        norm: a number not below |A|₂ where it is known: enough if `scale` is constant.
+        norm: an upper bound of |A|₂, if known; it suffices if `scale` is constant.
     """
     if not bool(torch.isfinite(scale).all()):
         return math.inf
@@ -148,19 +149,19 @@ def scaled_norm(scale: torch.Tensor, matrix: torch.Tensor, norm: float | None = 
 def joint_eigenvalue(
     matrix: torch.Tensor, left: torch.Tensor, right: torch.Tensor, error: float, rounds: int
 ) -> float:
-    """A number not below λ_max(sym(S + A R B)) for every diagonal R with entries in [−1, 1].
+    """An upper bound of λ_max(sym(S + A R B)) for every diagonal R with entries in [−1, 1].
 
-    For every positive diagonal T, sym(A R B) <= (A T⁻¹ Aᵀ + Bᵀ T B)/2, hence the bound
-    λ_max(sym S + (A T⁻¹ Aᵀ + Bᵀ T B)/2). T starts from the lengths of the columns of A and rows of
-    B and moves towards the balance of the two terms on the leading eigenvectors, which is the
-    condition for a minimum; the best T is then evaluated with proof.
+    For every positive diagonal T, sym(A R B) ≤ (A T⁻¹ Aᵀ + Bᵀ T B)/2, hence the bound
+    λ_max(sym S + (A T⁻¹ Aᵀ + Bᵀ T B)/2). T is initialised from the norms of the columns of A and
+    rows of B. Each round moves it towards balance of the two terms on the leading eigenvectors, the
+    condition for a minimum. The bound for the best T is then verified.
 
     Args:
         matrix: S, (n, n).
         left: A, (n, k).
         right: B, (k, n).
-        error: bound of the distance of S from the matrix meant, 2-norm.
-        rounds: how often T is moved.
+        error: bound of the 2-norm error of S.
+        rounds: number of updates of T.
     """
     weight_left, weight_right = (left**2).sum(dim=0), (right**2).sum(dim=1)
     kept = (weight_left > 0) & (weight_right > 0)  # the other units add A R B = 0
@@ -198,9 +199,9 @@ def joint_eigenvalue(
 def joint_norm(
     matrix: torch.Tensor, left: torch.Tensor, right: torch.Tensor, error: float, rounds: int
 ) -> float:
-    """A number not below the 2-norm of S + A R B, S (m, n), for the same R: by [[0, S], [Sᵀ, 0]].
+    """An upper bound of the 2-norm of S + A R B, S (m, n), for every R as in `joint_eigenvalue`.
 
-    The norm of S + A R B is the largest eigenvalue of that matrix for S + A R B.
+    The 2-norm of X = S + A R B is the largest eigenvalue of [[0, X], [Xᵀ, 0]].
     """
     rows, columns = matrix.shape
     whole = torch.zeros(rows + columns, rows + columns, dtype=torch.float64)

@@ -1,1 +1,1 @@
-"""Floor 1: environments, replay and recorded data. A policy is only a callable here."""
+"""Floor 1: environments, replay memory and recorded episodes. A policy is any callable here."""

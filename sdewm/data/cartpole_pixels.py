@@ -1,7 +1,7 @@
-"""Cart-pole swing-up with a simulator and a drawing of our own: pixels without OpenGL.
+"""Cart-pole swing-up, simulated and rendered in numpy: pixels without OpenGL.
 
-The constants, the first states, the reward and the length are those of dm_control's cartpole
-swing-up, so its published returns are a scale for this one too.
+Physical constants, initial states, reward and episode length are those of dm_control's cartpole
+swing-up, so the returns published for that task give the scale.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from sdewm.data.episodes import FRAME_SHAPE
 from sdewm.data.frames import draw_box, draw_segment
+from sdewm.data.wrappers import FRAME_SHAPE
 
 # Physics: metres, kilograms, seconds. The pole is a cylinder with two half balls as ends.
 TIMESTEP, STEPS = 0.01, 1000
@@ -78,7 +78,10 @@ def _moved(state: State, rate: State, time: float) -> State:
 
 
 def advance(state: State, force: float) -> State:
-    """One step of `TIMESTEP` by the classical Runge–Kutta method; the rail's ends stop the cart."""
+    """One step of `TIMESTEP` seconds by the classical Runge–Kutta method of order 4.
+
+    The cart stops at the ends of the rail.
+    """
     k1 = _rates(state, force)
     k2 = _rates(_moved(state, k1, TIMESTEP / 2), force)
     k3 = _rates(_moved(state, k2, TIMESTEP / 2), force)
@@ -116,12 +119,11 @@ def swing_up_reward(state: State, action: float) -> float:
 
 
 class CartpolePixels(gymnasium.Env):
-    """A pole that hangs from a cart on a rail is to be swung up and held there.
+    """Cart-pole swing-up: swing a pole up from a cart on a rail and balance it upright.
 
-    The action in [-1, 1] is a tenth of the force in newtons; it is held for 0.01 s, and an episode
-    is truncated after 1000 steps. Vector observation `(5,)` float32: position of the cart, cosine
-    and sine of the pole's angle from upright, both velocities. Nothing is drawn until `frame` is
-    called.
+    The action a in [-1, 1] applies the force 10·a newtons for 0.01 s. An episode is truncated after
+    1000 steps. Vector observation `(5,)` float32: position of the cart, cosine and sine of the
+    pole's angle from upright, both velocities. Nothing is rendered until `frame` is called.
     """
 
     metadata = {"render_modes": []}
@@ -142,7 +144,7 @@ class CartpolePixels(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Pole down, everything 0.01 standard normal away from rest."""
+        """Start with the pole hanging down; N(0, 0.01²) is added to every state component."""
         super().reset(seed=seed)
         position, angle, velocity, spin = (0.01 * self.np_random.standard_normal(4)).tolist()
         self.state, self.steps = (position, math.pi + angle, velocity, spin), 0
@@ -162,7 +164,7 @@ class CartpolePixels(gymnasium.Env):
         return np.array(values, dtype=np.float32)
 
     def frame(self) -> np.ndarray:
-        """The present view, `(64, 64, 3)` uint8."""
+        """The current view, `(64, 64, 3)` uint8."""
         image = self._background.copy()
         x, y = 32 + SCALE * self.state[0], RAIL_ROW
         tip = (

@@ -1,7 +1,7 @@
-"""Tensors in one safetensors file whose checksum is kept elsewhere: written at once, read checked.
+"""Tensors in a safetensors file: written atomically, verified against a checksum when read.
 
-The file is put together here rather than by `safetensors.torch.save`, which copies every tensor
-twice: four times slower, and a replay memory writes gigabytes at every checkpoint.
+The file is assembled here because `safetensors.torch.save` copies every tensor twice. It is four
+times slower, and a replay memory writes gigabytes at every checkpoint.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ DTYPES = {  # the names of the format
 
 
 def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write tensors to a safetensors file, flushed to disk, whole or not at all.
+    """Write tensors atomically to a safetensors file and flush it to disk.
 
-    The file is written beside `path` and renamed, so a file of that name is never changed in
-    place: hard links to it keep what they had.
+    The file is written under a temporary name and renamed. An existing file of that name is never
+    modified in place, so hard links to it keep their content.
 
     Returns:
-        What `read_chunk` needs: name, bytes and sha256.
+        The facts that `read_chunk` needs: name, bytes and sha256.
 
     Raises:
-        OSError: the disk is full or fails; names the file, of which nothing stays.
+        OSError: the disk is full or fails. The message names the file, and no partial file remains.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -75,27 +75,27 @@ def read_chunk(directory: Path, facts: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Args:
         directory: the folder of the file.
-        facts: what `write_chunk` returned.
+        facts: the facts returned by `write_chunk`.
 
     Raises:
-        ValueError: the file is missing or not what was written; names it.
+        ValueError: the file is missing, or its size, checksum or format is wrong.
     """
     path = check_chunk(directory, facts)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != facts["sha256"]:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not that of what was written.")
+        raise ValueError(f"{path} is damaged: its SHA-256 differs from the recorded one.")
     try:
         return safetensors.torch.load_file(path)  # mapped into memory, not copied
     except SafetensorError as problem:
-        raise ValueError(f"{path} is no safetensors file: {problem}.") from problem
+        raise ValueError(f"{path} is not a safetensors file: {problem}.") from problem
 
 
 def check_chunk(directory: Path, facts: Mapping[str, Any]) -> Path:
-    """The path of a file that is there with the right size; its content is not read.
+    """The path of a file, after a check of its existence and size; its content is not read.
 
     Raises:
-        ValueError: it is not; names it.
+        ValueError: the file is missing or has another size.
     """
     if Path(facts["name"]).name != facts["name"]:
         raise ValueError(f"{facts['name']!r}: expected the name of a file in {directory}.")
@@ -103,7 +103,7 @@ def check_chunk(directory: Path, facts: Mapping[str, Any]) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} is missing.")
     if (size := path.stat().st_size) != facts["bytes"]:
-        raise ValueError(f"{path} is damaged: {size} bytes where {facts['bytes']} were written.")
+        raise ValueError(f"{path} is damaged: {size} bytes; expected {facts['bytes']}.")
     return path
 
 

@@ -1,14 +1,15 @@
 """Recorded episodes on disk, for training a world model without an environment.
 
-    manifest.json                     how they were made, their fields, checksums of the files below
-    episodes-000000000.safetensors    some whole episodes, one after the other, (rows, …) per field
+    manifest.json                     provenance, fields of a row, checksums of the files below
+    episodes-000000000.safetensors    complete episodes, concatenated: (rows, …) per field
 
-The manifest is written again after each file and says "complete" only at the end, so a recording
-that was stopped can go on and is never taken for a finished one.
+The manifest is rewritten after each file and marked "complete" only at the end. An interrupted
+recording can therefore be resumed and is never mistaken for a complete one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,8 +26,8 @@ from sdewm.data.chunks import DTYPES, check_chunk, read_chunk, write_chunk
 from sdewm.data.replay import Field, Replay
 
 MANIFEST = "manifest.json"
-FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when it has as many
-RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # what decides the rows
+FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when either limit is reached
+RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # facts that determine the rows
 NOTES = ("command", "commit")
 Episode = Mapping[str, np.ndarray | Tensor]
 
@@ -36,11 +37,11 @@ class Dataset:
     """A recorded dataset; iterating it reads its episodes in order, (T, …) tensors per field.
 
     Attributes:
-        directory: where it is.
+        directory: folder of the dataset.
         facts: its manifest: env, obs, action_repeat, policy, seed, command, commit and more.
-        fields: of its rows.
-        rows: in all episodes together.
-        episodes: their number.
+        fields: shape and dtype of each field of a row.
+        rows: total number of rows.
+        episodes: number of episodes.
     """
 
     directory: Path
@@ -49,8 +50,14 @@ class Dataset:
     rows: int
     episodes: int
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the checksums of all files: it identifies the episodes."""
+        sums = [chunk["sha256"] for chunk in self.facts["chunks"]]
+        return hashlib.sha256(" ".join(sums).encode()).hexdigest()
+
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Each episode; ValueError where a file is damaged, naming it."""
+        """Iterate over the episodes; a damaged file raises a ValueError that names it."""
         for chunk in self.facts["chunks"]:
             tensors = read_chunk(self.directory, chunk)
             parts = {name: value.split(chunk["lengths"]) for name, value in tensors.items()}
@@ -61,23 +68,23 @@ class Dataset:
 def write_dataset(
     directory: Path, episodes: Iterable[Episode], facts: Mapping[str, Any]
 ) -> Dataset:
-    """Record episodes; go on where an interrupted recording with the same facts stopped.
+    """Record episodes, resuming an interrupted recording with the same facts.
 
-    Files of up to 64 MiB or 32 episodes are written as the episodes come. Whatever stops
-    `episodes`, an interrupt included, those finished by then are kept.
+    Files of up to 64 MiB or 32 episodes are written as the episodes arrive. If the iteration over
+    `episodes` stops early, for example on an interrupt, all complete episodes are saved.
 
     Args:
-        directory: of the dataset; made if missing.
-        episodes: the rows of each, stacked, (T, …) per field, `is_first` true in the first row
-            only and `is_last` in the last row only. Where a recording goes on, the ones after the
-            `recorded_episodes(directory, facts)` first.
-        facts: env, obs, action_repeat, policy and seed, which must be those of the recording that
-            goes on; command and commit; and whatever else JSON can hold.
+        directory: folder of the dataset; created if missing.
+        episodes: stacked rows of each episode, (T, …) per field, with `is_first` true in the first
+            row only and `is_last` in the last row only. To resume a recording, pass the episodes
+            that follow the first `recorded_episodes(directory, facts)`.
+        facts: env, obs, action_repeat, policy and seed, which must equal those of a recording to
+            be resumed; command and commit; and any further entries that JSON can hold.
 
     Raises:
         ValueError: a fact is missing, the directory holds another recording or a complete one, or
-            an episode is not whole or has other fields than the first.
-        OSError: the disk is full or fails; the episodes written before stay.
+            an episode is incomplete or has other fields than the first.
+        OSError: the disk is full or fails. Episodes already written remain.
 
     >>> import tempfile
     >>> episode = {"reward": torch.ones(3), "is_first": torch.tensor([True, False, False]),
@@ -89,7 +96,7 @@ def write_dataset(
     ...     dataset.rows, dataset.episodes, [len(each["reward"]) for each in dataset]
     (6, 2, [3, 3])
     """
-    recorded_episodes(directory, facts)  # refuses what cannot go on
+    recorded_episodes(directory, facts)  # refuses what cannot be resumed
     directory.mkdir(parents=True, exist_ok=True)
     recording = _Recording(directory, facts)
     try:
@@ -104,7 +111,7 @@ def write_dataset(
 
 
 def recorded_episodes(directory: Path, facts: Mapping[str, Any]) -> int:
-    """How many episodes an interrupted recording holds; 0 if there is none.
+    """Number of episodes in an interrupted recording; 0 if the directory holds none.
 
     Raises:
         ValueError: a fact is missing, or the directory holds another recording or a complete one.
@@ -118,20 +125,20 @@ def recorded_episodes(directory: Path, facts: Mapping[str, Any]) -> int:
         if found[name] != facts[name]:
             raise ValueError(
                 f"{directory} holds a recording with {name}={found[name]!r}; this one has "
-                f"{name}={facts[name]!r}: take another folder."
+                f"{name}={facts[name]!r}: use another folder."
             )
     if found["complete"]:
-        raise ValueError(f"{directory} holds a complete recording: take another folder.")
+        raise ValueError(f"{directory} holds a complete recording: use another folder.")
     return found["episodes"]
 
 
 def read_dataset(directory: Path) -> Dataset:
-    """Open a dataset: its manifest, and that its files are there with the right sizes.
+    """Open a dataset: read its manifest, and check the existence and sizes of its files.
 
-    Their checksums are compared as the episodes are read.
+    Checksums are verified when the episodes are read.
 
     Raises:
-        ValueError: there is no dataset, it is not complete, or a file is missing or damaged.
+        ValueError: there is no dataset, it is incomplete, or a file is missing or damaged.
     """
     if not (directory / MANIFEST).is_file():
         raise ValueError(f"{directory} holds no dataset: {MANIFEST} is missing.")
@@ -139,7 +146,7 @@ def read_dataset(directory: Path) -> Dataset:
     if not facts["complete"]:
         raise ValueError(
             f"{directory}: the recording was stopped after {facts['episodes']} episodes; "
-            "repeat its command to go on."
+            "repeat its command to resume it."
         )
     for chunk in facts["chunks"]:
         check_chunk(directory, chunk)
@@ -151,7 +158,7 @@ def read_dataset(directory: Path) -> Dataset:
 
 
 def is_complete(directory: Path) -> bool:
-    """Whether a directory holds a recording that is finished and whose files are there."""
+    """Whether a directory holds a complete recording with all its files."""
     try:
         read_dataset(directory)
     except ValueError:
@@ -160,21 +167,21 @@ def is_complete(directory: Path) -> bool:
 
 
 def fill(replay: Replay, dataset: Dataset) -> None:
-    """Add all episodes of a dataset to a replay memory of one environment, one after the other.
+    """Add all episodes of a dataset, in order, to a replay memory of one environment.
 
-    Fields that only the dataset has are left out; mutable ones that only the replay has are zero.
+    Fields that only the dataset has are omitted. Mutable fields that only the replay has are zero.
 
     Raises:
         ValueError: the replay has several environments, which would need episodes of equal
-            lengths, or too little room, or fields that the dataset lacks or has otherwise; or a
-            file of the dataset is damaged.
+            lengths; its capacity is too small; the dataset lacks one of its fields or stores it in
+            another shape or dtype; or a file of the dataset is damaged.
     """
     if replay.envs != 1:
         raise ValueError(f"envs={replay.envs}: expected a replay of one environment.")
     if replay.capacity - len(replay) < dataset.rows:
         raise ValueError(
             f"capacity={replay.capacity}: {dataset.directory} has {dataset.rows} rows and "
-            f"{len(replay)} are in memory; take a capacity of {len(replay) + dataset.rows}."
+            f"{len(replay)} are in memory; use a capacity of at least {len(replay) + dataset.rows}."
         )
     for name, field in replay.fields.items():
         given = dataset.fields.get(name)
@@ -199,7 +206,7 @@ def fill(replay: Replay, dataset: Dataset) -> None:
 
 
 class _Recording:
-    """The dataset while it is written."""
+    """A dataset that is being written."""
 
     def __init__(self, directory: Path, facts: Mapping[str, Any]) -> None:
         found = _read_manifest(directory) if (directory / MANIFEST).exists() else {}
@@ -209,7 +216,7 @@ class _Recording:
         self._waiting: list[dict[str, Tensor]] = []
 
     def add(self, episode: Episode) -> None:
-        """Take one whole episode."""
+        """Add one complete episode."""
         tensors = {name: torch.as_tensor(value).clone() for name, value in episode.items()}
         layout = {name: [list(x.shape[1:]), _name(x.dtype)] for name, x in tensors.items()}
         self.fields = self.fields or layout
@@ -227,7 +234,7 @@ class _Recording:
             self.flush()
 
     def flush(self) -> None:
-        """Write the episodes that wait, and the manifest."""
+        """Write the pending episodes and the manifest."""
         if not self._waiting:
             return
         tensors = {name: torch.cat([one[name] for one in self._waiting]) for name in self.fields}
@@ -273,7 +280,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         if missing := [name for name in needed if name not in facts]:
             raise ValueError(f"it lacks {', '.join(missing)}")
     except ValueError as problem:
-        raise ValueError(f"{path} is no manifest of a dataset: {problem}.") from problem
+        raise ValueError(f"{path} is not the manifest of a dataset: {problem}.") from problem
     return facts
 
 

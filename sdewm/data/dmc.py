@@ -1,6 +1,6 @@
 """DeepMind Control tasks as Gymnasium environments.
 
-dm_control is imported when the first one is made.
+dm_control is imported when the first environment is constructed.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_choice, check_count
-from sdewm.data.episodes import FRAME_SHAPE
 from sdewm.data.opengl import choose_opengl
+from sdewm.data.wrappers import FRAME_SHAPE
 
 RENDERS = ("full", "fast")
 # The published runs look through camera 2 at quadrupeds, through camera 0 at all others.
 CAMERAS = {"quadruped": 2}
-# MuJoCo's mjMAXVAL, which dm_control gives as the bound of an action that has none.
+# MuJoCo's mjMAXVAL, which dm_control reports as the bound of an unbounded action.
 UNLIMITED = 1e10
-# Draws on the GPU when it builds its hills at every reset, whatever is observed.
+# Needs OpenGL to build its hills at every reset, even if no pixels are observed.
 _NEEDS_OPENGL = {("quadruped", "escape")}
 
 
 def dmc_tasks() -> dict[str, tuple[str, str]]:
-    """Names `<domain>_<task>` of all tasks of the suite, with domain and task.
+    """All tasks of the suite: name `<domain>_<task>` -> (domain, task).
 
     Both parts may contain an underscore, so a name is looked up here and never split.
     """
@@ -38,22 +38,22 @@ def dmc_tasks() -> dict[str, tuple[str, str]]:
 class DmcEnv(gymnasium.Env):
     """One task of the DeepMind Control suite at its own control rate.
 
-    Observations are all entries of the task's observation, flattened and joined in its order,
-    `(D,)` float32. `terminated` is a last step with discount 0, `truncated` any other last step
-    (the time limit). Nothing is drawn until `frame` is called.
+    The observation is the concatenation of all entries of the task's observation, flattened, in
+    the task's order: `(D,)` float32. `terminated` is a last step with discount 0, `truncated` any
+    other last step (the time limit). Nothing is rendered until `frame` is called.
 
-    `reset(seed=s)` draws the episode from s alone; `physics` and `task` are dm_control's.
+    `reset(seed=s)` draws the episode from s alone. `physics` and `task` are dm_control's objects.
 
     Args:
         name: `<domain>_<task>`, such as "walker_walk".
-        render: "full" draws as in the published runs; "fast" leaves out shadows, reflections,
+        render: "full" renders as in the published runs; "fast" omits shadows, reflections,
             multisampling and the sky (about ten times faster without a GPU).
-        pixels: whether frames will be asked for; OpenGL is then required.
-        seed: of what the suite draws when it builds the model (only few tasks do).
+        pixels: whether frames will be requested; OpenGL is then required.
+        seed: seed of the random parts of the model's construction (few tasks have any).
 
     Raises:
-        ValueError: for an unknown name, with the nearest one.
-        RuntimeError: if frames are wanted and there is no OpenGL.
+        ValueError: an unknown name; the message gives the nearest valid one.
+        RuntimeError: frames are requested and no OpenGL works.
     """
 
     metadata = {"render_modes": []}
@@ -90,7 +90,7 @@ class DmcEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode, drawn from `seed` if it is given."""
+        """Start an episode, drawn from `seed` unless it is None."""
         if seed is not None:
             self._random.seed(seed)
         return self._joined(self._env.reset().observation), {}
@@ -103,7 +103,7 @@ class DmcEnv(gymnasium.Env):
         return observation, float(result.reward), terminated, result.last() and not terminated, {}
 
     def frame(self) -> np.ndarray:
-        """The present view, `(64, 64, 3)` uint8."""
+        """The current view, `(64, 64, 3)` uint8."""
         if self._camera is None:
             self._camera = self._make_camera()
         # The camera draws into one buffer and returns a view of it.
@@ -130,7 +130,7 @@ class DmcEnv(gymnasium.Env):
         return np.concatenate(parts).astype(np.float32)
 
     def close(self) -> None:
-        """Give back the memory of the simulator and its drawing context."""
+        """Free the memory of the simulator and of its rendering context."""
         if self._camera is not None:
             self._camera.scene.free()
             self._camera = None

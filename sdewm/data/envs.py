@@ -1,4 +1,4 @@
-"""Environments by name, each with one Box of observations and actions in [-1, 1]."""
+"""Construction of environments by name; observations are one Box, actions lie in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.data.cartpole_pixels import CartpolePixels
+from sdewm.data.conventions import Conventions, one_line
 from sdewm.data.dmc import RENDERS, DmcEnv, dmc_tasks
-from sdewm.data.episodes import (
+from sdewm.data.wrappers import (
     FRAME_SHAPE,
     ActionRepeat,
-    Episodes,
     Pixels,
+    SeededEpisodes,
     UnitActions,
     episode_seed,
 )
@@ -26,7 +27,7 @@ OWN = {"own:cartpole_pixels": CartpolePixels}
 
 
 def list_envs() -> list[str]:
-    """Names of all environments that can be asked for, those refused for their spaces included.
+    """Names of all known environments, including those whose spaces `make_env` refuses.
 
     >>> [name for name in list_envs() if name.startswith("own:")]
     ['own:cartpole_pixels']
@@ -66,19 +67,19 @@ def make_env(
 
     Observations are `(D,)` float32 (obs="proprio") or `(64, 64, 3)` uint8 (obs="pixels"), actions
     `(A,)` float32 in [-1, 1]. `.unwrapped` is the simulator itself (for dmc: with `.physics`).
-    Its episodes are those of `sdewm.data.episodes.Episodes`.
+    Its episodes are those of `sdewm.data.wrappers.SeededEpisodes`.
 
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.
-        obs: "proprio" (nothing is ever drawn) or "pixels".
+        obs: "proprio" (vectors; nothing is rendered) or "pixels".
         action_repeat: simulator steps per policy step.
-        render: of dmc: "full" or "fast" (`DmcEnv`).
-        seed: of the run, shared by all its environments.
-        index: of this environment among them.
+        render: for dmc: "full" or "fast" (`DmcEnv`).
+        seed: seed of the run, shared by all its environments.
+        index: index of this environment among them.
 
     Raises:
-        ValueError: for a name, a space or a value that is not allowed.
-        RuntimeError: for pixels of dmc: on a machine without OpenGL, saying what to install.
+        ValueError: a name, a space or a value that is not allowed.
+        RuntimeError: pixels of dmc: on a machine without OpenGL; the message says what to install.
 
     >>> cartpole = make_env("own:cartpole_pixels", obs="proprio", action_repeat=2, render="fast",
     ...                     seed=0, index=0)
@@ -107,22 +108,26 @@ def make_env(
     except ValueError as problem:
         base.close()
         raise ValueError(f"env={env!r}: {problem}") from None
-    wrapped = Episodes(wrapped, seed, index)
+    wrapped = SeededEpisodes(wrapped, seed, index)
     return Pixels(wrapped, draw) if pixels and draw is not None else wrapped
 
 
 def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
-    """A Gymnasium environment with float32 vectors or its own 64×64 frames as observations."""
+    """A Gymnasium environment whose observations are float32 vectors or 64×64 frames."""
     try:
         # The checker would warn about conventions of others' environments at every first step.
         made = gymnasium.make(name, disable_env_checker=True)
     except ModuleNotFoundError as problem:
         raise ValueError(
             f"env='gym:{name}' cannot be made: it needs the module {problem.name!r}; install the "
-            "package that has it."
+            "package that provides it."
         ) from problem
     except (gymnasium.error.Error, ImportError) as problem:
-        raise ValueError(f"env='gym:{name}' cannot be made: {problem}") from problem
+        raise ValueError(f"env='gym:{name}' cannot be made: {one_line(problem)}") from problem
+    except Exception as problem:  # the constructor of another's class
+        raise ValueError(
+            f"env='gym:{name}' cannot be made: {type(problem).__name__}: {one_line(problem)}"
+        ) from problem
     box = made.observation_space
     reason = None
     if not isinstance(box, Box):
@@ -130,14 +135,15 @@ def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
     elif pixels and (box.shape != FRAME_SHAPE or box.dtype != np.uint8):
         reason = (
             f"its observations are {box}; pixels of a gym: environment are its own observations, "
-            f"which have to be {FRAME_SHAPE} uint8. Use obs='proprio' for vectors."
+            f"which must be {FRAME_SHAPE} uint8. Use obs='proprio' for vectors."
         )
     elif not pixels and box.dtype == np.uint8 and len(box.shape) > 1:
         reason = f"its observations are images ({box}); use obs='pixels'."
     if reason is not None:
         made.close()
         raise ValueError(f"env='gym:{name}': {reason}")
-    return made if pixels else _Vector(made)
+    checked = Conventions(made, f"gym:{name}")
+    return checked if pixels else _Vector(checked)
 
 
 class _Vector(gymnasium.ObservationWrapper):

@@ -1,9 +1,9 @@
 """Antialiased drawing into small images with numpy alone: boxes and thick segments.
 
 An image is `(height, width, 3)` float32 with values in [0, 255]; a point is (column, row) in
-pixels, the middle of the top-left pixel being (0.5, 0.5). What is drawn covers a pixel by a share
-in [0, 1]: exactly its area for boxes, and for segments the distance to the rim clipped to [0, 1],
-so a shape moves smoothly when it moves by less than a pixel.
+pixels, and the centre of the top-left pixel is (0.5, 0.5). A shape covers each pixel by a fraction
+in [0, 1]: exactly the covered area for boxes, and for segments the distance to the edge, clipped to
+[0, 1]. A shape therefore moves smoothly when it moves by less than a pixel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Colour = tuple[float, float, float]
 
 
 def _overlap(low: float, high: float, size: int) -> tuple[int, np.ndarray]:
-    """First pixel that [low, high] touches, and the covered share of it and its followers."""
+    """First pixel that [low, high] touches, and the covered fractions from that pixel on."""
     start, stop = max(math.floor(low), 0), min(math.ceil(high), size)
     edges = np.arange(start, max(stop, start), dtype=np.float32)
     return start, np.minimum(edges + 1, high) - np.maximum(edges, low)
@@ -31,7 +31,7 @@ def _blend(image: np.ndarray, row: int, column: int, share: np.ndarray, colour: 
 def draw_box(
     image: np.ndarray, left: float, top: float, right: float, bottom: float, colour: Colour
 ) -> None:
-    """Draw an upright box into `image`; what lies outside of the image is left out.
+    """Draw an axis-aligned box into `image`, clipped to the image.
 
     >>> image = np.zeros((3, 4, 3), np.float32)
     >>> draw_box(image, 0.5, 1, 3, 2, (100, 0, 0))
@@ -52,8 +52,8 @@ def draw_segment(
 ) -> None:
     """Draw all points within `radius` of the segment from `start` to `end` into `image`.
 
-    A pixel whose middle has distance d to the segment is covered by radius + 1/2 − d, clipped to
-    [0, 1].
+    A pixel whose centre has distance d to the segment is covered by the fraction radius + 1/2 − d,
+    clipped to [0, 1].
 
     >>> image = np.zeros((3, 3, 3), np.float32)
     >>> draw_segment(image, (1.5, 0.5), (1.5, 2.5), 0.5, (0, 80, 0))

@@ -1,7 +1,7 @@
-"""Which OpenGL MuJoCo draws with, decided before dm_control is imported: EGL, OSMesa, or none.
+"""Selects MuJoCo's OpenGL backend before dm_control is imported: EGL, OSMesa, or none.
 
 dm_control and mujoco read the environment variable MUJOCO_GL once, when they are imported, and the
-import fails where that OpenGL does not work. So each candidate is tried in a process of its own.
+import fails where that backend does not work. Each candidate is therefore tried in a subprocess.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ SETTING = "MUJOCO_GL"
 TRIED = "SDEWM_GL_TRIED"
 NONE = "disable"
 NO_GL = (
-    "drawing pixels of dmc: environments needs OpenGL, and none works here{tried}. Install one "
+    "rendering pixels of dmc: environments needs OpenGL, and none works here{tried}. Install one "
     "(Debian or Ubuntu: `apt-get install libegl1` with MUJOCO_GL=egl, or `apt-get install "
-    "libosmesa6` with MUJOCO_GL=osmesa); without it obs='proprio' works, and pixels of "
-    "own:cartpole_pixels."
+    "libosmesa6` with MUJOCO_GL=osmesa), or use obs='proprio' or env='own:cartpole_pixels', which "
+    "need none."
 )
 _ATTEMPT = (
     "import mujoco\n"
@@ -31,7 +31,7 @@ _ATTEMPT = (
 
 
 def _works(setting: str) -> bool:
-    """Whether a process with this setting can make a context that MuJoCo draws in."""
+    """Whether a process with this setting can create a context in which MuJoCo renders."""
     environment = {**os.environ, SETTING: setting}
     command = [sys.executable, "-c", _ATTEMPT]
     attempt = subprocess.run(command, env=environment, capture_output=True, timeout=120)
@@ -39,20 +39,19 @@ def _works(setting: str) -> bool:
 
 
 def choose_opengl(required: bool) -> str:
-    """Set MUJOCO_GL to one that works: the given one, or the first of egl and osmesa.
+    """Set MUJOCO_GL to a working backend: its present value, or the first of egl and osmesa.
 
-    Without a working one it is set to "disable", with which dm_control can be imported and does
-    everything but draw. The first call takes about a second; it has to come before the first
-    import of mujoco or dm_control.
+    If none works it is set to "disable": dm_control can then be imported, but cannot render. The
+    first call takes about a second. It must come before the first import of mujoco or dm_control.
 
     Args:
-        required: whether something is to be drawn.
+        required: whether rendering is needed.
 
     Returns:
         The setting.
 
     Raises:
-        RuntimeError: if something is to be drawn and nothing works, saying what to install.
+        RuntimeError: rendering is needed and no backend works; the message says what to install.
     """
     given = os.environ.get(SETTING, "")
     if not given or os.environ.get(TRIED) != given:

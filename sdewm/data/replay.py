@@ -1,4 +1,4 @@
-"""Replay memory: the last rows of each environment, of which windows are drawn uniformly."""
+"""Replay memory: the latest rows of each environment, from which windows are drawn uniformly."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Field", "Replay", "Windows"]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Where sampled windows lie, for `Replay.write`.
+    """Positions of sampled windows, for `Replay.write`.
 
     Attributes:
-        places: (B, T) of each row, in the memory seen as one list of rows; on its device.
-        starts: (B,) time step of each window's first row, counted from the first row ever added.
+        places: (B, T), index of each row in the memory viewed as one list of rows; on its device.
+        starts: (B,), time step of each window's first row, counted from the first row ever added.
         oldest: the oldest time step in memory when the windows were drawn.
     """
 
@@ -34,21 +34,25 @@ class Windows:
     oldest: int
 
 
+class LayoutError(ValueError):
+    """A save whose fields, capacity or number of environments are not those of the memory."""
+
+
 class Replay:
-    """A ring buffer of rows, one ring for each of `envs` environments that step together.
+    """A ring buffer of rows, with one ring for each of `envs` environments stepped together.
 
     Each field is one array (envs, time, …), so that a window is contiguous and a sample is one
-    gather per field. On the CPU the arrays are reserved at once but are virtual memory until they
-    are written: the process grows with the rows it holds, up to `bytes`. On a GPU `bytes` are
-    taken at once.
+    gather per field. On the CPU the arrays are reserved at once as virtual memory: the memory of
+    the process grows with the rows written, up to `bytes`. On a GPU all `bytes` are allocated at
+    once.
 
     Args:
         fields: the fields of a row by name.
-        capacity: rows kept, of all environments together; whole time steps are kept, so
-            capacity // envs rows of each.
-        envs: environments.
-        device: where the rows are kept and samples are returned; None: the CPU.
-        seed: of the generator that draws the windows.
+        capacity: maximum number of rows over all environments; each environment stores its last
+            capacity // envs rows.
+        envs: number of environments.
+        device: device of the stored rows and of the samples; None: the CPU.
+        seed: seed of the generator that draws the windows.
 
     Raises:
         ValueError: an argument out of range.
@@ -92,7 +96,7 @@ class Replay:
 
     @property
     def bytes(self) -> int:
-        """What the arrays take when full."""
+        """Size of the full arrays in bytes."""
         return self._rings.bytes
 
     def __len__(self) -> int:
@@ -100,20 +104,20 @@ class Replay:
         return self.envs * (self._added - self._oldest)
 
     def can_sample(self, length: int) -> bool:
-        """Whether there is a window of `length` rows yet.
+        """Whether the memory already holds a window of `length` rows.
 
         Raises:
-            ValueError: there never will be, because the capacity is too small.
+            ValueError: the capacity is too small for any such window.
         """
         if check_count("length", length) > self._time:
             raise ValueError(
-                f"length={length}: capacity={self.capacity} keeps only {self._time} rows of each "
-                f"of {self.envs} environments; take a capacity of at least {length * self.envs}."
+                f"length={length}: capacity={self.capacity} stores only {self._time} rows of each "
+                f"of {self.envs} environments; use a capacity of at least {length * self.envs}."
             )
         return self._added - self._oldest >= length
 
     def add(self, rows: Values) -> None:
-        """Add one row of each environment, (envs, …) per field, in place of the oldest ones.
+        """Add one row of each environment, (envs, …) per field, overwriting the oldest rows.
 
         Raises:
             ValueError: other fields, shapes or dtypes than `fields`; nothing is added.
@@ -137,17 +141,17 @@ class Replay:
     def sample(
         self, batch: int, length: int, context: int = 0
     ) -> tuple[dict[str, Tensor], Windows]:
-        """Draw windows of context + length rows, uniformly over all that are in memory.
+        """Draw windows of context + length rows, uniformly over all windows in memory.
 
-        A window is made of consecutive rows of one environment. It may hold the end of an episode
-        and the start of the next, which `is_first` marks. All windows are equally likely; the rows
-        at either end of the memory are in fewer windows than the others.
+        A window consists of consecutive rows of one environment. It may contain the end of an
+        episode and the start of the next, which `is_first` marks. All windows are equally likely,
+        so the oldest and the newest rows are drawn less often than the others.
 
         Returns:
-            The fields, (batch, context + length, …) each, and where they lie, for `write`.
+            The fields, (batch, context + length, …) each, and their positions, for `write`.
 
         Raises:
-            ValueError: a window of that many rows is not in memory.
+            ValueError: the memory does not hold a window of that many rows.
         """
         window = length + check_count("context", context, minimum=0)
         if not self.can_sample(window):
@@ -171,13 +175,13 @@ class Replay:
         return sampled, Windows(places, starts, self._oldest)
 
     def write(self, windows: Windows, values: Mapping[str, Tensor]) -> None:
-        """Overwrite mutable fields of sampled windows, such as latent states computed anew.
+        """Overwrite mutable fields of sampled windows, for example with refreshed latent states.
 
-        Rows that have left the memory since are not written. A row that is in several windows gets
-        all its fields from the last of them.
+        Rows that have left the memory since the windows were drawn are skipped. A row that lies in
+        several windows takes all its fields from the last of them.
 
         Args:
-            windows: what `sample` returned.
+            windows: the positions returned by `sample`.
             values: (B, T, …) by name, for the last T rows of each window.
 
         Raises:
@@ -190,7 +194,7 @@ class Replay:
         for name, value in values.items():
             if name not in self.fields or not self.fields[name].mutable:
                 allowed = [name for name, field in self.fields.items() if field.mutable]
-                raise ValueError(f"{name!r} is no mutable field; expected some of {allowed}.")
+                raise ValueError(f"{name!r} is not a mutable field; expected some of {allowed}.")
             self._rings.check_value(name, value, (batch, count))
         places = windows.places[:, window - count :].flatten()
         # Of equal places the last: its values go to all of them, so their order does not matter.
@@ -205,22 +209,22 @@ class Replay:
             self._rings.flat(name).index_copy_(0, places, flat.index_select(0, chosen))
 
     def save(self, directory: Path, previous: Path | None = None) -> dict[str, Any]:
-        """Write the rows and the generator into a folder that holds no save yet.
+        """Save the rows and the state of the generator in a folder that holds no save yet.
 
-        Files of the rows of 64 MiB each: those complete in the save before are linked, the rest is
-        written. Mutable fields are written in full.
+        Rows are written in files of 64 MiB. Files that are complete in the previous save are
+        hard-linked, the others are written. Mutable fields are always written in full.
 
         Args:
-            directory: the folder; made if missing.
-            previous: where the last save of this object, or the one it loaded, is now; None: every
-                file is written.
+            directory: the folder; created if missing.
+            previous: present folder of the last save of this object, or of the save it loaded;
+                None: every file is written.
 
         Returns:
-            What `load` needs; fit for JSON.
+            The facts that `load` needs, as JSON-compatible values.
 
         Raises:
-            FileExistsError: the folder holds a save.
-            OSError: the disk is full or fails; no file of this save stays.
+            FileExistsError: the folder already holds a save.
+            OSError: the disk is full or fails; no file of this save remains.
         """
         directory.mkdir(parents=True, exist_ok=True)
         if found := self._saved_in(directory):
@@ -238,28 +242,33 @@ class Replay:
         return {**self._layout(), "steps": self._added, "generator": generator, "files": files}
 
     def load(self, directory: Path, facts: Mapping[str, Any]) -> None:
-        """Take the rows and the generator of a save; samples go on as they would have there.
+        """Restore the rows and the generator of a save; later samples continue its sequence.
 
         Raises:
-            ValueError: the save is of other fields, capacity or envs, or one of its files is
-                missing or damaged; the memory is then empty.
+            LayoutError: the save has other fields, capacity or envs.
+            ValueError: one of its files is missing or damaged; the memory is then empty.
         """
         for name, value in self._layout().items():
             if facts[name] != value:
-                raise ValueError(f"{directory}: saved with {name}={facts[name]}; this is {value}.")
+                raise LayoutError(f"{directory}: saved with {name}={facts[name]}; this is {value}.")
         self._added = 0
         newest = facts["steps"]
         oldest = max(0, newest - self._time)
-        for kind, some in self._files.items():
-            for first, values in some.load(directory, facts["files"][kind], oldest, newest):
-                self._rings.put(first, values)
+        try:
+            for kind, some in self._files.items():
+                for first, values in some.load(directory, facts["files"][kind], oldest, newest):
+                    self._rings.put(first, values)
+        except (ValueError, OSError):  # no file may be linked to rows that are not in memory
+            for some in self._files.values():
+                some.forget()
+            raise
         self._added = newest
         state = np.frombuffer(bytes.fromhex(facts["generator"]), np.uint8)
         self._generator.set_state(torch.from_numpy(state.copy()))
 
     @property
     def _oldest(self) -> int:
-        """The first time step that is still in memory."""
+        """The oldest time step in memory."""
         return max(0, self._added - self._time)
 
     def _layout(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rows of a replay memory on disk, in files that checkpoints share by hard links."""
+"""The rows of a replay memory on disk, in files shared between checkpoints by hard links."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from sdewm.data.chunks import read_chunk, write_chunk
 
-FILE_BYTES = 64 << 20  # of one file; also what a save or load needs beside the memory itself
+FILE_BYTES = 64 << 20  # of one file; also the extra memory that a save or load needs
 Identity = tuple[int, int, int, int]
 
 
 class RowFiles:
     """Time steps first … last−1 of all environments, `steps` of them to a file.
 
-    File k holds the steps k·steps … (k+1)·steps−1, counted from the first row ever added; the last
-    one is written again as it grows, a full one never. A file is linked only if it is the very one
-    that this object wrote or checked, unchanged since.
+    File k holds the steps k·steps … (k+1)·steps−1, counted from the first row ever added. The last
+    file is rewritten as it grows, a full file never. A file is linked only if this object wrote or
+    verified it and it has not changed since.
 
     Args:
-        prefix: first part of the names of the files.
+        prefix: prefix of the file names.
         step_bytes: bytes of one time step of all environments.
         gather: (first, last) -> the fields of these steps, (envs, last − first, …) each.
     """
@@ -42,13 +42,13 @@ class RowFiles:
         """Write or link the files of the steps oldest … newest−1.
 
         Args:
-            directory: their folder.
-            previous: the folder of the save before, wherever it has been moved; None: no links.
-            oldest: the first step in memory. A file linked may hold older ones.
+            directory: folder of the files.
+            previous: present folder of the previous save; None: nothing is linked.
+            oldest: the first step in memory. A linked file may hold older steps.
             newest: the step after the last in memory.
 
         Returns:
-            For each file first, last and what `write_chunk` returned.
+            For each file its first step, its last step + 1 and the facts of `write_chunk`.
 
         Raises:
             OSError: the disk is full or fails.
@@ -86,8 +86,12 @@ class RowFiles:
             raise ValueError(f"{directory}: no file {self.prefix}-* holds time step {reached}.")
         self._known = known
 
+    def forget(self) -> None:
+        """Link no file of earlier saves."""
+        self._known = {}
+
     def _link(self, name: str, last: int, directory: Path, previous: Path) -> dict[str, Any] | None:
-        """The facts of the file linked, or None if it is to be written."""
+        """Link the file and return its facts; None if it must be written."""
         facts, identity = self._known.get(name, (None, None))
         if facts is None or facts["last"] != last:
             return None
@@ -101,6 +105,6 @@ class RowFiles:
 
 
 def _identity(path: Path) -> Identity:
-    """What stays when a file is moved or linked and changes when it is written."""
+    """Properties of a file that survive moving and linking but change when it is written."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

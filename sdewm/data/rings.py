@@ -18,7 +18,7 @@ Values = Mapping[str, np.ndarray | Tensor]
 
 @dataclass(frozen=True)
 class Field:
-    """One named part of a row: its shape, its dtype, and whether `Replay.write` may change it."""
+    """A field of a row: shape, dtype, and whether `Replay.write` may change it."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -26,24 +26,24 @@ class Field:
 
     @property
     def bytes(self) -> int:
-        """Of one row."""
+        """Size of the field in one row, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Rings:
     """Arrays (envs, time, elements of the field); step t, counted from the first, is at t % time.
 
-    On the CPU they are reserved at once but are virtual memory until they are written: the process
-    grows with the rows it holds. On a GPU they are taken at once.
+    On the CPU the arrays are reserved at once as virtual memory: the memory of the process grows
+    with the rows written. On a GPU they are allocated at once.
 
     Args:
         fields: the fields of a row by name.
-        envs: environments.
-        time: time steps kept.
-        device: where the arrays are.
+        envs: number of environments.
+        time: number of time steps stored.
+        device: device of the arrays.
 
     Raises:
-        ValueError: a field that cannot be kept.
+        ValueError: a field with a size or a dtype that is not allowed.
         MemoryError: the machine or the device cannot reserve `bytes`.
     """
 
@@ -59,17 +59,17 @@ class Rings:
             self.arrays = {name: self._reserve(field) for name, field in fields.items()}
         except (MemoryError, torch.OutOfMemoryError) as problem:
             raise MemoryError(
-                f"{envs * time} rows need {self.bytes / 2**30:.1f} GiB on {device}, more than "
-                "there is; take a smaller capacity or another device."
+                f"{envs * time} rows need {self.bytes / 2**30:.1f} GiB on {device}, more than is "
+                "available; use a smaller capacity or another device."
             ) from problem
 
     @property
     def bytes(self) -> int:
-        """What the arrays take when full."""
+        """Size of the full arrays in bytes."""
         return self.time * self.step_bytes([*self.fields])
 
     def step_bytes(self, names: Sequence[str]) -> int:
-        """What some fields take for one time step of all environments."""
+        """Size of the named fields for one time step of all environments, in bytes."""
         return self.envs * sum(self.fields[name].bytes for name in names)
 
     def flat(self, name: str) -> Tensor:
@@ -77,7 +77,7 @@ class Rings:
         return self.arrays[name].view(self.envs * self.time, -1)
 
     def put(self, first: int, values: Mapping[str, Tensor]) -> None:
-        """Write (envs, T, …) from step `first` on, T ≤ time."""
+        """Write values (envs, T, …) at the steps first … first + T − 1, T ≤ time."""
         for name, value in values.items():
             rows = value.reshape(self.envs, value.shape[1], -1)
             for place, part in self._spans(first, first + value.shape[1]):
@@ -94,7 +94,7 @@ class Rings:
         }
 
     def _spans(self, first: int, last: int) -> list[tuple[slice, slice]]:
-        """Where steps first … last−1 are: slices of the arrays and of the steps, two at a wrap."""
+        """Slices of the arrays and of the steps first … last−1; two pairs where the ring wraps."""
         start, count = first % self.time, last - first
         before = min(count, self.time - start)
         spans = [(slice(start, start + before), slice(0, before))]
@@ -119,10 +119,10 @@ class Rings:
         return tensors
 
     def check_value(self, name: str, value: Tensor, leading: tuple[int, ...]) -> None:
-        """Refuse a value that is not (*leading, …) of the field's shape, or of another dtype.
+        """Check that a value has the shape (*leading, *field.shape) and the field's dtype.
 
         Raises:
-            ValueError: naming the field, what it is and what was expected.
+            ValueError: another shape or dtype.
         """
         field = self.fields[name]
         if value.shape != (*leading, *field.shape) or value.dtype != field.dtype:
@@ -136,7 +136,7 @@ class Rings:
         shape = (self.envs, self.time, math.prod(field.shape))
         if self.device.type != "cpu":
             return torch.empty(shape, dtype=field.dtype, device=self.device)
-        # Not torch.empty, which fills the array where deterministic algorithms are asked for.
+        # Not torch.empty, which fills the array if deterministic algorithms are enabled.
         untouched = np.empty(math.prod(shape) * field.dtype.itemsize, np.uint8)
         return torch.from_numpy(untouched).view(field.dtype).view(shape)
 

@@ -1,7 +1,7 @@
 """Policies acting in parallel environments: rows for the replay memory, episodes for evaluation.
 
-A row is one time step of one environment. Its action led to it, and its reward was received on
-arriving there: `(observation, previous_action, reward, is_first, is_last, is_terminal)`.
+A row is one time step of one environment: `(observation, previous_action, reward, is_first,
+is_last, is_terminal)`. `previous_action` led to the row, and `reward` was received on arrival.
 """
 
 from __future__ import annotations
@@ -15,37 +15,39 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_count
-from sdewm.data.episodes import pack_positions, unpack_positions
-from sdewm.data.vector import EpisodeVector, Rows, first_rows, next_rows
+from sdewm.data.vector import EnvRows, EpisodeVector, first_rows, next_rows
+from sdewm.data.wrappers import pack_positions, unpack_positions
 
 PolicyState = dict[str, torch.Tensor]
+# Policy steps of one episode; Atari, the longest in use, has 13 500 of two frames.
+MOST_STEPS = 20_000
 
 
 class Policy(Protocol):
-    """What acts. It forgets the past of an environment where its row has `is_first`."""
+    """A policy with state; it resets its state for an environment whose row has `is_first`."""
 
     def start(self, envs: int) -> PolicyState:
-        """State before the first row: tensors whose first dimension is the environment."""
+        """State before the first row: tensors whose first axis is the environment."""
         ...
 
     def __call__(
-        self, rows: Rows, state: PolicyState
+        self, rows: EnvRows, state: PolicyState
     ) -> tuple[np.ndarray, PolicyState, Mapping[str, np.ndarray]]:
         """Act on one row of each environment.
 
         Returns:
-            Actions `(N, A)` float32 (the environment gets them clipped to [-1, 1]), the next
-            state, and fields `(N, …)` to add to the rows that were acted on.
+            Actions `(N, A)` float32 (clipped to [-1, 1] before the environment receives them), the
+            next state, and further fields `(N, …)` to store with these rows.
         """
         ...
 
 
 class RandomPolicy:
-    """Actions uniform in [-1, 1], a function of the seed and the number of the call only.
+    """Actions uniform in [-1, 1], determined by the seed and the number of the call.
 
     Args:
-        action_space: of one environment, `(A,)`.
-        seed: of the run.
+        action_space: action space `(A,)` of one environment.
+        seed: seed of the run.
 
     >>> policy = RandomPolicy(Box(-1, 1, (2,)), seed=0)
     >>> rows = {"reward": np.zeros(3)}
@@ -62,7 +64,7 @@ class RandomPolicy:
         return {"calls": torch.zeros(envs, dtype=torch.int64)}
 
     def __call__(
-        self, rows: Rows, state: PolicyState
+        self, rows: EnvRows, state: PolicyState
     ) -> tuple[np.ndarray, PolicyState, Mapping[str, np.ndarray]]:
         """Actions of this call."""
         envs = len(rows["reward"])
@@ -72,17 +74,17 @@ class RandomPolicy:
 
 
 class Collector:
-    """Lets a policy act, one vector step at a time.
+    """Collects rows by letting a policy act, one step of all environments at a time.
 
     Args:
         vector: environments of `make_vector`.
-        policy: acts in all of them at once.
-        action_repeat: of the environments, to count simulator steps.
+        policy: the policy that acts in all of them.
+        action_repeat: simulator steps per policy step, to count env_frames.
 
     Attributes:
-        policy_steps: actions carried out, each environment counted (reset rows and actions lost
-            with a worker are none).
-        episodes: finished ones.
+        policy_steps: number of actions executed, summed over environments. Reset rows and actions
+            lost with a worker are not counted.
+        episodes: number of finished episodes.
     """
 
     def __init__(self, vector: EpisodeVector, policy: Policy, action_repeat: int) -> None:
@@ -102,7 +104,7 @@ class Collector:
 
     @property
     def policy(self) -> Policy:
-        """What acts; another one may take its place at any time, and starts without memory."""
+        """The policy; it may be replaced at any time by one that starts from its initial state."""
         return self._policy
 
     @policy.setter
@@ -112,12 +114,12 @@ class Collector:
 
     @property
     def finished(self) -> list[tuple[float, int]]:
-        """Return and length in policy steps of the episodes that ended since last asked."""
+        """Return and length in policy_steps of the episodes finished since the last call."""
         found, self._finished = self._finished, []
         return found
 
-    def step(self) -> Rows:
-        """Act on the pending rows; these, with what the policy adds, are returned."""
+    def step(self) -> EnvRows:
+        """Act on the pending rows and return them with the fields that the policy adds."""
         actions, self._state, extras = self._policy(self._rows, self._state)
         rows = {**self._rows, **extras}
         self._rows = next_rows(self.vector, actions)
@@ -134,7 +136,7 @@ class Collector:
             self.episodes += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on bitwise: arrays, tensors and whole numbers."""
+        """State for a bitwise exact continuation: arrays, tensors and integers."""
         return {
             "rows": {name: value.copy() for name, value in self._rows.items()},
             "policy_state": {
@@ -149,12 +151,12 @@ class Collector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where `state_dict` was called, with the same kind of policy.
+        """Continue from the point where `state_dict` was called, with the same kind of policy.
 
-        The environments play their present episodes again.
+        The environments replay the recorded actions of their current episodes.
 
         Raises:
-            ValueError: if that does not lead to the saved rows, or the state does not fit.
+            ValueError: the replay does not lead to the saved rows, or the state does not fit.
         """
         saved = {name: np.array(value) for name, value in state["rows"].items()}
         if set(saved) != set(self._rows) or any(
@@ -176,8 +178,8 @@ class Collector:
         self.policy_steps, self.episodes = int(state["policy_steps"]), int(state["episodes"])
 
 
-def _check_place(index: int, place: tuple[Any, float], saved: Rows) -> None:
-    """Compare a replayed row with the saved one; frames may differ between drawing machines."""
+def _check_place(index: int, place: tuple[Any, float], saved: EnvRows) -> None:
+    """Compare a replayed row with the saved one; frames may differ between rendering machines."""
     observation, reward = place
     expected = saved["observation"][index]
     same = np.float32(reward) == saved["reward"][index]
@@ -185,16 +187,16 @@ def _check_place(index: int, place: tuple[Any, float], saved: Rows) -> None:
         same = same and np.array_equal(observation, expected)
     if not same:
         raise ValueError(
-            f"environment {index} played its episode again and got to another row than the saved "
-            f"one (reward {reward}, saved {saved['reward'][index]}): the simulator, its version "
-            f"or its settings are not those of the saved run."
+            f"environment {index} replayed its episode and reached another row than the saved one "
+            f"(reward {reward}, saved {saved['reward'][index]}): the simulator, its version or its "
+            f"settings differ from those of the saved run."
         )
 
 
 def _like(saved: Mapping[str, Any], fresh: PolicyState) -> PolicyState:
     if set(saved) != set(fresh):
         raise ValueError(
-            f"state of the policy: saved {sorted(saved)}; this one's is {sorted(fresh)}. Set the "
+            f"state of the policy: saved {sorted(saved)}; expected {sorted(fresh)}. Set the "
             f"collector's policy to the kind that was saved before loading."
         )
     loaded = {}
@@ -209,17 +211,28 @@ def _like(saved: Mapping[str, Any], fresh: PolicyState) -> PolicyState:
     return loaded
 
 
+class EndlessEpisodeError(ValueError):
+    """An episode that must be complete did not end."""
+
+    def __init__(self, env: str, number: int) -> None:
+        super().__init__(
+            f"env={env!r}: episode {number} has not ended after {MOST_STEPS} policy steps; "
+            "evaluation and recording need episodes that end: register the environment with a "
+            "limit, max_episode_steps."
+        )
+
+
 @dataclass(frozen=True)
 class Episode:
     """One complete episode.
 
     Attributes:
-        rows: fields `(T + 1, …)`: T policy steps and the first row.
+        rows: fields `(T + 1, …)`: the first row and T policy steps.
         env: index of the environment.
-        number: of the episode in its environment.
+        number: number of the episode in its environment.
     """
 
-    rows: Rows
+    rows: EnvRows
     env: int
     number: int
 
@@ -241,21 +254,24 @@ def run_episodes(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[Episode]:
-    """Complete episodes 0, 1, … of each environment, the same ones at every call.
+    """Run the complete episodes 0, 1, … of each environment, the same ones at every call.
 
-    Environment i of N runs ⌈(episodes − i)/N⌉ of them, however long they take, so short episodes
-    are not favoured.
+    Environment i of N runs ⌈(episodes − i)/N⌉ episodes, however long they take, so that short
+    episodes are not over-represented.
 
     Args:
         vector: environments of `make_vector`.
-        policy: acts in all of them at once.
-        episodes: how many in all.
-        progress: called at every step with the number of episodes that are finished; what it
+        policy: the policy that acts in all of them.
+        episodes: total number of episodes.
+        progress: called at every step with the number of finished episodes; an exception that it
             raises ends the run.
 
     Returns:
-        The episodes, by number and then by environment. One that was cut off by the death of a
-        worker is replaced by the next one of its environment.
+        The episodes, ordered by number and then by environment. An episode cut off by the death of
+        a worker is replaced by the next episode of its environment.
+
+    Raises:
+        EndlessEpisodeError: an episode does not end within 20 000 policy steps.
     """
     envs, open_rows, found = vector.num_envs, [[] for _ in range(vector.num_envs)], []
     missing = [
@@ -263,7 +279,7 @@ def run_episodes(
     ]
     rows, state = first_rows(vector, {"episode": 0}), policy.start(envs)
     while any(left > 0 for left in missing):
-        numbers = [position.episode for position in vector.positions]
+        numbers = vector.episodes
         actions, state, extras = policy(rows, state)
         rows = {**rows, **extras}
         for index in range(envs):
@@ -272,6 +288,8 @@ def run_episodes(
             if rows["is_first"][index]:
                 open_rows[index] = []
             open_rows[index].append({name: value[index] for name, value in rows.items()})
+            if len(open_rows[index]) > MOST_STEPS:
+                raise EndlessEpisodeError(vector.name, numbers[index])
             if rows["is_last"][index]:
                 steps = open_rows[index]
                 stacked = {name: np.stack([row[name] for row in steps]) for name in rows}

@@ -1,8 +1,8 @@
-"""Parallel environments that survive the death of a worker and can be saved.
+"""Parallel environments that survive the death of a worker and can be checkpointed.
 
-Gymnasium's own SyncVectorEnv or AsyncVectorEnv does the stepping; around it, the actions of the
-present episodes are kept. With them every environment can be brought back to where it stood: after
-a checkpoint, and when a worker died and all of them are started anew.
+Gymnasium's SyncVectorEnv or AsyncVectorEnv does the stepping. This wrapper records the actions of
+the current episodes. Replaying them restores the state of every environment after a checkpoint is
+loaded, and after a worker has died and all workers are restarted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 
 from sdewm.base.checks import check_count
 from sdewm.data.envs import make_env
-from sdewm.data.episodes import Position
 from sdewm.data.workers import Workers
+from sdewm.data.wrappers import Position
 
-# A worker that dies this often without finishing an episode in between will not do better.
+# After this many deaths of a worker without a finished episode in between, the run is given up.
 MOST_DEATHS_IN_A_ROW = 3
 
-Rows = dict[str, np.ndarray]
+EnvRows = dict[str, np.ndarray]
 
 
 def make_vector(
@@ -37,22 +37,22 @@ def make_vector(
     render: str,
     seed: int,
 ) -> EpisodeVector:
-    """`envs` environments of `make_env`, with index 0, 1, … and one seed.
+    """Parallel environments of `make_env`, with the indices 0, 1, … and one seed.
 
     Args:
-        env: a name as in `make_env`, as are the arguments that are not listed here.
-        envs: how many.
-        workers: whether each one runs in a process of its own, observations going through shared
-            memory; worth it where a step takes much longer than 0.1 ms. The main script is
-            imported by them, so it needs the usual `if __name__ == "__main__"`.
+        env: name of the environment, as in `make_env`.
+        envs: number of environments.
+        workers: whether each environment runs in its own process, with observations in shared
+            memory. This is faster where a step takes much longer than 0.1 ms. The workers import
+            the main script, which therefore needs the usual `if __name__ == "__main__"`.
         obs: "proprio" or "pixels".
         action_repeat: simulator steps per policy step.
-        render: "full" or "fast".
-        seed: of the run.
+        render: "full" or "fast", as in `make_env`.
+        seed: seed of the run.
 
     Raises:
-        ValueError: as `make_env`, or for a wrong number of environments.
-        RuntimeError: as `make_env`, or if the workers do not start.
+        ValueError: as `make_env`, or the number of environments is not allowed.
+        RuntimeError: as `make_env`, or the workers do not start.
 
     >>> vector = make_vector("own:cartpole_pixels", envs=2, workers=False, obs="proprio",
     ...                      action_repeat=2, render="fast", seed=0)
@@ -75,22 +75,22 @@ def make_vector(
 
 
 class EpisodeVector(VectorWrapper):
-    """A vector environment that knows the positions of its environments.
+    """A vector environment that records the positions of its environments.
 
-    After the last row of an episode comes the first row of the next one: that step's action is
-    ignored and its reward is 0. Rows that start an episode are marked in infos["is_first"]
-    `(N,)`, which is there only if there is such a row.
+    The last row of an episode is followed by the first row of the next one: the action of that
+    step is ignored and its reward is 0. Rows that start an episode are marked in
+    infos["is_first"] `(N,)`, which is present only if there is such a row.
 
-    If a worker dies or an environment in it raises, one line on stderr says so, all workers are
-    started anew, its environment starts its next episode, and all others go on from exactly where
-    they were.
+    If a worker dies or its environment raises, a warning is written to stderr and all workers are
+    restarted. The affected environment starts its next episode, and all others resume at exactly
+    their former positions.
 
     Args:
-        functions: one per environment, each making an `Episodes` environment whose index is its
-            place in the list.
-        workers: whether each runs in its own process.
-        seed: of the run.
-        name: of the environment, for messages.
+        functions: one per environment; each constructs a `SeededEpisodes` environment whose index
+            is its position in the list.
+        workers: whether each environment runs in its own process.
+        seed: seed of the run.
+        name: name of the environment, for messages.
 
     Attributes:
         restarts: number of times that a worker had to be replaced.
@@ -121,7 +121,7 @@ class EpisodeVector(VectorWrapper):
         except (EOFError, OSError) as problem:
             raise RuntimeError(
                 f"the {len(self.functions)} workers of env={self.name!r} did not start "
-                f"({type(problem).__name__}: {problem}); see above, or take workers=False."
+                f"({type(problem).__name__}: {problem}); see above, or use workers=False."
             ) from problem
 
     def reset(
@@ -129,7 +129,7 @@ class EpisodeVector(VectorWrapper):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start the next episode everywhere; options={"episode": k} starts episode k.
 
-        A `seed` starts episode 0 of environment i under seed + i, as Gymnasium has it.
+        A `seed` starts episode 0 of environment i under seed + i, as Gymnasium specifies.
         """
         for index in range(self.num_envs):
             if seed is not None:
@@ -152,7 +152,7 @@ class EpisodeVector(VectorWrapper):
             actions: `(N, A)` in [-1, 1].
 
         Raises:
-            ValueError: if actions have a wrong shape, are not finite or leave [-1, 1].
+            ValueError: actions of a wrong shape, not finite or outside [-1, 1].
         """
         actions = np.array(actions, dtype=np.float32)
         if actions.shape != self.action_space.shape:
@@ -179,8 +179,13 @@ class EpisodeVector(VectorWrapper):
             self._actions[index], self._over[index] = [], False
 
     @property
+    def episodes(self) -> list[int]:
+        """The number of each environment's episode; -1 before the first."""
+        return [*self._episodes]
+
+    @property
     def positions(self) -> list[Position]:
-        """Where each environment stands."""
+        """The position of each environment."""
         shape = self.single_action_space.shape or ()
         return [
             Position(
@@ -193,20 +198,19 @@ class EpisodeVector(VectorWrapper):
         ]
 
     def restore(self, positions: list[Position]) -> list[tuple[Any, float] | None]:
-        """Bring every environment to its position, by playing its episode again without drawing.
+        """Restore every environment to its position by replaying its episode without rendering.
 
         Returns:
-            For each environment, vector observation and reward of the row where it stands, or
-            None where the next step starts an episode.
+            For each environment, vector observation and reward of its current row, or None where
+            the next step starts an episode.
 
         Raises:
-            ValueError: if there are not as many positions as environments, or an episode ends
-                before its recorded actions do.
+            ValueError: the numbers of positions and environments differ, or an episode ends before
+                its recorded actions do.
         """
         if len(positions) != self.num_envs:
             raise ValueError(
-                f"positions: {len(positions)} of them; expected {self.num_envs}, one per "
-                f"environment."
+                f"positions: {len(positions)} given; expected {self.num_envs}, one per environment."
             )
         self._vector.reset()  # Gymnasium forgets which episodes were over.
         found = list(self._vector.call("restore", positions))
@@ -216,7 +220,7 @@ class EpisodeVector(VectorWrapper):
         return found
 
     def _surely(self, act: Callable[[], Any]) -> Any:
-        """The result of `act`, or None after the workers had to be started anew."""
+        """The result of `act`, or None if the workers had to be restarted."""
         if not isinstance(self._vector, Workers):
             return act()
         try:
@@ -240,14 +244,14 @@ class EpisodeVector(VectorWrapper):
             )
             story = f"worker {index} of {self.name} {reason}"
             if self._deaths[index] >= MOST_DEATHS_IN_A_ROW:
-                raise RuntimeError(
-                    f"{story}; that was the {self._deaths[index]}rd time without a finished "
-                    f"episode in between. workers=False shows where an exception comes from."
+                raise ChildProcessError(  # an OSError: the command line says it in one sentence
+                    f"{story}; this was failure {self._deaths[index]} without a finished episode "
+                    f"in between. Use workers=False to see where an exception comes from."
                 ) from problem
             lost = 0 if self._over[index] else len(self._actions[index])
             print(
                 f"warning: {story} in episode {self._episodes[index]}; restarted "
-                f"({self.restarts} so far), {lost} policy steps of the episode are cut off",
+                f"({self.restarts} so far), {lost} policy_steps of the episode are lost",
                 file=sys.stderr,
                 flush=True,
             )
@@ -256,15 +260,15 @@ class EpisodeVector(VectorWrapper):
         self._surely(lambda: self.restore(self.positions))
 
     def close(self, **kwargs: Any) -> None:
-        """End the environments and their workers."""
+        """Close the environments and end their workers."""
         if isinstance(self._vector, Workers):
             self._vector.kill()
         else:
             self._vector.close(**kwargs)
 
 
-def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> Rows:
-    """Rows of episodes that just start."""
+def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> EnvRows:
+    """First rows of the episodes that a reset starts."""
     observation, _ = vector.reset(options=options)
     envs = vector.num_envs
     return {
@@ -277,8 +281,8 @@ def first_rows(vector: EpisodeVector, options: dict[str, Any] | None = None) -> 
     }
 
 
-def next_rows(vector: EpisodeVector, actions: np.ndarray) -> Rows:
-    """Rows that follow when `actions` are taken; actions after a last row have no effect."""
+def next_rows(vector: EpisodeVector, actions: np.ndarray) -> EnvRows:
+    """Rows that follow `actions`; an action after a last row has no effect."""
     actions = np.clip(np.asarray(actions, np.float32), -1.0, 1.0)
     observation, reward, terminated, truncated, infos = vector.step(actions)
     first = np.array(infos.get("is_first", np.zeros(vector.num_envs, bool)), bool)

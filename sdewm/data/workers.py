@@ -1,4 +1,4 @@
-"""Gymnasium's AsyncVectorEnv, able to say which of its processes ended and to end the others."""
+"""Gymnasium's AsyncVectorEnv, extended to report which worker ended and to kill the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-# What workers have to know of this process as it is now: they start as copies of an older one.
+# Settings passed on from this process: workers start as copies of an earlier process.
 _SETTINGS = ("MUJOCO", "SDEWM", "PYOPENGL", "__EGL", "EGL")
 LONGEST_DEATH = 60.0  # seconds from a closed pipe to the end of its process, on a busy machine
 
@@ -33,9 +33,9 @@ def _settings() -> dict[str, str]:
 
 
 class Workers(AsyncVectorEnv):
-    """One process per environment, observations in shared memory.
+    """One process per environment, with observations in shared memory.
 
-    The first row of the next episode follows the last row of an episode.
+    The last row of an episode is followed by the first row of the next one.
 
     Args:
         functions: one per environment, picklable.
@@ -57,10 +57,10 @@ class Workers(AsyncVectorEnv):
         )
 
     def dead(self, problem: Exception) -> dict[int, int | None]:
-        """Index and exit code of the processes that ended; code None for those that raised.
+        """Index and exit code of each process that ended; the code is None if it raised.
 
         Args:
-            problem: what was seen of it. A closed pipe is seen before its process is gone.
+            problem: the exception seen here. A closed pipe is seen before its process has ended.
         """
         if isinstance(problem, (EOFError, ConnectionError)):
             wait([process.sentinel for process in self.processes], timeout=LONGEST_DEATH)
@@ -73,7 +73,7 @@ class Workers(AsyncVectorEnv):
         return found
 
     def quietly(self, act: Callable[[], Any]) -> Any:
-        """`act()`, the traceback of a worker's exception not being issued as a warning as well."""
+        """Call `act()` without Gymnasium's extra warning about a worker's exception."""
         level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
         try:
             return act()
@@ -81,7 +81,7 @@ class Workers(AsyncVectorEnv):
             gymnasium.logger.min_level = level
 
     def kill(self) -> None:
-        """End all processes at once, whatever they do; they hold nothing that has to be saved."""
+        """Kill all processes at once; they hold nothing that must be saved."""
         if self.closed:
             return
         for process in self.processes:

@@ -1,1 +1,1 @@
-"""Trained world models as stochastic systems: where the two halves meet."""
+"""Trained world models as stochastic differential equations: model and theory meet here."""

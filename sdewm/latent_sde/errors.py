@@ -1,4 +1,4 @@
-"""Errors of the encoder as perturbations of a latent system: they enter the rows of z alone."""
+"""Encoder errors as perturbations of a latent system; they enter the components of z only."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sdewm.latent_sde.system import LatentSystem, by_time, embed_by_time
-from sdewm.theory.perturbation import Perturbation
+from sdewm.theory.expansion.perturbation import Perturbation
 
 
 def encoder_error(system: LatentSystem, observations: Tensor) -> Perturbation:
-    """The error that the model makes on other observations than those of the system.
+    """The perturbation caused by replacing the system's observations o by others, o'.
 
-    With m, s of the posterior on the system's own observations o and m', s' on the others o', both
-    at the state in hand,
+    With m, s the mean and standard deviation of the posterior given o, and m', s' those given o',
+    both at the present state,
 
-        σ = (m' − m)/τ,    σ̄ = (s' − s)/√τ on the model's drivers,
+        σ = (m' − m)/τ,    σ̄ = (s' − s)/√τ on the model's drivers.
 
-    so that the system with the error at size 1 is the model fed with o', exactly.
+    At ε = 1 the perturbed system is exactly the model fed with o'.
 
     Args:
-        system: with observations.
+        system: a system with observations.
         observations: o', of the same shape.
 
     Raises:
         ValueError: a system without observations, or another shape.
     """
     if system.embeds is None:
-        raise ValueError("system has no observations (as_system(..., observations=...)).")
+        raise ValueError("system has no observations: use as_system(..., observations=...).")
     others = embed_by_time(system.model, observations)
     if others.shape != system.embeds.shape:
         raise ValueError(
@@ -53,19 +53,22 @@ def tabled_error(
     same: Tensor | None = None,
     independent: Tensor | None = None,
 ) -> Perturbation:
-    """A measured error: what is added to mean and noise of z at each step of each episode.
+    """A perturbation by a tabulated error of z at each step of each episode.
 
-    z' = m + drift + (s + same) ξ + independent · ξ', the law of a step of the model (τ = 1), ξ' on
-    the system's error drivers. The values do not depend on the state, so Dσ = Dσ̄ = 0.
+    One step of the perturbed model (τ = 1) is
+
+        z' = m + drift + (s + same) ξ + independent · ξ',
+
+    with ξ' on the system's error drivers. The values do not depend on the state: Dσ = Dσ̄ = 0.
 
     Args:
-        system: with `error_drivers` = M' if `independent` is given.
+        system: a system with `error_drivers` = M' if `independent` is given.
         drift: (E, T, Z), or (T, Z) for one episode.
-        same: (E, T, Z), signed; of models whose noise is diagonal.
-        independent: factor (E, T, Z, M') of the covariance of what is independent of ξ.
+        same: (E, T, Z), signed; only for models whose noise is diagonal.
+        independent: (E, T, Z, M'), factor of the covariance of the part independent of ξ.
 
     Raises:
-        ValueError: shapes that do not fit the system, or nothing given.
+        ValueError: shapes that do not fit the system, or no error given.
     """
     latent = system.model.latent
     size, tau = latent.stop - latent.start, system.relaxation_time

@@ -1,4 +1,4 @@
-"""Why rollouts of a trained recurrent model are not certified."""
+"""Reports why layer-normalised gates admit no non-vacuous certificate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sdewm.model.rssm import GRUCell
 
 
 def why_no_certificate(model: LatentModel) -> dict[str, str]:
-    """Why there is none, under "certificate", for a GRU with normalised gates; {} for the others.
+    """The reason, under "certificate", for a GRU with normalised gates; {} for other models.
 
-    A layer normalisation is proven no steeper than max|γ|/√ε (`certificates.normalisation`), as it
-    is where all gates are nearly equal, which no state of a trained model comes near. The number
-    given is the constant of x, h -> gates that `certify` proves; what multiplies it from step to
-    step is of its order.
+    The proven Lipschitz constant of a layer normalisation is max|γ|/√ε
+    (`certificates.normalisation`). It is attained where all gates are nearly equal, far from any
+    state of a trained model. The number reported is the constant of x, h -> gates that `certify`
+    proves; the constant of a step, which multiplies up over a rollout, is of that order.
     """
     cell = model.rssm.cell if isinstance(model, RSSMModel) else None
     if not isinstance(cell, GRUCell):

@@ -20,11 +20,11 @@ def reconstruction_loss(system: LatentSystem, observations: Tensor) -> Loss:
     """The decoder's loss against the observation of the state's episode: y (B, D) -> (B,).
 
     Args:
-        system: of a `WorldModel`.
-        observations: (E, *shape), those at the time at which the loss is taken.
+        system: the system of a `WorldModel`.
+        observations: (E, *shape), the observations at the time of the loss.
 
     Raises:
-        ValueError: a system of another kind of model, or another number of episodes.
+        ValueError: the system of another kind of model, or another number of episodes.
     """
     model = _world_model(system)
     targets = observations if observations.dtype == torch.uint8 else observations.double()
@@ -40,8 +40,8 @@ def reward_loss(system: LatentSystem, rewards: Tensor) -> Loss:
     """The squared error (r̂ − r)² of the predicted mean reward: y (B, D) -> (B,).
 
     Args:
-        system: of a `WorldModel`.
-        rewards: (E,), those at the time at which the loss is taken.
+        system: the system of a `WorldModel`.
+        rewards: (E,), the rewards at the time of the loss.
 
     Raises:
         ValueError: as `reconstruction_loss`.
@@ -58,11 +58,11 @@ def reward_loss(system: LatentSystem, rewards: Tensor) -> Loss:
 
 
 def value(system: LatentSystem, critic: ScalarHead) -> Loss:
-    """The critic's mean return: y (B, D) -> (B,); a copy in float64.
+    """The critic's mean return: y (B, D) -> (B,), from a copy of the critic in float64.
 
     Args:
-        system: of a `WorldModel`.
-        critic: of the same features.
+        system: the system of a `WorldModel`.
+        critic: a value head on the features of that model.
     """
     wide = copy.deepcopy(critic).double().requires_grad_(False)
     return lambda y: wide.mean(wide(_features(system, y)))
@@ -71,8 +71,8 @@ def value(system: LatentSystem, critic: ScalarHead) -> Loss:
 def _world_model(system: LatentSystem) -> WorldModel:
     if not isinstance(system.model, RSSMModel):
         raise ValueError(
-            f"system is of a {type(system.model).__name__}: expected one of a sdewm WorldModel; "
-            "write its loss as a function of the state."
+            f"system is of a {type(system.model).__name__}: expected that of a sdewm WorldModel; "
+            "for other models, pass a function of the state as the loss."
         )
     return system.model.world_model
 
@@ -83,7 +83,7 @@ def _features(system: LatentSystem, y: Tensor) -> Tensor:
 
 def _check_episodes(name: str, system: LatentSystem, table: Tensor) -> None:
     if len(table) != system.episodes:
-        raise ValueError(f"{name} of {len(table)} episodes, the system has {system.episodes}.")
+        raise ValueError(f"{name} of {len(table)} episodes: expected {system.episodes}.")
 
 
 def _of_episode(system: LatentSystem, table: Tensor, y: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""World models as the theory sees them: mean and factor of the next state (S21).
+"""The interface of a world model to the theory: mean and factor of the next state (S21).
 
 A step of a recurrent state-space model, with all noise explicit, is
 
     h' = f(h, z, a),    z' = m(h', o') + s(h', o') ξ,    ξ ~ N(0, I),
 
-m and s those of the posterior where an observation o' is given, else those of the prior: on the
-state x = (h, z) it is x' = F(x) + G(x) ξ.
+where m and s are those of the posterior if an observation o' is given, and of the prior otherwise.
+On the state x = (h, z) the step is x' = F(x) + G(x) ξ.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from sdewm.model.world_model import WorldModel
 
 
 class LatentModel(Protocol):
-    """What is asked of a world model.
+    """Interface of a world model.
 
     Attributes:
         state_size: D.
-        noise_size: M, components of ξ.
-        latent: the components of the state that an encoder gives, z.
-        surrogate: what stands for noise that is not Gaussian, "" if nothing does.
+        noise_size: M, the number of components of ξ.
+        latent: the components z of the state, which the encoder determines.
+        surrogate: description of the Gaussian law that replaces non-Gaussian noise; "" if the
+            noise is Gaussian.
     """
 
     state_size: int
@@ -39,15 +40,15 @@ class LatentModel(Protocol):
     surrogate: str
 
     def embed(self, observations: Tensor) -> Tensor:
-        """What `law` reads of observations (…, *shape): (…, E), in float64."""
+        """Embeds (…, E) of observations (…, *shape), the input of `law`, in float64."""
         ...
 
     def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean F (B, D) and factor G (B, D, M) of the next state; `embed` None: of the prior."""
+        """Mean F (B, D) and factor G (B, D, M) of the next state; the prior if `embed` is None."""
         ...
 
     def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, Z) of z of the posterior, given the rest of the state."""
+        """Mean and standard deviation (B, Z) of the posterior of z, given the rest of the state."""
         ...
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -57,18 +58,19 @@ class LatentModel(Protocol):
     def sample(
         self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The model's own next state (B, D), and what `moments` is given of it."""
+        """The next state (B, D) drawn by the model, and the predicted state passed to `moments`."""
         ...
 
 
 class RSSMModel:
-    """A trained `WorldModel` as `LatentModel`, a copy in float64 without gradients.
+    """A trained `WorldModel` as a `LatentModel`: a copy in float64 without gradients.
 
-    One-hot latents have no derivative: they are replaced by a Gaussian law with their mean π and
-    covariance diag π − ππᵀ = C Cᵀ, C = diag √π − π √πᵀ, group by group (S27), and z is any vector.
+    One-hot latents are not differentiable. Group by group, they are replaced by a Gaussian law with
+    their mean π and covariance diag π − ππᵀ = C Cᵀ, C = diag √π − π √πᵀ (S27); z may then be any
+    vector.
 
     Args:
-        world_model: of `sdewm.model`.
+        world_model: a world model of `sdewm.model`.
     """
 
     def __init__(self, world_model: WorldModel) -> None:
@@ -80,7 +82,7 @@ class RSSMModel:
         self.surrogate = "Gaussian of the same mean and covariance" if self.categorical else ""
 
     def embed(self, observations: Tensor) -> Tensor:
-        """The encoder's output, some hundred observations at a time."""
+        """The encoder's output, computed for a few hundred observations at a time."""
         lead = observations.shape[: observations.dim() - self._observation_dim(observations)]
         flat = observations.reshape(-1, *observations.shape[len(lead) :])
         if flat.is_floating_point():
@@ -93,7 +95,7 @@ class RSSMModel:
         return 3 if observations.dtype == torch.uint8 else 1
 
     def split(self, state: Tensor) -> State:
-        """The state (…, D) in its two parts."""
+        """The parts h and z of the state (…, D)."""
         return State(state[..., : self.rssm.deter_size], state[..., self.latent])
 
     def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +118,10 @@ class RSSMModel:
     def sample(
         self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The model's own next state (B, D), one-hot where it is, and that with the mean of z."""
+        """The next state (B, D) drawn by the model, and the same with the mean of z.
+
+        z is one-hot if the model's latent is categorical.
+        """
         deter = self._deterministic(state, action)
         stats = self._stats(deter, embed)
         drawn, mean = self.rssm.latent.sample(stats, noise), self.rssm.latent.mean(stats)
@@ -141,7 +146,7 @@ class RSSMModel:
 
 
 class StepModel:
-    """Anybody's world model as `LatentModel`: one step, and one encoder where errors are measured.
+    """Any world model as a `LatentModel`, given by a step function and, optionally, an encoder.
 
     Args:
         step: (state (B, D), action (B, A), noise (B, M)) -> next state (B, D), row by row, in
@@ -151,10 +156,11 @@ class StepModel:
         encoder: (state (B, D), observation (B, …)) -> mean and standard deviation, each (B, Z), of
             the components `latent`, given the state that `step` predicts without noise; None for a
             model that is used without observations.
-        latent: the components that the encoder gives; the default is all of them.
+        latent: the components that the encoder determines; all by default.
 
     Raises:
-        ValueError: a size that is not positive, or other than that of the encoder's components.
+        ValueError: a size that is not positive, or a noise_size that differs from the number of
+            components of the encoder.
 
     >>> model = StepModel(lambda x, a, v: 0.5 * x + a + 0.1 * v, state_size=2, noise_size=2)
     >>> mean, factor = model.law(torch.ones(1, 2), torch.ones(1, 2), None)
@@ -180,7 +186,7 @@ class StepModel:
         self.latent = slice(*(latent or slice(None)).indices(state_size)[:2])
         if encoder is not None and self.latent.stop - self.latent.start != noise_size:
             raise ValueError(
-                f"noise_size={noise_size}: with an encoder expected the size of the components "
+                f"noise_size={noise_size}: with an encoder, expected the number of components in "
                 f"latent={self.latent}."
             )
 
@@ -189,7 +195,7 @@ class StepModel:
         return observations.double()
 
     def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean (B, D) and factor (B, D, M), the columns step(x, a, e_k) − step(x, a, 0)."""
+        """Mean (B, D) and factor (B, D, M) with the columns step(x, a, e_k) − step(x, a, 0)."""
         none = state.new_zeros(len(state), self.noise_size)
         mean = self.step(state, action, none)
         if embed is not None:
@@ -204,7 +210,7 @@ class StepModel:
     def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's mean and standard deviation (B, Z); ValueError without an encoder."""
         if self.encoder is None:
-            raise ValueError("StepModel(encoder=None): an encoder is needed for observations.")
+            raise ValueError("encoder=None: a StepModel needs an encoder to take observations.")
         return self.encoder(predicted, embed)
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -216,7 +222,7 @@ class StepModel:
     def sample(
         self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The next state (B, D), and the one that `step` predicts without noise."""
+        """The next state (B, D), and the next state without noise."""
         mean, factor = self.law(state, action, embed)
         drawn = mean + torch.einsum("bdm,bm->bd", factor, noise)
         return drawn, self.step(state, action, torch.zeros_like(noise))
@@ -233,21 +239,21 @@ class StepModel:
         if not torch.allclose(moved, expected, rtol=1e-8, atol=1e-10):
             gap = float((moved - expected).abs().max())
             raise ValueError(
-                f"step is not linear in its noise (off by {gap:.3g}): write it as "
+                f"step is not linear in its noise (deviation {gap:.3g}): write it as "
                 "mean(state, action) + factor(state, action) · noise."
             )
 
 
 def rows_of_zeros(factor: Tensor, before: int, after: int) -> Tensor:
-    """The factor (B, Z, M) with so many rows of zeros before and after it."""
+    """The factor (B, Z, M) padded with `before` and `after` rows of zeros."""
     return torch.nn.functional.pad(factor, (0, 0, before, after))
 
 
 def as_latent_model(world_model: object) -> LatentModel:
-    """A `WorldModel` as `RSSMModel`; a `LatentModel` as it is.
+    """Wrap a `WorldModel` as an `RSSMModel`; return a `LatentModel` unchanged.
 
     Raises:
-        ValueError: neither of them.
+        ValueError: any other type.
     """
     if isinstance(world_model, WorldModel):
         return RSSMModel(world_model)

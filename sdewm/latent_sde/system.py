@@ -1,11 +1,11 @@
-"""A world model with its inputs as a system of the theory (S21, S27).
+"""A world model with its inputs as a stochastic differential equation (S21, S27).
 
-With time counted in steps of the model, x' = F(x) + G(x) ξ is read as
+With time in steps of the model, the step x' = F(x) + G(x) ξ becomes a system with
 
-    drift (F(x) − x)/τ,    diffusion G(x)/√τ,
+    drift (F(x) − x)/τ,    diffusion G(x)/√τ.
 
-so that one Euler–Maruyama step of length τ is the model's own step. The default τ = 1 with steps of
-length 1 is what checks of a model use; a smaller step with the same τ refines the residual form.
+One Euler–Maruyama step of length τ is then the model's step. Checks of a model use the default
+τ = 1 with steps of length 1; a smaller step with the same τ refines the residual form.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
 from sdewm.sde.system import diffusion_product
 
-Policy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
+LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 VARIANCES = {"step": 1.0, "stationary": 2.0}
 
 
 class LatentSystem:
-    """A world model with its inputs as a `System`; made by `as_system`.
+    """A world model with its inputs as a `System`; constructed by `as_system`.
 
-    With more than one episode the state has a last component, the number of the episode whose
-    inputs the row takes; the model maps it to itself rounded, so that it has no derivative.
+    With more than one episode, the last component of the state is the number of the episode whose
+    inputs the row uses. The model maps this component to its rounded value, so that its derivative
+    is zero.
 
     Attributes:
         model: the world model.
         episodes: number E of episodes.
-        steps: rows T of input; None for a policy without observations.
-        label: how the noise is to be read.
+        steps: number T of input rows; None for a policy without observations.
+        label: "exact", or the surrogate that replaces the model's noise.
     """
 
     noise_type, sde_type = "general", "ito"
@@ -45,7 +46,7 @@ class LatentSystem:
         self,
         model: LatentModel,
         actions: Tensor | None,
-        policy: Policy | None,
+        policy: LatentPolicy | None,
         embeds: Tensor | None,
         relaxation_time: float,
         variance: float,
@@ -66,7 +67,7 @@ class LatentSystem:
         return (mean - y) / self.relaxation_time
 
     def g(self, t: Tensor, y: Tensor) -> Tensor:
-        """Diffusion (B, D, M), zero on the drivers of the error."""
+        """Diffusion (B, D, M), zero on the error drivers."""
         return self.on_drivers(self.law(t, y)[1] * self.diffusion_scale)
 
     def f_and_g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,11 +77,14 @@ class LatentSystem:
         return (mean - y) / self.relaxation_time, diffusion_product(diffusion, v)
 
     def on_drivers(self, factor: Tensor) -> Tensor:
-        """A factor on the model's drivers (B, D, M) among all of them."""
+        """A factor (B, D, M) on the model's drivers, padded with zeros on the error drivers."""
         return torch.nn.functional.pad(factor, (0, self.error_drivers))
 
     def law(self, t: Tensor, y: Tensor, embeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean (B, D) and factor (B, D, M) of the next state, `embeds` (T, E, …) for the own."""
+        """Mean (B, D) and factor (B, D, M) of the next state.
+
+        `embeds` (T, E, …) replaces the embeds of the system's observations.
+        """
         state, episode = y.tensor_split([self.model.state_size], 1)
         embeds = self.embeds if embeds is None else embeds
         seen = None if embeds is None else self.row(embeds, t, y)
@@ -93,9 +97,9 @@ class LatentSystem:
         return torch.cat([mean, episode.round()], 1), rows_of_zeros(factor, 0, episode.shape[1])
 
     def row(self, table: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """What a table (T, E, …) holds at time t for each state's episode: (B, …).
+        """Entries (B, …) of a table (T, E, …) at time t, for the episode of each state.
 
-        Inputs are constant between whole times.
+        Inputs are constant between integer times.
         """
         # As a tensor: a number taken out of t could not be recorded (base.taylor.fuse).
         time = torch.floor(t + 1e-6).long().reshape(1)
@@ -105,15 +109,15 @@ class LatentSystem:
         return now.index_select(0, y[:, -1].round().long())
 
     def step(self, state: Tensor, n: int, noise: Tensor) -> Tensor:
-        """The model's own step from row n: states (B, D), noise (B, M) of the model."""
+        """The model's step from row n: states (B, D), model noise (B, M) -> next states (B, D)."""
         mean, factor = self.law(torch.tensor(float(n), dtype=state.dtype), state)
         return mean + torch.einsum("bdm,bm->bd", factor, noise.to(state))
 
     def start(self, states: Tensor, repeats: int = 1) -> Tensor:
-        """Initial states of the system: each of the model's states (E, D) `repeats` times over.
+        """Initial states of the system: each of the model's states (E, D), `repeats` times.
 
         Raises:
-            ValueError: another number of states than episodes, or of another size.
+            ValueError: the number of states is not that of the episodes, or another state size.
         """
         size = (self.episodes, self.model.state_size)
         if tuple(states.shape) != size:
@@ -129,7 +133,7 @@ def as_system(
     world_model: WorldModel | LatentModel,
     *,
     actions: Tensor | None = None,
-    policy: Policy | None = None,
+    policy: LatentPolicy | None = None,
     observations: Tensor | None = None,
     relaxation_time: float = 1.0,
     variance: str = "step",
@@ -139,28 +143,28 @@ def as_system(
 
     Row n of the inputs belongs to the step from time n to n + 1: the action taken in the state at
     time n and the observation that follows. Both are exogenous, or the action comes from a policy
-    in the loop (S7), differentiated with the rest; logged observations then stay as logged.
+    in the loop (S7), through which derivatives are taken; recorded observations remain exogenous.
 
     Args:
         world_model: a `WorldModel`, or any `LatentModel`.
         actions: (T, A), or (E, T, A) for E episodes.
-        policy: states (B, D) -> actions (B, A), in place of `actions`.
+        policy: states (B, D) -> actions (B, A), instead of `actions`.
         observations: (T, *shape) or (E, T, *shape), in the environment's units: z follows the
             posterior (teacher forcing); None: the prior (imagination).
-        relaxation_time: τ. Euler–Maruyama steps of length τ are the model's own.
+        relaxation_time: τ. One Euler–Maruyama step of length τ is a step of the model.
         variance: "step": diffusion G/√τ, which reproduces that step; "stationary": G·√(2/τ), with
-            which z, left alone, has the stationary variance of the model's noise, and which does
-            not reproduce the step.
-        error_drivers: further Brownian motions on which the system itself does not depend, for
-            error diffusions of their own beside such on the system's drivers.
+            which z, undriven, has the stationary variance of the model's noise, but which does not
+            reproduce the step.
+        error_drivers: number of further Brownian motions, on which the system does not depend, for
+            error diffusions that are independent of the system's noise.
 
     Returns:
         A system in float64, with `.start(states)` for its initial states, `.step(state, n, noise)`
-        for the model's own step, and `.label`: "exact", or by what the noise was replaced.
+        for the model's step, and `.label`: "exact", or the surrogate that replaces the noise.
 
     Raises:
-        ValueError: both or neither of `actions` and `policy`, shapes that do not fit each other or
-            the model, a step that is not linear in its noise, a number out of range.
+        ValueError: both or neither of `actions` and `policy`, shapes that do not match each other
+            or the model, a step that is not linear in its noise, or a number out of range.
 
     >>> from sdewm.latent_sde.models import StepModel
     >>> model = StepModel(lambda x, a, v: 0.5 * x + a + 0.1 * v, state_size=2, noise_size=2)
@@ -174,7 +178,7 @@ def as_system(
     """
     if (actions is None) == (policy is None):
         both = "neither" if actions is None else "both"
-        raise ValueError(f"{both} of actions and policy given: expected one of them.")
+        raise ValueError(f"{both} of actions and policy given: expected exactly one of them.")
     if not check_finite_number("relaxation_time", relaxation_time) > 0:
         raise ValueError(f"relaxation_time={relaxation_time!r}: expected a number above 0.")
     check_choice("variance", variance, VARIANCES)
@@ -198,8 +202,8 @@ def as_system(
     return system
 
 
-def mean_policy(actor: Actor) -> Policy:
-    """An actor's mean action at a state, in float64, to be put into the loop (S7)."""
+def mean_policy(actor: Actor) -> LatentPolicy:
+    """An actor's mean action as a function of the state, in float64, for a closed loop (S7)."""
     wide = copy.deepcopy(actor).double().requires_grad_(False)
     return lambda states: wide(states).mean
 
@@ -236,7 +240,7 @@ def by_time(name: str, table: Tensor, shape: int) -> Tensor:
 
 
 def _try(system: LatentSystem) -> None:
-    """Two states through the model, for clear errors before any work."""
+    """Run two states through the model, so that errors are reported before any work."""
     model = system.model
     state = torch.zeros(2, system.state_size, dtype=torch.float64)
     if system.actions is not None:

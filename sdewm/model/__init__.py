@@ -1,1 +1,1 @@
-"""The world model (RSSM) and the behaviour learnt in its imagination."""
+"""The world model (RSSM), and actor and critic learnt in its imagination."""

@@ -10,52 +10,53 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from sdewm.base.fields import NonNegativeFloat, PositiveInt, UnitInterval
 from sdewm.model.distributions import Normal, TruncatedNormal, widen
 from sdewm.model.heads import SCALAR_HEADS, ScalarHead
 from sdewm.model.networks import MLP, initialise_all
 from sdewm.model.returns import ReturnNormaliser, lambda_return
 from sdewm.model.rssm import RSSM, State
-from sdewm.model.world_model import Rows, WorldModel
+from sdewm.model.world_model import ReplayRows, WorldModel
 
 
 @dataclass(frozen=True)
 class BehaviourConfig:
     """Actor, critic and imagination; the defaults are DreamerV3's."""
 
-    horizon: int = 15
-    """Imagined steps H."""
-    start_every: int = 1
-    """Imagination starts at every so many rows of a sequence; above 1 replay_critic must be 0."""
-    discount: float = 1 - 1 / 333
-    """γ per policy step."""
-    lambda_: float = 0.95
-    """λ of the λ-returns."""
-    objective: Literal["reinforce", "dynamics"] = "reinforce"
-    """Gradient of the actor: score function, or backpropagation through the dynamics."""
-    actor_law: Literal["normal", "truncated_normal"] = "normal"
-    """normal: std in [0.1, 1], clipped at the environment; truncated_normal: DreamerV2's."""
-    entropy: float = 3e-4
-    """Weight of the entropy bonus."""
-    units: int = 256
-    """Units of actor and critic."""
-    actor_layers: int = 3
+    imagination_horizon: PositiveInt = 15
+    """Imagined time steps per trajectory."""
+    imagination_stride: PositiveInt = 1
+    """Imagine from every k-th time step of a sequence; k > 1 needs replay_critic_weight=0."""
+    discount: UnitInterval = 1 - 1 / 333
+    """Discount factor per policy step."""
+    discount_lambda: UnitInterval = 0.95
+    """Lambda of the lambda-returns."""
+    actor_gradient: Literal["reinforce", "dynamics"] = "reinforce"
+    """Gradient estimator of the actor: score function, or backpropagation through the dynamics."""
+    actor_distribution: Literal["normal", "truncated_normal"] = "normal"
+    """Distribution of actions: normal (DreamerV3) or truncated_normal (DreamerV2)."""
+    entropy_weight: NonNegativeFloat = 3e-4
+    """Weight of the actor's entropy bonus."""
+    units: PositiveInt = 256
+    """Units per hidden layer of actor and critic."""
+    actor_layers: PositiveInt = 3
     """Hidden layers of the actor."""
-    critic_layers: int = 3
+    critic_layers: PositiveInt = 3
     """Hidden layers of the critic."""
     critic_head: Literal["two_hot", "normal"] = "two_hot"
-    """Law of the return."""
+    """Distribution of the predicted return."""
     normalise_returns: bool = True
-    """Advantages are divided by max(1, 5 to 95 percentile range of returns)."""
-    slow_rate: float = 0.02
-    """Share of the critic that its slow copy takes over at each slow update."""
-    slow_every: int = 1
-    """Updates between slow updates."""
+    """Divide advantages by max(1, range of returns from the 5th to the 95th percentile)."""
+    slow_rate: UnitInterval = 0.02
+    """Mixing rate of the slow critic: slow ← (1 − rate)·slow + rate·critic."""
+    slow_every: PositiveInt = 1
+    """Updates between updates of the slow critic."""
     slow_targets: bool = False
-    """λ-returns from the slow critic (DreamerV2) instead of the critic (DreamerV3)."""
-    slow_regulariser: float = 1.0
-    """Weight of the loss that draws the critic to its slow copy's mean."""
-    replay_critic: float = 0.3
-    """Weight of the critic's loss on replayed states; its gradient enters the world model."""
+    """Compute lambda-returns from the slow critic (DreamerV2), not from the critic (DreamerV3)."""
+    slow_regulariser_weight: NonNegativeFloat = 1.0
+    """Weight of the loss that draws the critic towards the mean of the slow critic."""
+    replay_critic_weight: NonNegativeFloat = 0.3
+    """Weight of the critic's loss on replayed states; its gradient reaches the world model."""
 
 
 class Imagined(NamedTuple):
@@ -66,7 +67,7 @@ class Imagined(NamedTuple):
 
 
 class Actor(nn.Module):
-    """Perceptron on features whose output is a law over actions (…, A)."""
+    """Multilayer perceptron from features to a distribution over actions (…, A)."""
 
     def __init__(
         self, config: BehaviourConfig, features: int, actions: int, norm: str, activation: str
@@ -75,11 +76,11 @@ class Actor(nn.Module):
         self.layers = MLP(
             features, config.units, config.actor_layers, 2 * actions, norm, activation, 0.01
         )
-        self.truncated = config.actor_law == "truncated_normal"
+        self.truncated = config.actor_distribution == "truncated_normal"
         self.law = TruncatedNormal if self.truncated else Normal
 
     def forward(self, features: Tensor) -> Normal | TruncatedNormal:
-        """The law at each state; mean tanh(x)."""
+        """The action distribution at each state; its mean is tanh of the network output."""
         mean, free = widen(self.layers(features)).chunk(2, -1)
         if self.truncated:
             return TruncatedNormal(torch.tanh(mean), 2 * torch.sigmoid(free / 2) + 0.1)
@@ -89,7 +90,7 @@ class Actor(nn.Module):
 def act_and_imagine(
     rssm: RSSM, actor: Actor, state: State, latent_noise: Tensor, action_noise: Tensor
 ) -> tuple[Tensor, State]:
-    """The actor's action in each state, and a step of the prior under it."""
+    """The actor's action in each state, and one step of the prior under that action."""
     action = actor(state.features).sample(action_noise)
     return action, rssm.imagine_step(state, action, latent_noise)
 
@@ -107,10 +108,10 @@ def imagine(
     Args:
         rssm: the dynamics.
         actor: the policy.
-        start: N states; the gradient does not go further back.
-        latent_noise: (H, N, …) of `latent.draw_noise`.
-        action_noise: (H, N, A) of the actor's law.
-        step: `act_and_imagine`, or the same compiled.
+        start: N states; gradients are not propagated beyond them.
+        latent_noise: (H, N, …) from `latent.draw_noise`.
+        action_noise: (H, N, A) from `draw_noise` of the action distribution.
+        step: `act_and_imagine`, or its compiled version.
     """
     state, features, actions = start, [start.features], []
     for drawn, chosen in zip(latent_noise, action_noise, strict=True):
@@ -121,12 +122,12 @@ def imagine(
 
 
 class Objective(Protocol):
-    """How the actor's gradient is estimated."""
+    """Estimator of the actor's gradient."""
 
     needs_gradient: bool  # through the imagined trajectory
 
     def gain(self, log_prob: Tensor, returns: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-        """What the actor raises, per state and step (N, H); weights and entropy come after."""
+        """Objective that the actor maximises, (N, H), before weights and entropy bonus."""
         ...
 
 
@@ -141,9 +142,10 @@ class Reinforce:
 
 
 class DynamicsBackprop:
-    """The return itself, G/scale, differentiated through dynamics, rewards and values.
+    """The scaled return, G/scale, differentiated through dynamics, rewards and values.
 
-    The whole gradient: also through what later actions depend on. DreamerV2 stops it there.
+    This is the full gradient, including the dependence of later actions on earlier ones. DreamerV2
+    stops the gradient at the inputs of later actions.
     """
 
     needs_gradient = True
@@ -157,13 +159,13 @@ OBJECTIVES = {"reinforce": Reinforce, "dynamics": DynamicsBackprop}
 
 
 class Behaviour(nn.Module):
-    """Actor, critic, slow critic, normaliser of returns.
+    """Actor, critic, slow critic and normaliser of returns.
 
     Args:
         config: see `BehaviourConfig`.
         world_model: only its sizes, normalisation and activation are used here.
         actions: dimension A of the action.
-        generator: randomness of the initial weights.
+        generator: generator of the initial weights.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class Behaviour(nn.Module):
         initialise_all(self, generator)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.returns = ReturnNormaliser()
-        self.objective: Objective = OBJECTIVES[config.objective]()
+        self.objective: Objective = OBJECTIVES[config.actor_gradient]()
 
     def losses(
         self,
@@ -195,15 +197,15 @@ class Behaviour(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of actor and critic on an imagined batch.
 
-        State t counts with w_t = continue_0·∏_{k=1…t} γ·continue_k, the chance that it is reached;
-        the last state, where no action is taken, trains neither.
+        State t has the weight w_t = continue_0·∏_{k=1…t} γ·continue_k, the discounted probability
+        of reaching it. The last state, where no action is taken, trains neither network.
 
         Args:
-            world_model: gives rewards and continuation; a frozen view, as the actor's loss must not
-                move it.
-            critic: the critic's frozen view, for the same reason.
+            world_model: provides rewards and continuation; a frozen view, because the actor's loss
+                must not change it.
+            critic: a frozen view of the critic, for the same reason.
             imagined: the batch; with gradient if the objective needs it.
-            start_continues: (N,) 0 where the start state is terminal, else 1.
+            start_continues: (N,), 0 where the start state is terminal, else 1.
 
         Returns:
             The losses by name, and the λ-returns (N, H).
@@ -220,7 +222,7 @@ class Behaviour(nn.Module):
             value = critic.mean(critic(features))
         else:
             value = self.critic.mean(law.detach())
-        returns = lambda_return(reward, discount, value[:, 1:], config.lambda_)
+        returns = lambda_return(reward, discount, value[:, 1:], config.discount_lambda)
         with torch.no_grad():
             self.returns.update(returns)
             scale = self.returns.scale() if config.normalise_returns else returns.new_ones(())
@@ -238,17 +240,18 @@ class Behaviour(nn.Module):
     def critic_losses(
         self, law: Tensor, returns: Tensor, slow: Tensor, weight: Tensor
     ) -> dict[str, Tensor]:
-        """Negative log-likelihood of the returns, and of the slow critic's mean: weighted means."""
+        """Weighted mean negative log-likelihoods of the returns and of the slow critic's mean."""
         losses = {"critic": (weight * self.critic.loss(law, returns.detach())).mean()}
-        if self.config.slow_regulariser:
+        if self.config.slow_regulariser_weight:
             losses["slow"] = (weight * self.critic.loss(law, slow.detach())).mean()
         return losses
 
-    def replay_loss(self, rows: Rows, features: Tensor, start_returns: Tensor) -> Tensor:
-        """The critic's loss on replayed states, with gradient into the features.
+    def replay_loss(self, rows: ReplayRows, features: Tensor, start_returns: Tensor) -> Tensor:
+        """The critic's loss on replayed states, with gradients into the features.
 
-        λ-returns along the replayed rewards, where the value of each state is its imagined return;
-        at the last row of an episode the return is cut to that value (zero if terminal).
+        The targets are λ-returns along the replayed rewards, bootstrapped from the imagined return
+        of each state. A λ-return ends at the last row of its episode with the imagined return of
+        that row, or with zero if the row is terminal.
 
         Args:
             rows: (B, T, …).
@@ -256,7 +259,7 @@ class Behaviour(nn.Module):
             start_returns: (B, T) imagined λ-returns from these states.
         """
         alive = 1 - rows.is_terminal[:, 1:].float()
-        lambda_ = self.config.lambda_ * (1 - rows.is_last[:, 1:].float())
+        lambda_ = self.config.discount_lambda * (1 - rows.is_last[:, 1:].float())
         returns = lambda_return(
             rows.reward[:, 1:], self.config.discount * alive, start_returns[:, 1:], lambda_
         )
@@ -265,18 +268,18 @@ class Behaviour(nn.Module):
         with torch.no_grad():
             slow = self.slow_critic.mean(self.slow_critic(features))
         losses = self.critic_losses(self.critic(features), returns, slow, weight)
-        return losses["critic"] + self.config.slow_regulariser * losses.get("slow", 0.0)
+        return losses["critic"] + self.config.slow_regulariser_weight * losses.get("slow", 0.0)
 
     def weights(self) -> dict[str, float]:
         """The weight of every term of `losses`."""
-        weights = {"actor": 1.0, "entropy": self.config.entropy, "critic": 1.0}
-        if self.config.slow_regulariser:
-            weights["slow"] = self.config.slow_regulariser
+        weights = {"actor": 1.0, "entropy": self.config.entropy_weight, "critic": 1.0}
+        if self.config.slow_regulariser_weight:
+            weights["slow"] = self.config.slow_regulariser_weight
         return weights
 
     @torch.no_grad()
     def update_slow_critic(self, updates: int) -> None:
-        """Move the slow copy towards the critic, after update number `updates` (from 1)."""
+        """Move the slow critic towards the critic, after update number `updates` (from 1)."""
         if updates % self.config.slow_every == 0:
             pairs = zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True)
             for slow, fast in pairs:

@@ -1,4 +1,4 @@
-"""Laws of latents, actions, rewards and values; every sample takes its noise as an argument."""
+"""Distributions of latents, actions, rewards and values; samples take their noise as argument."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def widen(x: Tensor) -> Tensor:
-    """Half precision to float32, anything wider as it is."""
+    """Half precision converted to float32; wider dtypes unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -30,14 +30,14 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def two_hot(x: Tensor, bins: Tensor) -> Tensor:
-    """Weights on the two bins around x whose mean is x; x outside the bins falls on the last one.
+    """Two-hot encoding: weights on the two bins around x, with mean x; x is clipped to the bins.
 
     Args:
         x: scalars (…).
         bins: increasing positions (K,).
 
     Returns:
-        Weights (…, K), zero but for two neighbours that sum to one: x = Σ_k weight_k bin_k.
+        Weights (…, K), zero except for two neighbours that sum to one: x = Σ_k weight_k bin_k.
 
     >>> two_hot(torch.tensor([0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0]))
     tensor([[0.0000, 0.7500, 0.2500],
@@ -57,7 +57,7 @@ def _bin_above(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
-    """Cross-entropy −Σ_k two_hot(x)_k ln p_k from the two bins that count: (…, K), (…) → (…)."""
+    """Cross-entropy −Σ_k two_hot(x)_k ln p_k, from the two non-zero weights: (…, K), (…) → (…)."""
     above, share = _bin_above(x, bins)
     at = torch.stack([above - 1, above], -1)
     both = log_p.gather(-1, at)  # (…, 2)
@@ -65,7 +65,7 @@ def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
 
 
 def symexp_bins(count: int = 255, limit: float = 20.0) -> Tensor:
-    """Odd number of bins, evenly spaced on [−limit, limit] in symlog space, exactly antisymmetric.
+    """An odd number of bins, equally spaced on [−limit, limit] in symlog space, antisymmetric.
 
     >>> bins = symexp_bins(5, 2.0)
     >>> bool((bins == -bins.flip(0)).all()), bins[-1].item()
@@ -76,9 +76,9 @@ def symexp_bins(count: int = 255, limit: float = 20.0) -> Tensor:
 
 
 def symmetric_mean(probabilities: Tensor, bins: Tensor) -> Tensor:
-    """Mean Σ_k p_k bin_k, summed by pairs ±bin: exactly 0 for a symmetric law.
+    """Mean Σ_k p_k bin_k, summed in pairs ±bin: exactly 0 for a symmetric distribution.
 
-    A plain sum over bins of size e^20 leaves rounding errors of the size of typical rewards.
+    A plain sum over bins as large as e^20 has rounding errors of the size of typical rewards.
     """
     half = len(bins) // 2
     pairs = probabilities[..., half + 1 :] - probabilities[..., :half].flip(-1)
@@ -86,7 +86,7 @@ def symmetric_mean(probabilities: Tensor, bins: Tensor) -> Tensor:
 
 
 def mix_uniform(logits: Tensor, share: float) -> Tensor:
-    """Log-probabilities of (1 − share)·softmax(logits) + share/K over the last axis (unimix).
+    """Log-probabilities of (1 − share)·softmax(logits) + share/K, over the last axis (unimix).
 
     >>> mix_uniform(torch.tensor([200.0, 0.0]), 0.01).exp()
     tensor([0.9950, 0.0050])
@@ -100,22 +100,22 @@ def sample_one_hot(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """One-hot draw by inversion: class k where P(class < k) ≤ u < P(class ≤ k); no gradient.
 
     Args:
-        probabilities: (…, K), summing to one to rounding.
-        uniforms: (…) in [0, 1); equal uniforms couple two laws.
+        probabilities: (…, K), summing to one up to rounding.
+        uniforms: (…) in [0, 1); equal uniforms couple the draws from two distributions.
 
     >>> sample_one_hot(torch.tensor([[0.2, 0.8], [0.2, 0.8]]), torch.tensor([0.1, 0.3]))
     tensor([[1., 0.],
             [0., 1.]])
     """
     cumulative = probabilities.detach().cumsum(-1)
-    # The last class takes what rounding leaves below one.
+    # The last class receives the probability that rounding leaves below one.
     index = (cumulative[..., :-1] <= uniforms.unsqueeze(-1)).sum(-1, keepdim=True)
     classes = torch.arange(probabilities.shape[-1], device=index.device)
-    return (index == classes).to(probabilities.dtype)  # one_hot() would first look at all numbers
+    return (index == classes).to(probabilities.dtype)  # one_hot() would first check all numbers
 
 
 def straight_through(sample: Tensor, probabilities: Tensor) -> Tensor:
-    """`sample` in value, `probabilities` in gradient."""
+    """Straight-through estimator: the value of `sample`, the gradient of `probabilities`."""
     return sample + (probabilities - probabilities.detach())
 
 
@@ -131,7 +131,7 @@ def normal_kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> T
 
 
 class Normal:
-    """Diagonal Gaussian over actions; samples are not squashed, environments clip them.
+    """Diagonal Gaussian over actions; samples are not squashed, but clipped by environments.
 
     Args:
         mean: (…, A).

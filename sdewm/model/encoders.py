@@ -1,4 +1,4 @@
-"""What encodes and decodes observations, and the perceptrons that do so for vectors."""
+"""Interfaces of encoders and decoders of observations, and the perceptrons for vectors."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from sdewm.model.networks import MLP
 
 
 class Encoder(Protocol):
-    """Observations (…, *obs_shape) in the environment's units to embeds (…, E)."""
+    """Maps observations (…, *obs_shape) in the environment's units to embeds (…, E)."""
 
     size: int
 
     def __call__(self, observation: Tensor) -> Tensor:
-        """The embed."""
+        """The embeds (…, E) of the observations."""
         ...
 
 
 class Decoder(Protocol):
-    """Features (…, F) to a prediction of the observation."""
+    """Maps features (…, F) to a prediction of the observation."""
 
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
         """Reconstruction loss per state, summed over the observation's components: (…)."""
         ...
 
     def predict(self, features: Tensor) -> Tensor:
-        """The observation expected: environment's units, images as float in [0, 1]."""
+        """Expected observation in the environment's units; images as floats in [0, 1]."""
         ...
 
 
 class VectorEncoder(nn.Module):
-    """Perceptron on the observation, through symlog if `symlog_inputs`."""
+    """Multilayer perceptron on the observation, after symlog if `symlog_inputs`."""
 
     def __init__(
         self, inputs: int, units: int, layers: int, symlog_inputs: bool, norm: str, activation: str
@@ -48,10 +48,11 @@ class VectorEncoder(nn.Module):
 
 
 class VectorDecoder(nn.Module):
-    """Perceptron whose squared error, summed over components, is the loss.
+    """Multilayer perceptron with a squared-error loss, summed over components.
 
-    With `symlog_inputs` the error is taken in symlog space, without a factor ½ (DreamerV3);
-    else it is ½ per component, the negative log-likelihood of a unit normal up to a constant.
+    With `symlog_inputs` the error is taken in symlog space, without the factor ½ (DreamerV3).
+    Otherwise the loss has the factor ½: it is the negative log-likelihood of a Gaussian with unit
+    variance, up to a constant.
     """
 
     def __init__(

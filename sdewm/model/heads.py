@@ -1,4 +1,4 @@
-"""Heads that predict a scalar from features: symexp two-hot, unit normal, binary."""
+"""Heads that predict a scalar from features: symexp two-hot, unit-variance Gaussian, Bernoulli."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sdewm.model.networks import MLP
 
 
 class ScalarHead(nn.Module):
-    """A law of one real number given features; its parameters `law` serve loss and mean alike."""
+    """Distribution of a real number given features; `law` holds its parameters."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Parameters of the law at each state: (…, F) → (…, K)."""
+        """Parameters of the distribution at each state: (…, F) → (…, K)."""
         raise NotImplementedError
 
     def loss(self, law: Tensor, target: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class ScalarHead(nn.Module):
 
 
 class TwoHotHead(ScalarHead):
-    """Symexp-spaced bins, cross-entropy with the two-hot target. Zero everywhere at first.
+    """Symexp-spaced bins, cross-entropy with the two-hot target; the initial prediction is 0.
 
     Args:
         features: size F.
@@ -61,7 +61,7 @@ class TwoHotHead(ScalarHead):
 
 
 class NormalHead(ScalarHead):
-    """A normal law of standard deviation 1; `bins` is not used. Zero everywhere at first."""
+    """Gaussian of standard deviation 1; the initial prediction is 0. `bins` is not used."""
 
     def __init__(
         self, features: int, units: int, layers: int, bins: int, norm: str, activation: str
@@ -83,7 +83,7 @@ class NormalHead(ScalarHead):
 
 
 class ContinueHead(ScalarHead):
-    """Probability that the episode goes on after a state."""
+    """Probability that the episode continues after a state."""
 
     def __init__(self, features: int, units: int, layers: int, norm: str, activation: str) -> None:
         super().__init__()

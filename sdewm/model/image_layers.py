@@ -1,4 +1,4 @@
-"""64×64 images to vectors and back: the convolutions of DreamerV3 and V2, and patches for CPUs."""
+"""Encoders and decoders of 64×64 images: DreamerV3 and V2 convolutions, and patches for CPUs."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ class StridedEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """Squared error of images, summed over pixels and channels; `planes` is the subclasses' part.
+    """Image decoder with a squared-error loss, summed over pixels and channels.
 
-    `half_error` gives ½ per component (the likelihood of DreamerV2), else 1 (DreamerV3).
+    Subclasses implement `planes`. With `half_error` the loss has the factor ½ (DreamerV2's
+    likelihood), otherwise 1 (DreamerV3).
     """
 
     half_error: bool
@@ -91,7 +92,7 @@ class ImageDecoder(nn.Module):
         raise NotImplementedError
 
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
-        """Σ over pixels of (x/255 − x̂)², times ½ if `half_error`: (…)."""
+        """Σ over pixels and channels of (x/255 − x̂)², times ½ if `half_error`: (…)."""
         target = image_planes(observation.flatten(0, -4)) + 0.5
         error = (widen(self.planes(features.flatten(0, -2))) - target) ** 2
         total = error.sum((1, 2, 3)) * (0.5 if self.half_error else 1.0)
@@ -104,14 +105,14 @@ class ImageDecoder(nn.Module):
 
 
 class UpsampledDecoder(ImageDecoder):
-    """DreamerV3: projections of h and z to 4×4 are added, then four times (upsample, conv 5×5).
+    """DreamerV3: sum of projections of h and z to 4×4, then four times (upsample, conv 5×5).
 
     Args:
         deter: size of h, the first part of the features.
         stoch: size of z, the rest.
-        depth: channels are depth·(4, 3, 2) on the way, 3 at the end, through a sigmoid.
-        units: width of the layer before the projection of z is 2·units.
-        blocks: h is projected by a linear layer of so many blocks.
+        depth: the intermediate layers have depth·(4, 3, 2) channels; the last has 3 and a sigmoid.
+        units: the layer before the projection of z has 2·units units.
+        blocks: number of blocks of the block-linear projection of h.
         norm: see `make_norm`.
         activation: a key of `ACTIVATIONS`.
     """
@@ -170,7 +171,7 @@ class StridedDecoder(ImageDecoder):
                 self.stages.append(ACTIVATIONS[activation]())
 
     def planes(self, state: Tensor) -> Tensor:
-        """(N, F) → (N, 3, 64, 64); the mean is not confined to [0, 1]."""
+        """(N, F) → (N, 3, 64, 64); values may lie outside [0, 1]."""
         return self.stages(self.start(state)[..., None, None]) + 0.5
 
 
@@ -183,7 +184,7 @@ def image_patches(observation: Tensor) -> Tensor:
 class PatchEncoder(nn.Module):
     """One dense layer of 4·depth units on each patch of 8×8 pixels, then one of 32·depth on all.
 
-    Made for CPUs, where convolutions of few channels are slow.
+    Intended for CPUs, where convolutions with few channels are slow.
     """
 
     def __init__(self, depth: int, norm: str, activation: str) -> None:
@@ -200,7 +201,7 @@ class PatchEncoder(nn.Module):
 
 
 class PatchDecoder(nn.Module):
-    """The way of `PatchEncoder` back; the loss is ½ Σ over pixels of (x/255 − x̂)²."""
+    """Counterpart of `PatchEncoder`; the loss is ½ Σ over pixels and channels of (x/255 − x̂)²."""
 
     def __init__(self, features: int, depth: int, norm: str, activation: str) -> None:
         super().__init__()
@@ -215,11 +216,11 @@ class PatchDecoder(nn.Module):
         self.patch = nn.Linear(4 * depth, 3 * PATCH**2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, F) → (N, 64 patches, 8·8·3); the mean is not confined to [−½, ½]."""
+        """(N, F) → (N, 64 patches, 8·8·3); values may lie outside [−½, ½]."""
         return self.patch(self.start(self.whole(features)))
 
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
-        """½ Σ over pixels of (x/255 − x̂)²: (…)."""
+        """½ Σ over pixels and channels of (x/255 − x̂)²: (…)."""
         target = image_patches(observation.flatten(0, -4))
         predicted = widen(self(features.flatten(0, -2)))
         error = functional.mse_loss(predicted, target, reduction="none")

@@ -1,6 +1,6 @@
-"""Laws of the stochastic latent: categorical groups or a diagonal Gaussian, behind one protocol.
+"""Distributions of the stochastic latent: categorical groups or a diagonal Gaussian.
 
-A law's parameters travel as one tensor, `stats`, so that sequences of them stack:
+The parameters of a distribution are one tensor, `stats`, so that sequences can be stacked:
 log-probabilities (…, S, K), or mean and standard deviation (…, 2, Z).
 """
 
@@ -23,21 +23,21 @@ from sdewm.model.distributions import (
 
 
 class Latent(Protocol):
-    """What the RSSM needs of a law of the stochastic latent."""
+    """Interface of a distribution of the stochastic latent."""
 
     size: int  # of a flat sample
     raw_size: int  # of the linear layer that feeds `stats`
 
     def stats(self, raw: Tensor) -> Tensor:
-        """Parameters of the law from the output (…, raw_size) of a linear layer."""
+        """Parameters of the distribution from the output (…, raw_size) of a linear layer."""
         ...
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Noise for `sample` at the leading shape, on the generator's device."""
+        """Noise for `sample` with leading axes `shape`, on the generator's device."""
         ...
 
     def sample(self, stats: Tensor, noise: Tensor) -> Tensor:
-        """A flat draw (…, size) that passes gradients to `stats`."""
+        """A flat sample (…, size), with gradients to `stats`."""
         ...
 
     def mean(self, stats: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ class Latent(Protocol):
 
 
 class CategoricalLatent:
-    """S independent one-hot groups of K classes, `unimix` of them uniform.
+    """S independent one-hot groups of K classes, mixed with the fraction `unimix` of a uniform law.
 
     Samples are straight-through: one-hot in value, probabilities in gradient. Smooth maps (Jacobian
-    penalty, bridge) use `mean` and `std` instead: mean π, variance π(1 − π) of each indicator.
+    penalty, latent SDE) use `mean` and `std` instead: mean π, variance π(1 − π) of each indicator.
 
     >>> law = CategoricalLatent(groups=1, classes=2, unimix=0.0)
     >>> law.sample(law.stats(torch.zeros(1, 2)), torch.tensor([[0.7]]))

@@ -1,4 +1,4 @@
-"""Layers, perceptrons and their initial weights."""
+"""Layers, multilayer perceptrons and their weight initialisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sdewm.base.checks import check_choice
 from sdewm.model.distributions import widen
 
-# A normal law cut at two standard deviations has 0.8796 of its standard deviation.
+# Truncation at two standard deviations reduces the standard deviation by the factor 0.8796.
 TRUNCATION = 1.1368
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"silu": nn.SiLU, "elu": nn.ELU}
 NORMS = ("rms", "layer", "none")
@@ -21,7 +21,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class RMSNorm(nn.RMSNorm):
-    """Root-mean-square normalisation, taken in float32 where the input is narrower."""
+    """Root-mean-square normalisation, computed in float32 or wider."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, size), in the dtype of x."""
@@ -37,7 +37,7 @@ def make_norm(kind: str, size: int) -> nn.Module:
 
 
 def initialise(weight: Tensor, fan_in: int, scale: float, generator: torch.Generator) -> None:
-    """Fill with a normal law cut at 2 std, of standard deviation scale/√fan_in after the cut."""
+    """Truncated normal (at 2 std), of standard deviation scale/√fan_in after truncation."""
     std = TRUNCATION * scale / math.sqrt(fan_in)
     if scale == 0.0:
         nn.init.zeros_(weight)
@@ -46,10 +46,10 @@ def initialise(weight: Tensor, fan_in: int, scale: float, generator: torch.Gener
 
 
 def initialise_all(module: nn.Module, generator: torch.Generator) -> None:
-    """Initialise every linear and convolutional layer below `module`, biases to zero.
+    """Initialise every linear and convolutional layer below `module`; biases are zero.
 
-    A layer may carry `output_scale` (default 1): 0 for reward and value heads, 0.01 for policies;
-    and `fan_in`, where it is one of several whose outputs are added.
+    A layer may have the attribute `output_scale` (default 1): 0 for reward and value heads, 0.01
+    for policies. It may have `fan_in` if its output is added to those of other layers.
     """
     for layer in module.modules():
         scale = getattr(layer, "output_scale", 1.0)
@@ -57,7 +57,7 @@ def initialise_all(module: nn.Module, generator: torch.Generator) -> None:
             fan_in = getattr(layer, "fan_in", layer.in_features)
             initialise(layer.weight, fan_in, scale, generator)
         elif isinstance(layer, BlockLinear):
-            # All inputs count, not those of one block: the published convention.
+            # The fan-in counts all inputs, not those of one block: the published convention.
             fan_in = getattr(layer, "fan_in", layer.weight[:, :, 0].numel())
             initialise(layer.weight, fan_in, scale, generator)
         elif isinstance(layer, nn.Conv2d):
@@ -143,9 +143,10 @@ class MLP(nn.Sequential):
 
 
 class SumLinear(nn.Module):
-    """One linear layer on [x, y], kept as two so that the part of y can be computed beforehand.
+    """One linear layer on [x, y], stored as two so that the y part can be precomputed.
 
-    The recurrent state x comes step by step; y (observations, actions) is known for all steps.
+    The recurrent state x is computed step by step; y (observations, actions) is known for all
+    steps.
     """
 
     def __init__(self, inputs_x: int, inputs_y: int, outputs: int) -> None:
@@ -160,10 +161,10 @@ class SumLinear(nn.Module):
 
 
 def share_frozen(module: Module) -> Module:
-    """A copy that shares the weights, sees every update in place, and takes no gradient.
+    """A copy that shares the weights, follows in-place updates, and receives no gradient.
 
-    The actor is trained through it: its loss must not move the world model or the critic. Make it
-    after the module is on its device; loading a state dict keeps the sharing.
+    The actor is trained through it, because its loss must not change the world model or the critic.
+    Create it after the module is on its device; loading a state dict preserves the sharing.
     """
     copied = copy.deepcopy(module).requires_grad_(False)
     for mine, theirs in zip(copied.parameters(), module.parameters(), strict=True):

@@ -18,7 +18,8 @@ def lambda_return(
         reward: (N, H).
         discount: (N, H).
         value: (N, H).
-        lambda_: λ in [0, 1], or one per step (N, H); 0 is one-step, 1 is Monte Carlo up to v_H.
+        lambda_: λ in [0, 1], or one per step (N, H); 0 gives one-step returns, 1 Monte Carlo
+            returns up to v_H.
 
     >>> one = torch.ones(1, 2)
     >>> lambda_return(one, 0.5 * one, torch.tensor([[4.0, 8.0]]), 1.0)
@@ -37,7 +38,7 @@ class ReturnNormaliser(nn.Module):
     """Running scale max(1, S) of returns, S the moving average of their 5 to 95 percentile range.
 
     Args:
-        rate: weight of the newest range in the average, which starts at 0.
+        rate: weight of the newest percentiles in the moving average, which starts at 0.
     """
 
     low: Tensor
@@ -50,7 +51,7 @@ class ReturnNormaliser(nn.Module):
             self.register_buffer(name, torch.zeros(()))
 
     def update(self, returns: Tensor) -> None:
-        """Take one batch of returns into the averages."""
+        """Update the moving averages with one batch of returns."""
         levels = torch.tensor([0.05, 0.95], device=returns.device)
         low, high = torch.quantile(returns.detach().float().flatten(), levels)
         self.low.lerp_(low, self.rate)

@@ -5,8 +5,8 @@ One step, with all noise explicit:
     deter_t = f(deter_{t−1}, stoch_{t−1}, action_{t−1}),
     prior: stoch_t ~ p(· | deter_t),   posterior: stoch_t ~ q(· | deter_t, embed_t).
 
-A row's `previous_action` is action_{t−1}, the action that led to it. Where `is_first`, the state
-and the action before it are set to zero.
+A row's `previous_action` is action_{t−1}, the action that led to it. If a row has `is_first`, the
+state and the action before it are set to zero.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ import torch
 from torch import Tensor, nn
 
 from sdewm.base.checks import check_choice
+from sdewm.base.fields import PositiveFloat, PositiveInt, UnitInterval
 from sdewm.model.latents import CategoricalLatent, GaussianLatent, Latent
 from sdewm.model.networks import ACTIVATIONS, MLP, BlockLinear, Dense, SumLinear, make_norm
 
 
 @dataclass(frozen=True)
 class RSSMConfig:
-    """Sizes and laws of the RSSM."""
+    """Sizes of the RSSM and distribution of its stochastic state."""
 
     cell: Literal["block_gru", "gru"] = "block_gru"
-    """block_gru: DreamerV3's block-diagonal GRU; gru: DreamerV2's GRU with one normalisation."""
-    deter: int = 2048
-    """Size R of the deterministic state."""
-    hidden: int = 256
-    """Units of the layers around the recurrent cell."""
-    blocks: int = 8
-    """Blocks of block_gru."""
+    """block_gru: block-diagonal GRU (DreamerV3); gru: layer-normalised GRU (DreamerV2)."""
+    deter: PositiveInt = 2048
+    """Size of the deterministic (recurrent) state."""
+    hidden: PositiveInt = 256
+    """Units of the dense layers around the recurrent cell."""
+    blocks: PositiveInt = 8
+    """Number of diagonal blocks of block_gru; divides deter."""
     latent: Literal["categorical", "gaussian"] = "categorical"
-    """Law of the stochastic latent."""
-    groups: int = 32
-    """Groups S of a categorical latent."""
-    classes: int = 16
-    """Classes K of each group."""
-    unimix: float = 0.01
-    """Uniform share of the class probabilities, in prior and posterior."""
-    gaussian_size: int = 30
-    """Components of a Gaussian latent."""
-    min_std: float = 0.1
-    """Least standard deviation of a Gaussian latent."""
-    prior_layers: int = 2
+    """Distribution of the stochastic state."""
+    groups: PositiveInt = 32
+    """Number of categorical variables in the stochastic state."""
+    classes: PositiveInt = 16
+    """Number of classes of each categorical variable."""
+    unimix: UnitInterval = 0.01
+    """Weight of the uniform distribution mixed into categorical prior and posterior."""
+    gaussian_size: PositiveInt = 30
+    """Dimension of a Gaussian stochastic state."""
+    min_std: PositiveFloat = 0.1
+    """Smallest standard deviation of a Gaussian stochastic state."""
+    prior_layers: PositiveInt = 2
     """Hidden layers of the prior head."""
 
 
@@ -63,7 +64,7 @@ class State(NamedTuple):
 
 
 class Cell(Protocol):
-    """The deterministic step f, in two parts: what needs the action alone, and the rest."""
+    """The deterministic step f, in two parts: the embedding of the action, and the rest."""
 
     def embed_action(self, action: Tensor) -> Tensor:
         """The part of the step that depends on the action alone: (…, A) → (…, hidden)."""
@@ -100,9 +101,9 @@ class GRUCell(nn.Module):
 
 
 class BlockGRUCell(nn.Module):
-    """DreamerV3's cell: h, z and a are projected and normalised one by one, then a block GRU.
+    """DreamerV3's cell: h, z and a are projected and normalised separately, then a block GRU.
 
-    Each block of the state sees all three projections but only its own part of h.
+    Each block of the state receives all three projections, but only its own block of h.
     """
 
     def __init__(self, config: RSSMConfig, stoch: int, actions: int, norm: str, activation: str):
@@ -112,7 +113,7 @@ class BlockGRUCell(nn.Module):
         self.of_stoch = Dense(stoch, hidden, norm, activation)
         self.of_action = Dense(actions, hidden, norm, activation)
         # BlockLinear on [all projections, own block of h] = dense part + block-diagonal part.
-        # Its fan-in counts the projections once per block, as published.
+        # The fan-in counts the projections once per block, as published.
         self.shared = nn.Linear(3 * hidden, r, bias=False)
         self.own = BlockLinear(r, r, config.blocks)
         fan_in = config.blocks * 3 * hidden + r
@@ -141,7 +142,7 @@ def gru_update(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) 
 
 
 class Observed(NamedTuple):
-    """What `RSSM.observe` returns, each with leading (B, T)."""
+    """Result of `RSSM.observe`; all tensors have the leading axes (B, T)."""
 
     state: State
     prior: Tensor
@@ -149,10 +150,10 @@ class Observed(NamedTuple):
 
 
 class RSSM(nn.Module):
-    """Cell, prior head and posterior head around a law of the latent.
+    """Recurrent cell, prior head and posterior head, with a distribution of the latent.
 
     Args:
-        config: sizes and laws.
+        config: sizes and distributions.
         actions: dimension A of the action.
         embed: dimension E of the encoder's output.
         norm: normalisation of the layers, see `make_norm`.
@@ -184,7 +185,7 @@ class RSSM(nn.Module):
         self.features_size = config.deter + self.latent.size
 
     def initial(self, batch: int) -> State:
-        """The state before the first row: zeros."""
+        """The state before the first row, which is zero."""
         weight = self.posterior_input.of_x.weight
         return State(
             weight.new_zeros(batch, self.deter_size), weight.new_zeros(batch, self.latent.size)
@@ -213,7 +214,7 @@ class RSSM(nn.Module):
     def observe_step(
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, noise: Tensor
     ) -> State:
-        """One step of the posterior; `state` and `action` before a first row count as zero."""
+        """One step of the posterior; `state` and `action` before a first row are set to zero."""
         keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # (B, 1)
         state = State(state.deter * keep, state.stoch * keep)
         deter = self.deterministic(state, action * keep)
@@ -246,7 +247,7 @@ class RSSM(nn.Module):
             previous_action: (B, T, A).
             is_first: (B, T).
             noise: (B, T, …) of `latent.draw_noise`.
-            initial: the state before row 0; None: every sequence starts afresh at row 0.
+            initial: the state before row 0; None: the zero state.
         """
         if initial is None:
             initial = self.initial(len(embed))
@@ -266,5 +267,5 @@ class RSSM(nn.Module):
 
 
 def clip_action(action: Tensor) -> Tensor:
-    """Divide by max(1, |a|), per component: what environments do with an action out of range."""
+    """Clip every component to [−1, 1] by a/max(1, |a|), as environments do."""
     return action / torch.clamp(action.abs(), min=1).detach()

@@ -1,10 +1,10 @@
-"""The smooth maps of an RSSM whose Jacobians are penalised and watched.
+"""The smooth maps of an RSSM whose Jacobians are penalised and monitored.
 
-Each is a step of `sdewm.jacobian_penalty`: a function of the tensors it is differentiated by, with
-everything else held fixed. A sample of the latent is not a smooth function of the state, so maps
-return the mean and the standard deviation of the next stoch (for one-hot groups the probabilities π
-and √(π(1 − π))); for a reparameterised sample z' = m + s·ξ the mean over ξ of ‖∂z'‖_F² is exactly
-‖∂m‖_F² + ‖∂s‖_F².
+Each map is a step of `sdewm.jacobian.penalty`: a function of the tensors with respect to which it
+is differentiated, with everything else held fixed. A sample of the latent is not a smooth function
+of the state. Maps therefore return the mean and the standard deviation of the next stoch: for
+one-hot groups the probabilities π and √(π(1 − π)). For a reparameterised sample z' = m + s·ξ, the
+mean over ξ of ‖∂z'‖_F² is exactly ‖∂m‖_F² + ‖∂s‖_F².
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import RSSM, State
 
-Policy = Callable[[Tensor], Tensor]  # features (N, F) to actions (N, A)
+FeaturePolicy = Callable[[Tensor], Tensor]  # features (N, F) to actions (N, A)
 
 
 class StepMap(NamedTuple):
-    """A step and the tensors it is differentiated by."""
+    """A step and the tensors with respect to which it is differentiated."""
 
     step: Callable[..., tuple[Tensor, ...]]
     inputs: tuple[Tensor, ...]
@@ -40,23 +40,24 @@ def chosen_map(
     state: State,
     actions: Tensor,
     embed: Tensor,
-    policy: Policy | None,
+    policy: FeaturePolicy | None,
 ) -> StepMap:
-    """The map that the configuration names, at N states.
+    """The map selected by the configuration, at N states.
 
     Args:
-        config: `map`, `inputs`, `policy` and `steps` are read.
+        config: `map`, `inputs`, `policy` and `steps` are used.
         rssm: the dynamics.
-        state: N states; pass them detached, the penalty then shapes the map and not the states.
-        actions: (N, steps, A), what is done in these states; not read if the policy is included.
-        embed: (N, E), read by the map "posterior" only, which is differentiated by h, or, with
-            inputs "both", by h and the embed (GPLD).
-        policy: the policy's mean action at features; read if `config.policy` is "included".
+        state: N states; pass them detached, so that the penalty shapes the map and not the states.
+        actions: (N, steps, A), the actions taken in these states; unused if the policy is included.
+        embed: (N, E), used by the map "posterior" only, which is differentiated with respect to h
+            or, with inputs "both", to h and the embed (GPLD).
+        policy: the policy's mean action as a function of features; used if `config.policy` is
+            "included".
     """
 
     def act(now: State, step: int) -> Tensor:
         if config.policy == "included":
-            assert policy is not None  # the caller's duty, not the user's
+            assert policy is not None  # guaranteed by the caller
             return policy(now.features)
         return actions[:, step]
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sdewm.base.fields import NonNegativeFloat, PositiveInt
 from sdewm.model.encoders import Decoder, Encoder, VectorDecoder, VectorEncoder
 from sdewm.model.heads import SCALAR_HEADS, ContinueHead, ScalarHead
 from sdewm.model.image_layers import (
@@ -30,41 +31,44 @@ class WorldModelConfig:
     """Networks and losses of the world model; the defaults are DreamerV3's, size 12m."""
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
-    """Sizes and laws of the latent state."""
+    """Recurrent state-space model."""
     norm: Literal["rms", "layer", "none"] = "rms"
-    """Normalisation before activations."""
+    """Normalisation before each activation."""
     activation: Literal["silu", "elu"] = "silu"
-    """Activation."""
-    units: int = 256
-    """Units of perceptrons."""
-    vector_layers: int = 3
-    """Hidden layers of the vector encoder and decoder."""
-    image_layers: Literal["pooled", "strided", "patches"] = "pooled"
-    """Convolutions of DreamerV3 (pooled) or V2 (strided), or dense layers on patches, for CPUs."""
-    image_depth: int = 16
-    """Channels of the convolutions are multiples of this."""
+    """Activation function."""
+    units: PositiveInt = 256
+    """Units per hidden layer of encoder, decoder, reward head and continue head."""
+    vector_layers: PositiveInt = 3
+    """Hidden layers of the encoder and of the decoder for vector observations."""
+    image_encoder: Literal["pooled", "strided", "patches"] = "pooled"
+    """Image encoder and decoder.
+    pooled: convolutions with max pooling (DreamerV3);
+    strided: strided convolutions (DreamerV2);
+    patches: dense layers on image patches (fast on CPUs)."""
+    image_depth: PositiveInt = 16
+    """Base number of channels of the image encoder and decoder."""
     symlog_inputs: bool = True
-    """Vectors are encoded and predicted in symlog space."""
+    """Encode and predict vector observations in symlog space."""
     reward_head: Literal["two_hot", "normal"] = "two_hot"
-    """Law of the reward."""
-    reward_layers: int = 1
+    """Distribution of the predicted reward."""
+    reward_layers: PositiveInt = 1
     """Hidden layers of the reward head."""
-    bins: int = 255
-    """Bins of two-hot heads."""
-    continue_layers: int | None = 1
-    """Hidden layers of the continue head; None: no head, episodes go on for ever."""
-    dyn_weight: float = 1.0
-    """Weight of KL(stop-gradient posterior ‖ prior)."""
-    rep_weight: float = 0.1
-    """Weight of KL(posterior ‖ stop-gradient prior)."""
-    free_nats: float = 1.0
-    """KL below this gives no gradient."""
+    bins: PositiveInt = 255
+    """Number of bins of two-hot reward and critic heads; odd."""
+    continue_layers: PositiveInt | None = 1
+    """Hidden layers of the continue head; None: no head, the continue probability is 1."""
+    dyn_weight: NonNegativeFloat = 1.0
+    """Weight of the dynamics loss, KL(stop-gradient posterior ‖ prior)."""
+    rep_weight: NonNegativeFloat = 0.1
+    """Weight of the representation loss, KL(posterior ‖ stop-gradient prior)."""
+    free_nats: NonNegativeFloat = 1.0
+    """Free bits: a KL divergence below this many nats gives no gradient."""
     free_nats_on: Literal["state", "batch_mean"] = "state"
-    """Whether the KL of each state is clipped (DreamerV3) or its batch mean (DreamerV2)."""
+    """Apply free_nats to the KL of each state (DreamerV3) or to the batch mean (DreamerV2)."""
 
 
-class Rows(NamedTuple):
-    """A batch of sequences, fields (B, T, …); `previous_action` led to the row it stands in."""
+class ReplayRows(NamedTuple):
+    """A batch of sequences, fields (B, T, …); `previous_action` is the action that led to a row."""
 
     observation: Tensor
     previous_action: Tensor
@@ -74,8 +78,8 @@ class Rows(NamedTuple):
     is_terminal: Tensor
 
     @classmethod
-    def of(cls, batch: Mapping[str, Tensor]) -> Rows:
-        """The fields a model needs, from a batch that may hold more."""
+    def of(cls, batch: Mapping[str, Tensor]) -> ReplayRows:
+        """The fields that a world model uses, from a batch that may have more."""
         return cls(*(batch[name] for name in cls._fields))
 
 
@@ -86,7 +90,7 @@ class WorldModel(nn.Module):
         config: networks and losses.
         observation_shape: (D,) of a vector or (64, 64, 3) of an image.
         actions: dimension A of the action.
-        generator: randomness of the initial weights.
+        generator: generator of the initial weights.
     """
 
     def __init__(
@@ -107,32 +111,34 @@ class WorldModel(nn.Module):
         self.reward: ScalarHead = head(
             features, config.units, config.reward_layers, config.bins, *style
         )
-        self.goes_on = (
+        self.continue_head = (
             None
             if config.continue_layers is None
             else ContinueHead(features, config.units, config.continue_layers, *style)
         )
         initialise_all(self, generator)
 
-    def observe(self, rows: Rows, noise: Tensor, initial: State | None = None) -> Observed:
+    def observe(self, rows: ReplayRows, noise: Tensor, initial: State | None = None) -> Observed:
         """Posterior states of a batch of sequences, see `RSSM.observe`."""
         embed = self.encoder(rows.observation)
         return self.rssm.observe(embed, rows.previous_action, rows.is_first, noise, initial)
 
-    def losses(self, rows: Rows, seen: Observed) -> dict[str, Tensor]:
-        """Named losses, each a mean over batch and time, without weights.
+    def losses(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
+        """Named losses, each a mean over batch and time, before multiplication by its weight.
 
-        reconstruction (summed over the observation's components), reward, continue, dyn and rep
-        (in nats, summed over the latent's components, clipped below at the free nats).
+        "reconstruction" is summed over the observation's components. "dyn" and "rep" are KL
+        divergences in nats, summed over the latent's components and clipped below at the free nats.
+        "reward" and "continue" are negative log-likelihoods.
         """
         features = seen.state.features
         losses = {
             "reconstruction": self.decoder.loss(features, rows.observation).mean(),
             "reward": self.reward.loss(self.reward(features), rows.reward).mean(),
         }
-        if self.goes_on is not None:
+        if self.continue_head is not None:
             target = (~rows.is_terminal).to(rows.reward.dtype)
-            losses["continue"] = self.goes_on.loss(self.goes_on(features), target).mean()
+            output = self.continue_head(features)
+            losses["continue"] = self.continue_head.loss(output, target).mean()
         kl = self.rssm.latent.kl
         losses["dyn"] = self._free(kl(seen.posterior.detach(), seen.prior))
         losses["rep"] = self._free(kl(seen.posterior, seen.prior.detach()))
@@ -141,7 +147,7 @@ class WorldModel(nn.Module):
     def weights(self) -> dict[str, float]:
         """The weight of every term of `losses`."""
         weights = {"reconstruction": 1.0, "reward": 1.0}
-        if self.goes_on is not None:
+        if self.continue_head is not None:
             weights["continue"] = 1.0
         return weights | {"dyn": self.config.dyn_weight, "rep": self.config.rep_weight}
 
@@ -151,18 +157,18 @@ class WorldModel(nn.Module):
         return kl.mean().clamp(min=self.config.free_nats)
 
     def continue_probability(self, features: Tensor) -> Tensor:
-        """Probability that the episode goes on after each state; 1 without a continue head."""
-        if self.goes_on is None:
+        """Probability that the episode continues after each state; 1 without a continue head."""
+        if self.continue_head is None:
             return torch.ones_like(features[..., 0], dtype=torch.float32)
-        return self.goes_on.mean(self.goes_on(features))
+        return self.continue_head.mean(self.continue_head(features))
 
-    def open_loop(self, rows: Rows, context: int, noise: Tensor) -> Tensor:
+    def open_loop(self, rows: ReplayRows, context: int, noise: Tensor) -> Tensor:
         """Observations predicted by the prior after `context` observed rows: (B, T, *obs_shape).
 
-        The first `context` predictions are reconstructions from the posterior; the others see
-        actions only. All draws use `noise` (B, T, …).
+        The first `context` predictions are reconstructions from the posterior; the others depend on
+        the actions only. All samples use `noise` (B, T, …).
         """
-        head = Rows(*(field[:, :context] for field in rows))
+        head = ReplayRows(*(field[:, :context] for field in rows))
         seen = self.observe(head, noise[:, :context])
         deter, stoch = [*seen.state.deter.unbind(1)], [*seen.state.stoch.unbind(1)]
         state = State(deter[-1], stoch[-1])
@@ -174,14 +180,14 @@ class WorldModel(nn.Module):
 
 
 def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Σ weight·loss over terms with the same names, each counted once.
+    """Weighted sum of the losses, Σ weight·loss.
 
     Raises:
-        ValueError: a loss without weight or a weight without loss.
+        ValueError: a loss without a weight, or a weight without a loss.
     """
     if set(losses) != set(weights):
         odd = ", ".join(sorted(set(losses) ^ set(weights)))
-        raise ValueError(f"losses and weights have different names; only in one of them: {odd}.")
+        raise ValueError(f"losses and weights must have equal names; only in one of them: {odd}.")
     return torch.stack([weights[name] * losses[name] for name in losses]).sum()
 
 
@@ -189,7 +195,7 @@ def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
     """The encoder for observations of this shape.
 
     Raises:
-        ValueError: neither a vector nor a 64×64 image of three channels.
+        ValueError: a shape other than that of a vector or of a 64×64 image with three channels.
     """
     style = (config.norm, config.activation)
     if len(shape) == 1:
@@ -198,7 +204,7 @@ def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
         )
     if shape != (64, 64, 3):
         raise ValueError(f"observation_shape={shape}: expected (D,) or (64, 64, 3).")
-    return IMAGE_ENCODERS[config.image_layers](config.image_depth, *style)
+    return IMAGE_ENCODERS[config.image_encoder](config.image_depth, *style)
 
 
 def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -> Decoder:
@@ -213,8 +219,8 @@ def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -
             config.symlog_inputs,
             *style,
         )
-    if config.image_layers != "pooled":
-        decoder = StridedDecoder if config.image_layers == "strided" else PatchDecoder
+    if config.image_encoder != "pooled":
+        decoder = StridedDecoder if config.image_encoder == "strided" else PatchDecoder
         return decoder(rssm.features_size, config.image_depth, *style)
     return UpsampledDecoder(
         rssm.deter_size,

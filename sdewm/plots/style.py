@@ -1,86 +1,142 @@
-"""The look of all figures, and files that are the same bit for bit for the same rows.
+"""The look of all figures: widths, type, colours, and one look for each kind of series.
 
-Colours are those of Okabe and Ito, which readers with any common colour vision can tell apart;
-lines differ in dash and marker as well, so that nothing is said by colour alone.
+Colours are those of Okabe and Ito with a few darker ones; readers with any common colour vision can
+tell them apart. Series differ in dash or marker as well, so that nothing is said by colour alone.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.artist import Artist
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-BLACK = "#000000"
-COLOURS = (
-    "#0072B2",  # blue
-    "#D55E00",  # vermilion
-    "#009E73",  # bluish green
-    "#CC79A7",  # reddish purple
-    "#E69F00",  # orange
-    "#56B4E9",  # sky blue
-    "#F0E442",  # yellow, for areas only
-)
+COLUMN, PAGE = 3.4, 7.0  # inches: one column of a page, and both
+SIZE, SMALL, LEAST = 8.0, 7.5, 7.0  # points: titles and labels; ticks, legends, notes; the least
+BLACK, GREY, LIGHT, MEDIUM = "#000000", "#666666", "#D8D8D8", "#A0A0A0"
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"  # yellow for areas only
+INDIGO, WINE, OLIVE = "#332288", "#882255", "#808000"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "oo")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-BAND = 1.96  # standard errors on each side of a 95 % band
+BAND = 1.96  # standard errors on each side of a 95 % interval
+Entries = dict[str, Any]  # text of the legend -> what it explains
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10,
+    "font.size": SIZE,
+    "axes.titlesize": SIZE,
+    "axes.labelsize": SIZE,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "axes.titlepad": 4.0,
+    "axes.labelpad": 2.5,
+    "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
+    "grid.linewidth": 0.5,
     "axes.axisbelow": True,
-    "legend.fontsize": 9,
     "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-    "hatch.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "hatch.linewidth": 0.5,
     "pdf.fonttype": 42,  # text stays text
     "mathtext.fontset": "dejavusans",
     "text.usetex": False,
+    "text.hinting": "none",  # text is as wide on paper as where it was measured
+    "figure.dpi": 200,
 }
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` × `height` inches whose layout leaves room for outside legends."""
-    with rc_context(RC):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-    return figure
+@dataclass(frozen=True)
+class Look:
+    """How a series is drawn: colour, dash, marker ("" for none) and width in points."""
+
+    colour: str
+    dash: Any = "-"
+    marker: str = ""
+    width: float = 1.2
 
 
-def legend_below(figure: Figure, handles: dict[str, Artist], columns: int) -> None:
-    """One legend for the whole figure, below the axes; `handles` maps each text to its artist."""
-    with rc_context(RC):
-        figure.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            ncols=columns,
-            handlelength=3.2,
-        )
+# One colour and one marker for each grade of bound; its dash says what may be claimed of it.
+GRADES = {
+    "gronwall": ("Grönwall", ORANGE, "v"),
+    "log_norm": ("logarithmic norm", BLUE, "s"),
+    "block": ("logarithmic norm, by blocks", PURPLE, "D"),
+    "weighted": ("logarithmic norm, weighted", VERMILION, "^"),
+    "linearised": ("linearised, with remainder", GREEN, "o"),
+    "double_exponential": ("double exponential", GREY, ""),
+}
+KINDS = {
+    "certificate": ("certificate", "-"),
+    "estimate": ("estimate", (0, (4, 2))),
+    "recalled": ("as recalled, no bound", (0, (1, 1.2))),
+}
+MEASURED = Look(BLACK, "-", "", 1.8)
+FIRST, SECOND = Look(WINE, DASHES[3]), Look(INDIGO)  # order of an expansion
+PREDICTION = Look(SKY, DASHES[1], "", 1.6)  # by the first variation
 
 
-def zero_line(axes: Axes) -> None:
+def bound_look(grade: str, kind: str) -> tuple[str, Look]:
+    """Text of the legend and look of a bound."""
+    (text, colour, marker), (label, dash) = GRADES[grade], KINDS[kind]
+    return f"{text}: {label}", Look(colour, dash, marker)
+
+
+def line(
+    axes: Axes, x: Any, y: Any, look: Look, label: str, half: Any = None, **more: Any
+) -> Entries:
+    """Draw a line, with a band of ± `half` where that is positive; its entry of the legend."""
+    values = np.asarray(y, dtype=float)
+    every = max(1, len(values) // 6)
+    offset = MARKERS.index(look.marker) * every // len(MARKERS) if look.marker else 0
+    (drawn,) = axes.plot(
+        x, values, color=look.colour, ls=look.dash, lw=look.width, marker=look.marker,
+        markevery=(offset, every), label=label, **more,
+    )  # fmt: skip
+    if half is None or not np.any(np.asarray(half, dtype=float) > 0):
+        return {label: drawn}
+    width = np.nan_to_num(np.asarray(half, dtype=float))
+    area(axes, x, values - width, values + width, look.colour)
+    return {label: (Patch(color=look.colour, alpha=0.25, lw=0), drawn)}
+
+
+def points(
+    axes: Axes,
+    x: Any,
+    y: Any,
+    half: Any,
+    label: str,
+    look: Look | None = None,
+    zorder: float = 5,
+    **more: Any,
+) -> Entries:
+    """Draw markers with bars of ± `half`; the entry of the legend."""
+    look = look or Look(BLACK, "none", "o")
+    bars = axes.errorbar(
+        x, y, half, color=look.colour, ls="none", marker=look.marker, label=label,
+        elinewidth=1.0, zorder=zorder, **more,
+    )  # fmt: skip
+    bars.lines[0].set_label(label)
+    return {label: bars}
+
+
+def area(axes: Axes, x: Any, low: Any, high: Any, colour: str, alpha: float = 0.25) -> None:
+    """Fill between two curves."""
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, lw=0)
+
+
+def zero_line(axes: Axes) -> Entries:
     """A thin line at 0."""
-    axes.axhline(0.0, color="#666666", linewidth=0.8, zorder=1)
+    return level_line(axes, 0.0, "zero")
 
 
-def save_figure(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Write <stem>.png and <stem>.pdf into `folder` without dates, and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{stem}.png", folder / f"{stem}.pdf"]
-    with rc_context(RC):
-        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    return paths
+def level_line(axes: Axes, level: float, label: str) -> Entries:
+    """A thin horizontal line."""
+    return {label: axes.axhline(level, color=GREY, linewidth=0.7, zorder=1, label=label)}

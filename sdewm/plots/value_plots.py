@@ -1,122 +1,106 @@
-"""Figures of the value expansion: rows (dicts) in, a new figure out."""
+"""Figure of the value expansion: rows (dicts) in, what is drawn out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
-from sdewm.plots.expansion_plots import Rows, series_of
+from sdewm.plots.names import short_name, system_name
+from sdewm.plots.panels import Drawing, Panel
+from sdewm.plots.remainder_plots import log_series, reference_lines
+from sdewm.plots.series import Facts, Rows, series_of
 from sdewm.plots.style import (
     BAND,
-    BLACK,
     COLOURS,
-    DASHES,
-    MARKERS,
-    RC,
-    legend_below,
-    new_figure,
+    FIRST,
+    SECOND,
+    Entries,
+    line,
+    points,
     zero_line,
 )
 
-BIAS = {
-    "measured": "measured, 95 % interval",
-    "first": r"first order: $\mathrm{E}[\nabla Q\cdot y]$",
-    "second": r"second order: $+\frac{1}{2}\mathrm{E}[\nabla Q\cdot w+y^\top\nabla^2Q\,y]$",
-}
+FIRST_TEXT = r"first order: $\mathrm{E}[\nabla Q\cdot y]$"
+SECOND_TEXT = r"second order: + ½$\mathrm{E}[\nabla Q\cdot w+y^\top\nabla^2Q\,y]$"
 SIGNED = r"signed size $s$ of the error, $e=s\,e_1$, $\mathrm{E}|e_1|=1$"
 SIZE = r"mean size of the error $\delta=\mathrm{E}|e|$"
+REMAINDERS = {
+    "both_orders": r"$\mathrm{E}|$remainder$|$ of both orders",
+    "first_order": r"$|$mean remainder$|$ of first order",
+    "scaled": r"$e=\delta e_1$",
+    "rare": r"$e=e_1$ with probability $\delta$, else 0",
+}
 
 
-def value_expansion(rows: Rows, titles: dict[str, str]) -> Figure:
-    """Bias of Q against the size of e, two systems (above); sizes of remainders (below).
+def value_expansion(rows: Rows, facts: Facts) -> Drawing:
+    """Bias of Q against the size of e for two systems; remainders; and two laws of e.
 
-    Rows: panel (a key of `titles`, in order: two with the bias, two with remainders in logarithmic
-    scales), series, size, value, standard_error, slope (fitted, one per series of remainders),
-    reference (order of the line drawn beside the series). Series of a bias are the keys of BIAS;
-    those of a remainder are drawn under their own names.
+    Rows: panel ("bias", "order" or "law"), system, series ("measured", "first", "second" of a bias,
+    a key of REMAINDERS otherwise), size, value, standard_error, slope (fitted, one per series of
+    remainders), reference (order of the line drawn beside the series).
     """
-    figure = new_figure(8.4, 8.4)
-    with rc_context(RC):
-        panels = figure.subplots(2, 2).flatten()
-        shown: dict[str, Artist] = {}
-        for index, (axes, (panel, title)) in enumerate(zip(panels, titles.items(), strict=True)):
-            series = series_of([row for row in rows if row["panel"] == panel])
-            axes.set_title(title)
-            if index < 2:
-                shown |= _bias(axes, series)
-            else:
-                _remainders(axes, series)
-        panels[0].set_ylabel(r"bias $\mathrm{E}[Q(x^e)-Q(x^0)]$")
-        panels[2].set_ylabel("change of $Q$ minus its prediction")
-        legend_below(figure, shown, columns=3)
-    return figure
+    names = list(dict.fromkeys(row["system"] for row in rows if row["panel"] == "bias"))
+    note = (
+        rf"{facts['steps']} steps, {facts['paths']} paths, $e_1=(v+\xi/2)/c$ with a fixed unit "
+        r"vector $v$ and $\xi$ normal. "
+        "Bars and bands: 95 % (±1.96 standard errors; of second order an upper bound, as errors "
+        "are added)."
+    )
+    panels = [
+        Panel(f"Bias of $Q$: {system_name(name)}", partial(_bias, rows=_part(rows, "bias", name)))
+        for name in names
+    ]
+    order, law = _part(rows, "order"), _part(rows, "law")
+    panels.append(Panel(r"Remainders for $e=\delta e_1$", partial(_remainders, rows=order)))
+    panels.append(
+        Panel(
+            rf"Two laws of mean size $\delta$: {system_name(names[0])}",
+            partial(_remainders, rows=law),
+        )
+    )
+    return Drawing(panels, note, height=2.0)
 
 
-def _bias(axes: Axes, series: dict[str, dict[str, np.ndarray]]) -> dict[str, Artist]:
-    handles: dict[str, Artist] = {}
-    zero_line(axes)
-    for index, (name, data) in enumerate(series.items()):
+def _part(rows: Rows, panel: str, system: str | None = None) -> Rows:
+    return [r for r in rows if r["panel"] == panel and system in (None, r["system"])]
+
+
+def _bias(axes: Axes, rows: Rows) -> Entries:
+    entries = zero_line(axes)
+    looks = {"first": (FIRST_TEXT, FIRST), "second": (SECOND_TEXT, SECOND)}
+    for name, data in series_of(rows).items():
         x, value, half = data["size"], data["value"], BAND * data["standard_error"]
         if name == "measured":
-            axes.fill_between(x, value - half, value + half, color="#C8C8C8", zorder=2)
-            bars: Any = axes.errorbar(
-                x, value, half, fmt="o", color=BLACK, ms=3.5, capsize=2.5, lw=1.2, zorder=5
-            )
-            handles[BIAS[name]] = bars
+            entries |= points(axes, x, value, half, "measured bias")
         else:
-            (handles[BIAS[name]],) = axes.plot(x, value, color=COLOURS[index], ls=DASHES[index])
-    axes.set_xlabel(SIGNED)
-    return handles
+            text, look = looks[name]
+            entries |= line(axes, x, value, look, text, half)
+    axes.set(xlabel=SIGNED, ylabel=r"bias $\mathrm{E}[Q(x^e)-Q(x^0)]$")
+    return entries
 
 
-def _remainders(axes: Axes, series: dict[str, dict[str, np.ndarray]]) -> None:
-    handles: dict[str, Artist] = {}
-    smallest, largest = math.inf, 0.0
-    tops: dict[int, float] = {}
-    for index, (name, data) in enumerate(series.items()):
-        x, value = data["size"], data["value"]
-        half = BAND * data["standard_error"]
-        style = {"color": COLOURS[index], "marker": MARKERS[index], "ls": "none", "capsize": 2.5}
-        bars: Any = axes.errorbar(x, value, half, **style)
-        handles[f"{name}: slope {data['slope'][0]:.2f}"] = bars
-        order = int(data["reference"][0])
-        smallest, largest = min(smallest, float(x.min())), max(largest, float(x.max()))
-        ends = np.array([x.min(), x.max()])
-        line = value[int(x.argmin())] * (ends / x.min()) ** order
-        axes.plot(ends, line, color="#666666", lw=1.0, ls=DASHES[1], zorder=1)
-        tops[order] = max(tops.get(order, 0.0), float(line[1]))
-    for order, top in tops.items():
-        text = r"$\propto\delta$" if order == 1 else rf"$\propto\delta^{order}$"
-        axes.annotate(
-            text,
-            (largest, top),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color="#444444",
+def _remainders(axes: Axes, rows: Rows) -> Entries:
+    entries: Entries = {}
+    series: dict[tuple[str, str], Any] = {}
+    for row in rows:
+        series.setdefault((row["system"], row["series"]), []).append(row)
+    columns = {key: series_of(own)[key[1]] for key, own in series.items()}
+    names = list(dict.fromkeys(row["system"] for row in rows))
+    for (system, name), data in columns.items():
+        index = list(REMAINDERS).index(name) + (4 if names.index(system) else 0)
+        text = (
+            REMAINDERS[name]
+            if name in ("scaled", "rare")
+            else f"{short_name(system)}, {REMAINDERS[name]}"
         )
-    axes.set_xlabel(SIZE)
-    if handles:
-        axes.set(xscale="log", yscale="log")
-        axes.set_xlim(right=largest * (largest / smallest) ** 0.25)  # room for the orders
-        _name_sizes(axes, [float(size) for data in series.values() for size in data["size"]])
-        place = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.16), "handletextpad": 0.2}
-        axes.legend(list(handles.values()), list(handles), **place)
-    else:
+        entries |= log_series(axes, data, text, COLOURS[index], index)
+    axes.set(xlabel=SIZE, ylabel="change of $Q$ − prediction")
+    if not entries:
         axes.text(0.5, 0.5, "zero to rounding", ha="center", transform=axes.transAxes)
-
-
-def _name_sizes(axes: Axes, sizes: Sequence[float]) -> None:
-    """The sizes drawn, and only these, as ticks of a logarithmic axis."""
-    ticks: list[Any] = sorted(set(sizes))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+        return {}
+    values = [row["value"] for row in rows]
+    axes.set(xscale="log", yscale="log", ylim=(0.3 * min(values), 5.0 * max(values)))
+    return entries | reference_lines(axes, {str(key): data for key, data in columns.items()},
+                                     r"\delta")  # fmt: skip

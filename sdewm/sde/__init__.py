@@ -1,1 +1,1 @@
-"""Floor 1: systems, their noise, and their paths through torchsde."""
+"""Floor 1: stochastic differential equations, their Brownian increments and their solution."""

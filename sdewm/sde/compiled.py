@@ -1,7 +1,4 @@
-"""Euler–Maruyama by a compiled step.
-
-The numbers of `solve_path` to rounding, several times as fast.
-"""
+"""Euler–Maruyama with a compiled step: equals `solve_path` to rounding, several times faster."""
 
 from __future__ import annotations
 
@@ -9,16 +6,16 @@ import torch
 
 from sdewm.base.compiling import Compiled
 from sdewm.sde.noise import GridNoise
-from sdewm.sde.system import System, check_system, diffusion_product
+from sdewm.sde.system import System, check_protocol, diffusion_product
 
 
 class CompiledEuler:
-    """End points of the Euler–Maruyama scheme x + Δ f + g ΔB by a compiled step, outside torchsde.
+    """End states of the Euler–Maruyama scheme x ← x + Δ f + g ΔB by a compiled step.
 
-    Compilation takes seconds, once per batch size, grid and precision. Where it is not possible (no
-    compiler on the machine; coefficients that are not one graph of tensor operations) the same step
-    runs uncompiled. With a noise built with `compiled=True` the increments are made by a compiled
-    function too.
+    torchsde is not used. Compilation takes seconds, once per batch size, grid and precision. If it
+    fails (no compiler on the machine, or coefficients that cannot be recorded as one graph of
+    tensor operations), the same step runs uncompiled. Pass a noise built with `compiled=True` to
+    compile the increments as well.
 
     Args:
         system: any Itô system.
@@ -43,13 +40,16 @@ class CompiledEuler:
         Row i follows path `first + i` of `noise`.
 
         Raises:
-            ValueError: bad system or shapes.
-            FloatingPointError: the end states are not finite (`solve_path` says where that began).
+            ValueError: the system is invalid or the shapes do not match.
+            FloatingPointError: the end states are not finite (`solve_path` reports where the path
+                became so).
         """
         grid = noise.grid(x0.dtype, x0.device)
-        drivers = check_system(self.system, grid[0], x0)
+        drivers = check_protocol(self.system, grid[0], x0)
         if drivers != noise.drivers:
-            raise ValueError(f"noise has {noise.drivers} drivers, system.g has {drivers}.")
+            raise ValueError(
+                f"noise has {noise.drivers} drivers, system.g has {drivers}; expected as many."
+            )
         signature = (noise.step_size, x0.shape, x0.dtype, x0.device)
         if signature not in self._steps:
             self._steps[signature] = Compiled(self._step_of(noise.step_size))
@@ -62,7 +62,7 @@ class CompiledEuler:
                 x = step(x, t, increment)
         if not bool(torch.isfinite(x).all()):
             raise FloatingPointError(
-                "system: the end states are not finite; solve_path says where that began."
+                "system: the end states are not finite; solve_path reports where they become so."
             )
         return x
 

@@ -1,7 +1,7 @@
 """Second moments of linear equations dx = A x dt + Σ_k A_k x dB^k (S12, S19).
 
 They solve C' = 𝓛C with 𝓛C = AC + CAᵀ + Σ A_k C A_kᵀ. The D²×D² matrix of 𝓛 is formed for small D
-only; else everything works with D×D matrices.
+only; otherwise all computations use D×D matrices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 _DENSE = 16  # components up to which the matrix of 𝓛 is formed
-_SWEEPS = 60  # of the fixed point for the metric
+_SWEEPS = 60  # of the fixed point for the weight matrix
 
 
 def moment_path(
@@ -32,8 +32,8 @@ def moment_path(
         start: C `(D, D)`.
         step_size: Δ.
         steps: N.
-        scheme: False: of the equation, by the exponential of Δ𝓛, for large D as a series;
-            True: of the Euler–Maruyama scheme, C ← (I + ΔA)C(I + ΔA)ᵀ + Δ Σ A_k C A_kᵀ.
+        scheme: False: moments of the equation, by the exponential of Δ𝓛 (for large D as a series);
+            True: moments of the Euler–Maruyama scheme, C ← (I + ΔA)C(I + ΔA)ᵀ + Δ Σ A_k C A_kᵀ.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
     >>> for scheme in (False, True):  # dx = 0.2 x dt + 0.4 x dB: E x² = e^0.56, (1.1² + 0.08)²
@@ -60,7 +60,7 @@ def moment_path(
 
 
 def generator(drift: torch.Tensor, noise: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
-    """𝓛C = AC + CAᵀ + Σ A_k C A_kᵀ; with transposed A and A_k its adjoint."""
+    """𝓛C = AC + CAᵀ + Σ A_k C A_kᵀ; transposed A and A_k give the adjoint 𝓛*C."""
     return drift @ moment + moment @ drift.T + _sandwich(noise, moment)
 
 
@@ -91,12 +91,12 @@ def _exponential(
     return moment
 
 
-def growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
+def mean_square_growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
     """ρ = ½ max Re spec 𝓛, the exponential rate of (E‖Φ_t‖_F²)^½ (S12).
 
     >>> A = torch.tensor([[-0.6, 0.9], [0.2, -0.4]], dtype=torch.float64)
     >>> A_1 = torch.tensor([[[0.3, 0.1], [-0.2, 0.25]]], dtype=torch.float64)
-    >>> growth_rate(A, A_1)
+    >>> mean_square_growth_rate(A, A_1)
     -0.0597326427
     """
     size = len(drift)
@@ -116,22 +116,25 @@ def growth_rate(drift: torch.Tensor, noise: torch.Tensor) -> float:
     return 0.5 * float(np.real(top).max())
 
 
-def metric(drift: torch.Tensor, noise: torch.Tensor, rate: float) -> torch.Tensor:
-    """An M ≻ 0 in which 𝓛 grows at most at about `rate` > ρ: |x|_M = (xᵀMx)^½ (S12).
+def weight_matrix(drift: torch.Tensor, noise: torch.Tensor, rate: float) -> torch.Tensor:
+    """M ≻ 0 such that the growth rate in |x|_M = (xᵀMx)^½ is at most about r = `rate` > ρ (S12).
 
-    M = ∫₀^∞ e^{−2rt} e^{t𝓛*} I dt solves 𝓛*M = 2rM − I; it tends to the Perron eigenmatrix of 𝓛*
-    as r → ρ and to the identity (up to scale) as r → ∞. The fixed point M ← Lyapunov(A − r, I + Σ
-    A_kᵀMA_k) is stopped early where it converges slowly: the rate in M is to be computed from M.
+    M = ∫₀^∞ e^{−2rt} e^{t𝓛*} I dt solves 𝓛*M = 2rM − I. It tends to the Perron eigenmatrix of 𝓛*
+    as r → ρ, and to the identity (up to scale) as r → ∞. The fixed-point iteration
+    M ← Lyapunov(A − r, I + Σ A_kᵀMA_k) is stopped early if it converges slowly; the exact rate in
+    the norm |·|_M must therefore be computed from M.
 
     Raises:
-        ValueError: a rate that is not above the real parts of the spectrum of A.
+        ValueError: the rate does not exceed the real parts of the spectrum of A.
     """
     from scipy.linalg import solve_continuous_lyapunov
 
     size = len(drift)
     shifted = (drift - rate * torch.eye(size, dtype=drift.dtype, device=drift.device)).cpu()
     if float(torch.linalg.eigvals(shifted).real.max()) >= 0:
-        raise ValueError(f"rate={rate!r}: expected a rate above the spectrum of A.")
+        raise ValueError(
+            f"rate={rate!r}: expected a number above the real parts of the spectrum of A."
+        )
     now = torch.zeros_like(shifted)
     eye, transposed = torch.eye(size, dtype=drift.dtype), noise.mT.cpu()
     for _ in range(_SWEEPS if bool(noise.any()) else 1):

@@ -1,12 +1,12 @@
-"""Monte Carlo in bounded memory.
-
-Fixed tiles of paths, streamed sums, progress, interruption and resumption.
-"""
+"""Monte Carlo averages in bounded memory, with progress, checkpoints and resumption."""
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,22 +22,23 @@ _SAVE_SECONDS = 20.0
 
 
 def tile_size(device: torch.device) -> int:
-    """Number of paths evaluated at once: in cache on a CPU, enough to fill a GPU."""
+    """Number of paths evaluated at once: fits the cache of a CPU, or saturates a GPU."""
     return 4096 if device.type == "cpu" else 1 << 18
 
 
 def check_groups(groups: int | None, paths: int, *, sampled: bool) -> int:
-    """The number of batches for `accumulate`: as many as there are groups of paths, if given.
+    """The number of batches for `accumulate`: `groups`, or the default if `groups` is None.
 
     Raises:
-        ValueError: paths that do not fall into so many equal groups of an even number.
+        ValueError: the paths are enumerated, or cannot be divided into `groups` groups with equal,
+            even numbers of paths.
     """
     if groups is None:
         return BATCHES
     if check_count("groups", groups, minimum=2) and (not sampled or paths % (2 * groups)):
         raise ValueError(
-            f"groups={groups}: expected that paths={paths} fall into as many groups of an even "
-            "number of sampled paths."
+            f"groups={groups}, paths={paths}: expected sampled paths whose number is a multiple of "
+            "2·groups, so that all groups have the same even size."
         )
     return groups
 
@@ -56,23 +57,25 @@ def accumulate(
 ) -> BatchSums:
     """Sum Q quantities over `paths` paths.
 
-    The arithmetic always runs on the tiles [j·tile, (j+1)·tile), in order, so that the sums are the
-    same bit for bit whatever `chunk` is and however often the work was interrupted.
+    The computation always runs on the tiles [j·tile, (j+1)·tile), in order. The sums are therefore
+    bitwise independent of `chunk` and of interruptions.
 
     Args:
         evaluate: (first, last) -> quantities `(last − first, Q)` of paths first … last − 1.
         quantities: Q.
         paths: number of paths.
-        label: what is computed, for the progress line.
-        tile: paths evaluated at once.
-        chunk: paths between two looks at the clock (progress, saving); default: one tile.
-        checkpoint: folder in which the sums are kept every 20 s and on interruption, and from which
-            a later call with the same `key` goes on; the file is removed at the end.
+        label: name of the computation on the progress line.
+        tile: number of paths evaluated at once.
+        chunk: number of paths between two updates of progress and checkpoint; default: one tile.
+        checkpoint: folder in which the sums are saved every 20 s and on interruption. A later call
+            with the same `key` resumes from them. The file is removed at the end. A damaged file is
+            named and set aside, and the computation begins anew.
         key: identifies the computation in the checkpoint.
-        batches: groups of consecutive paths from whose means the standard errors come.
+        batches: number of batches of consecutive paths used for standard errors.
 
     Raises:
-        KeyboardInterrupt: passed on after saving, with a text that says how to go on.
+        KeyboardInterrupt: after an interruption; with a checkpoint, the sums are saved first and
+            the message explains how to resume.
 
     >>> double = lambda first, last: 2.0 * torch.arange(first, last, dtype=torch.float64)[:, None]
     >>> float(accumulate(double, 1, 10, label="double", tile=4).means()[0])
@@ -88,7 +91,7 @@ def accumulate(
     kept = (
         first,
         sums.sums.copy(),
-    )  # the last whole chunk: an interruption may fall inside an addition
+    )  # state after the last complete chunk: an interruption may fall inside an addition
     saved = time.monotonic()
     try:
         while first < paths:
@@ -107,8 +110,8 @@ def accumulate(
             raise
         _save(store, kept, key)
         raise KeyboardInterrupt(
-            f"{label}: stopped after {kept[0]} of {paths} paths, kept in {store}; "
-            "run the same command again to go on"
+            f"{label}: interrupted after {kept[0]} of {paths} paths; sums saved in {store}; "
+            "run the same command again to resume"
         ) from interrupt
     finally:
         progress.close()
@@ -125,10 +128,27 @@ def _save(store: Path, kept: tuple[int, np.ndarray], key: str) -> None:
 
 
 def _load(store: Path, sums: BatchSums, key: str) -> int:
+    """The number of paths in the saved sums, which are filled in; 0 if there are none to use.
+
+    A damaged file is set aside under the name `*.damaged`, and the computation begins anew.
+    """
     if not store.exists():
         return 0
-    with np.load(store, allow_pickle=False) as data:
-        if str(data["key"]) != key or data["sums"].shape != sums.sums.shape:
-            return 0  # another computation with the same checksum: begin anew
-        sums.sums[:] = data["sums"]
-        return int(data["first"])
+    content = store.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:
+            if str(data["key"]) != key or data["sums"].shape != sums.sums.shape:
+                return 0  # another computation with the same checksum: begin anew
+            saved, first = np.array(data["sums"], dtype=np.float64), int(data["first"])
+            if not (np.isfinite(saved).all() and 0 <= first <= sums.paths):
+                raise ValueError(f"sums of {first} of {sums.paths} paths")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+        aside = store.with_name(store.name + ".damaged")
+        os.replace(store, aside)
+        sys.stderr.write(
+            f"{store} is damaged ({type(problem).__name__}: {problem}); it is set aside as "
+            f"{aside.name}, and the computation begins anew.\n"
+        )
+        return 0
+    sums.sums[:] = saved
+    return first

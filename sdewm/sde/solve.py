@@ -1,8 +1,8 @@
-"""Paths of a system on a fixed grid. This file alone calls torchsde.
+"""Solution of a system on a fixed grid with torchsde, which only this file calls.
 
-torchsde adds up its time steps in floating point and fills output times off its steps by linear
-interpolation. Both are avoided by handing it the equation in units of the step, dX = Δ f ds + √Δ g
-dW̃, s = 0 … N: step ends are whole numbers, and every output time is one.
+torchsde accumulates its time steps in floating point and interpolates linearly at output times that
+are not ends of steps. To avoid both, the equation is passed to it in units of the step,
+dX = Δ f ds + √Δ g dW̃, s = 0 … N: all steps end at integers, and all output times are integers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.sde.noise import GaussianNoise, GridNoise
-from sdewm.sde.system import StepSystem, System, check_system, step_of
+from sdewm.sde.system import StepSystem, System, check_protocol, step_of
 
 METHODS = ("euler", "milstein", "srk")
 
@@ -30,15 +30,14 @@ def solve_path(
 ) -> torch.Tensor:
     """Solve dx = f dt + g dB along the Brownian paths of `noise` with torchsde's fixed-step solver.
 
-    Gradients flow in the caller's grad mode; without need of them call it under torch.no_grad().
+    Gradients are tracked if the caller's grad mode is enabled; use torch.no_grad() otherwise.
 
     Args:
-        system: D components, M drivers, in the Itô reading. It may define `f_and_g_prod(t, y, v)`
-            in place of f and g (method "euler" only).
+        system: an Itô system with D components and M drivers. It may define
+            `f_and_g_prod(t, y, v)` instead of f and g (method "euler" only).
         x0: initial states `(B, D)`; row i follows path `first + i` of `noise`.
         noise: the grid and the increments.
-        times: output times, strictly increasing points of the grid after t0 or equal to it;
-            default: t1 only.
+        times: output times, strictly increasing points of the grid t0, …, t1; default: t1 only.
         first: index of the first path.
         method: "euler" (Euler–Maruyama: x + Δ f + g ΔB), "milstein" or "srk" (not for general
             noise; "srk" draws the space-time area from a GaussianNoise).
@@ -47,9 +46,10 @@ def solve_path(
         States `(B, T, D)` at the T output times.
 
     Raises:
-        ValueError: bad system, shapes or dtypes, output times off the grid, unknown method.
-        FloatingPointError: the path leaves the finite numbers; names the time, path, coefficient
-            and component.
+        ValueError: the system, a shape or a dtype is invalid, an output time is not on the grid,
+            or the method is unknown.
+        FloatingPointError: a value is not finite; the message gives time, path, coefficient and
+            component.
 
     >>> class Decay:
     ...     noise_type, sde_type = "diagonal", "ito"
@@ -67,12 +67,14 @@ def solve_path(
     indices = grid_indices(noise, times)
     grid = noise.grid(x0.dtype, x0.device)
     if not isinstance(system, StepSystem) or isinstance(system, System):
-        drivers = check_system(system, grid[0], x0)
+        drivers = check_protocol(system, grid[0], x0)
         if drivers != noise.drivers:
-            raise ValueError(f"noise has {noise.drivers} drivers, system.g has {drivers}.")
+            raise ValueError(
+                f"noise has {noise.drivers} drivers, system.g has {drivers}; expected as many."
+            )
     elif method != "euler":
         raise ValueError(
-            f"method={method!r}: a system given by f_and_g_prod is solved by 'euler' only."
+            f"method={method!r}: a system given by f_and_g_prod requires method='euler'."
         )
     if method == "euler" or not isinstance(system, System):
         equation = _EulerStep(system, grid, noise.step_size)
@@ -90,11 +92,11 @@ def solve_path(
 
 
 def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
-    """The step index of each output time; default: the last one.
+    """The step index of each output time; if `times` is None, that of the last step.
 
     Raises:
-        ValueError: a time that is not a point of the grid (linear interpolation would falsify the
-            variance), or times that do not increase.
+        ValueError: a time is not a grid point (linear interpolation would distort the variance), or
+            the times are not strictly increasing.
     """
     if times is None:
         return [noise.steps]
@@ -210,7 +212,7 @@ class _Brownian:
 def _refuse_explosion(
     system: System | StepSystem, x0: torch.Tensor, noise: GridNoise, first: int, grid: torch.Tensor
 ) -> None:
-    """Walk the path again by Euler steps and raise at the first value that is not finite."""
+    """Repeat the path by Euler–Maruyama steps and raise at the first non-finite value."""
     step = _EulerStep(system, grid, noise.step_size)
     y = x0
     for n, increment in enumerate(noise.stream(first, first + len(x0), x0.dtype, x0.device)):
@@ -227,12 +229,12 @@ def _refuse_explosion(
                     f"system: the {name} is {float(value[path, component])} at "
                     f"t = {float(grid[n]):.6g}, path {first + path}, component {component} "
                     f"(state there: {y[path].tolist()}); the trajectory leaves the finite "
-                    f"numbers: take more steps than {noise.steps}, a shorter t1, or bounded "
+                    f"numbers: use more steps than {noise.steps}, a shorter t1, or bounded "
                     "coefficients."
                 )
         y = y + drift + diffusion
     raise FloatingPointError(
-        "system: the solution is not finite although its Euler path is; take more steps."
+        "system: the solution is not finite, but its Euler–Maruyama path is; use more steps."
     )
 
 

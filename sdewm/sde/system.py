@@ -1,4 +1,4 @@
-"""What a system is, and its contract: any object that torchsde accepts, in the Itô reading."""
+"""The interface of a system, an Itô SDE as torchsde accepts it, and checks of the interface."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class System(Protocol):
     """The Itô equation dx = f(t, x) dt + g(t, x) dB.
 
     Attributes:
-        noise_type: "diagonal" (g is `(B, D)`, driver i acts on component i), "scalar" (g is `(B, D,
-            1)`), "additive" (g is `(B, D, M)` and does not depend on x) or "general" (g is `(B, D,
-            M)`).
+        noise_type: "diagonal" (g is `(B, D)`, driver i acts on component i), "scalar" (g is
+            `(B, D, 1)`), "additive" (g is `(B, D, M)` and does not depend on x) or "general"
+            (g is `(B, D, M)`).
         sde_type: "ito".
 
     `f(t, y)` returns the drift `(B, D)` and `g(t, y)` the diffusion for the state y `(B, D)` at the
-    0-d time t. Both act row by row, are pure, and keep the dtype and device of y.
+    0-d time t. Both act on each row separately, have no side effects, and return the dtype and
+    device of y.
     """
 
     noise_type: str
@@ -40,7 +41,7 @@ class System(Protocol):
 
 @runtime_checkable
 class StepSystem(Protocol):
-    """A system given by its Euler–Maruyama step: drift and noise increment at once.
+    """A system given by its Euler–Maruyama step: one function for drift and noise increment.
 
     `f_and_g_prod(t, y, v)` returns the drift f(t, y) and Σ_k g_k(t, y) v_k, both `(B, D)`.
     """
@@ -55,8 +56,8 @@ class StepSystem(Protocol):
         ...
 
 
-def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
-    """Check `system` against its contract at one state and return its number of drivers M.
+def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
+    """Check that `system` satisfies the interface at one state; return its number of drivers M.
 
     Args:
         system: the object to check.
@@ -64,14 +65,14 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
         y: a state `(B, D)`.
 
     Raises:
-        ValueError: not an Itô system, unknown noise type, or f or g of wrong shape, dtype or
-            device.
+        ValueError: the object is not an Itô system, its noise type is unknown, or f or g has a
+            wrong shape, dtype or device.
 
     >>> class Walk:
     ...     noise_type, sde_type = "diagonal", "ito"
     ...     def f(self, t, y): return -y
     ...     def g(self, t, y): return torch.ones_like(y)
-    >>> check_system(Walk(), torch.tensor(0.0), torch.zeros(2, 3))
+    >>> check_protocol(Walk(), torch.tensor(0.0), torch.zeros(2, 3))
     3
     """
     for name in ("noise_type", "sde_type", "f", "g"):
@@ -86,6 +87,7 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
             "add the drift correction ½ Σ_k (D g_k) g_k to f and call the system 'ito'."
         )
     check_choice("system.noise_type", system.noise_type, NOISE_TYPES)
+    y = y.expand(2, -1) if len(y) == 1 else y  # one row hides what a batch needs
     batch, size = y.shape
     check_output("system.f", _called(system, "f", t, y), (batch, size), like=y)
     diffusion = _called(system, "g", t, y)
@@ -111,31 +113,31 @@ def check_system(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
 
 def _called(system: System, name: str, t: torch.Tensor, y: torch.Tensor) -> object:
     try:
-        return getattr(system, name)(t, y)
+        return getattr(system, name)(t.clone(), y.clone())  # theirs to change
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, IndexError, TypeError) as problem:
         raise ValueError(
-            f"system.{name} does not take a state {tuple(y.shape)} of {y.dtype}: {problem} "
-            "(x0 gives the size; the theory computes in float64 where no dtype is passed: convert "
-            "a torch.nn.Module by module.double())"
+            f"system.{name} fails for a state {tuple(y.shape)} of {y.dtype}: {problem} "
+            "(the size is that of x0; the dtype is float64 unless dtype is passed: convert a "
+            "torch.nn.Module with module.double())"
         ) from problem
 
 
 def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> None:
-    """Check that f and g are affine with the constant Jacobians that `system.jacobians()` gives.
+    """Check that f and g are affine with the constant Jacobians given by `system.jacobians()`.
 
-    At up to four times and states, along one direction v: f(t, y + v) − f(t, y) = A v, and likewise
-    for each g_k.
+    The check uses up to four times and four states and one direction v: f(t, y + v) − f(t, y) = A v
+    and g_k(t, y + v) − g_k(t, y) = A_k v.
 
     Args:
-        system: with `jacobians()`, see `sde.rates.ConstantJacobians`.
+        system: a system with `jacobians()`, see `sde.rates.ConstantJacobians`.
         times: `(T,)`.
         y: states `(B, D)`.
 
     Raises:
-        ValueError: other shapes than A `(D, D)` and A_k `(M, D, D)`, values that are not finite, or
-            coefficients that are not affine with these derivatives.
+        ValueError: the shapes are not A `(D, D)` and A_k `(M, D, D)`, a value is not finite, or f
+            or g is not affine with these derivatives.
 
     >>> class Decay:
     ...     noise_type, sde_type = "diagonal", "ito"
@@ -148,7 +150,7 @@ def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> Non
     ValueError: system.jacobians() is not the derivative of system.f at t = 0 ...
     """
     times, y = times[:: 1 + len(times) // 4], y[:4]
-    drivers, size = check_system(system, times[0], y), y.shape[1]
+    drivers, size = check_protocol(system, times[0], y), y.shape[1]
     given = system.jacobians()  # type: ignore[attr-defined]
     shapes = [tuple(part.shape) if isinstance(part, torch.Tensor) else None for part in given]
     expected = [(size, size), (drivers, size, size)]
@@ -173,15 +175,15 @@ def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> Non
             if not gap <= tolerance * size_of:
                 raise ValueError(
                     f"system.jacobians() is not the derivative of system.{name} at t = "
-                    f"{float(t):.6g} (off by {gap:.3g} along one direction); it is for f and g "
-                    "that are affine in the state, the same at all times."
+                    f"{float(t):.6g} (difference {gap:.3g} along one direction); define jacobians()"
+                    " only if f and g are affine in the state with the same Jacobians at all times."
                 )
 
 
 def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch.Tensor:
-    """Σ_k g_k dB^k, shape `(B, D)`, for an increment `(B, M)`.
+    """Noise increment Σ_k g_k ΔB^k, shape `(B, D)`, for Brownian increments `(B, M)`.
 
-    The diffusion is `(B, D)` (diagonal) or `(B, D, M)`.
+    The diffusion is `(B, D)` (diagonal noise) or `(B, D, M)`.
     """
     if diffusion.dim() == 2:
         return diffusion * increment
@@ -191,20 +193,22 @@ def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch
 
 
 def check_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor) -> int:
-    """Check a system of either kind and return M; one given by its step states it as `drivers`.
+    """Check a System or a StepSystem and return its number of drivers M.
+
+    A StepSystem must give M as its attribute `drivers`.
 
     Raises:
-        ValueError: see `check_system`; a system given by its step without a number of drivers.
+        ValueError: see `check_protocol`; or a StepSystem has no attribute `drivers`.
     """
     if isinstance(system, System) or not isinstance(system, StepSystem):
-        return check_system(system, t, y)
+        return check_protocol(system, t, y)
     if getattr(system, "drivers", None) is None:
         raise ValueError(
             f"system={type(system).__name__} has no 'drivers'; a system given by f_and_g_prod "
-            "states the number of its Brownian motions there."
+            "needs this attribute: its number of Brownian motions."
         )
     drivers = check_count("system.drivers", system.drivers)  # type: ignore[attr-defined]
-    parts = system.f_and_g_prod(t, y, y.new_zeros(len(y), drivers))
+    parts = system.f_and_g_prod(t, y.clone(), y.new_zeros(len(y), drivers))
     for name, part in zip(("drift", "noise"), parts, strict=True):
         check_output(f"system.f_and_g_prod ({name})", part, tuple(y.shape), like=y)
     return drivers
@@ -215,7 +219,8 @@ def step_of(
 ) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """The function (t, y, v) -> drift f(t, y) and noise increment Σ_k g_k(t, y) v_k, each `(B, D)`.
 
-    Its own `f_and_g_prod` where it has one, which may be cheaper than forming g, else of f and g.
+    This is `system.f_and_g_prod` if defined, which may be cheaper than forming g; otherwise it is
+    composed of f and g.
     """
     if isinstance(system, StepSystem):
         return system.f_and_g_prod

@@ -1,4 +1,4 @@
-"""The paper's coupled world model as one Ito system, assembled from its networks (S6-S8, S21)."""
+"""The paper's coupled world model as one Itô system, assembled from its networks (S6–S8, S21)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS = dict(z="encoder", h="sequence", z_tilde="predictor", s_tilde="decoder",
 
 @dataclass(frozen=True)
 class ClosedLoopTaskState:
-    """Task state that reacts to the policy (S7): ds = drift(s, a) dt + diffusion(s, a) dB_env.
+    """Task state that depends on the action (S7): ds = drift(s, a) dt + diffusion(s, a) dB_env.
 
     Attributes:
         size: size of s.
@@ -43,23 +43,24 @@ class _Block:
 
 
 class LatentWorldModel:
-    r"""Encoder z, sequence h, predictor z_tilde and decoder s_tilde as one system.
+    r"""Encoder z, sequence model h, predictor z_tilde and decoder s_tilde as one Itô system.
 
     dz = q_enc(h, s) dt + qbar_enc(h, s) dB_enc,    dh = f(h, z, a) dt + fbar(h, z, a) dB_seq,
     dz_tilde = p(h) dt + pbar(h) dB_pred,           a = pi(h, z),
     ds_tilde = q_dec(h, z_tilde) dt + qbar_dec(h, z_tilde) dB_dec.
 
     The task state s is absent, exogenous (a function of time: logged observations, teacher
-    forcing) or closed-loop, and then the last block of the state (S7). With a relaxation time tau
-    the drift of z is (q_enc - z) / tau, likewise for z_tilde: the residual form, which contains the
-    RSSM step at step size tau (S21). Diffusions are used as given: to reproduce the RSSM's noise at
-    that step, divide its standard deviation by sqrt(tau).
+    forcing) or closed-loop; in the last case it is the last block of the state (S7). With a
+    relaxation time tau the drift of z is (q_enc - z) / tau and that of z_tilde (p - z_tilde) / tau.
+    This residual form contains the RSSM step at step size tau (S21). Diffusions are not rescaled:
+    to reproduce the RSSM's noise at that step, divide its standard deviation by sqrt(tau).
 
-    Block structure (S6): no network reads s_tilde, only h and s feel z, and the encoder's diffusion
-    does not read z, so an error diffusion on the z rows has no first-order Ito correction.
+    Block structure (S6): no network depends on s_tilde. Of the other blocks only h and s depend on
+    z (s through the policy). The encoder's diffusion does not depend on z, so an error diffusion on
+    the z rows has no first-order Itô correction.
 
-    Noise type "general": f is (B, D), g is (B, D, M). A block with a diffusion has drivers of its
-    own, in the order of the blocks; without any diffusion g is zero with M = 1.
+    Noise type "general": f is (B, D), g is (B, D, M). Each block with a diffusion has separate
+    drivers, in the order of the blocks. Without any diffusion g is zero with M = 1.
 
     Args:
         z_size, h_size, z_tilde_size, s_tilde_size: sizes of the blocks.
@@ -73,21 +74,22 @@ class LatentWorldModel:
         task_state: None, a function of the 0-d time returning (S,) or (B, S), or a
             ``ClosedLoopTaskState``.
         encoder_relaxation_time, predictor_relaxation_time: tau of the residual form of z and of
-            z_tilde; None for the plain drift.
-        probe: state (B, D) on which every network is tried once, of a dtype and on a device that
-            suit them; default: zeros (2, D) in float64.
+            z_tilde; None for the drift as given.
+        probe: state (B, D) on which every network is evaluated once, in the networks' dtype and on
+            their device; default: zeros (2, D) in float64.
 
     Attributes:
         state_size: D.
         blocks: block name -> its slice of the state.
         drivers: block name -> its slice of the drivers, empty without a diffusion.
-        drift_structure: (blocks, blocks) booleans in the order of ``blocks``: may the drift of
-            block i depend on block j? Where False, the Jacobian block is zero.
-        diffusion_structure: the same for the diffusion.
+        drift_structure: booleans (blocks, blocks) in the order of ``blocks``: whether the drift of
+            block i may depend on block j. If False, the Jacobian block is zero.
+        diffusion_structure: booleans (blocks, blocks): whether the diffusion of block i may depend
+            on block j.
 
     Raises:
-        ValueError: a size or relaxation time is not positive, or a network returns another shape,
-            dtype or device than its block needs.
+        ValueError: a size or relaxation time is not positive, or a network returns a wrong shape,
+            dtype or device.
 
     >>> model = LatentWorldModel(
     ...     z_size=1, h_size=2, z_tilde_size=1, s_tilde_size=1, encoder_relaxation_time=0.5,
@@ -125,7 +127,7 @@ class LatentWorldModel:
         predictor_relaxation_time: float | None = None,
         probe: torch.Tensor | None = None,
     ) -> None:
-        """Store the networks and try each once."""
+        """Store the networks and evaluate each once."""
         tau = _relaxation("encoder_relaxation_time", encoder_relaxation_time)
         tau_tilde = _relaxation("predictor_relaxation_time", predictor_relaxation_time)
         self._policy, self._exogenous = policy, None
@@ -167,7 +169,7 @@ class LatentWorldModel:
         """Error drift on the z rows only: sigma(h, s) -> (B, z_size) becomes (t, y) -> (B, D).
 
         Raises:
-            ValueError: if sigma returns another shape, dtype or device.
+            ValueError: sigma returns a wrong shape, dtype or device.
         """
         size = self._sizes["z"]
 
@@ -185,19 +187,20 @@ class LatentWorldModel:
 
         Args:
             sigma_bar: sigma_bar(h, s) -> (B, z_size, m), or (B, z_size) for one driver each.
-            driver: "same": on the encoder's m drivers; "independent": on m drivers of its own.
+            driver: "same": on the encoder's m drivers; "independent": on m independent drivers.
 
         Returns:
             The function (t, y) -> (B, D, M) for "same", (B, D, m) for "independent".
 
         Raises:
-            ValueError: unknown driver, "same" without encoder noise, wrong shape, dtype or device.
+            ValueError: the driver is unknown, or "same" without encoder noise, or sigma_bar returns
+                a wrong shape, dtype or device.
         """
         check_choice("driver", driver, ("same", "independent"))
         size, own = self._sizes["z"], self.drivers["z"].stop
         if driver == "same" and own == 0:
             raise ValueError(
-                "driver='same' needs encoder noise to ride on, but encoder_diffusion is None; "
+                "driver='same' needs encoder noise, but encoder_diffusion is None; "
                 "pass driver='independent'."
             )
 

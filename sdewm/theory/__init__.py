@@ -1,1 +1,1 @@
-"""Floor 2: perturbations, variations, expansions and verdicts."""
+"""Floor 2: expansions, bounds, and their verdicts."""

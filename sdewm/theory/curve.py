@@ -1,4 +1,4 @@
-"""A quantity over time with its standard error, and the four norms of a divergence."""
+"""Curves over time with standard errors, and the four norms of a divergence."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Curve:
     Attributes:
         times: `(T,)`, increasing.
         values: `(T,)`.
-        standard_errors: `(T,)`; 0 where a value has no sampling error.
+        standard_errors: `(T,)`; 0 if a value has no sampling error.
 
     Raises:
-        ValueError: the three do not have one shape `(T,)`.
+        ValueError: the three arrays do not have the same shape `(T,)`.
 
     >>> curve = Curve([0.0, 0.5], [1.0, 1.5], [0.0, 0.1])
     >>> str(curve.at(0.5)), str(curve.last)
@@ -69,7 +69,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class NormCurves(Mapping[str, Curve]):
-    """The four norms of a process over one grid: `curves[name]`, or `.mean` and so on.
+    """The four norms of a process D over one grid: `curves["mean"]` or `.mean`, and so on.
 
     Attributes:
         curves: name in NORMS -> Curve.

@@ -12,7 +12,7 @@ HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome "holds", "fails" or "undecided", and the reason with the numbers it rests on."""
+    """Outcome "holds", "fails" or "undecided", and the reason with its numbers."""
 
     outcome: str
     reason: str
@@ -26,8 +26,8 @@ def agree(
 ) -> Verdict:
     """Whether |estimate − reference| ≤ threshold · standard error + bias (acceptance rule b).
 
-    An estimate whose threshold is more than half of |reference| away could not tell the reference
-    from zero: for a nonzero reference that is undecided, never holds.
+    For a nonzero reference the verdict is undecided, never "holds", if the allowed difference
+    exceeds |reference|/2: the estimate could then not distinguish the reference from zero.
 
     >>> [agree("P", Estimate(0.54, 0.001), reference).outcome for reference in (0.5399, 1.0798)]
     ['holds', 'fails']
@@ -43,14 +43,14 @@ def agree(
     if gap > margin:
         return Verdict(FAILS, reason)
     if reference != 0.0 and margin > 0.5 * abs(reference):
-        return Verdict(UNDECIDED, f"{reason}: too wide to tell it from zero; take more paths")
+        return Verdict(UNDECIDED, f"{reason}: too wide to distinguish it from zero; use more paths")
     return Verdict(HOLDS, reason)
 
 
 def all_of(verdicts: list[Verdict]) -> Verdict:
-    """The conjunction: fails if one fails, else undecided if one is, else holds.
+    """The conjunction of verdicts: fails if one fails, else undecided if one is, else holds.
 
-    The reason is the decisive one's.
+    The reason is that of the first decisive verdict; if all hold, all reasons are joined.
     """
     for outcome in (FAILS, UNDECIDED):
         for verdict in verdicts:

@@ -1,1 +1,1 @@
-"""Floor 3: a run from its configuration to its checkpoints, records and pictures."""
+"""Floor 3: training runs, from the configuration to checkpoints, records and pictures."""

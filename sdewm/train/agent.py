@@ -1,4 +1,4 @@
-"""The agent: world model, behaviour and optimiser; one call of `update` is one gradient update."""
+"""The agent: world model, behaviour and optimiser; `update` makes one gradient update."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from sdewm.data.replay import Field
 from sdewm.model.behaviour import Behaviour, act_and_imagine, imagine
 from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
-from sdewm.model.world_model import Rows, WorldModel, total_loss
+from sdewm.model.world_model import ReplayRows, WorldModel, total_loss
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
+from sdewm.train.latent_storage import pack_stoch, stored_fields, unpack_stoch
 from sdewm.train.optimiser import Optimiser
-from sdewm.train.policy import AgentPolicy, store_stoch, stored_fields, stored_stoch
+from sdewm.train.policy import AgentPolicy
 
 
 class Noise(NamedTuple):
-    """All randomness of one update, drawn before it."""
+    """The noise of one update, drawn before it."""
 
     posterior: Tensor  # (B, T, …)
     latent: Tensor  # (H, N, …) of imagination from N states
@@ -34,10 +35,10 @@ class Noise(NamedTuple):
 
 
 class Agent:
-    """Everything that learns.
+    """World model, actor, critic and optimiser of one run.
 
     Args:
-        config: the run's configuration.
+        config: configuration of the run.
         observation_space: a Box, (D,) or (64, 64, 3).
         action_space: a Box(−1, 1, (A,)).
     """
@@ -69,10 +70,10 @@ class Agent:
             self._compile()
 
     def _compile(self) -> None:
-        """Compile the steps and the losses one by one.
+        """Compile the steps and the losses separately.
 
-        The whole update in one graph, its loops unrolled, takes many minutes to compile; the parts
-        take seconds each, and the steps of a loop share one.
+        Compiling the update as one graph, with its loops unrolled, takes many minutes. The parts
+        take seconds each, and all steps of a loop share one compiled function.
         """
         remove_broken_libraries()
         model, compiled = self.world_model, partial(torch.compile, dynamic=False)
@@ -85,10 +86,10 @@ class Agent:
     # -- acting ----------------------------------------------------------------------------------
 
     def policy(self, mode: Literal["sample", "mean"]) -> AgentPolicy:
-        """A policy on the current weights.
+        """A policy with the current weights.
 
-        "sample" draws actions with the agent's own generator, "mean" takes the mean action, with a
-        generator for the latents that starts afresh: evaluations do not disturb training.
+        "sample" draws actions with the agent's generator. "mean" takes the mean action and draws
+        latents with a newly seeded generator, so that evaluations do not affect training.
         """
         generator = self.policy_generator
         if mode == "mean":
@@ -103,7 +104,7 @@ class Agent:
 
     @property
     def latent_fields(self) -> dict[str, Field]:
-        """Fields of the replay that hold latent states, for sequences that start from them."""
+        """Fields of the replay that hold latent states, from which sequences start."""
         return stored_fields(self.config.model.rssm) if self.config.context else {}
 
     # -- learning --------------------------------------------------------------------------------
@@ -112,10 +113,10 @@ class Agent:
         """One gradient update of world model, actor and critic.
 
         Args:
-            batch: rows (B, context + T, …), as `Replay.sample` gives them.
+            batch: rows (B, context + T, …) from `Replay.sample`.
 
         Returns:
-            Figures by name (0-dim tensors), and refreshed latent fields (B, context + T, …).
+            Metrics by name (0-dim tensors), and refreshed latent fields (B, context + T, …).
         """
         return self._update(batch, behaviour=True)
 
@@ -131,34 +132,34 @@ class Agent:
         rows, initial = self._split_context(batch)
         noise = self._draw_noise(*rows.reward.shape)
         with self._autocast():
-            losses, figures, seen = self.model_losses(rows, initial, noise)
+            losses, metrics, seen = self.model_losses(rows, initial, noise)
             weights = self.world_model.weights()
             if self.jacobian.on:
                 weights["jacobian"] = self.jacobian.schedule(self.updates)
             if behaviour:
-                more, returns, more_figures = self.behaviour_losses(rows, seen, noise)
-                losses, figures = losses | more, figures | more_figures
+                more, returns, more_metrics = self.behaviour_losses(rows, seen, noise)
+                losses, metrics = losses | more, metrics | more_metrics
                 weights = weights | self.behaviour.weights()
-                if self.config.behaviour.replay_critic:
-                    weights["replay_critic"] = self.config.behaviour.replay_critic
+                if self.config.behaviour.replay_critic_weight:
+                    weights["replay_critic"] = self.config.behaviour.replay_critic_weight
         total = total_loss(losses, weights)
         total.backward()
         self.updates += 1
         norms = self.optimiser.step(self.updates)
         if behaviour:
             self.behaviour.update_slow_critic(self.updates)
-        figures = {f"loss/{name}": value for name, value in losses.items()} | figures
-        figures |= {f"gradient_norm/{name}": value for name, value in norms.items()}
-        figures["loss/total"] = total
-        figures = {name: value.detach().float().clone() for name, value in figures.items()}
+        metrics = {f"loss/{name}": value for name, value in losses.items()} | metrics
+        metrics |= {f"gradient_norm/{name}": value for name, value in norms.items()}
+        metrics["loss/total"] = total
+        metrics = {name: value.detach().float().clone() for name, value in metrics.items()}
         if self.updates % self.config.log_every_updates == 0:
-            figures |= self._watch(rows, seen)
-        return figures, self._refreshed(batch, seen)
+            metrics |= self._watch(rows, seen)
+        return metrics, self._refreshed(batch, seen)
 
     def model_losses(
-        self, rows: Rows, initial: State | None, noise: Noise
+        self, rows: ReplayRows, initial: State | None, noise: Noise
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Observed]:
-        """Losses of the world model with the Jacobian penalty, figures, and the states seen."""
+        """World-model losses with the Jacobian penalty, metrics, and the posterior states."""
         embed = self.world_model.encoder(rows.observation)
         seen = self.world_model.rssm.observe(
             embed, rows.previous_action, rows.is_first, noise.posterior, initial
@@ -168,19 +169,19 @@ class Agent:
             losses["jacobian"] = self.jacobian.loss(rows, seen, embed, noise.jacobian)
         latent = self.world_model.rssm.latent
         with torch.no_grad():
-            figures = {
+            metrics = {
                 "latent/kl": latent.kl(seen.posterior, seen.prior).mean(),
                 "latent/prior_entropy": latent.entropy(seen.prior).mean(),
                 "latent/posterior_entropy": latent.entropy(seen.posterior).mean(),
             }
-        return losses, figures, seen
+        return losses, metrics, seen
 
     def behaviour_losses(
-        self, rows: Rows, seen: Observed, noise: Noise
+        self, rows: ReplayRows, seen: Observed, noise: Noise
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """Losses of actor and critic from imagination, λ-returns, figures."""
-        every = self.config.behaviour.start_every
-        start = State(*(part[:, ::every].detach().flatten(0, 1) for part in seen.state))  # (N, …)
+        """Losses of actor and critic from imagination, λ-returns, metrics."""
+        stride = self.config.behaviour.imagination_stride
+        start = State(*(part[:, ::stride].detach().flatten(0, 1) for part in seen.state))  # (N, …)
         grad = nullcontext() if self.behaviour.objective.needs_gradient else torch.no_grad()
         with grad:
             imagined = imagine(
@@ -191,28 +192,28 @@ class Agent:
                 noise.action,
                 self.step,
             )
-        continues = 1 - rows.is_terminal[:, ::every].flatten().float()
+        continues = 1 - rows.is_terminal[:, ::stride].flatten().float()
         losses, returns = self.behaviour.losses(
             self.frozen_model, self.frozen_critic, imagined, continues
         )
-        if self.config.behaviour.replay_critic:
+        if self.config.behaviour.replay_critic_weight:
             starts = returns[:, 0].detach().unflatten(0, rows.reward.shape)
             losses["replay_critic"] = self.behaviour.replay_loss(rows, seen.state.features, starts)
         with torch.no_grad():
-            figures = {
+            metrics = {
                 "behaviour/return": returns.mean(),
                 "behaviour/return_scale": self.behaviour.returns.scale(),
                 "behaviour/action_std": imagined.action.std(0).mean(),
             }
-        return losses, returns, figures
+        return losses, returns, metrics
 
     def open_loop(self, batch: Mapping[str, Tensor], context: int) -> dict[str, Tensor]:
         """Truth and prediction (B, T, *obs_shape), in observation units, images in [0, 1].
 
-        The first `context` rows are reconstructed from the posterior, the others predicted by the
-        prior from the actions alone. The noise is the same at every call.
+        The first `context` rows are reconstructed from the posterior. The others are predicted by
+        the prior from the actions alone. Every call uses the same noise.
         """
-        rows = Rows.of(batch)
+        rows = ReplayRows.of(batch)
         generator = torch.Generator(self.device).manual_seed(self.config.seed + 4)
         noise = self.world_model.rssm.latent.draw_noise((*rows.reward.shape,), generator)
         with torch.no_grad(), self._autocast():
@@ -223,7 +224,7 @@ class Agent:
         return {"truth": truth, "model": predicted.float()}
 
     def describe(self) -> list[str]:
-        """Parameters by part, and the penalty's weight with its normalisation."""
+        """Number of parameters of each part, and the penalty's weight with its normalisation."""
         lines = [
             f"{name}: {sum(weight.numel() for weight in part.parameters()):,} parameters"
             for name, part in self.parts.items()
@@ -233,7 +234,7 @@ class Agent:
     # -- state -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, moments, running scales, counters and generators, as a nested dict."""
+        """Weights, optimiser moments, running scales, counters and generators, as a nested dict."""
         return {
             "world_model": dict(self.world_model.state_dict()),
             "behaviour": dict(self.behaviour.state_dict()),
@@ -244,25 +245,25 @@ class Agent:
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
-        """Restore the networks alone; a run that trained a world model only has no behaviour."""
+        """Restore only the networks; a run with --world-model-only has no behaviour to restore."""
         self.world_model.load_state_dict(state["world_model"])
         if "behaviour" in state:
             self.behaviour.load_state_dict(state["behaviour"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, for the same configuration and spaces."""
+        """Restore a `state_dict` of the same configuration and spaces."""
         self.load_networks(state)
         self.optimiser.load_state_dict(state["optimiser"])
         self.updates = int(state["updates"])
         self.noise_generator.set_state(state["noise_generator"].cpu())
         self.policy_generator.set_state(state["policy_generator"].cpu())
 
-    def _watch(self, rows: Rows, seen: Observed) -> dict[str, Tensor]:
-        """Figures of the Jacobian at states of this batch; their noise depends on the update."""
+    def _watch(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
+        """Jacobian diagnostics at states of this batch; their noise depends on the update."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed + self.updates)
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)
-        found = self.jacobian.figures(rows, seen, embed, generator)
+        found = self.jacobian.metrics(rows, seen, embed, generator)
         return {name: torch.tensor(value) for name, value in found.items()}
 
     # -- parts of an update ----------------------------------------------------------------------
@@ -272,26 +273,26 @@ class Agent:
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
         )
 
-    def _split_context(self, batch: Mapping[str, Tensor]) -> tuple[Rows, State | None]:
+    def _split_context(self, batch: Mapping[str, Tensor]) -> tuple[ReplayRows, State | None]:
         """The rows to train on and the latent state before them."""
         if not self.config.context:
-            return Rows.of(batch), None
-        rows = Rows(*(field[:, self.config.context :] for field in Rows.of(batch)))
-        stoch = stored_stoch(batch["stoch"][:, 0], self.config.model.rssm)
+            return ReplayRows.of(batch), None
+        rows = ReplayRows(*(field[:, self.config.context :] for field in ReplayRows.of(batch)))
+        stoch = unpack_stoch(batch["stoch"][:, 0], self.config.model.rssm)
         return rows, State(batch["deter"][:, 0].float(), stoch)
 
     def _refreshed(self, batch: Mapping[str, Tensor], seen: Observed) -> dict[str, Tensor]:
         if not self.config.context:
             return {}
         deter = seen.state.deter.detach().to(torch.float16)
-        stoch = store_stoch(seen.state.stoch.detach(), self.config.model.rssm)
+        stoch = pack_stoch(seen.state.stoch.detach(), self.config.model.rssm)
         fresh = {"deter": deter, "stoch": stoch}
         return {name: torch.cat([batch[name][:, :1], fresh[name]], 1) for name in fresh}
 
     def _draw_noise(self, batch: int, length: int) -> Noise:
         config, generator, rssm = self.config, self.noise_generator, self.world_model.rssm
-        horizon = config.behaviour.horizon
-        starts = batch * -(-length // config.behaviour.start_every)
+        horizon = config.behaviour.imagination_horizon
+        starts = batch * -(-length // config.behaviour.imagination_stride)
         return Noise(
             rssm.latent.draw_noise((batch, length), generator),
             rssm.latent.draw_noise((horizon, starts), generator),

@@ -1,14 +1,14 @@
-"""Checkpoints of a run: written aside, marked complete last, checked when read.
+"""Checkpoints of a run: written atomically, verified when read.
 
     checkpoints/000001200/state.safetensors   every tensor and array of the state
-                          facts.json          its numbers, texts and structure; facts of the replay
-                          replay/             the replay memory's own files
+                          facts.json          its numbers, strings, structure; facts of the replay
+                          replay/             the files of the replay memory
                           checksums.json      SHA-256 of the files above (the replay has its own)
                           COMPLETE            SHA-256 of checksums.json
-    checkpoints/latest                        the name of the newest one
+    checkpoints/latest                        the name of the newest checkpoint
 
-A checkpoint is made in a folder `*.part`, flushed to disk, and renamed: a crash leaves the one
-before in place. Nothing is unpickled, so reading a checkpoint runs no code of it.
+A checkpoint is written to a folder `*.part`, flushed to disk and renamed, so that a crash leaves
+the previous checkpoint intact. Nothing is unpickled: reading a checkpoint cannot execute code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,32 +28,37 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-KEPT = 2  # checkpoints that stay: the newest, and the one to fall back to
+from sdewm.data.replay import LayoutError
+
+KEPT = 2  # number of checkpoints on disk: the newest, and one to fall back to
 POINTER, MARKER, CHECKSUMS = "latest", "COMPLETE", "checksums.json"
 STATE, FACTS, REPLAY = "state.safetensors", "facts.json", "replay"
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written, or none can be read."""
+    """A checkpoint cannot be written, or no valid checkpoint exists."""
 
 
 class Memory(Protocol):
-    """What is saved beside the state in files of its own: the replay."""
+    """An object that saves itself to files beside the state: the replay memory."""
 
     def save(self, directory: Path, previous: Path | None) -> dict[str, Any]:
-        """Write into `directory`; files may be shared with `previous`."""
+        """Write to `directory`; files may be shared with `previous` by hard links."""
         ...
 
     def load(self, directory: Path, facts: Mapping[str, Any]) -> None:
-        """Read what `save` wrote; ValueError where a file is damaged."""
+        """Read a save.
+
+        A damaged file raises a ValueError, a save of another layout a LayoutError.
+        """
         ...
 
 
 class Checkpoints:
-    """The checkpoints of one run; the last two stay on disk.
+    """The checkpoints of one run; the last two remain on disk.
 
     Args:
-        directory: the run's folder `checkpoints`; made by the first `save`.
+        directory: the folder `checkpoints` of the run; created by the first `save`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,25 +71,26 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.last: Path | None = None  # what this object saved or loaded last
+        self.lost_rows = False  # whether the last load found no valid replay memory
 
     def exist(self) -> bool:
-        """Whether there is any checkpoint, good or damaged."""
+        """Whether there is any checkpoint, valid or damaged."""
         return bool(self._folders())
 
     def save(self, updates: int, state: Mapping[str, object], memory: Memory | None = None) -> Path:
         """Write a checkpoint and remove all but the last two.
 
         Args:
-            updates: gradient updates made; names the folder.
-            state: nested dicts, lists and tuples of tensors, arrays, numbers, texts and None.
-            memory: the replay, if it is to be saved.
+            updates: number of gradient updates made, which names the folder.
+            state: nested dicts, lists and tuples of tensors, arrays, numbers, strings and None.
+            memory: the replay memory; None: it is not saved.
 
         Returns:
-            Its folder.
+            The folder of the checkpoint.
 
         Raises:
-            CheckpointError: the disk is full or fails; the checkpoints before are as they were.
-            TypeError: a value of another kind.
+            CheckpointError: the disk is full or fails; earlier checkpoints are unchanged.
+            TypeError: a value of another type.
         """
         folder = self._free_name(updates)
         aside = folder.with_name(folder.name + ".part")
@@ -106,34 +112,57 @@ class Checkpoints:
                 shutil.rmtree(other, ignore_errors=True)
         return folder
 
-    def load(self, memory: Memory | None = None) -> dict[str, Any]:
-        """The newest good state; a damaged checkpoint is named on stderr and the one before used.
+    def load(
+        self,
+        memory: Memory | None = None,
+        compare: Callable[[Mapping[str, Any]], None] = lambda state: None,
+    ) -> dict[str, Any]:
+        """The newest valid state; damaged checkpoints are reported on stderr and skipped.
+
+        Checkpoints share files of the replay memory, so that one damaged byte may concern them
+        all. The newest valid state is then returned without the memory, which stays empty, and
+        `lost_rows` is true.
 
         Args:
-            memory: the replay to fill, if it is wanted.
+            memory: the replay memory to fill; None: it is not read.
+            compare: called with a valid state before the memory is filled.
 
         Raises:
-            CheckpointError: there is none, or none is good.
+            CheckpointError: there is no checkpoint, or no valid one.
+            LayoutError: the memory has another layout than the saved one.
         """
         folders = self._folders()
+        without_rows: tuple[Path, dict[str, Any]] | None = None
+        self.lost_rows = False
         for folder in folders:
+            state: dict[str, Any] | None = None
             try:
                 state, facts = _read(folder)
+                compare(state)
                 if memory is not None:
                     memory.load(folder / REPLAY, facts)
+            except LayoutError:
+                raise
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as problem:
                 sys.stderr.write(f"checkpoint {folder} is damaged: {problem}\n")
+                if state is not None and without_rows is None:
+                    without_rows = folder, state
                 continue
             if folder != folders[0]:
-                sys.stderr.write(f"the checkpoint before it is used: {folder}\n")
+                sys.stderr.write(f"using the previous checkpoint: {folder}\n")
             self.last = folder
             return state
+        if without_rows is not None:
+            self.last, state = without_rows
+            self.lost_rows = True
+            sys.stderr.write(f"using {self.last} without its replay memory, which is lost.\n")
+            compare(state)
+            return state
         raise CheckpointError(
-            f"{self.directory}: none of its {len(folders)} checkpoints is good; "
-            "restore the folder from a copy, undo changes of config.json if there were any, or "
-            "start the run again."
+            f"{self.directory}: none of its {len(folders)} checkpoints is valid; restore the "
+            "folder from a backup, undo any change to config.json, or start a new run."
             if folders
-            else f"{self.directory}: no checkpoint here yet."
+            else f"{self.directory}: there is no checkpoint yet."
         )
 
     def _fill(self, aside: Path, state: Mapping[str, object], memory: Memory | None) -> None:
@@ -163,14 +192,14 @@ class Checkpoints:
         _flush(self.directory)
 
     def _free_name(self, updates: int) -> Path:
-        """`<updates>`, or `<updates>-2` … where the run has not been updated since the last one."""
+        """`<updates>`, or `<updates>-2` … if no update was made since the last checkpoint."""
         name, number = f"{updates:09d}", 1
         while (folder := self.directory / (name if number == 1 else f"{name}-{number}")).exists():
             number += 1
         return folder
 
     def _folders(self) -> list[Path]:
-        """Every checkpoint: the one pointed to, then the others, newest first."""
+        """Every checkpoint: the one named in `latest`, then the others, newest first."""
         if not self.directory.is_dir():
             return []
         found = {}
@@ -185,9 +214,9 @@ class Checkpoints:
         return [self.directory / name for name in names]
 
     def _loss(self, folder: Path, problem: Exception) -> str:
-        before = "there is no earlier one"
+        before = "there is no earlier checkpoint"
         if self.last is not None:
-            before = f"the one before, {self.last}, is as it was"
+            before = f"the previous checkpoint, {self.last}, is unchanged"
         return f"checkpoint {folder} could not be written ({problem}); {before}."
 
 
@@ -214,7 +243,7 @@ def _encode(value: object, name: str, tensors: dict[str, torch.Tensor]) -> objec
         return value
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
         if name in tensors:
-            raise ValueError(f"two tensors of the state are called {name!r}.")
+            raise ValueError(f"two tensors of the state have the name {name!r}.")
         kind = "tensor" if isinstance(value, torch.Tensor) else "array"
         # A copy: safetensors refuses tensors that share memory.
         copied = value if isinstance(value, torch.Tensor) else torch.tensor(np.asarray(value))
@@ -229,8 +258,8 @@ def _encode(value: object, name: str, tensors: dict[str, torch.Tensor]) -> objec
         items = [_encode(item, f"{start}{place}", tensors) for place, item in enumerate(value)]
         return {"list" if isinstance(value, list) else "tuple": items}
     raise TypeError(
-        f"state[{name!r}] is {type(value).__name__}: expected tensors, arrays, numbers, texts or "
-        "nested dicts and lists of them."
+        f"state[{name!r}] is {type(value).__name__}: expected tensors, arrays, numbers, strings, "
+        "None, or nested dicts, lists and tuples of them."
     )
 
 
@@ -249,18 +278,18 @@ def _decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Any]:
-    """State and facts of the replay, after every checksum was found right."""
+    """State and facts of the replay, after verification of every checksum."""
     marker = folder / MARKER
     if not marker.is_file():
         raise ValueError(f"{MARKER} is missing")
     listing = (folder / CHECKSUMS).read_bytes()
     if _digest(listing) != marker.read_text("ascii"):
-        raise ValueError(f"{CHECKSUMS} does not have the checksum in {MARKER}")
+        raise ValueError(f"the SHA-256 of {CHECKSUMS} differs from that in {MARKER}")
     contents = {}
     for name, digest in json.loads(listing).items():
         contents[name] = (folder / name).read_bytes()
         if _digest(contents[name]) != digest:
-            raise ValueError(f"{name} does not have the checksum it was written with")
+            raise ValueError(f"the SHA-256 of {name} differs from that in {CHECKSUMS}")
     facts = json.loads(contents[FACTS])
     return _decode(facts["state"], safetensors.torch.load(contents[STATE])), facts["replay"]
 
@@ -277,7 +306,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _flush(*paths: Path) -> None:
-    """Files and folders are on the disk when this returns."""
+    """Flush files and folders to disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

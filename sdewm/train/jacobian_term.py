@@ -1,4 +1,4 @@
-"""The Jacobian of the agent's latent dynamics: penalised in the loss, and always watched."""
+"""The Jacobian of the agent's latent dynamics: penalised in the loss, and always monitored."""
 
 from __future__ import annotations
 
@@ -7,41 +7,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdewm.jacobian_diagnostics import jacobian_figures
-from sdewm.jacobian_penalty import (
+from sdewm.jacobian.diagnostics import jacobian_metrics
+from sdewm.jacobian.penalty import check_step, draw_rows
+from sdewm.jacobian.penalty_config import (
     PenaltyConfig,
-    check_step,
     configured_penalty,
     describe_penalty,
     draw_probes,
-    draw_rows,
     weight_schedule,
 )
 from sdewm.model.behaviour import Actor
 from sdewm.model.rssm import Observed, State
 from sdewm.model.step_maps import StepMap, chosen_map, output_size
-from sdewm.model.world_model import Rows, WorldModel
+from sdewm.model.world_model import ReplayRows, WorldModel
 
-# The step (h, mean z) → (h', mean z'), square: what the figures are about, whatever is penalised.
+# The diagnostics are those of the square map (h, mean z) → (h', mean z'), whatever is penalised.
 WATCHED = PenaltyConfig(map="full", inputs="both")
 
 
 class Drawn(NamedTuple):
-    """Randomness of one penalty, drawn outside the compiled region."""
+    """Random probes and rows of one penalty, drawn outside the compiled region."""
 
     probes: Tensor | None
     rows: Tensor | None
 
 
 class JacobianTerm:
-    """The penalty of one agent.
+    """The Jacobian penalty of one agent.
 
     Args:
-        config: the penalty.
-        world_model: its dynamics.
-        actor: the policy, where the map includes it; a frozen view, as the penalty is on the
-            dynamics.
-        watched_states: states at which the figures are taken.
+        config: configuration of the penalty.
+        world_model: the model whose dynamics are penalised.
+        actor: the policy, if the map includes it; a frozen view, because only the dynamics are
+            penalised.
+        watched_states: number of states at which the diagnostics are computed.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class JacobianTerm:
 
     @property
     def inputs(self) -> int:
-        """Number n of entries of the map's input."""
+        """Number n of components of the map's input."""
         rssm, embed = self.world_model.rssm, self.world_model.encoder.size
         if self.config.map in ("prior", "posterior"):
             both = self.config.map == "posterior" and self.config.inputs == "both"
@@ -65,12 +64,12 @@ class JacobianTerm:
         return sizes[self.config.inputs]
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Drawn:
-        """Probes, and the rows to take, for a batch of `batch` sequences of `length` rows."""
+        """Probes and the selected rows, for a batch of `batch` sequences of `length` rows."""
         if not self.on:
             return Drawn(None, None)
         total, rows = batch * (length - self.steps), None
-        if self.config.share < 1:
-            rows = draw_rows(total, self.config.share, generator)
+        if self.config.fraction < 1:
+            rows = draw_rows(total, self.config.fraction, generator)
             total = len(rows)
         # Only their shapes and device are read.
         inputs, outputs = (
@@ -79,36 +78,36 @@ class JacobianTerm:
         )
         return Drawn(draw_probes(self.config, inputs, outputs, generator), rows)
 
-    def loss(self, rows: Rows, seen: Observed, embed: Tensor, drawn: Drawn) -> Tensor:
-        """The penalty without its weight, at the states of a batch; states are held fixed."""
+    def loss(self, rows: ReplayRows, seen: Observed, embed: Tensor, drawn: Drawn) -> Tensor:
+        """The penalty without its weight, at the states of a batch, which receive no gradient."""
         chosen = self._map(self.config, rows, seen, embed, drawn.rows)
         return configured_penalty(self.config, chosen.step, chosen.inputs, drawn.probes)
 
-    def check(self, rows: Rows, seen: Observed, embed: Tensor) -> None:
-        """Check once that the map has the derivatives that the penalty needs (`check_step`)."""
+    def check(self, rows: ReplayRows, seen: Observed, embed: Tensor) -> None:
+        """Check that the map has the derivatives that the penalty needs (`check_step`)."""
         few = torch.arange(4, device=embed.device)
         chosen = self._map(self.config, rows, seen, embed, few)
         check_step(chosen.step, chosen.inputs)
 
-    def figures(
-        self, rows: Rows, seen: Observed, embed: Tensor, generator: torch.Generator
+    def metrics(
+        self, rows: ReplayRows, seen: Observed, embed: Tensor, generator: torch.Generator
     ) -> dict[str, float]:
         """Norms and growth rates of the one-step map at random states of the batch.
 
-        The map is (h, z) → (h', mean of z'), the action fixed; see `jacobian_figures`.
+        The map is (h, z) → (h', mean of z'), the action fixed; see `jacobian_metrics`.
         """
         batch, length = rows.reward.shape
         count = min(self.watched_states, batch * (length - 1))
         few = torch.randperm(batch * (length - 1), generator=generator, device=embed.device)
         chosen = self._map(WATCHED, rows, seen, embed, few[:count])
         with torch.no_grad():
-            found = jacobian_figures(
+            found = jacobian_metrics(
                 lambda h, z: chosen.step(h, z)[:2], chosen.inputs, generator
             ).summary()
         return {f"jacobian/{name}": value for name, value in found.items()}
 
     def describe(self) -> str:
-        """The weight with its normalisation."""
+        """The weight of the penalty with its normalisation, in one line."""
         if not self.on:
             return "Jacobian penalty: weight 0, off"
         return describe_penalty(self.config, self.inputs, self.outputs)
@@ -116,16 +115,16 @@ class JacobianTerm:
     def _map(
         self,
         config: PenaltyConfig,
-        rows: Rows,
+        rows: ReplayRows,
         seen: Observed,
         embed: Tensor,
         chosen: Tensor | None,
     ) -> StepMap:
-        """The map at the states of a batch that have enough actions after them."""
+        """The map at those states of a batch that are followed by enough actions."""
         steps = config.steps if config.map == "multi_step" else 1
         length = rows.reward.shape[1] - steps
         state = State(*(part[:, :length].detach().flatten(0, 1) for part in seen.state))
-        # Row t's previous_action led to it: what is done in state t stands in rows t + 1, t + 2, …
+        # The actions taken from state t on are the previous_action of rows t + 1, t + 2, …
         actions = (
             rows.previous_action[:, 1:].unfold(1, steps, 1).movedim(-1, 2)
         )  # (B, T', steps, A)

@@ -1,4 +1,4 @@
-"""The figures of a run: means over updates, `metrics.jsonl` and TensorBoard event files."""
+"""The metrics of a run: means over updates, `metrics.jsonl` and TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sdewm.base.records import RowLog, Value, dump_json, read_log
+from sdewm.base.records import RowLog, Value, dump_json, read_log, read_log_lines
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-# Columns that depend on the clock and the machine; all others are functions of config and seed.
+# Columns that depend on the clock and the machine; all others are determined by config and seed.
 CLOCK_COLUMNS = (
     "seconds",
     "updates_per_second",
@@ -27,17 +27,17 @@ CLOCK_COLUMNS = (
     "gpu_memory_mb",
 )
 COUNTERS = ("env_frames", "policy_steps", "updates")
-EXPLODED = 1e12  # a loss beyond this has no use, long before float32 ends at 3e38
+EXPLODED = 1e12  # a larger loss counts as divergence, long before float32 overflows at 3e38
 
 
 class DivergedError(ArithmeticError):
-    """A figure of an update is not finite, or a loss has exploded."""
+    """A metric of an update is not finite, or a loss has exploded."""
 
 
 class UpdateMeans:
     """Means of the metrics of the updates since the last row.
 
-    The values stay on their device until they are asked for, so that updates are not waited for.
+    The values remain on their device until they are needed, so that updates do not synchronise.
 
     >>> means = UpdateMeans()
     >>> for loss in (1.0, 2.0):
@@ -52,7 +52,7 @@ class UpdateMeans:
         self._groups: list[tuple[tuple[str, ...], list[Tensor]]] = []
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Keep the metrics, scalar tensors by name, of one update."""
+        """Add the metrics of one update: scalar tensors by name."""
         names = tuple(metrics)
         if not names:
             return
@@ -63,13 +63,13 @@ class UpdateMeans:
         self._groups[-1][1].append(torch.stack(values))  # (names,)
 
     def check(self, last_update: int) -> None:
-        """Refuse figures that are not finite and losses beyond `EXPLODED`.
+        """Check that all metrics are finite and no loss exceeds `EXPLODED` in absolute value.
 
         Args:
             last_update: number of the update added last.
 
         Raises:
-            DivergedError: naming the first such update and its offending terms.
+            DivergedError: the check fails; the message names the first such update and its terms.
         """
         number = last_update - sum(len(vectors) for _, vectors in self._groups)
         for names, vectors in self._groups:
@@ -85,7 +85,7 @@ class UpdateMeans:
                     raise DivergedError(f"update {number}: {terms}")
 
     def take(self) -> dict[str, float]:
-        """The mean of every metric over the updates that gave it; then starts afresh."""
+        """The mean of every metric over the updates that reported it; resets the means."""
         columns: dict[str, list[Tensor]] = {}
         for names, vectors in self._groups:
             table = torch.stack(vectors).to("cpu", torch.float64)  # (updates, names)
@@ -95,26 +95,26 @@ class UpdateMeans:
         return {name: float(torch.cat(parts).mean()) for name, parts in columns.items()}
 
     def state_dict(self) -> list[Any]:
-        """The values kept so far."""
+        """The values added since the last row."""
         return [[list(names), torch.stack(vectors)] for names, vectors in self._groups]
 
     def load_state_dict(self, state: Iterable[Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore a `state_dict`."""
         self._groups = [(tuple(names), list(table.unbind(0))) for names, table in state]
 
 
 class RunLog:
     """The records of a run: `metrics.jsonl`, `evaluation.jsonl`, TensorBoard events.
 
-    On resume, rows written after the checkpoint are dropped, so that the files become those of a
-    run that was never interrupted.
+    On resume, rows written after the checkpoint are removed, so that the files equal those of an
+    uninterrupted run.
 
     Args:
-        run: the run's directory.
-        facts: the manifest, first line of both files.
-        step_name: the counter that is TensorBoard's step, "env_frames" or "updates".
-        kept: rows of metrics and evaluations that the checkpoint counted; None: a new run.
-        step: the checkpoint's step; later TensorBoard events are dropped.
+        run: directory of the run.
+        facts: the manifest, which is the first line of both files.
+        step_name: the counter used as TensorBoard's step, "env_frames" or "updates".
+        kept: numbers of metrics and evaluation rows at the checkpoint; None: a new run.
+        step: the checkpoint's step; later TensorBoard events are removed.
     """
 
     def __init__(
@@ -130,33 +130,35 @@ class RunLog:
 
         self.step_name = step_name
         self.rows, self.evaluation_rows = kept or (0, 0)
-        rows = read_log(run / "metrics.jsonl")[0]
+        # A damaged row keeps its place, so that no row after the checkpoint moves into it.
+        lines = read_log_lines(run / "metrics.jsonl")[0][: self.rows]
+        rows = [row for row in lines if row is not None]
         if len(rows) < self.rows:
             sys.stderr.write(
-                f"{run / 'metrics.jsonl'} has {len(rows)} rows, the checkpoint counted "
-                f"{self.rows}: the others are lost.\n"
+                f"{run / 'metrics.jsonl'} has {len(rows)} rows, but the checkpoint counted "
+                f"{self.rows}: the missing rows are lost.\n"
             )
-        self._metrics = RowLog(run / "metrics.jsonl", facts, rows[: self.rows])
+        self._metrics = RowLog(run / "metrics.jsonl", facts, rows)
         evaluations = kept_evaluations(read_log(run / "evaluation.jsonl")[0], self.evaluation_rows)
         self._evaluations = RowLog(run / "evaluation.jsonl", facts, evaluations)
         purge = 0 if kept is None else step + 1  # of a start that was lost, or later events
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
 
     def add_row(self, row: Mapping[str, Value]) -> None:
-        """One row of metrics, with the counters; None where there is no figure."""
+        """Add one row of metrics with the counters; None marks a metric without a value."""
         self._metrics.append(row)
         self.rows += 1
         self._add_scalars(row, "train")
 
     def add_evaluation(self, row: Mapping[str, Any]) -> None:
-        """One row of evaluation, with the counters."""
+        """Add one evaluation row with the counters."""
         self._evaluations.append(row)
         self.evaluation_rows += 1
-        figures = {name: row[name] for name in (*COUNTERS, "mean_return", "standard_error")}
-        self._add_scalars(figures, "evaluation")
+        values = {name: row[name] for name in (*COUNTERS, "mean_return", "standard_error")}
+        self._add_scalars(values, "evaluation")
 
     def add_picture(self, name: str, image: np.ndarray, step: int) -> None:
-        """An image (H, W, 3) of uint8 for TensorBoard."""
+        """Add an image (H, W, 3) uint8 to TensorBoard."""
         self._writer.add_image(name, image, step, dataformats="HWC")
         self._writer.flush()
 
@@ -175,7 +177,7 @@ class RunLog:
 
 
 def kept_evaluations(rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The first `count` rows of the run itself, and all that `sdewm evaluate` has added."""
+    """The first `count` evaluations by the training run, and all rows of `sdewm evaluate`."""
     kept = []
     for row in rows:
         count -= row.get("by") == "train"
@@ -185,23 +187,26 @@ def kept_evaluations(rows: Iterable[dict[str, Any]], count: int) -> list[dict[st
 
 
 def append_evaluation(run: Path, row: Mapping[str, Any]) -> None:
-    """Add a row to `evaluation.jsonl` at once, also while the run is being trained."""
-    with (run / "evaluation.jsonl").open("a", encoding="utf-8") as file:
-        file.write(dump_json(row) + "\n")
+    """Append a row to `evaluation.jsonl` and flush it, also while the run is being trained."""
+    with (run / "evaluation.jsonl").open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        cut = file.read(1) not in (b"", b"\n")  # the last line was: the row gets one of its own
+        file.write((b"\n" if cut else b"") + dump_json(row).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def machine_memory_mb() -> float:
-    """Memory of the machine, in MB of 10⁶ bytes."""
+    """Physical memory of the machine, in MB of 10⁶ bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
 
 
-def memory_figures() -> dict[str, float]:
-    """Most memory that this process has used so far, in MB of 10⁶ bytes; also on the GPU."""
+def memory_metrics() -> dict[str, float]:
+    """Peak memory of this process, and its peak on the GPU if it uses one, in MB of 10⁶ bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    figures = {"memory_mb": round(peak * unit / 1e6, 1)}
+    metrics = {"memory_mb": round(peak * unit / 1e6, 1)}
     if torch.cuda.is_initialized():
-        figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    return figures
+        metrics["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    return metrics

@@ -4,50 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
+
+from sdewm.base.fields import NonNegativeInt, PositiveFloat
 
 _torch: Any = torch  # its functions on lists of tensors are not declared to type checkers
 
 
+Beta = Annotated[float, Ge(0), Lt(1)]
+
+
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Rule, rates and clipping; the defaults are DreamerV3's."""
+    """Algorithm, learning rates and gradient clipping; the defaults are DreamerV3's."""
 
-    rule: Literal["laprop", "adam"] = "laprop"
-    """laprop: momentum of RMS-scaled gradients, clipped tensor by tensor; adam: AdamW with the
-    gradient norm of each part clipped."""
-    model_rate: float = 4e-5
+    algorithm: Literal["laprop", "adam"] = "laprop"
+    """Optimisation algorithm.
+    laprop: LaProp with adaptive gradient clipping (DreamerV3);
+    adam: Adam with gradient-norm clipping and weight decay (DreamerV2)."""
+    model_lr: PositiveFloat = 4e-5
     """Learning rate of the world model."""
-    actor_rate: float = 4e-5
+    actor_lr: PositiveFloat = 4e-5
     """Learning rate of the actor."""
-    critic_rate: float = 4e-5
+    critic_lr: PositiveFloat = 4e-5
     """Learning rate of the critic."""
-    momentum: float = 0.9
-    """Decay β₁ of the first moment."""
-    square_decay: float = 0.999
-    """Decay β₂ of the second moment."""
-    guard: float = 1e-20
-    """Added to the root of the second moment."""
-    clip: float = 0.3
-    """laprop: greatest ‖gradient‖/‖weight‖ of a tensor; adam: greatest norm of a part."""
-    warm_up: int = 1000
-    """Updates over which the rates rise linearly from 0."""
-    decay: float = 0.0
-    """Share of each weight that goes at every update (adam)."""
+    beta1: Beta = 0.9
+    """Decay rate of the running mean of gradients (first moment)."""
+    beta2: Beta = 0.999
+    """Decay rate of the running mean of squared gradients (second moment)."""
+    eps: PositiveFloat = 1e-20
+    """Added to the square root of the second moment in the denominator."""
+    clip: PositiveFloat = 0.3
+    """Gradient clipping threshold.
+    laprop: largest ‖gradient‖/‖weight‖ of each parameter tensor;
+    adam: largest gradient norm of world model, actor and critic, each by itself."""
+    warmup_updates: NonNegativeInt = 1000
+    """Updates over which the learning rates rise linearly from 0."""
+    weight_decay: Beta = 0.0
+    """Fraction of each weight removed per update, decoupled from the learning rate (adam)."""
 
 
 class LaProp(torch.optim.Optimizer):
     """LaProp after adaptive gradient clipping, both tensor by tensor.
 
-    g ← g·min(1, clip·max(10⁻³, ‖w‖)/‖g‖); ν ← β₂ν + (1 − β₂)g²; u = g/(√ν̂ + guard);
-    μ ← β₁μ + (1 − β₁)u; w ← w − rate·μ̂, with ν̂, μ̂ corrected for their start at zero.
+    g ← g·min(1, clip·max(10⁻³, ‖w‖)/‖g‖); ν ← β₂ν + (1 − β₂)g²; u = g/(√ν̂ + eps);
+    μ ← β₁μ + (1 − β₁)u; w ← w − lr·μ̂, with ν̂, μ̂ corrected for their start at zero.
 
     Args:
         groups: parameter groups with `params` and `lr`.
-        config: decays, guard and clipping.
+        config: beta1, beta2, eps and clip.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], config: OptimiserConfig) -> None:
@@ -64,7 +73,7 @@ class LaProp(torch.optim.Optimizer):
                 self._step_group([*weights], [*gradients], group["lr"])
 
     def _step_group(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
-        beta1, beta2 = self.config.momentum, self.config.square_decay
+        beta1, beta2 = self.config.beta1, self.config.beta2
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight] = {
@@ -80,7 +89,7 @@ class LaProp(torch.optim.Optimizer):
         ages = [int(step) for step in steps]
         root = _torch._foreach_sqrt(squares)
         _torch._foreach_mul_(root, [(1 - beta2**age) ** -0.5 for age in ages])  # √ν̂
-        _torch._foreach_add_(root, self.config.guard)
+        _torch._foreach_add_(root, self.config.eps)
         _torch._foreach_div_(gradients, root)
         _torch._foreach_lerp_(momenta, gradients, 1 - beta1)
         change = _torch._foreach_mul(momenta, [rate / (1 - beta1**age) for age in ages])
@@ -98,11 +107,11 @@ def clip_adaptively(
 
 
 class Optimiser:
-    """One optimiser over the parts of an agent, with their rates and the warm-up.
+    """One optimiser over the parts of an agent, with their learning rates and the warm-up.
 
     Args:
-        config: the rule.
-        parts: modules by name, "model", "actor" and "critic"; each has its rate.
+        config: see `OptimiserConfig`.
+        parts: modules by name, "model", "actor" and "critic"; each has its own learning rate.
     """
 
     def __init__(self, config: OptimiserConfig, parts: Mapping[str, nn.Module]) -> None:
@@ -111,13 +120,13 @@ class Optimiser:
             name: [weight for weight in part.parameters() if weight.requires_grad]
             for name, part in parts.items()
         }
-        rates = {name: getattr(config, f"{name}_rate") for name in self.parts}
+        rates = {name: getattr(config, f"{name}_lr") for name in self.parts}
         groups = [{"params": self.parts[n], "lr": rates[n]} for n in self.parts]
-        if config.rule == "laprop":
-            self.rule: torch.optim.Optimizer = LaProp(groups, config)
+        if config.algorithm == "laprop":
+            self.algorithm: torch.optim.Optimizer = LaProp(groups, config)
         else:
-            self.rule = torch.optim.AdamW(
-                groups, betas=(config.momentum, config.square_decay), eps=config.guard, foreach=True
+            self.algorithm = torch.optim.AdamW(
+                groups, betas=(config.beta1, config.beta2), eps=config.eps, foreach=True
             )
         self._rates = [*rates.values()]
 
@@ -127,33 +136,34 @@ class Optimiser:
         Returns:
             The norm of each part's gradient before clipping.
         """
-        share = min(1.0, updates / self.config.warm_up) if self.config.warm_up else 1.0
-        for group, rate in zip(self.rule.param_groups, self._rates, strict=True):
-            group["lr"] = share * rate
-            if self.config.rule == "adam":  # AdamW takes lr · weight_decay off at every update
-                group["weight_decay"] = self.config.decay / group["lr"]
+        warmup = self.config.warmup_updates
+        factor = min(1.0, updates / warmup) if warmup else 1.0
+        for group, rate in zip(self.algorithm.param_groups, self._rates, strict=True):
+            group["lr"] = factor * rate
+            if self.config.algorithm == "adam":  # AdamW takes lr · weight_decay off at every update
+                group["weight_decay"] = self.config.weight_decay / group["lr"]
         norms = {}
         for name, weights in self.parts.items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if not gradients:
                 continue
             norms[name] = torch.stack(_torch._foreach_norm(gradients)).norm()
-            if self.config.rule == "adam":
+            if self.config.algorithm == "adam":
                 _torch._foreach_mul_(gradients, (self.config.clip / norms[name]).clamp(max=1.0))
-        self.rule.step()
-        self.rule.zero_grad(set_to_none=True)
+        self.algorithm.step()
+        self.algorithm.zero_grad(set_to_none=True)
         return norms
 
     def state_dict(self) -> dict[str, Any]:
         """Moments by position of the weight, as nested dict of tensors."""
-        state = self.rule.state_dict()["state"]
+        state = self.algorithm.state_dict()["state"]
         return {str(index): dict(entry) for index, entry in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same parts; the tensors given are copied."""
-        whole = self.rule.state_dict()
+        whole = self.algorithm.state_dict()
         whole["state"] = {
             int(index): {name: value.clone() for name, value in entry.items()}
             for index, entry in state.items()
         }
-        self.rule.load_state_dict(whole)
+        self.algorithm.load_state_dict(whole)

@@ -1,4 +1,4 @@
-"""Pictures of a run: open-loop predictions beside the truth, and an episode as a GIF."""
+"""Pictures of a run: open-loop predictions compared with the truth, and an episode as a GIF."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LEFT, ABOVE = 40, 12  # margins of a strip for names and step numbers, in pixels
 
 
 def draw_open_loop(agent: Agent, episode: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The picture of an open-loop prediction of the first 50 rows of an episode.
+    """Picture of an open-loop prediction of the first 50 rows of an episode.
 
     Args:
-        agent: with `open_loop`.
-        episode: its rows, (T, …) per field.
+        agent: the agent whose world model predicts.
+        episode: rows of the episode, (T, …) per field.
 
     Returns:
         (H, W, 3) uint8; None if the episode is too short to predict anything.
@@ -51,21 +51,22 @@ def draw_open_loop(agent: Agent, episode: Mapping[str, np.ndarray]) -> np.ndarra
 def episode_frames(config: Config, episode: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
     """The frames of the first episode of an evaluation, (T, height, width, 3) uint8.
 
-    A run from vectors has none: its actions are played again where frames are drawn.
+    A run with vector observations has no frames: its actions are replayed in an environment that
+    renders.
 
     Args:
-        config: of the run.
-        episode: its rows; the first episode of environment 0.
-        seed: of the evaluation.
+        config: configuration of the run.
+        episode: rows of the first episode of environment 0.
+        seed: seed of the evaluation.
 
     Raises:
-        ValueError: the environment cannot be drawn.
-        RuntimeError: there is no OpenGL to draw it with.
+        ValueError: the environment cannot be rendered.
+        RuntimeError: rendering needs OpenGL, and none works.
     """
     if config.obs == "pixels":
         return episode["observation"]
     if config.env.startswith("gym:"):
-        raise ValueError(f"{config.env} has no frames beside its observations.")
+        raise ValueError(f"{config.env} has no frames apart from its observations.")
     env = make_env(
         config.env,
         obs="pixels",
@@ -85,21 +86,21 @@ def episode_frames(config: Config, episode: Mapping[str, np.ndarray], seed: int)
 def open_loop_picture(truth: np.ndarray, model: np.ndarray, context: int) -> np.ndarray:
     """An open-loop prediction: truth, model and their difference.
 
-    Frames become a strip of three rows, named at the left, under the number of each step: truth,
-    model, and error (model − truth + 1)/2, mid-grey where there is none; steps of the context,
-    which the model has seen, have blue numbers and a blue line below. Vectors become one panel per
+    Frames are drawn as a strip with three labelled rows below the step numbers: truth, model, and
+    error (model − truth + 1)/2, which is mid-grey where the error is zero. The observed steps of
+    the context have blue numbers and a blue line below. Vectors are drawn in one panel per
     component (at most nine) with truth, model and error over the steps, the context shaded.
 
     Args:
         truth: (T, height, width, 3) in [0, 1], or (T, D).
         model: the same shape.
-        context: the first steps, which the model observed; from there on it imagines.
+        context: number of first steps that the model observed; the later ones are predicted.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        ValueError: shapes that differ or are neither.
+        ValueError: shapes that differ or are neither of these.
 
     >>> grey = np.full((20, 64, 64, 3), 0.5)
     >>> open_loop_picture(grey, grey, context=5).shape
@@ -115,7 +116,7 @@ def open_loop_picture(truth: np.ndarray, model: np.ndarray, context: int) -> np.
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as PNG; the folder is made."""
+    """Write (H, W, 3) uint8 as PNG; the folder is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
 

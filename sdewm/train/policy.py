@@ -1,4 +1,4 @@
-"""Acting with a world model: filter the latent state along the rows, ask the actor."""
+"""The policy of an agent: filters the latent state along the rows and applies the actor."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from sdewm.data.replay import Field
 from sdewm.model.behaviour import Actor
-from sdewm.model.rssm import RSSMConfig, State
+from sdewm.model.rssm import State
 from sdewm.model.world_model import WorldModel
+from sdewm.train.latent_storage import pack_stoch
 
 
 class AgentPolicy:
-    """A `sdewm.data.rollout.Policy`: the latent state is its memory.
+    """A `sdewm.data.rollout.Policy` whose state is the latent state of the world model.
 
     Args:
-        world_model: filters the observations.
-        actor: chooses actions from features.
-        generator: noise of latents and actions.
-        mode: "sample" draws actions, "mean" takes the mean.
-        store_latents: return the latent state with every row, for the replay.
+        world_model: model that filters the observations.
+        actor: actor that maps features to actions.
+        generator: generator of the noise of latents and actions.
+        mode: "sample" draws actions, "mean" takes their mean.
+        store_latents: whether to return the latent state with every row, for the replay.
     """
 
     def __init__(
@@ -39,14 +38,14 @@ class AgentPolicy:
         self.generator, self.mode, self.store_latents = generator, mode, store_latents
 
     def start(self, envs: int) -> dict[str, Tensor]:
-        """The state before any row."""
+        """The state before the first row."""
         return self.world_model.rssm.initial(envs)._asdict()
 
     @torch.no_grad()
     def __call__(
         self, rows: Mapping[str, np.ndarray], state: Mapping[str, Tensor]
     ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Any]]:
-        """Actions (N, A) in [−1, 1], the next state, and the latents of these rows if asked for."""
+        """Actions (N, A) in [−1, 1], the next state, and latents of these rows if requested."""
         device, rssm = self.generator.device, self.world_model.rssm
         count = len(rows["reward"])
         observation, action, is_first = (
@@ -65,30 +64,6 @@ class AgentPolicy:
         if self.store_latents:
             extras = {
                 "deter": now.deter.to(torch.float16),
-                "stoch": store_stoch(now.stoch, self.world_model.config.rssm),
+                "stoch": pack_stoch(now.stoch, self.world_model.config.rssm),
             }
         return chosen.clamp(-1, 1).float().cpu().numpy(), now._asdict(), extras
-
-
-def stored_fields(config: RSSMConfig) -> dict[str, Field]:
-    """Fields of the replay that hold a latent state: deter in half precision, `store_stoch`."""
-    stoch = (
-        Field((config.groups,), torch.uint8, mutable=True)
-        if config.latent == "categorical"
-        else Field((config.gaussian_size,), torch.float32, mutable=True)
-    )
-    return {"deter": Field((config.deter,), torch.float16, mutable=True), "stoch": stoch}
-
-
-def store_stoch(stoch: Tensor, config: RSSMConfig) -> Tensor:
-    """A sample as it is kept in the replay: class numbers (…, S) of one-hot groups."""
-    if config.latent == "gaussian":
-        return stoch.float()
-    return stoch.unflatten(-1, (config.groups, config.classes)).argmax(-1).to(torch.uint8)
-
-
-def stored_stoch(stored: Tensor, config: RSSMConfig) -> Tensor:
-    """The inverse of `store_stoch`: a flat sample (…, Z)."""
-    if config.latent == "gaussian":
-        return stored.float()
-    return functional.one_hot(stored.long(), config.classes).float().flatten(-2)

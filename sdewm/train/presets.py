@@ -54,7 +54,7 @@ def _dreamerv2(name: str, latent: Literal["categorical", "gaussian"]) -> Config:
             activation="elu",
             units=400,
             vector_layers=4,
-            image_layers="strided",
+            image_encoder="strided",
             image_depth=48,
             symlog_inputs=False,
             reward_head="normal",
@@ -66,9 +66,9 @@ def _dreamerv2(name: str, latent: Literal["categorical", "gaussian"]) -> Config:
         ),
         behaviour=BehaviourConfig(
             discount=0.99,
-            objective="dynamics",
-            actor_law="truncated_normal",
-            entropy=1e-4,
+            actor_gradient="dynamics",
+            actor_distribution="truncated_normal",
+            entropy_weight=1e-4,
             units=400,
             actor_layers=4,
             critic_layers=4,
@@ -77,18 +77,18 @@ def _dreamerv2(name: str, latent: Literal["categorical", "gaussian"]) -> Config:
             slow_rate=1.0,
             slow_every=100,
             slow_targets=True,
-            slow_regulariser=0.0,
-            replay_critic=0.0,
+            slow_regulariser_weight=0.0,
+            replay_critic_weight=0.0,
         ),
         optimiser=OptimiserConfig(
-            rule="adam",
-            model_rate=3e-4,
-            actor_rate=8e-5,
-            critic_rate=8e-5,
-            guard=1e-5,
+            algorithm="adam",
+            model_lr=3e-4,
+            actor_lr=8e-5,
+            critic_lr=8e-5,
+            eps=1e-5,
             clip=100.0,
-            warm_up=0,
-            decay=1e-6,
+            warmup_updates=0,
+            weight_decay=1e-6,
         ),
     )
 
@@ -109,14 +109,14 @@ _TINY = Config(
         norm="layer",
         units=64,
         vector_layers=2,
-        image_layers="patches",
+        image_encoder="patches",
         image_depth=4,
         bins=63,
     ),
     behaviour=BehaviourConfig(
-        start_every=4, units=64, actor_layers=2, critic_layers=2, replay_critic=0.0
+        imagination_stride=4, units=64, actor_layers=2, critic_layers=2, replay_critic_weight=0.0
     ),
-    optimiser=OptimiserConfig(model_rate=1e-3, actor_rate=1e-3, critic_rate=1e-3, warm_up=200),
+    optimiser=OptimiserConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3, warmup_updates=200),
 )
 
 PRESETS: dict[str, Config] = {

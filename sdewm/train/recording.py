@@ -1,4 +1,4 @@
-"""Recording a dataset: whole episodes of a policy, on disk."""
+"""Recording of datasets: complete episodes of a policy, on disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from sdewm.base.checks import check_count
 from sdewm.base.records import code_commit, command_line
 from sdewm.data.dataset import Dataset, recorded_episodes, write_dataset
-from sdewm.data.episodes import episode_seed
 from sdewm.data.rollout import Policy, run_episodes
+from sdewm.data.wrappers import episode_seed
 from sdewm.train.config import Config
-from sdewm.train.evaluation import trained_agent
+from sdewm.train.saved_agent import trained_agent
 from sdewm.train.sources import configured_vector
 
 FIELDS = ("observation", "previous_action", "reward", "is_first", "is_last", "is_terminal")
@@ -30,26 +30,27 @@ def record_dataset(
     policy_name: str,
     progress: Callable[[int], None] | None = None,
 ) -> Dataset:
-    """Record episodes; the same call goes on where an interrupted one stopped.
+    """Record episodes; the same call resumes an interrupted recording.
 
-    Episodes come in rounds, one in each environment; round k has a seed of its own, drawn from
-    `seed` and k, so that a recording that was interrupted becomes the one that was not.
+    Episodes are recorded in rounds of one episode in each environment. The seed of round k is
+    derived from `seed` and k, so that a resumed recording equals an uninterrupted one.
 
     Args:
-        directory: of the dataset.
-        make_policy: the policy of a round, from the round's seed.
-        config: names the environment, how it is observed and how many run in parallel.
-        episodes: how many in all.
-        seed: of the recording.
-        policy_name: what the dataset says of the policy.
-        progress: called with the number of episodes recorded.
+        directory: folder of the dataset.
+        make_policy: the seed of a round -> the policy of that round.
+        config: configuration that names the environment, its observations and the number of
+            parallel environments.
+        episodes: total number of episodes.
+        seed: seed of the recording.
+        policy_name: description of the policy, stored in the dataset.
+        progress: called with the number of recorded episodes.
 
     Returns:
         The dataset.
 
     Raises:
         ValueError: the directory holds another recording or a complete one.
-        OSError: the disk is full or fails; the episodes written before stay.
+        OSError: the disk is full or fails. Episodes already written remain.
     """
     check_count("episodes", episodes)
     check_count("seed", seed, minimum=0)
@@ -86,19 +87,19 @@ def record_run(
     mode: Literal["sample", "mean"] = "sample",
     progress: Callable[[int], None] | None = None,
 ) -> Dataset:
-    """Record episodes of a run's policy in its environment, see `record_dataset`.
+    """Record episodes of a run's policy in the run's environment, see `record_dataset`.
 
     Args:
-        directory: of the dataset.
-        run: a run whose policy has learnt.
-        episodes: how many in all.
-        seed: of episodes and actions.
-        mode: actions drawn as in training, or their mean.
-        progress: called with the number of episodes recorded.
+        directory: folder of the dataset.
+        run: directory of a run with a trained policy.
+        episodes: total number of episodes.
+        seed: seed of the episodes and actions.
+        mode: "sample": actions drawn as in training; "mean": mean actions.
+        progress: called with the number of recorded episodes.
 
     Raises:
         ValueError: as `trained_agent` or `record_dataset`.
-        OSError: the disk is full or fails; the episodes written before stay.
+        OSError: the disk is full or fails. Episodes already written remain.
     """
     config, agent, counters = trained_agent(run)
 
@@ -125,7 +126,7 @@ def _rounds(
     done: int,
     episodes: int,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Rows of the episodes done … episodes − 1."""
+    """Rows of the episodes number done … episodes − 1."""
     vector = configured_vector(config, envs, seed)
     try:
         for number in range(done // envs, -(-episodes // envs)):

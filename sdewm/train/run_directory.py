@@ -1,10 +1,10 @@
-"""The directory of a run: what it is made from is saved before its first step.
+"""The directory of a run; configuration and provenance are saved before its first step.
 
-    config.json       the full configuration, from which `sdewm resume` builds the same run
+    config.json       the full configuration, from which `sdewm resume` rebuilds the run
     manifest.json     command, commit, seed, versions, hardware; the recorded dataset, if any
     resumes.jsonl     the same facts for each time the run was resumed
     metrics.jsonl, evaluation.jsonl, tensorboard/, pictures/, checkpoints/
-    lock              held by the process that trains, so that there is only one
+    lock              held by the process that trains, so that no second one can
 
 A run is a directory that holds a config.json.
 """
@@ -16,9 +16,7 @@ import fcntl
 import json
 import os
 import platform
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,22 +24,22 @@ from typing import Any
 
 import torch
 
-from sdewm.base.checks import check_choice
-from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log
+from sdewm.base.fields import dotted, read_fields
+from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log, write_whole
 from sdewm.train.config import Config
 
-WEIGHTS_ONLY = "weights_only"  # in the manifest of a run that keeps nothing else
+WEIGHTS_ONLY = "weights_only"  # in the manifest of a weights-only copy
 PACKAGES = ("gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What a run is made from.
+    """Configuration and provenance of a run.
 
     Attributes:
         config: its configuration.
         data: the recorded dataset of a world-model-only run, else None.
-        manifest: command, commit, seed, versions, hardware at its start.
+        manifest: command, commit, seed, versions and hardware at its start.
     """
 
     config: Config
@@ -49,8 +47,17 @@ class RunFacts:
     manifest: dict[str, Value]
 
 
+_ALLOWED: set[str] = set()  # names of environments that this process was told to trust
+
+
+def allow_module(env: str | None) -> None:
+    """Honour `env`, such as gym:<module>:<id>, also where a config.json names it."""
+    if env is not None:
+        _ALLOWED.add(env)
+
+
 def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
-    """Make the directory of a new run and save what it is made from.
+    """Create the directory of a new run and save its configuration and provenance.
 
     Raises:
         ValueError: the directory already holds a run, or other files.
@@ -64,86 +71,131 @@ def create_run(run: Path, config: Config, data: Path | None = None) -> RunFacts:
 
 
 def check_new(run: Path) -> None:
-    """Refuse a directory in which no run can be started.
+    """Check that a new run can be started in a directory.
 
     Raises:
-        ValueError: it already holds a run, or other files.
+        ValueError: the directory already holds a run, or other files.
     """
     if (run / "config.json").exists():
         raise ValueError(
-            f"run={str(run)!r} already holds a run: go on with `sdewm resume {run}`, "
-            "or take another directory."
+            f"run={str(run)!r} already holds a run: resume it with `sdewm resume {run}`, "
+            "or choose another directory."
         )
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise ValueError(f"run={str(run)!r} is not an empty directory: take another one.")
+        raise ValueError(f"run={str(run)!r} is not an empty directory: choose another one.")
 
 
 def read_run(run: Path) -> RunFacts:
-    """What the run in a directory is made from.
+    """Read the configuration and provenance of a run.
+
+    A run may have been received from others, and its environment's name may import a module: such a
+    name is honoured only after `allow_module`.
 
     Raises:
-        ValueError: there is no run, or its files are damaged.
+        ValueError: there is no run, its files are damaged, or it names a module to import.
     """
     if not (run / "config.json").is_file():
         raise ValueError(
             f"run={str(run)!r} holds no run (no config.json): start one with `sdewm train`."
         )
     try:
-        config = from_plain(Config, json.loads((run / "config.json").read_text("utf-8")))
+        config = read_fields(Config, (run / "config.json").read_text("utf-8"))
         facts = json.loads((run / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise ValueError(
-            f"run={str(run)!r}: its files are damaged or of another version: {problem}"
+            f"run={str(run)!r}: its files are damaged or were written by another version: {problem}"
         ) from problem
+    if config.env.count(":") > 1 and config.env not in _ALLOWED:
+        raise ValueError(
+            f"run={str(run)!r} names env={config.env!r}, which would run code of the module "
+            f"{config.env.split(':')[1]!r}: if you trust it, type the name, --env {config.env} "
+            "(in Python: sdewm.train.run_directory.allow_module)."
+        )
     data = facts.get("data")
     return RunFacts(config, None if data is None else Path(data), facts)
 
 
 def check_resumable(run: Path, facts: RunFacts) -> None:
-    """Refuse a run of which only the weights are kept (`weights_copy`).
+    """Check that a run is not a weights-only copy (`weights_copy`).
 
     Raises:
-        ValueError: it is one.
+        ValueError: it is a weights-only copy.
     """
     if facts.manifest.get(WEIGHTS_ONLY):
         raise ValueError(
-            f"run={str(run)!r} keeps the weights alone: it can be evaluated, recorded and "
-            "analysed, not resumed."
+            f"run={str(run)!r} holds only weights: it can be evaluated, recorded and analysed, "
+            "but not resumed."
         )
 
 
 def load_agent(
     load: Callable[[Mapping[str, Any]], object], state: Mapping[str, Any], run: Path
 ) -> None:
-    """Restore an agent from a checkpoint of its run, by its own method `load`.
+    """Restore an agent from a checkpoint of its run, by its method `load`.
 
     Raises:
-        ValueError: its networks are of other sizes: the configuration is not that of the run.
+        ValueError: the network sizes differ: config.json is not that of the checkpoint.
     """
     try:
         load(state)
     except (RuntimeError, KeyError, ValueError) as problem:
         lines = str(problem).splitlines()
         raise ValueError(
-            f"run={str(run)!r}: its checkpoint does not fit {run / 'config.json'}, which must "
-            f"have been edited since; undo that. {' '.join(line.strip() for line in lines[:2])}"
+            f"run={str(run)!r}: its checkpoint does not fit {run / 'config.json'}, which must have "
+            f"been edited since; undo the edit. {' '.join(line.strip() for line in lines[:2])}"
         ) from problem
 
 
-def note_resume(run: Path, config: Config, updates: int) -> None:
-    """Record that the run goes on from `updates`, with which code and on which machine."""
+def config_changes(saved: Mapping[str, Any] | None, config: Config) -> list[str]:
+    """Fields in which a configuration differs from the stored one of a checkpoint, one text each.
+
+    >>> saved = plain_config(Config())
+    >>> config_changes(saved, Config(env_frames=600_000))
+    ['env_frames: 500000 -> 600000']
+    """
+    if saved is None:  # a checkpoint of a version that did not store it
+        return []
+    before, now = _flat(saved), _flat(plain_config(config))
+    names = [*now, *(name for name in before if name not in now)]
+    values = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
+    return [f"{name}: {old} -> {new}" for name, old, new in values if old != new]
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """The configuration as it stands in config.json."""
+    return json.loads(dump_json(dataclasses.asdict(config)))
+
+
+def keep_facts(run: Path, facts: RunFacts) -> None:
+    """Write the configuration and the manifest of a resumed run, if they have changed."""
+    now = {"manifest.json": facts.manifest, "config.json": plain_config(facts.config)}
+    for name, content in now.items():
+        if json.loads((run / name).read_text("utf-8")) != json.loads(dump_json(content)):
+            _write(run / name, content)
+
+
+def note_resume(run: Path, config: Config, updates: int, changes: Sequence[str] = ()) -> None:
+    """Record that the run is resumed after `updates` updates, with code version and machine.
+
+    Args:
+        run: directory of the run.
+        config: its configuration.
+        updates: updates of the checkpoint.
+        changes: `config_changes` since the checkpoint.
+    """
     rows, _ = read_log(run / "resumes.jsonl")
     log = RowLog(run / "resumes.jsonl", {"seed": config.seed}, rows)
-    log.append({"from_updates": updates, **_facts(config, None)})
+    changed = "; ".join(changes) or None
+    log.append({"from_updates": updates, "changed": changed, **_facts(config, None)})
     log.close()
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run; it is free again when the block or the process ends, however it ends.
+    """Lock the run until the block or the process ends, however it ends.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds the lock.
     """
     with (run / "lock").open("a+", encoding="utf-8") as file:
         try:
@@ -152,7 +204,7 @@ def locked(run: Path) -> Iterator[None]:
             file.seek(0)
             raise ValueError(
                 f"run={str(run)!r} is being trained by process {file.read() or '?'}: "
-                "stop that one first, or take another directory."
+                "stop that process first, or choose another directory."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -160,23 +212,13 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
-def from_plain(kind: Any, plain: Any) -> Any:
-    """The inverse of `dataclasses.asdict` after JSON, for a field declared as `kind`.
-
-    Raises:
-        ValueError: a field that this version does not have.
-    """
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        for name in plain:
-            check_choice(f"field of {kind.__name__}", name, hints)
-        return kind(**{name: from_plain(hints[name], item) for name, item in plain.items()})
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        some = next(option for option in typing.get_args(kind) if option is not type(None))
-        return None if plain is None else from_plain(some, plain)
-    if isinstance(plain, list):
-        return tuple(plain)
-    return float(plain) if kind is float else plain
+def _flat(nested: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Values by their full names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        full = dotted(group, name)
+        found.update(_flat(value, full) if isinstance(value, Mapping) else {full: value})
+    return found
 
 
 def _facts(config: Config, data: Path | None) -> dict[str, Value]:
@@ -197,10 +239,5 @@ def _facts(config: Config, data: Path | None) -> dict[str, Value]:
 
 
 def _write(path: Path, content: object) -> None:
-    """JSON, on the disk when this returns."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(dump_json(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    """Write JSON and flush it to disk."""
+    write_whole(path, dump_json(content, indent=1) + "\n")

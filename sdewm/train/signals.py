@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a request to stop, which the training loop grants when it is safe."""
+"""Ctrl-C and SIGTERM as a request to stop, which the training loop obeys when it is safe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Interrupted(Exception):
     """The process was asked to stop.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,14 +24,14 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Whether the process was asked to stop, since `listening` began."""
+    """Records whether the process was asked to stop since `listening` began."""
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note the first signal; a second one ends the process at once."""
+        """Record the first signal; a second one ends the process at once."""
         before = {number: signal.signal(number, self._note) for number in CAUGHT}
         try:
             yield
@@ -40,14 +40,14 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise Interrupted if there was a signal."""
+        """Raise `Interrupted` if a signal was received."""
         if self.number is not None:
             raise Interrupted(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            os.write(2, b"\nStopped at once; the last checkpoint stays.\n")
+            os.write(2, b"\nStopped without saving; the last checkpoint remains.\n")
             os._exit(128 + number)
         self.number = number
-        # Straight to the file: a handler may interrupt a write that is under way.
-        os.write(2, b"\nStopping: saving a checkpoint (once more to stop at once).\n")
+        # Unbuffered, because the handler may interrupt a buffered write.
+        os.write(2, b"\nStopping: saving a checkpoint (interrupt again to stop without saving).\n")

@@ -1,4 +1,4 @@
-"""Where the rows of a run come from: an environment, or a recorded dataset."""
+"""Sources of the training rows of a run: environments, or a recorded dataset."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from sdewm.train.config import Config
 
 
 class Source(Protocol):
-    """What the training loop asks of either."""
+    """Interface of a source of rows to the training loop."""
 
     replay: Replay
 
     @property
     def spaces(self) -> tuple[Box, Box]:
-        """Of one environment's observations and actions."""
+        """Observation and action space of one environment."""
         ...
 
     @property
     def step_name(self) -> str:
-        """The counter that says how far the run is."""
+        """Name of the counter that measures the progress of the run."""
         ...
 
     @property
     def total(self) -> int:
-        """That counter at the end."""
+        """Value of that counter at the end of the run."""
         ...
 
     @property
     def env_frames(self) -> int:
-        """Simulator steps so far, of all environments."""
+        """Simulator steps so far, summed over environments."""
         ...
 
     @property
     def policy_steps(self) -> int:
-        """Policy steps so far, of all environments."""
+        """Policy steps so far, summed over environments."""
         ...
 
     def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
-        """Make the replay; the policy acts after the prefill."""
+        """Create the replay; the policy acts after the prefill."""
         ...
 
     def done(self, updates: int) -> int:
-        """The counter `step_name`, after so many updates."""
+        """Value of the counter `step_name` after `updates` updates."""
         ...
 
     def due_updates(self) -> int:
-        """How many updates should have been made by now."""
+        """Number of updates due so far."""
         ...
 
     def collect(self) -> list[tuple[float, int]]:
@@ -67,11 +67,15 @@ class Source(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the replay."""
+        """State of the source without the replay."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on bitwise as from where `state_dict` was taken."""
+        """Restore a `state_dict`; the continuation is bitwise exact."""
+        ...
+
+    def refill(self) -> None:
+        """Fill a replay whose saved rows are lost, as far as there is something to fill it with."""
         ...
 
     def close(self) -> None:
@@ -80,7 +84,7 @@ class Source(Protocol):
 
 
 def configured_vector(config: Config, envs: int, seed: int) -> EpisodeVector:
-    """So many of the run's environments; one alone needs no worker."""
+    """`envs` parallel environments of the run; a single one runs without a worker."""
     return make_vector(
         config.env,
         envs=envs,
@@ -93,11 +97,10 @@ def configured_vector(config: Config, envs: int, seed: int) -> EpisodeVector:
 
 
 class EnvironmentSource:
-    """Rows of parallel environments, on which the agent's policy acts.
+    """Rows of parallel environments in which the agent's policy acts.
 
-    With `random_prefill`, the first `prefill_policy_steps` are uniformly random.
-
-    ⌊(p − prefill)·train_ratio/(batch_size·batch_length)⌋ updates are due after p policy steps.
+    With `random_prefill`, the actions of the first `prefill_policy_steps` are uniformly random.
+    After p policy steps, ⌊(p − prefill)·train_ratio/(batch_size·batch_length)⌋ updates are due.
 
     Raises:
         ValueError: the run would end before its first update.
@@ -114,7 +117,7 @@ class EnvironmentSource:
         self.spaces: tuple[Box, Box] = observation, action
 
     def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
-        """Make the replay and the collector; the policy acts after the prefill."""
+        """Create the replay and the collector; the policy acts after the prefill."""
         config, self.policy = self.config, policy
         fields = _fields(*self.spaces)
         self.replay = _replay(config, {**fields, **latent_fields}, config.envs)
@@ -130,20 +133,20 @@ class EnvironmentSource:
 
     @property
     def env_frames(self) -> int:
-        """Simulator steps so far."""
+        """Simulator steps so far, summed over environments."""
         return self.collector.env_frames
 
     @property
     def policy_steps(self) -> int:
-        """Steps of the policy so far, of all environments."""
+        """Policy steps so far, summed over environments."""
         return self.collector.policy_steps
 
     def done(self, updates: int) -> int:
-        """Simulator steps so far."""
+        """Simulator steps so far, summed over environments."""
         return self.collector.env_frames
 
     def due_updates(self) -> int:
-        """How many updates should have been made by now."""
+        """Number of updates due so far."""
         config = self.config
         fresh = self.collector.policy_steps - config.prefill_policy_steps
         batch = config.batch_size * config.batch_length
@@ -163,10 +166,13 @@ class EnvironmentSource:
         return {"collector": self.collector.state_dict(), "agent_acts": acts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on bitwise as from where `state_dict` was taken."""
+        """Restore a `state_dict`; the continuation is bitwise exact."""
         if state["agent_acts"]:
             self.collector.policy = self.policy
         self.collector.load_state_dict(state["collector"])
+
+    def refill(self) -> None:
+        """Nothing: the policy collects new rows, and no update is made before there are enough."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -174,7 +180,7 @@ class EnvironmentSource:
 
 
 class DatasetSource:
-    """Rows of a recorded dataset, all in the replay from the start."""
+    """Rows of a recorded dataset, all loaded into the replay at the start."""
 
     step_name = "updates"
     env_frames = policy_steps = 0
@@ -191,23 +197,23 @@ class DatasetSource:
         )
 
     def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
-        """Make the replay and fill it; the policy has nothing to do here."""
+        """Create the replay and fill it; the policy is not used."""
         fields = _fields(*self.spaces)
         self.replay = _replay(self.config, {**fields, **latent_fields}, 1, self.dataset.rows)
         fill(self.replay, self.dataset)
         window = self.config.batch_length + self.config.context
         if not self.replay.can_sample(window):
             raise ValueError(
-                f"batch_length={self.config.batch_length}: sequences of {window} rows, with the "
-                f"context, cannot be drawn from a dataset of {self.dataset.rows} rows."
+                f"batch_length={self.config.batch_length}: sequences of {window} rows, including "
+                f"the context, cannot be drawn from a dataset of {self.dataset.rows} rows."
             )
 
     def done(self, updates: int) -> int:
-        """The updates."""
+        """The number of updates."""
         return updates
 
     def due_updates(self) -> int:
-        """All of them."""
+        """All updates of the run."""
         return self.total
 
     def collect(self) -> list[tuple[float, int]]:
@@ -215,24 +221,39 @@ class DatasetSource:
         raise AssertionError("a recorded dataset collects nothing")
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing changes but the replay."""
-        return {}
+        """What identifies the episodes; apart from them, only the replay changes."""
+        return {"episodes": self.dataset.digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to do."""
+        """Check that the episodes are those of the saved state.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if state.get("episodes", self.dataset.digest) != self.dataset.digest:
+            raise ValueError(
+                f"data={str(self.dataset.directory)!r} holds other episodes than those that the "
+                "run was trained on."
+            )
+
+    def refill(self) -> None:
+        """Fill the replay with the episodes of the dataset."""
+        fill(self.replay, self.dataset)
 
     def close(self) -> None:
         """Nothing to do."""
 
 
 def check_environment(config: Config) -> tuple[Box, Box]:
-    """Make the environment once, so that what cannot work is refused before a run is begun.
+    """Construct the environment once, so that errors appear before the run is created.
+
+    One of others' (gym:) also makes one step, which shows whether it keeps Gymnasium's conventions.
 
     Returns:
-        The spaces of its observations and actions.
+        Its observation and action spaces.
 
     Raises:
-        ValueError: it cannot be made, with the reason.
+        ValueError: it cannot be constructed; the message gives the reason.
     """
     try:
         env = make_env(
@@ -245,8 +266,13 @@ def check_environment(config: Config) -> tuple[Box, Box]:
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
-    env.close()
     assert isinstance(env.observation_space, Box) and isinstance(env.action_space, Box)
+    try:
+        if config.env.startswith("gym:"):
+            env.reset()
+            env.step(np.zeros(env.action_space.shape, np.float32))
+    finally:
+        env.close()
     return env.observation_space, env.action_space
 
 
@@ -270,10 +296,15 @@ def _check_learns(config: Config) -> None:
 
 
 def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
-    """The configuration with the environment of a dataset; `given` are the fields asked for.
+    """The configuration with the environment of a dataset.
+
+    Args:
+        config: the configuration.
+        data: directory of the dataset.
+        given: names of the fields that the user set, which must agree with the dataset.
 
     Raises:
-        ValueError: there is no dataset, or another environment was asked for.
+        ValueError: there is no dataset, or a field in `given` differs from the dataset.
     """
     facts = read_dataset(data).facts
     for name in ("env", "obs", "action_repeat"):

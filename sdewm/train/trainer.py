@@ -1,6 +1,6 @@
 """The training loop: collect, update, log, evaluate, checkpoint, resume.
 
-It knows nothing of the algorithm: the agent gives a policy, an update and a state.
+It does not depend on the algorithm: the agent provides a policy, an update and a state.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sdewm.base.progress import Progress
+from sdewm.data.rollout import EndlessEpisodeError
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
@@ -25,30 +26,39 @@ from sdewm.train.metrics import (
     RunLog,
     UpdateMeans,
     machine_memory_mb,
-    memory_figures,
+    memory_metrics,
 )
 from sdewm.train.pictures import draw_open_loop, episode_frames, save_gif, save_picture
-from sdewm.train.randomness import (
+from sdewm.train.random_state import (
+    preserve_rng_state,
     random_states,
     restore_random_states,
     seed_everything,
-    undisturbed,
 )
-from sdewm.train.run_directory import RunFacts, load_agent, locked, note_resume
+from sdewm.train.run_directory import (
+    RunFacts,
+    config_changes,
+    keep_facts,
+    load_agent,
+    locked,
+    note_resume,
+    plain_config,
+)
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import DatasetSource, EnvironmentSource, Source
 
 
 class Trainer:
-    """One run, from its first step or from its newest checkpoint.
+    """Trains one run, from its first step or from its newest valid checkpoint.
 
-    With an environment it ends when `env_frames` are collected and the updates due are made; with a
-    recorded dataset, of which only the world model learns, after `updates` updates.
+    With an environment, the run ends when `env_frames` are collected and all due updates are made.
+    With a recorded dataset, only the world model is trained, and the run ends after `updates`
+    updates.
 
     Args:
-        run: its directory, made by `create_run`.
+        run: directory of the run, created by `create_run`.
         facts: its configuration, dataset and manifest.
-        stop: is asked at every step whether to save and stop.
+        stop: request to save and stop, checked at every step.
 
     Raises:
         ValueError: an environment or dataset that cannot be used.
@@ -73,11 +83,11 @@ class Trainer:
         self.finished: list[tuple[float, int]] = []  # return and length of episodes since the row
         self.updates = self.evaluated = 0  # the latter: env_frames at the last evaluation
         self.seconds = 0.0  # of the sessions before this one
-        self.note = ""  # how it goes, for the progress line
+        self.note = ""  # for the progress line
         self._draws_episodes = True
 
     def describe(self) -> list[str]:
-        """What is about to run, line by line, with a warning if the memory will not do."""
+        """Description of the run, line by line, with a warning if memory will be too small."""
         config, memory = self.config, self.replay.bytes / 1e6
         what = config.env if self.facts.data is None else f"{self.facts.data} ({config.env})"
         return [
@@ -88,7 +98,7 @@ class Trainer:
         ]
 
     def _memory_warning(self) -> list[str]:
-        """A line if the rows that the run will collect do not fit into this machine's memory."""
+        """A warning if the rows that the run will collect do not fit into memory, else nothing."""
         steps = self.source.total / self.config.action_repeat  # reset rows come on top
         rows = min(self.replay.capacity, steps if self.facts.data is None else len(self.replay))
         needed = rows * self.replay.bytes / self.replay.capacity / 1e6
@@ -97,11 +107,11 @@ class Trainer:
             return []
         return [
             f"warning: the replay will grow to {needed:.0f} MB, more than the {there:.0f} MB of "
-            "this machine; take a smaller --replay-capacity."
+            "this machine; use a smaller --replay-capacity."
         ]
 
     def summary(self) -> str:
-        """How far the run is, and its newest checkpoint."""
+        """Progress of the run and its newest checkpoint, in one line."""
         counted = ", ".join(f"{count} {name}" for name, count in self._counters().items())
         return f"{counted}; {self.checkpoints.last}"
 
@@ -110,9 +120,9 @@ class Trainer:
 
         Raises:
             ValueError: another process trains this run.
-            Interrupted: asked to stop; a checkpoint has been saved.
-            DivergedError: a figure is not finite or a loss exploded; the checkpoint before stays
-                the newest.
+            Interrupted: the run was asked to stop; a checkpoint has been saved.
+            DivergedError: a metric is not finite or a loss exploded; the previous checkpoint
+                remains the newest.
             OSError: the disk is full or fails.
         """
         with ExitStack() as stack:
@@ -120,6 +130,7 @@ class Trainer:
             stack.enter_context(_deterministic(self.config.deterministic))
             stack.callback(self.source.close)
             kept = self._load() if self.checkpoints.exist() else None
+            keep_facts(self.run, self.facts)
             source = self.source
             done = source.done(self.updates)
             manifest, step_name = self.facts.manifest, source.step_name
@@ -131,7 +142,7 @@ class Trainer:
             self.row_from = (self.updates, source.env_frames)
             try:
                 self._loop()
-            except Interrupted:
+            except (Interrupted, EndlessEpisodeError):
                 self._save()
                 raise
             except (ValueError, RuntimeError):  # weights that are not finite give such actions
@@ -139,7 +150,7 @@ class Trainer:
                 raise
 
     def _loop(self) -> None:
-        """One update, evaluation or step of the environments at a time, whichever is due first."""
+        """Make one update, evaluation or environment step at a time, whichever is due first."""
         source, begun = self.source, (self.updates, self.evaluated, self.source.env_frames)
         while True:
             ended = source.done(self.updates) >= source.total
@@ -185,7 +196,7 @@ class Trainer:
             **self.means.take(),
             "updates_per_second": round(updates / passed, 3),
             "env_frames_per_second": round(frames / passed, 3),
-            **memory_figures(),
+            **memory_metrics(),
         }
         self.log.add_row(row)
         self.row_time, self.row_from, self.finished = now, (self.updates, source.env_frames), []
@@ -194,7 +205,7 @@ class Trainer:
             self.note = f"return {row['episode_return']:.4g}, {self.note}"
 
     def _evaluation_is_due(self, ended: bool) -> bool:
-        """Each time the frames pass a multiple of the interval, and at the end; not for data."""
+        """Whether env_frames passed a multiple of the interval or ended; never for a dataset."""
         if self.source.step_name == "updates":
             return False
         frames, every = self.source.env_frames, self.config.eval_every_env_frames
@@ -210,8 +221,8 @@ class Trainer:
         )
         returns = [episode.total_reward for episode in episodes]
         lengths = [episode.length for episode in episodes]
-        figures = evaluation_row(returns, lengths, seed=EVALUATION_SEED)
-        self.log.add_evaluation({**self._counters(), "by": "train", **figures})
+        result = evaluation_row(returns, lengths, seed=EVALUATION_SEED)
+        self.log.add_evaluation({**self._counters(), "by": "train", **result})
         self.evaluated = self.source.env_frames
         if self.config.pictures:
             self._draw(episodes[0].rows)
@@ -221,7 +232,7 @@ class Trainer:
         """Pictures of an evaluation's first episode."""
         step = self.source.done(self.updates)
         folder = self.run / "pictures"
-        with undisturbed():
+        with preserve_rng_state():
             image = draw_open_loop(self.agent, episode)
         if image is not None:
             save_picture(folder / f"open_loop-{step:09d}.png", image)
@@ -232,7 +243,7 @@ class Trainer:
             frames = episode_frames(self.config, episode, EVALUATION_SEED)
         except (ValueError, RuntimeError) as problem:  # other observations, no OpenGL
             self._draws_episodes = False
-            sys.stderr.write(f"No GIFs of episodes: {problem}\n")
+            sys.stderr.write(f"No GIFs of episodes are written: {problem}\n")
             return
         save_gif(folder / f"episode-{step:09d}.gif", frames)
 
@@ -248,9 +259,10 @@ class Trainer:
         return self.seconds + time.monotonic() - self.start
 
     def _save(self) -> None:
-        """A checkpoint, unless something in it is not finite."""
+        """Save a checkpoint; DivergedError if the agent has a value that is not finite."""
         state = {
             "agent": self._good_agent_state(),
+            "config": plain_config(self.config),
             "source": self.source.state_dict(),
             "random": random_states(),
             "counters": self._counters(),
@@ -264,7 +276,7 @@ class Trainer:
         self.saved = time.monotonic()
 
     def _good_agent_state(self) -> dict[str, Any]:
-        """What is to be saved of the agent; DivergedError if something in it is not finite."""
+        """State of the agent to be saved; DivergedError if a value in it is not finite."""
         self.means.check(self.updates)
         state = self.agent.state_dict()
         for name, tensor in tensors_of(state):
@@ -273,21 +285,44 @@ class Trainer:
         return state
 
     def _load(self) -> tuple[int, int]:
-        """Go on from the newest good checkpoint; the rows it counted."""
-        state = self.checkpoints.load(self.replay)
-        load_agent(self.agent.load_state_dict, state["agent"], self.run)
-        self.source.load_state_dict(state["source"])
+        """Load the newest valid checkpoint; return the numbers of rows that it counted."""
+        changes: list[str] = []
+
+        def compare(state: Mapping[str, Any]) -> None:
+            changes[:] = config_changes(state.get("config"), self.config)
+
+        try:
+            state = self.checkpoints.load(self.replay, compare)
+            load_agent(self.agent.load_state_dict, state["agent"], self.run)
+            self.source.load_state_dict(state["source"])
+        except ValueError as problem:
+            if not changes:
+                raise
+            raise ValueError(
+                f"run={str(self.run)!r} cannot go on from its checkpoint, which was made with "
+                f"another config.json; undo what does not fit ({', '.join(changes)}). {problem}"
+            ) from problem
+        if self.checkpoints.lost_rows:
+            self.source.refill()
         restore_random_states(state["random"])
         self.updates, self.evaluated = state["counters"]["updates"], state["evaluated"]
+        name, done = self.source.step_name, self.source.done(self.updates)
+        if changes and done > self.source.total:
+            raise ValueError(
+                f"{name}={self.source.total}: the run has already made {done}; expected at least "
+                "as many."
+            )
+        if changes:
+            sys.stderr.write(f"changed since the checkpoint: {', '.join(changes)}\n")
         self.seconds, self.finished = state["seconds"], state["finished"]
         self.means.load_state_dict(state["means"])
-        note_resume(self.run, self.config, self.updates)
+        note_resume(self.run, self.config, self.updates, changes)
         return state["kept"]
 
 
 @contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
-    """Only operations that give bitwise the same every time, if wanted."""
+    """Context in which torch uses only bitwise reproducible operations, if `wanted`."""
     before = torch.are_deterministic_algorithms_enabled()
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdewm.base import bench_script
+from sdewm.scripts import benchmark
 from sdewm.train.optimiser import Optimiser
 from sdewm.train.presets import preset
 from sdewm.train.sources import check_environment
@@ -70,7 +70,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(bench_script, "time", made)
+    monkeypatch.setattr(benchmark, "time", made)
     return made
 
 
@@ -159,7 +159,7 @@ def test_operations_are_counted_and_shares_follow_from_them(short, monkeypatch):
         return float(rows["share_of_flops_tiny"]["baseline"].split()[0])
 
     tiny = preset("tiny").behaviour
-    assert flops() < flops(behaviour=replace(tiny, start_every=1))
+    assert flops() < flops(behaviour=replace(tiny, imagination_stride=1))
 
 
 def test_one_of_two_agents_is_compiled(short, monkeypatch, capsys):

@@ -60,11 +60,11 @@ def test_published_rows_are_those_known_of_the_source():
     curves = script.curves_of(rows, "method")
     assert len(curves) == 16
     proprio = curves["DreamerV3", "dmc:cartpole_swingup", "proprio"]
-    means = {frames: mean for frames, mean, _ in script.mean_curve(proprio)}
+    means = {frames: mean for frames, mean, _ in script.mean_scores(proprio)}
     assert means[100_000] == pytest.approx(478, abs=1)
     assert means[250_000] == pytest.approx(817, abs=1)
     pixels = curves["DreamerV3", "dmc:walker_walk", "pixels"]
-    means = {frames: mean for frames, mean, _ in script.mean_curve(pixels)}
+    means = {frames: mean for frames, mean, _ in script.mean_scores(pixels)}
     assert means[500_000] == pytest.approx(940, abs=5)
 
 
@@ -109,7 +109,7 @@ def test_a_run_replaces_the_same_seed_of_a_table_and_the_others_stay(runs, tmp_p
 
 def test_the_mean_is_taken_where_all_seeds_are():
     points = {0: ([10.0, 20.0, 30.0], [1.0, 2.0, 3.0]), 1: ([15.0, 25.0], [4.0, 8.0])}
-    curve = list(script.mean_curve(points))
+    curve = list(script.mean_scores(points))
     assert [frames for frames, *_ in curve] == [15.0, 20.0, 25.0]
     assert [mean for _, mean, _ in curve] == pytest.approx([2.75, 4.0, 5.25])
     assert curve[1][2] == pytest.approx(8**0.5)  # of 2 and 6, divisor n − 1
@@ -126,7 +126,7 @@ def test_the_returns_are_compared_with_the_published_ones_at_the_same_frames(
     for frames in x:
         rows, _ = read_table(script.PUBLISHED)
         proprio = script.curves_of(rows, "method")["DreamerV3", CART["env"], "proprio"]
-        y.append(next(mean for at, mean, _ in script.mean_curve(proprio) if at == frames))
+        y.append(next(mean for at, mean, _ in script.mean_scores(proprio) if at == frames))
     assert f"DreamerV3 {y[0] + 0.4 * (y[1] - y[0]):.0f} ±" in line
 
 
@@ -140,21 +140,21 @@ def test_a_run_without_evaluations_shows_its_training_episodes_by_bins_of_frames
     run = make_run(tmp_path / "run", metrics=metrics, evaluations=evaluations(9.0, by="evaluate"))
     rows = script.read_run(Path(run), "")
     assert [(row["env_frames"], row["return"]) for row in rows] == [(10_000, 25.0), (20_000, 50.0)]
-    assert {row["returns"] for row in rows} == {"training"}
+    assert {row["protocol"] for row in rows} == {"training"}
 
 
 def test_without_runs_and_table_it_says_what_to_give(tmp_path, capsys):
     text = refusal(capsys, "--out", tmp_path)
-    assert "no runs given" in text and "name the directory of at least one run" in text
+    assert "no runs given" in text and "give at least one run directory" in text
 
 
 def test_sources_that_cannot_be_drawn_are_named(runs, tmp_path, capsys):
     out = ("--out", tmp_path / "out")
-    assert "is not the directory of a run" in refusal(capsys, tmp_path / "none", *out)
+    assert "is not a run directory" in refusal(capsys, tmp_path / "none", *out)
     assert "none.csv: no such table" in refusal(capsys, tmp_path / "none.csv", *out)
     assert "expected rows with the columns label" in refusal(capsys, script.PUBLISHED, *out)
     empty = make_run(tmp_path / "empty")
-    assert "neither an evaluation nor an episode" in refusal(capsys, empty, *out)
+    assert "no evaluation and no finished episode" in refusal(capsys, empty, *out)
     again = make_run(tmp_path / "again", evaluations=evaluations(1.0))
     text = refusal(capsys, *runs, again, *out)
     assert "are both seed 0 of 'tiny' on dmc:cartpole_swingup from proprio" in text

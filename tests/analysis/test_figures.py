@@ -1,5 +1,6 @@
 """Every figure script answers --help, and writes its files for a tiny run."""
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -7,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from sdewm.base.records import read_table
-from sdewm.plots import figure_script
+from tests.plots.committed import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 # These draw no system; they have tests of their own.
 FROM_RUNS = {
     *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
-    *("fig_model_expansion", "fig_model_growth", "fig_open_loop", "fig_representation_error"),
+    *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
     "fig_representation_error_pixels",
 }
+EVERY = sorted((ROOT / "analysis").glob("fig_*.py"))
 SCRIPTS = sorted(p for p in (ROOT / "analysis").glob("fig_*.py") if p.stem not in FROM_RUNS)
 TINY = {
     "fig_expansion_curve": ["--steps", "2", "--paths", "200"],
@@ -43,8 +45,8 @@ def test_script_answers_help(script, capsys):
         load(script).main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "--out" in text
     assert "--system" in text
+    assert all(option in text for option in ("--out", "--width", "--panel", "--redraw"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -110,8 +112,56 @@ def test_script_refuses_in_one_sentence(words, text, tmp_path, monkeypatch, caps
     assert not (tmp_path / "out").exists()
 
 
-def test_default_output_is_the_folder_figures():
-    from sdewm.sde import examples
+@pytest.mark.parametrize("script", EVERY, ids=lambda script: script.stem)
+def test_a_committed_table_is_redrawn_as_one_panel_and_stays_as_it_is(script, tmp_path):
+    table = ROOT / "figures" / "data" / f"{script.stem}.csv"
+    (tmp_path / "data").mkdir()
+    copy = tmp_path / "data" / table.name
+    copy.write_bytes(table.read_bytes())
+    redraw = [] if script.stem in FROM_RUNS else ["--redraw"]
+    words = [*redraw, "--width", "3.4", "--panel", "b", "--out", str(tmp_path)]
+    load(script).main(words)
+    assert copy.read_bytes() == table.read_bytes()
+    drawn = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert drawn == [f"{script.stem}_b.pdf", f"{script.stem}_b.png"]
 
-    options = figure_script.read_options("x", examples, {"system": "OrnsteinUhlenbeck"}, [])
-    assert options.out == ROOT / "figures"
+
+@pytest.mark.parametrize("script", EVERY, ids=lambda script: script.stem)
+def test_a_panel_or_width_that_is_not_there_is_refused_in_one_sentence(script, tmp_path, capsys):
+    table = ROOT / "figures" / "data" / f"{script.stem}.csv"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / table.name).write_bytes(table.read_bytes())
+    main = load(script).main
+    for words, text in (
+        (["--panel", "z"], "--panel='z': the figure has the panels a, b"),
+        (["--panel", "bc"], "--panel='bc': expected one letter"),
+        (["--width", "2"], "--width=2.0: expected inches from 3.4 to 14"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--out", str(tmp_path)])
+        assert stopped.value.code == 2
+        assert text in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_number_of_panels_told_before_measuring_is_that_of_the_figure(script):
+    drawn, facts = drawing(script.stem), read_table(ROOT / "figures/data" / f"{script.stem}.csv")[1]
+    assert load(script).SCRIPT.panels(argparse.Namespace(**facts)) == len(drawn.panels)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--redraw"], "--redraw: there is no table"),
+        (["--redraw", "--paths", "7", "--seed", "3"], "leave out --paths, --seed."),
+    ],
+)
+def test_a_redraw_that_would_measure_or_has_no_table_is_refused(words, text, tmp_path, capsys):
+    if "--paths" in words:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "fig_expansion_curve.csv").write_text("# a: b\nseries\n", "utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        load(ROOT / "analysis" / "fig_expansion_curve.py").main([*words, "--out", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert text in " ".join(capsys.readouterr().err.split())

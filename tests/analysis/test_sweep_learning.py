@@ -111,7 +111,7 @@ def test_finished_runs_are_drawn_also_if_one_failed_and_other_curves_stay(
     table.write_text(table.read_text().replace("own:cartpole_pixels,", "dmc:walker_walk,"))
     monkeypatch.delenv("FAILING")
     assert sweep.main([]) == 0
-    assert "random actions: 2 times 1 episodes" in capfd.readouterr().err
+    assert "random actions: 1 episodes for each of 2 runs" in capfd.readouterr().err
     assert sweep.main([]) == 0
     assert "random actions" not in capfd.readouterr().err  # they are in the table
     curves = {("own:cartpole_pixels", "proprio", seed) for seed in (0, 1)}
@@ -127,7 +127,7 @@ def test_a_run_of_other_settings_is_refused(place, capsys):
     with pytest.raises(SystemExit) as stop:
         sweep.main([])
     assert stop.value.code == 2
-    assert "was begun with other settings" in capsys.readouterr().err
+    assert "was started with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -186,5 +186,5 @@ def test_an_interruption_saves_and_ends_all(place):
         process.send_signal(signal.SIGINT)
         errors = process.communicate()[1]
     assert process.returncode == 130, errors
-    assert "the same command goes on" in errors
+    assert "repeat the same command to resume" in errors
     assert list((run / "checkpoints").glob("*/COMPLETE"))

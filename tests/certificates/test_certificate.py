@@ -240,7 +240,7 @@ def test_bad_regions_are_refused(name):
 
 
 def test_other_bad_input_is_refused():
-    with pytest.raises(ValueError, match="does not say its number of inputs"):
+    with pytest.raises(ValueError, match="does not determine its number of inputs"):
         sdewm.certify(nn.Tanh())
     broken = nn.Linear(2, 2)
     broken.weight.data[0, 0] = math.inf

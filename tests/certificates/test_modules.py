@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from sdewm.certificates.certificate import certify
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.certificates.layers import Residual
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.certificates.norms import spectral_norm
-from sdewm.theory.network_system import NetworkSystem
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 F64 = torch.float64
 
@@ -31,7 +31,7 @@ def test_hooks_and_replaced_forwards_are_refused():
         lambda layer: setattr(layer, "forward", lambda x: 100 * x),
     )
     for change in changes:
-        with pytest.raises(ValueError, match=r"0 \(Linear\) has forward hooks or its own forward"):
+        with pytest.raises(ValueError, match=r"0 \(Linear\) has forward hooks or a replaced"):
             certify(wrapped(change))
     cell = nn.GRUCell(1, 2)
     changes[0](cell)
@@ -44,18 +44,18 @@ def test_parameters_without_finite_real_values_are_refused():
     cell = nn.GRUCell(1, 2)
     cell.weight_hh.data[0, 0] = torch.nan
     for module in (cell, nn.Linear(2, 2, dtype=torch.complex64)):
-        with pytest.raises(ValueError, match="not finite, or not of real"):
+        with pytest.raises(ValueError, match="not finite or not of a real"):
             certify(module)
-    with pytest.raises(ValueError, match="parameter weight of Linear has no values yet"):
+    with pytest.raises(ValueError, match="parameter weight of Linear is uninitialised"):
         certify(nn.Linear(2, 2, device="meta"))
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="a layer takes 4 values and gets 8"):
+    with pytest.raises(ValueError, match="a layer with 4 inputs receives 8 values"):
         certify(nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(4, 2)))
-    with pytest.raises(ValueError, match="a layer takes 3 values and gets 2"):
+    with pytest.raises(ValueError, match="a layer with 3 inputs receives 2 values"):
         certify(nn.Sequential(nn.Tanh(), nn.Linear(3, 2), nn.LayerNorm(3)))
-    with pytest.raises(ValueError, match="a Residual takes 3 values and gives 2"):
+    with pytest.raises(ValueError, match="a Residual maps 3 values to 2"):
         certify(Residual(nn.Linear(3, 2)))
     inner = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
     assert certify(nn.Sequential(Residual(inner), nn.Linear(3, 1))).log_norm_2 is None
@@ -70,7 +70,7 @@ def test_a_normalisation_whose_floor_depends_on_its_input_is_refused():
 
 def test_a_softplus_that_jumps_is_refused():
     for options in ({"threshold": 1.0}, {"beta": -1.0}, {"beta": 0.0}):
-        with pytest.raises(ValueError, match="expected beta > 0, and a threshold of at least 15"):
+        with pytest.raises(ValueError, match="expected beta > 0 and threshold >= 15"):
             certify(nn.Sequential(nn.Linear(1, 1), nn.Softplus(**options)))
     assert certify(nn.Sequential(nn.Linear(1, 1), nn.Softplus(2.0, 15.0))).lipschitz_2 > 0
 

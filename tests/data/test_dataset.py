@@ -185,9 +185,12 @@ def test_a_changed_file_is_named_when_it_is_read(tmp_path):
     ("harm", "text"),
     [
         (lambda file: file.unlink(), "000000001.safetensors is missing"),
-        (lambda file: file.write_bytes(b"0"), "000000001.safetensors is damaged: 1 bytes where"),
+        (
+            lambda file: file.write_bytes(b"0"),
+            "000000001.safetensors is damaged: 1 bytes; expected",
+        ),
         (lambda file: (file.parent / MANIFEST).unlink(), "manifest.json is missing"),
-        (lambda file: (file.parent / MANIFEST).write_text("{"), "is no manifest of a dataset"),
+        (lambda file: (file.parent / MANIFEST).write_text("{"), "is not the manifest of a dataset"),
         (lambda file: (file.parent / MANIFEST).write_text("{}"), "lacks env, obs"),
     ],
 )
@@ -241,7 +244,7 @@ def test_a_replay_memory_gets_all_episodes_one_after_the_other(tmp_path):
     ("arguments", "text"),
     [
         ({"envs": 2, "capacity": 100}, "envs=2: expected a replay of one environment"),
-        ({"capacity": 28}, "29 rows and 0 are in memory; take a capacity of 29"),
+        ({"capacity": 28}, "29 rows and 0 are in memory; use a capacity of at least 29"),
         ({"discount": Field((), torch.float32)}, "discount: "),
         ({"reward": Field((), torch.float64)}, "expected () float64"),
         ({"observation": Field((4,), torch.float32)}, "has (3,) float32; expected (4,) float32"),

@@ -8,7 +8,7 @@ import pytest
 
 from sdewm.data.dmc import DmcEnv, dmc_tasks
 from sdewm.data.envs import make_env
-from sdewm.data.episodes import Position, episode_seed
+from sdewm.data.wrappers import Position, episode_seed
 from tests.child_process import run
 from tests.data.opengl_here import needs_opengl
 

@@ -89,10 +89,10 @@ def test_gym_images_are_taken_as_they_are(registered):
     ("name", "obs", "reason"),
     [
         ("ToyCounter", "pixels", "obs='proprio'"),
-        ("ToyLarge", "pixels", r"have to be \(64, 64, 3\)"),
+        ("ToyLarge", "pixels", r"must be \(64, 64, 3\)"),
         ("ToyImages", "proprio", "obs='pixels'"),
         ("ToyDict", "proprio", "only a Box"),
-        ("ToyDiscrete", "proprio", "one dimension"),
+        ("ToyDiscrete", "proprio", "one-dimensional Box"),
         ("ToyEndless", "proprio", "finite bounds"),
     ],
 )

@@ -233,7 +233,7 @@ def test_arguments_out_of_range_are_refused(arguments, text):
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda r: r.can_sample(9), "length=9: capacity=24 keeps only 8 rows of each of 3"),
+        (lambda r: r.can_sample(9), "length=9: capacity=24 stores only 8 rows of each of 3"),
         (lambda r: r.sample(1, 9), "at least 27"),
         (lambda r: r.sample(1, 5, context=4), "length=9"),
         (lambda r: r.sample(1, 6), "length=6, context=0: only 5 rows of each environment"),
@@ -269,7 +269,10 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_added(changed, text):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"reward": torch.zeros(4, 3)}, "'reward' is no mutable field; expected some of ['deter']"),
+        (
+            {"reward": torch.zeros(4, 3)},
+            "'reward' is not a mutable field; expected some of ['deter']",
+        ),
         ({"deter": torch.zeros(4, 4, 4)}, "expected (4, 3, 4)"),
         ({"deter": torch.zeros(4, 3, 4).double()}, "torch.float64"),
     ],

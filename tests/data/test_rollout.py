@@ -7,9 +7,9 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.data.episodes import episode_seed
 from sdewm.data.rollout import Collector, RandomPolicy, run_episodes
 from sdewm.data.vector import EpisodeVector, make_vector
+from sdewm.data.wrappers import episode_seed
 from tests.data.toy_env import make_counter, make_fragile
 
 FIELDS = {"observation", "previous_action", "reward", "is_first", "is_last", "is_terminal"}
@@ -180,7 +180,7 @@ def test_a_loaded_collector_goes_on_bitwise(name, obs):
     fresh = Collector(make(name, obs), policy, 2)
     assert not same(collect(fresh, 12), expected)
     state["positions"]["actions"][3] *= np.float32(0.99)
-    with pytest.raises(ValueError, match="environment 0 played its episode again"):
+    with pytest.raises(ValueError, match="environment 0 replayed its episode"):
         fresh.load_state_dict(state)
 
 
@@ -211,7 +211,7 @@ def test_states_that_do_not_fit_are_refused():
     state = Collector(counters(), Counting(), 1).state_dict()
     with pytest.raises(ValueError, match="rows of the saved state"):
         Collector(counters(envs=2), Counting(), 1).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"saved \['t'\]; this one's is \['calls'\]"):
+    with pytest.raises(ValueError, match=r"saved \['t'\]; expected \['calls'\]"):
         Collector(counters(), RandomPolicy(BOX, 0), 1).load_state_dict(state)
 
 

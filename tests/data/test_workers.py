@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from sdewm.data.episodes import Episodes, UnitActions
 from sdewm.data.vector import EpisodeVector
+from sdewm.data.wrappers import SeededEpisodes, UnitActions
 from tests.child_process import HANG_SECONDS, run, started, wait_until
 from tests.data.toy_env import Fragile
 
@@ -32,7 +32,7 @@ class _Deaf(Fragile):
 
 
 def _make_deaf(index):
-    return Episodes(UnitActions(_Deaf()), 0, index)
+    return SeededEpisodes(UnitActions(_Deaf()), 0, index)
 
 
 MAIN = """

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from sdewm.data.episodes import Episodes, UnitActions
+from sdewm.data.wrappers import SeededEpisodes, UnitActions
 
 
 class Counter(gymnasium.Env):
@@ -50,8 +50,8 @@ class Fragile(Counter):
 
 
 def make_counter(index, seed=0, length=3):
-    return Episodes(UnitActions(Counter(length)), seed, index)
+    return SeededEpisodes(UnitActions(Counter(length)), seed, index)
 
 
 def make_fragile(index, seed=0):
-    return Episodes(UnitActions(Fragile(5)), seed, index)
+    return SeededEpisodes(UnitActions(Fragile(5)), seed, index)

@@ -7,7 +7,7 @@ from sdewm.latent_sde.errors import encoder_error, tabled_error
 from sdewm.latent_sde.system import as_system
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
-from sdewm.theory.perturbation import PerturbedSystem, count_drivers
+from sdewm.theory.expansion.perturbation import PerturbedSystem, count_drivers
 from tests.latent_sde.test_system import EPISODES, STEPS, flat, inputs
 from tests.model.small_models import make_model, randn, random_state
 

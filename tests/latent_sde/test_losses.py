@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import record
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
 from sdewm.latent_sde.models import StepModel
@@ -50,9 +50,9 @@ def test_their_derivatives_agree_with_central_differences():
 
 def test_targets_and_models_that_do_not_fit_are_refused():
     _, system, _, _ = made()
-    with pytest.raises(ValueError, match="observations of 2 episodes, the system has 3"):
+    with pytest.raises(ValueError, match="observations of 2 episodes: expected 3"):
         reconstruction_loss(system, randn(2, D))
-    with pytest.raises(ValueError, match="rewards of 1 episodes, the system has 3"):
+    with pytest.raises(ValueError, match="rewards of 1 episodes: expected 3"):
         reward_loss(system, randn(1))
     foreign = StepModel(lambda x, a, v: x + a + v, state_size=A, noise_size=A)
     other = as_system(foreign, actions=torch.ones(2, A))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sdewm import Perturbation, expand
-from sdewm.base.differences import check_derivatives
+from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import record
 from sdewm.latent_sde.models import RSSMModel, StepModel
 from sdewm.latent_sde.system import as_system

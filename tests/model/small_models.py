@@ -6,7 +6,7 @@ import torch
 
 from sdewm.model.networks import initialise_all
 from sdewm.model.rssm import RSSM, RSSMConfig, State
-from sdewm.model.world_model import Rows, WorldModel, WorldModelConfig
+from sdewm.model.world_model import ReplayRows, WorldModel, WorldModelConfig
 
 F64 = torch.float64
 A, E, D = 3, 5, 4  # sizes of action, embed, observation vector
@@ -58,7 +58,7 @@ def make_rows(batch=BATCH, length=LENGTH, seed=0, firsts=()):
         is_first[b, t] = True
         if t:
             is_last[b, t - 1] = True
-    return Rows(
+    return ReplayRows(
         randn(batch, length, D, seed=seed + 10),
         torch.tanh(randn(batch, length, A, seed=seed + 20)) * ~is_first[..., None],
         randn(batch, length, seed=seed + 30) * ~is_first,

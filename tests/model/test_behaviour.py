@@ -22,14 +22,24 @@ from tests.model.small_models import (
 
 N, H = 4, 3
 CONTINUES = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)  # the third start is terminal
-REINFORCE = {"objective": "reinforce"}
-DYNAMICS = {"objective": "dynamics", "actor_law": "truncated_normal", "slow_targets": True}
+REINFORCE = {"actor_gradient": "reinforce"}
+DYNAMICS = {
+    "actor_gradient": "dynamics",
+    "actor_distribution": "truncated_normal",
+    "slow_targets": True,
+}
 objectives = pytest.mark.parametrize("changes", [REINFORCE, DYNAMICS])
 
 
 def make_behaviour(model, **changes):
     """Actor and critic in float64, and a slow critic that differs from the critic."""
-    settings = {"horizon": H, "units": 8, "actor_layers": 1, "critic_layers": 1, "discount": 0.9}
+    settings = {
+        "imagination_horizon": H,
+        "units": 8,
+        "actor_layers": 1,
+        "critic_layers": 1,
+        "discount": 0.9,
+    }
     behaviour = Behaviour(BehaviourConfig(**(settings | changes)), model, A, generator(4)).double()
     behaviour.returns.float()
     for seed, part in enumerate((behaviour.actor, behaviour.critic, behaviour.slow_critic)):
@@ -85,10 +95,10 @@ def slow_losses(model, behaviour, imagined):
         value = judge.mean(judge(features))
         slow = behaviour.slow_critic.mean(behaviour.slow_critic(features))
         reward = model.reward.mean(model.reward(features))
-        lives = config.discount * model.goes_on.mean(model.goes_on(features))
+        lives = config.discount * model.continue_head.mean(model.continue_head(features))
         following = value[H]
         for t in reversed(range(H)):
-            mixed = (1 - config.lambda_) * value[t + 1] + config.lambda_ * following
+            mixed = (1 - config.discount_lambda) * value[t + 1] + config.discount_lambda * following
             following = reward[t + 1] + lives[t + 1] * mixed
             returns[n, t] = following.detach()
         weight = CONTINUES[n].item()
@@ -97,7 +107,7 @@ def slow_losses(model, behaviour, imagined):
             goal = returns[n, t]
             log_prob = law.log_prob(imagined.action[n, t])
             reinforce = (goal - value[t]) / scale * log_prob
-            gain = goal / scale if config.objective == "dynamics" else reinforce
+            gain = goal / scale if config.actor_gradient == "dynamics" else reinforce
             sums["actor"] -= weight * gain.item()
             sums["entropy"] -= weight * law.entropy().item()
             critic = behaviour.critic(features[t])
@@ -174,7 +184,8 @@ def slow_replay_loss(behaviour, rows, features, starts):
             elif rows.is_last[b, t + 1]:
                 goal = rows.reward[b, t + 1] + config.discount * starts[b, t + 1]
             else:
-                mixed = (1 - config.lambda_) * starts[b, t + 1] + config.lambda_ * following
+                lambda_ = config.discount_lambda
+                mixed = (1 - lambda_) * starts[b, t + 1] + lambda_ * following
                 goal = rows.reward[b, t + 1] + config.discount * mixed
             following = goal
             if rows.is_last[b, t]:
@@ -238,12 +249,12 @@ def test_slow_critic_starts_as_a_copy_and_the_regulariser_can_be_off():
     fresh = Behaviour(BehaviourConfig(units=8), model, A, generator())
     for slow, fast in zip(fresh.slow_critic.parameters(), fresh.critic.parameters(), strict=True):
         assert torch.equal(slow, fast) and slow is not fast and not slow.requires_grad
-    _, behaviour, _, losses, _ = case({"slow_regulariser": 0.0})
+    _, behaviour, _, losses, _ = case({"slow_regulariser_weight": 0.0})
     assert "slow" not in losses and "slow" not in behaviour.weights()
 
 
 def make_actor(law):
-    config = BehaviourConfig(units=8, actor_layers=1, actor_law=law)
+    config = BehaviourConfig(units=8, actor_layers=1, actor_distribution=law)
     return shake(Actor(config, 6, A, "rms", "silu").double(), size=1.0)
 
 

@@ -30,11 +30,11 @@ def make_pair(objective, horizon, lambda_, actor_law="normal"):
     model = shake(WorldModel(config, (2,), 1, generator()).double(), size=0.3)
     behaviour = Behaviour(
         BehaviourConfig(
-            horizon=horizon,
+            imagination_horizon=horizon,
             discount=GAMMA,
-            lambda_=lambda_,
-            objective=objective,
-            actor_law=actor_law,
+            discount_lambda=lambda_,
+            actor_gradient=objective,
+            actor_distribution=actor_law,
             units=6,
             actor_layers=1,
             critic_layers=1,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sdewm.jacobian_penalty import Exact, PenaltyConfig, jacobian_penalty
+from sdewm.jacobian.penalty import Exact, jacobian_penalty
+from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import State
 from sdewm.model.step_maps import chosen_map, mean_step, output_size
 from tests.model.small_models import LATENTS, A, E, make_rssm, randn, random_state

@@ -65,13 +65,13 @@ def test_two_hot_bins_weights_loss_and_mean():
 
 
 def test_lambda_returns_with_continuation():
-    reward, value, goes_on = torch.rand(3, 5, 7, 1, dtype=torch.float64, generator=generator())
+    reward, value, continues = torch.rand(3, 5, 7, 1, dtype=torch.float64, generator=generator())
     estimator = SimpleNamespace(gamma=torch.tensor(0.9), lmbda=torch.tensor(0.95))
     theirs = objectives.DreamerV3ActorLoss.lambda_target(
-        SimpleNamespace(value_estimator=estimator), reward, value, goes_on
+        SimpleNamespace(value_estimator=estimator), reward, value, continues
     )
     gamma, lambda_ = estimator.gamma.to(reward), estimator.lmbda.to(reward)
-    ours = lambda_return(reward[..., 0], gamma * goes_on[..., 0], value[..., 0], lambda_)
+    ours = lambda_return(reward[..., 0], gamma * continues[..., 0], value[..., 0], lambda_)
     assert torch.allclose(ours, theirs[..., 0], rtol=1e-10)
 
 

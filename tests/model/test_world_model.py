@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdewm.model.world_model import Rows, make_encoder, total_loss
+from sdewm.model.world_model import ReplayRows, make_encoder, total_loss
 from tests.model.small_models import (
     A,
     D,
@@ -49,7 +49,7 @@ def test_every_loss_is_the_mean_of_its_definition():
             kl[b, t] = model.rssm.latent.kl(seen.posterior[b, t], seen.prior[b, t])
             slow["reconstruction"] += model.decoder.loss(state, rows.observation[b, t])
             slow["reward"] += model.reward.loss(model.reward(state), rows.reward[b, t])
-            p = model.goes_on.mean(model.goes_on(state))
+            p = model.continue_head.mean(model.continue_head(state))
             slow["continue"] += -torch.log(1 - p if rows.is_terminal[b, t] else p)
     for name, total in slow.items():
         assert losses[name].item() == pytest.approx(total.item() / kl.numel(), rel=1e-5), name
@@ -148,12 +148,13 @@ def test_without_a_continue_head_episodes_go_on_for_ever():
     assert (model.continue_probability(features) == 1).all()
     with_head = make_model()
     p = with_head.continue_probability(features)
-    assert torch.equal(p, with_head.goes_on.mean(with_head.goes_on(features))) and (p < 1).all()
+    head = with_head.continue_head
+    assert torch.equal(p, head.mean(head(features))) and (p < 1).all()
 
 
 def slow_open_loop(model, rows, context, noise):
     """Reconstruct `context` rows, then follow the prior with the action that leads to each row."""
-    seen = model.observe(Rows(*(field[:, :context] for field in rows)), noise[:, :context])
+    seen = model.observe(ReplayRows(*(field[:, :context] for field in rows)), noise[:, :context])
     features = [seen.state.features[:, t] for t in range(context)]
     state = type(seen.state)(seen.state.deter[:, -1], seen.state.stoch[:, -1])
     for t in range(context, rows.reward.shape[1]):
@@ -181,11 +182,11 @@ def test_open_loop_follows_the_actions_and_not_the_later_observations():
 
 def test_pixel_models_predict_images():
     for layers in ("pooled", "strided", "patches"):
-        model = make_model(shape=(64, 64, 3), image_layers=layers).float()
+        model = make_model(shape=(64, 64, 3), image_encoder=layers).float()
         rows = make_rows(1, 3)._replace(
             observation=torch.randint(0, 256, (1, 3, 64, 64, 3), generator=generator()).byte()
         )
-        rows = Rows(*(f.float() if f.is_floating_point() else f for f in rows))
+        rows = ReplayRows(*(f.float() if f.is_floating_point() else f for f in rows))
         noise = noise_for(model.rssm, 1, 3).float()
         losses = model.losses(rows, model.observe(rows, noise))
         assert all(value.isfinite() for value in losses.values())

@@ -9,8 +9,8 @@ import pytest
 
 from paper_checks import __main__ as command
 from paper_checks import ledger, run
+from paper_checks.findings import Settings
 from paper_checks.ledger import read_claims
-from paper_checks.measurement import Settings
 from sdewm.base import records
 from tests.child_process import started
 
@@ -55,14 +55,14 @@ def test_a_failing_claim_makes_the_exit_code_one(tmp_path, capsys, monkeypatch):
 
 
 def test_a_control_that_is_not_red_fails_the_claim(monkeypatch):
-    harmless = replace(claim("parity"), negative_control="identity")
+    harmless = replace(claim("parity"), negative_control="expansions:identity")
     row = run.run_claim(harmless, Settings())
     assert (row["verdict"], row["negative_control"]) == ("fails", "green")
     assert "no power" in row["reason"]
 
 
 def test_a_monte_carlo_failure_is_decided_by_one_rerun(monkeypatch):
-    from paper_checks.measurement import compare
+    from paper_checks.findings import compare
     from sdewm.base.stats import Estimate
 
     asked = []
@@ -74,7 +74,7 @@ def test_a_monte_carlo_failure_is_decided_by_one_rerun(monkeypatch):
 
     monkeypatch.setattr(ledger.Claim, "run", lambda self, s, m: check(s, m))
     row = run.run_claim(claim("parity"), Settings(paths=100, seed=3))
-    control = claim("parity").negative_control
+    control = claim("parity").control.__name__
     assert asked == [(100, 3, "identity"), (400, 4, "identity"), (100, 3, control)]
     assert row["verdict"] == "holds"
     assert "rerun; first run" in row["reason"]

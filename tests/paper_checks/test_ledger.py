@@ -1,21 +1,19 @@
 """claims.toml is well formed, and LEDGER.md is its picture."""
 
-import importlib
 import inspect
 
 import pytest
 
-from paper_checks import ledger, mutations
+from paper_checks import ledger
 
 CLAIMS = ledger.read_claims()
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_claim_names_a_check_and_a_control_that_exist(claim):
-    module, _, function = claim.check.partition(":")
-    check = getattr(importlib.import_module(f"paper_checks.{module}"), function)
+    check = ledger.named("paper_checks", claim.check)
     inspect.signature(check).bind(None, None, **claim.arguments)
-    assert inspect.getdoc(getattr(mutations, claim.negative_control))
+    assert inspect.getdoc(claim.control)
     assert all((claim.statement, claim.ours, claim.number))
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from paper_checks import check_growth, check_rollouts, check_values, mutations
-from paper_checks.measurement import Settings
-from paper_checks.rollout_mutations import understate_rates
-from paper_checks.rollouts import rollout_case
+from paper_checks import check_growth, check_rollouts, check_values
+from paper_checks.cases.rollouts import rollout_case
+from paper_checks.findings import Settings
+from paper_checks.negative_controls import rollouts
+from paper_checks.negative_controls.expansions import identity
+from paper_checks.negative_controls.rollouts import separate_noise, understate_rates
 from sdewm.theory.curve import Curve
 
 SETTINGS = Settings(paths=8192)
@@ -43,8 +45,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_check_holds_and_its_control_is_red(name):
     check, arguments, control = CASES[name]
-    assert check(SETTINGS, mutations.identity, **arguments).verdict.outcome == "holds"
-    mutated = check(SETTINGS, getattr(mutations, control), **arguments)
+    assert check(SETTINGS, identity, **arguments).verdict.outcome == "holds"
+    mutated = check(SETTINGS, getattr(rollouts, control), **arguments)
     assert mutated.verdict.outcome == "fails", mutated.verdict.reason
 
 
@@ -69,7 +71,7 @@ def test_a_bound_is_compared_at_every_time_after_the_start(measured, errors, cla
 
 
 def test_separate_noise_is_separate():
-    rollout = mutations.separate_noise(rollout_case("linear"))
+    rollout = separate_noise(rollout_case("linear"))
     measured = check_rollouts._measure(rollout, 200, 0)
     shared = check_rollouts._measure(rollout_case("linear"), 200, 0)
     assert measured["mean"].last.value > 2 * shared["mean"].last.value

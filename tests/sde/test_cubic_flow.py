@@ -6,7 +6,7 @@ import torch
 from sdewm.sde.examples import CubicFlow
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import check_system
+from sdewm.sde.system import check_protocol
 
 CASE = CubicFlow()
 
@@ -48,7 +48,7 @@ def test_the_scheme_converges_to_the_flow_with_order_one():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_coefficients_keep_the_contract_of_a_system(dtype):
     t, y = torch.tensor(0.1, dtype=dtype), torch.randn(3, 1, dtype=dtype)
-    assert check_system(CASE, t, y) == 1
+    assert check_protocol(CASE, t, y) == 1
     assert CASE.error_diffusion(t, y).shape == (3, 1)
     assert CASE.loss(y).shape == (3,)
     assert CASE.loss(y).dtype == CASE.error_diffusion(t, y).dtype == dtype

@@ -5,7 +5,7 @@ import torch
 
 import sdewm
 from sdewm.sde.examples import LinearFlow
-from sdewm.sde.linear_moments import generator, growth_rate, metric, moment_path
+from sdewm.sde.linear_moments import generator, mean_square_growth_rate, moment_path, weight_matrix
 from sdewm.sde.rates import ConstantJacobians
 
 EYE = torch.eye(2, dtype=torch.float64)
@@ -78,33 +78,35 @@ def test_moments_of_the_scheme_converge_with_order_one():
 def test_the_rate_is_half_the_spectral_abscissa(size, drivers):
     drift, noise = random_matrices(size, drivers, seed=size)
     exact = 0.5 * float(torch.linalg.eigvals(kronecker(drift, noise)).real.max())
-    assert growth_rate(drift, noise) == pytest.approx(exact, abs=1e-10)
+    assert mean_square_growth_rate(drift, noise) == pytest.approx(exact, abs=1e-10)
 
 
 def test_the_rate_of_the_oracle():
     # The oracle's printed -0.0597327427 has a wrong digit; 40-digit arithmetic gives this value.
-    assert growth_rate(*LinearFlow().jacobians()) == pytest.approx(-0.059732642701718, abs=1e-14)
+    assert mean_square_growth_rate(*LinearFlow().jacobians()) == pytest.approx(
+        -0.059732642701718, abs=1e-14
+    )
 
 
 @pytest.mark.parametrize("drivers", [0, 2])
 def test_moments_grow_in_the_metric_at_most_at_its_rate(drivers):
     drift, noise = random_matrices(6, drivers, seed=1)
-    rho = growth_rate(drift, noise)
+    rho = mean_square_growth_rate(drift, noise)
     for gap in (0.01, 0.1, 1.0):
-        matrix = metric(drift, noise, rho + gap)
+        matrix = weight_matrix(drift, noise, rho + gap)
         assert float(matrix.trace()) == pytest.approx(6.0)
         assert float(torch.linalg.eigvalsh(matrix)[0]) > 0
         backward = generator(drift.T, noise.mT, matrix)  # 𝓛*M ⪯ 2rM
         highest = torch.linalg.eigvalsh(backward - 2 * (rho + gap) * matrix)[-1]
         assert float(highest) < 1e-6
-        # Negative control: no metric does better than ρ.
+        # Negative control: no weighted norm does better than ρ.
         assert float(torch.linalg.eigvalsh(backward - 2 * (rho - 0.01) * matrix)[-1]) > 0
 
 
 def test_a_rate_inside_the_spectrum_has_no_metric():
     drift, noise = random_matrices(3, 0)
     with pytest.raises(ValueError, match=r"rate=-5\.0"):
-        metric(drift, noise, -5.0)
+        weight_matrix(drift, noise, -5.0)
 
 
 def test_coefficients_keep_the_contract_of_a_system():

@@ -19,7 +19,11 @@ def losses(first, last):
 
 
 def run(**options):
-    return accumulate(losses, 1, 12_000, label="test", tile=1000, **options)
+    return run_of(losses, **options)
+
+
+def run_of(evaluate, **options):
+    return accumulate(evaluate, 1, 12_000, label="test", tile=1000, **options)
 
 
 @pytest.mark.parametrize("chunk", [1e3, 1e4, 1e5])
@@ -45,7 +49,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped_with_the_same_sums(tmp_path
         return losses(first, last)
 
     options = {"label": "test", "tile": 1000, "checkpoint": tmp_path, "key": "a"}
-    with pytest.raises(KeyboardInterrupt, match="stopped after 5000 of 12000 paths.*to go on"):
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 5000 of 12000 paths.*to resume"):
         accumulate(stops_at, 1, 12_000, **options)
     assert len(list(tmp_path.iterdir())) == 1
     done = []
@@ -68,6 +72,22 @@ def test_a_checkpoint_of_another_computation_is_not_used(tmp_path):
     other = accumulate(losses, 1, 12_000, label="t", tile=1000, checkpoint=tmp_path, key="b")
     assert np.array_equal(other.sums, run().sums)
     assert len(list(tmp_path.iterdir())) == 1  # that of "a" is still there
+
+
+@pytest.mark.parametrize("keep", [0, 100, -40])
+def test_a_damaged_checkpoint_is_named_and_set_aside(keep, tmp_path, capsys):
+    def stops(first, last):
+        if first >= 5000:
+            raise KeyboardInterrupt
+        return losses(first, last)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_of(stops, checkpoint=tmp_path)
+    (store,) = tmp_path.iterdir()
+    store.write_bytes(store.read_bytes()[:keep])
+    assert np.array_equal(run(checkpoint=tmp_path).sums, run().sums)
+    assert f"{store} is damaged" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [store.name + ".damaged"]
 
 
 def test_without_a_checkpoint_an_interruption_passes_through():

@@ -18,7 +18,7 @@ from sdewm.sde.examples import (
 )
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import check_system
+from sdewm.sde.system import check_protocol
 from tests.reference import euler_path
 
 
@@ -44,7 +44,7 @@ SYSTEMS = [
 @pytest.mark.parametrize("law", [GaussianNoise, TwoPointNoise])
 def test_the_path_is_that_of_the_scheme(system, law):
     x0 = system.x0.expand(5, -1)
-    drivers = check_system(system, torch.zeros((), dtype=torch.float64), x0)
+    drivers = check_protocol(system, torch.zeros((), dtype=torch.float64), x0)
     noise = law(drivers=drivers, steps=6, t1=1.2, seed=3)
     times = [0.0, 0.4, 1.2]
     path = solve_path(system, x0, noise, times=times, first=1022)

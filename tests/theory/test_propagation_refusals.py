@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import sdewm
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.sde.examples import CubicFlow, LinearFlow, OrnsteinUhlenbeck
-from sdewm.theory.recurrent_system import RecurrentSystem
 
 F64 = torch.float64
 X0, ERROR = torch.tensor([0.5, 0.2], dtype=F64), torch.tensor([0.1, -0.05], dtype=F64)
@@ -103,7 +103,9 @@ def test_grades_and_blocks_are_refused_by_name():
         with pytest.raises(ValueError, match="grades=.*: expected a sequence of names"):
             bounds(case, grades=grades)
     for blocks in (5, [0, 1], [slice(None)], [slice(0, 2, 2)]):
-        with pytest.raises(ValueError, match="blocks=.*: expected slices that cut 0 … 2"):
+        with pytest.raises(
+            ValueError, match="blocks=.*: expected consecutive slices that partition 0 … 2"
+        ):
             bounds(case, blocks=blocks)
 
 
@@ -116,7 +118,7 @@ def test_a_module_of_another_dtype_is_refused_with_the_remedy():
     network = nn.Linear(2, 2)
     system = Diagonal(lambda t, y: network(y))
     with pytest.raises(
-        ValueError, match=r"system.f does not take .* of torch.float64: .*module.double\(\)"
+        ValueError, match=r"system.f fails for a state .* of torch.float64: .*module.double\(\)"
     ):
         bounds(system)
     network.double()
@@ -124,7 +126,7 @@ def test_a_module_of_another_dtype_is_refused_with_the_remedy():
 
 
 def test_a_start_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"system.f does not take a state \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"system.f fails for a state \(1, 3\)"):
         grow(LinearFlow(), x0=torch.zeros(3, dtype=F64))
 
 

@@ -118,8 +118,8 @@ def test_perturbation_refuses(arguments, word):
 @pytest.mark.parametrize(
     ("dtype", "epsilons", "word"),
     [
-        (torch.float32, [0.01], "float32 rounding drowns"),
-        (torch.float64, [1e-6], "float64 rounding drowns"),
+        (torch.float32, [0.01], "float32 rounding errors exceed"),
+        (torch.float64, [1e-6], "float64 rounding errors exceed"),
         (torch.float64, [float("nan")], "finite"),
         (torch.float64, [], "at least one"),
         (torch.float64, 0.1, "epsilons=0.1: expected a sequence"),
@@ -185,7 +185,7 @@ def test_an_interrupted_expansion_says_how_to_go_on(tmp_path):
             raise KeyboardInterrupt
         return y[:, 0] ** 2
 
-    with pytest.raises(KeyboardInterrupt, match="of 40000 paths, kept in .*to go on"):
+    with pytest.raises(KeyboardInterrupt, match="of 40000 paths; sums saved in .*to resume"):
         run(loss=loss, paths=40_000, checkpoint=tmp_path)
     kept = run(loss=loss, paths=40_000, checkpoint=tmp_path)
     assert kept.terms == run(loss=lambda y: y[:, 0] ** 2, paths=40_000).terms

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdewm.base.stats import Estimate
-from sdewm.theory.order import remainder_order
+from sdewm.theory.remainder_order import remainder_order
 from sdewm.theory.verdict import Verdict, agree, all_of
 
 SIZES = (0.2, 0.1, 0.05, 0.025)

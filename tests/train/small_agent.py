@@ -19,7 +19,7 @@ MODEL = WorldModelConfig(
     vector_layers=1,
     bins=41,
 )
-BEHAVIOUR = BehaviourConfig(horizon=4, units=16, actor_layers=1, critic_layers=1)
+BEHAVIOUR = BehaviourConfig(imagination_horizon=4, units=16, actor_layers=1, critic_layers=1)
 SMALL = Config(
     preset="test",
     envs=2,
@@ -29,7 +29,7 @@ SMALL = Config(
     log_every_updates=1000,
     model=MODEL,
     behaviour=BEHAVIOUR,
-    optimiser=OptimiserConfig(model_rate=3e-3, actor_rate=1e-3, critic_rate=1e-3, warm_up=5),
+    optimiser=OptimiserConfig(model_lr=3e-3, actor_lr=1e-3, critic_lr=1e-3, warmup_updates=5),
 )
 GAUSSIAN = replace(
     SMALL,
@@ -38,7 +38,10 @@ GAUSSIAN = replace(
         MODEL, rssm=RSSMConfig(cell="gru", deter=16, hidden=8, latent="gaussian", gaussian_size=5)
     ),
     behaviour=replace(
-        BEHAVIOUR, objective="dynamics", actor_law="truncated_normal", replay_critic=0.0
+        BEHAVIOUR,
+        actor_gradient="dynamics",
+        actor_distribution="truncated_normal",
+        replay_critic_weight=0.0,
     ),
 )
 

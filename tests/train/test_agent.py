@@ -5,26 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdewm.jacobian_penalty import PenaltyConfig
+from sdewm.jacobian.penalty_config import PenaltyConfig
 from sdewm.model.rssm import State
-from sdewm.model.world_model import Rows
-from sdewm.train.policy import stored_stoch
+from sdewm.model.world_model import ReplayRows
+from sdewm.train.latent_storage import unpack_stoch
 from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch, same, weights_of
 
-PENALISED = replace(SMALL, jacobian=PenaltyConfig(weight=0.01, share=0.5, policy="included"))
+PENALISED = replace(SMALL, jacobian=PenaltyConfig(weight=0.01, fraction=0.5, policy="included"))
 CONFIGS = {"v3": SMALL, "v2": GAUSSIAN, "penalised": PENALISED}
 configs = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def run(agent, updates, start=0):
-    """Figures of several updates, each on a batch of its own."""
+    """Metrics of several updates, each on a batch of its own."""
     return [
         agent.update(make_batch(agent.config, seed=seed))[0]
         for seed in range(start, start + updates)
     ]
 
 
-def equal_figures(one, two):
+def equal_metrics(one, two):
     return all(
         [*a] == [*b] and all(torch.equal(a[name], b[name]) for name in a)
         for a, b in zip(one, two, strict=True)
@@ -34,13 +34,13 @@ def equal_figures(one, two):
 @configs
 def test_equal_seeds_give_bitwise_equal_updates(config):
     agents = [make_agent(config), make_agent(config), make_agent(config, seed=1)]
-    figures = [run(agent, 3) for agent in agents]
-    assert equal_figures(*figures[:2]) and not equal_figures(*figures[1:])
+    metrics = [run(agent, 3) for agent in agents]
+    assert equal_metrics(*metrics[:2]) and not equal_metrics(*metrics[1:])
     assert same(weights_of(agents[0].world_model), agents[1].world_model)
     names = {f"loss/{name}" for name in ("dyn", "rep", "actor", "critic", "total")}
-    assert names < {*figures[0][0]}
-    assert ("loss/jacobian" in figures[0][0]) == (config is PENALISED)
-    assert all(value.isfinite() and value.dim() == 0 for value in figures[0][0].values())
+    assert names < {*metrics[0][0]}
+    assert ("loss/jacobian" in metrics[0][0]) == (config is PENALISED)
+    assert all(value.isfinite() and value.dim() == 0 for value in metrics[0][0].values())
 
 
 @configs
@@ -52,8 +52,8 @@ def test_a_restored_agent_goes_on_bitwise_the_same(config):
     fresh = make_agent(config, seed=5)  # other weights and generators
     fresh.load_state_dict(state)
     assert fresh.updates == 3
-    goes_on, restored = run(agent, 2, 3), run(fresh, 2, 3)
-    assert equal_figures(goes_on, restored)
+    continued, restored = run(agent, 2, 3), run(fresh, 2, 3)
+    assert equal_metrics(continued, restored)
     parts = [(a.world_model, a.behaviour) for a in (agent, fresh)]
     assert same(weights_of(*parts[0]), *parts[1])
     states = [a.state_dict() for a in (agent, fresh)]
@@ -62,7 +62,7 @@ def test_a_restored_agent_goes_on_bitwise_the_same(config):
     assert {*state["behaviour"]} >= {"returns.low", "returns.high"}
     forgetful = make_agent(config, seed=5)
     forgetful.load_state_dict(state | {"optimiser": {}})
-    assert not equal_figures(goes_on, run(forgetful, 2, 3))
+    assert not equal_metrics(continued, run(forgetful, 2, 3))
 
 
 @configs
@@ -84,10 +84,10 @@ def test_an_update_of_the_world_model_leaves_actor_and_critic(config):
     run(agent, 1)
     behaviour, model = weights_of(agent.behaviour), weights_of(agent.world_model)
     returns = agent.behaviour.returns.high.clone()
-    figures, _ = agent.update_world_model(make_batch(config))
+    metrics, _ = agent.update_world_model(make_batch(config))
     assert same(behaviour, agent.behaviour) and not same(model, agent.world_model)
     assert torch.equal(returns, agent.behaviour.returns.high)
-    assert "loss/actor" not in figures and "loss/dyn" in figures
+    assert "loss/actor" not in metrics and "loss/dyn" in metrics
     agent.update(make_batch(config))
     assert not same(behaviour, agent.behaviour)
 
@@ -127,7 +127,7 @@ def gradients(agent, batch, wanted):
 
 @pytest.mark.parametrize("objective", ["reinforce", "dynamics"])
 def test_losses_of_the_behaviour_reach_their_own_parts(objective):
-    config = replace(SMALL, behaviour=replace(SMALL.behaviour, objective=objective))
+    config = replace(SMALL, behaviour=replace(SMALL.behaviour, actor_gradient=objective))
     expected = {
         "actor": {"actor"},
         "entropy": {"actor"},
@@ -143,10 +143,10 @@ def test_losses_of_the_behaviour_reach_their_own_parts(objective):
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_imagination_starts_at_posterior_states_with_their_own_continuation(every):
-    behaviour = replace(SMALL.behaviour, start_every=every, replay_critic=0.0)
+    behaviour = replace(SMALL.behaviour, imagination_stride=every, replay_critic_weight=0.0)
     agent = make_agent(replace(SMALL, context=0, behaviour=behaviour))
     batch = make_batch(agent.config, firsts=((0, 3), (1, 5)))  # rows (0, 2) and (1, 4) are terminal
-    rows = Rows.of(batch)
+    rows = ReplayRows.of(batch)
     noise = agent._draw_noise(*rows.reward.shape)
     _, _, seen = agent.model_losses(rows, None, noise)
     found = {}
@@ -195,7 +195,7 @@ def test_refreshed_latents_are_the_posterior_states_of_their_rows():
         assert torch.equal(refreshed[name][:, 0], batch[name][:, 0])  # the context row stays
         assert not refreshed[name].requires_grad
     assert torch.allclose(refreshed["deter"][:, 1:].float(), seen.state.deter, atol=1e-3)
-    stoch = stored_stoch(refreshed["stoch"][:, 1:], SMALL.model.rssm)
+    stoch = unpack_stoch(refreshed["stoch"][:, 1:], SMALL.model.rssm)
     assert torch.allclose(stoch, seen.state.stoch, atol=1e-6)
     assert make_agent(GAUSSIAN).update(make_batch(GAUSSIAN))[1] == {}
 
@@ -213,7 +213,7 @@ def test_a_sequence_started_from_stored_latents_continues_the_sequence():
     assert torch.allclose(later.deter, seen.state.deter[:, 2:], atol=2e-3)  # stored in half
     fresh = agent.world_model.observe(rows, noise.posterior[:, 2:]).state
     assert not torch.allclose(fresh.deter, seen.state.deter[:, 2:], atol=2e-3)
-    shifted = State(initial.deter, stored_stoch(cut["stoch"][:, 1], rssm))
+    shifted = State(initial.deter, unpack_stoch(cut["stoch"][:, 1], rssm))
     wrong = agent.world_model.observe(rows, noise.posterior[:, 2:], shifted).state
     assert not torch.allclose(wrong.deter, seen.state.deter[:, 2:], atol=2e-3)
 
@@ -245,8 +245,8 @@ def test_the_penalty_lowers_the_jacobian():
         )
         batch = make_batch(agent.config)
         for _ in range(60):
-            figures, _ = agent.update_world_model(batch)
-        norms[weight] = figures["jacobian/frobenius_mean"].item()
+            metrics, _ = agent.update_world_model(batch)
+        norms[weight] = metrics["jacobian/frobenius_mean"].item()
     assert norms[10.0] < 0.8 * norms[0.0]
 
 
@@ -260,12 +260,12 @@ def test_the_world_model_learns_one_batch_by_heart(config):
 
 def test_bfloat16_keeps_weights_and_losses_in_float32():
     agent = make_agent(precision="bfloat16")
-    figures = run(agent, 2)[-1]
-    assert all(value.isfinite() for value in figures.values())
+    metrics = run(agent, 2)[-1]
+    assert all(value.isfinite() for value in metrics.values())
     assert all(weight.dtype == torch.float32 for weight in weights_of(agent.world_model))
     exact = run(make_agent(), 2)[-1]
-    assert figures["loss/total"] != exact["loss/total"]
-    assert torch.isclose(figures["loss/total"], exact["loss/total"], rtol=0.1)
+    assert metrics["loss/total"] != exact["loss/total"]
+    assert torch.isclose(metrics["loss/total"], exact["loss/total"], rtol=0.1)
 
 
 def test_a_penalty_with_the_policy_included_trains_the_dynamics_alone():

@@ -172,12 +172,12 @@ def test_undamaged_checkpoint_is_loaded_in_silence(tmp_path, capsys):
 
 
 def test_nothing_good_is_refused(tmp_path, capsys):
-    with pytest.raises(CheckpointError, match="no checkpoint here yet"):
+    with pytest.raises(CheckpointError, match="there is no checkpoint yet"):
         Checkpoints(tmp_path / "none").load()
     checkpoints = Checkpoints(tmp_path)
     for updates in (1, 2):
         damage_flip(checkpoints.save(updates, {"w": torch.ones(1)}))
-    with pytest.raises(CheckpointError, match="none of its 2 checkpoints is good"):
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints is valid"):
         Checkpoints(tmp_path).load()
     assert capsys.readouterr().err.count("damaged") == 2
 
@@ -279,7 +279,7 @@ def test_reading_runs_nothing(tmp_path, monkeypatch):
 def test_strange_values_are_refused_by_name(tmp_path):
     with pytest.raises(TypeError, match=r"state\['agent/policy'\] is function"):
         Checkpoints(tmp_path).save(1, {"agent": {"policy": same}})
-    with pytest.raises(ValueError, match="two tensors of the state are called 'a/b'"):
+    with pytest.raises(ValueError, match="two tensors of the state have the name 'a/b'"):
         Checkpoints(tmp_path).save(1, {"a/b": torch.ones(1), "a": {"b": torch.ones(1)}})
 
 

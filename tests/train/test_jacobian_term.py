@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdewm.jacobian_penalty import PenaltyConfig
-from sdewm.model.world_model import Rows
+from sdewm.jacobian.penalty_config import PenaltyConfig
+from sdewm.model.world_model import ReplayRows
 from sdewm.train.jacobian_term import JacobianTerm
 from tests.train.small_agent import SMALL, make_agent, make_batch
 
@@ -24,7 +24,7 @@ def seen_by(config, firsts=((1, 4),)):
         for weight in agent.behaviour.actor.parameters():
             weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
     batch = make_batch(replace(SMALL, context=0), firsts=firsts)
-    rows = Rows(*(f.double() if f.is_floating_point() else f for f in Rows.of(batch)))
+    rows = ReplayRows(*(f.double() if f.is_floating_point() else f for f in ReplayRows.of(batch)))
     noise = agent.world_model.rssm.latent.draw_noise((B, T), torch.Generator().manual_seed(2))
     embed = agent.world_model.encoder(rows.observation)
     seen = agent.world_model.rssm.observe(
@@ -83,8 +83,8 @@ def test_the_penalty_is_the_mean_square_over_states_with_their_own_actions(name,
     assert (wrong == pytest.approx(found, rel=1e-9)) == included
 
 
-def test_a_share_takes_that_many_states_and_their_mean():
-    config = replace(EXACT, share=0.4)
+def test_a_fraction_takes_that_many_states_and_their_mean():
+    config = replace(EXACT, fraction=0.4)
     agent, term, rows, seen, embed = seen_by(config)
     drawn = term.draw(B, T, torch.Generator().manual_seed(5))
     assert len(drawn.rows) == len(drawn.rows.unique()) == 6 and drawn.rows.max() < B * (T - 1)
@@ -95,7 +95,7 @@ def test_a_share_takes_that_many_states_and_their_mean():
 
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_probes_fit_the_map_and_average_to_the_exact_penalty(side):
-    config = PenaltyConfig(weight=1.0, side=side, probes=1500, share=0.2)
+    config = PenaltyConfig(weight=1.0, side=side, probes=1500, fraction=0.2)
     agent, term, rows, seen, embed = seen_by(config)
     drawn = term.draw(B, T, torch.Generator().manual_seed(5))
     assert drawn.probes.shape == (1500, 3, term.inputs if side == "input" else term.outputs)
@@ -161,7 +161,7 @@ def test_sizes_are_stated_with_the_weight():
 def test_figures_are_taken_at_weight_zero_for_the_square_map():
     agent, _, rows, seen, embed = seen_by(PenaltyConfig())
     term = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor, B * (T - 1))
-    figures = term.figures(rows, seen, embed, torch.Generator().manual_seed(0))
+    metrics = term.metrics(rows, seen, embed, torch.Generator().manual_seed(0))
     norms = [
         slow_square(
             agent,
@@ -175,10 +175,10 @@ def test_figures_are_taken_at_weight_zero_for_the_square_map():
         for b in range(B)
         for t in range(T - 1)
     ]
-    assert figures["jacobian/frobenius_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-9)
-    assert figures["jacobian/frobenius_max"] == pytest.approx(max(norms), rel=1e-9)
-    assert {"jacobian/top_singular_value_max", "jacobian/spectral_radius_mean"} < {*figures}
-    assert figures["jacobian/log_norm_max"] <= figures["jacobian/top_singular_value_max"] - 1
+    assert metrics["jacobian/frobenius_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-9)
+    assert metrics["jacobian/frobenius_max"] == pytest.approx(max(norms), rel=1e-9)
+    assert {"jacobian/top_singular_value_max", "jacobian/spectral_radius_mean"} < {*metrics}
+    assert metrics["jacobian/log_norm_max"] <= metrics["jacobian/top_singular_value_max"] - 1
     few = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor)
-    fewer = few.figures(rows, seen, embed, torch.Generator().manual_seed(0))
-    assert fewer["jacobian/frobenius_max"] <= max(norms) * (1 + 1e-9) and fewer != figures
+    fewer = few.metrics(rows, seen, embed, torch.Generator().manual_seed(0))
+    assert fewer["jacobian/frobenius_max"] <= max(norms) * (1 + 1e-9) and fewer != metrics

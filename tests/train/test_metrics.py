@@ -8,13 +8,20 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sdewm.base.records import read_log
-from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError, RunLog, UpdateMeans, memory_figures
+from sdewm.train.metrics import (
+    CLOCK_COLUMNS,
+    DivergedError,
+    RunLog,
+    UpdateMeans,
+    append_evaluation,
+    memory_metrics,
+)
 
 FACTS = {"seed": 3, "command": "sdewm train"}
 
 
-def row(step, **figures):
-    return {"env_frames": 2 * step, "policy_steps": step, "updates": step // 2, **figures}
+def row(step, **metrics):
+    return {"env_frames": 2 * step, "policy_steps": step, "updates": step // 2, **metrics}
 
 
 def evaluation(step, by="train"):
@@ -140,10 +147,27 @@ def test_evaluations_by_hand_stay(tmp_path):
 def test_lost_rows_are_reported(tmp_path, capsys):
     write(tmp_path, [1])
     RunLog(tmp_path, FACTS, step_name="updates", kept=(3, 1), step=2).close()
-    assert "has 1 rows, the checkpoint counted 3" in capsys.readouterr().err
+    assert "has 1 rows, but the checkpoint counted 3" in capsys.readouterr().err
+
+
+def test_bytes_that_are_not_utf8_cost_one_row_and_no_later_row_takes_its_place(tmp_path, capsys):
+    write(tmp_path, range(1, 5))
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = b"\xff" + lines[2][1:]
+    path.write_bytes(b"\n".join(lines))
+    RunLog(tmp_path, FACTS, step_name="updates", kept=(3, 3), step=3).close()
+    assert read_log(path)[0] == [row(1, value=1.0), row(3, value=3.0)]
+    assert "left out: line 3" in capsys.readouterr().err
+
+
+def test_an_evaluation_appended_to_a_cut_line_is_read(tmp_path):
+    (tmp_path / "evaluation.jsonl").write_bytes(b'{"manifest": {}}\n{"by": "tr')
+    append_evaluation(tmp_path, evaluation(2))
+    assert read_log(tmp_path / "evaluation.jsonl")[0] == [evaluation(2)]
 
 
 def test_memory_is_a_clock_column_in_megabytes():
-    figures = memory_figures()
-    assert set(figures) <= set(CLOCK_COLUMNS)
-    assert 50 < figures["memory_mb"] < 1e5
+    metrics = memory_metrics()
+    assert set(metrics) <= set(CLOCK_COLUMNS)
+    assert 50 < metrics["memory_mb"] < 1e5

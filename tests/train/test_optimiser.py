@@ -10,7 +10,9 @@ from sdewm.model.networks import share_frozen
 from sdewm.train.optimiser import LaProp, Optimiser, OptimiserConfig, clip_adaptively
 
 F64 = torch.float64
-V2 = OptimiserConfig(rule="adam", model_rate=3e-4, guard=1e-5, clip=100.0, warm_up=0, decay=1e-6)
+V2 = OptimiserConfig(
+    algorithm="adam", model_lr=3e-4, eps=1e-5, clip=100.0, warmup_updates=0, weight_decay=1e-6
+)
 
 
 def randn(*shape, seed=0):
@@ -45,16 +47,16 @@ class SlowLaProp:
         factor = 1.0 if norm <= limit else limit / norm
         for i, gradient in enumerate(gradients):
             g = gradient * factor
-            self.squares[i] = c.square_decay * self.squares[i] + (1 - c.square_decay) * g * g
-            square = self.squares[i] / (1 - c.square_decay**self.age)
-            u = g / (math.sqrt(square) + c.guard)
-            self.momenta[i] = c.momentum * self.momenta[i] + (1 - c.momentum) * u
-            self.weights[i] -= rate * self.momenta[i] / (1 - c.momentum**self.age)
+            self.squares[i] = c.beta2 * self.squares[i] + (1 - c.beta2) * g * g
+            square = self.squares[i] / (1 - c.beta2**self.age)
+            u = g / (math.sqrt(square) + c.eps)
+            self.momenta[i] = c.beta1 * self.momenta[i] + (1 - c.beta1) * u
+            self.weights[i] -= rate * self.momenta[i] / (1 - c.beta1**self.age)
 
 
 @pytest.mark.parametrize("size", [0.05, 5.0])  # unclipped and clipped
 def test_laprop_with_warm_up_equals_a_loop_over_numbers(size):
-    config = OptimiserConfig(model_rate=1e-2, warm_up=3, guard=1e-8)
+    config = OptimiserConfig(model_lr=1e-2, warmup_updates=3, eps=1e-8)
     layer = make_layer()
     slow = [SlowLaProp(weight.detach().flatten().tolist(), config) for weight in layer.parameters()]
     optimiser = Optimiser(config, {"model": layer})
@@ -71,14 +73,14 @@ def test_the_first_step_has_the_size_of_the_rate():
     layer = make_layer()
     before = layer.weight.detach().clone()
     set_gradients(layer, 1, 1e-9)
-    Optimiser(OptimiserConfig(warm_up=0), {"model": layer}).step(1)
+    Optimiser(OptimiserConfig(warmup_updates=0), {"model": layer}).step(1)
     change = (layer.weight - before).abs()
     assert torch.allclose(change, torch.full_like(change, 4e-5), rtol=1e-6)
 
 
 def test_momentum_is_of_scaled_gradients_and_not_scaled_afterwards():
     """LaProp and Adam differ: after one large gradient Adam's momentum shrinks with its root."""
-    config = OptimiserConfig(warm_up=0, model_rate=1e-2, clip=1e9)
+    config = OptimiserConfig(warmup_updates=0, model_lr=1e-2, clip=1e9)
     layers = make_layer(), make_layer()
     laprop = Optimiser(config, {"model": layers[0]})
     adam = torch.optim.Adam(layers[1].parameters(), 1e-2, (0.9, 0.999), 1e-20)
@@ -108,12 +110,12 @@ def test_zero_gradients_leave_the_weights():
     before = [weight.detach().clone() for weight in layer.parameters()]
     for weight in layer.parameters():
         weight.grad = torch.zeros_like(weight)
-    Optimiser(OptimiserConfig(warm_up=0), {"model": layer}).step(1)
+    Optimiser(OptimiserConfig(warmup_updates=0), {"model": layer}).step(1)
     assert all(torch.equal(w, b) for w, b in zip(layer.parameters(), before, strict=True))
 
 
 def test_a_weight_without_gradient_at_first_is_corrected_by_its_own_age():
-    config = OptimiserConfig(model_rate=1e-2, guard=1e-8)
+    config = OptimiserConfig(model_lr=1e-2, eps=1e-8)
     layer = make_layer()
     late = SlowLaProp(layer.bias.detach().tolist(), config)
     rule = LaProp([{"params": [*layer.parameters()], "lr": 1e-2}], config)
@@ -127,7 +129,7 @@ def test_a_weight_without_gradient_at_first_is_corrected_by_its_own_age():
     assert layer.bias.tolist() == pytest.approx(late.weights, rel=1e-10)
 
 
-def test_adam_takes_a_share_of_1e_6_of_every_weight_per_update():
+def test_adam_removes_a_fraction_of_1e_6_of_every_weight_per_update():
     layer = make_layer()
     before = [weight.detach().clone() for weight in layer.parameters()]
     optimiser = Optimiser(V2, {"model": layer})
@@ -140,8 +142,8 @@ def test_adam_takes_a_share_of_1e_6_of_every_weight_per_update():
         assert not torch.allclose(weight, start, rtol=1e-7, atol=0)
 
 
-def test_decay_does_not_depend_on_the_warm_up():
-    config = OptimiserConfig(rule="adam", warm_up=10, decay=1e-2, clip=100.0)
+def test_weight_decay_does_not_depend_on_the_learning_rate():
+    config = OptimiserConfig(algorithm="adam", warmup_updates=10, weight_decay=1e-2, clip=100.0)
     layer = make_layer()
     start = layer.weight.detach().clone()
     layer.weight.grad = torch.zeros_like(layer.weight)
@@ -178,7 +180,7 @@ def test_adam_clips_the_norm_of_each_part_by_itself(size):
 
 
 def test_every_part_has_its_rate_and_gradients_are_cleared():
-    config = OptimiserConfig(model_rate=1e-2, actor_rate=1e-3, critic_rate=1e-4, warm_up=4)
+    config = OptimiserConfig(model_lr=1e-2, actor_lr=1e-3, critic_lr=1e-4, warmup_updates=4)
     parts = {name: make_layer() for name in ("model", "actor", "critic")}
     optimiser = Optimiser(config, parts)
     for part in parts.values():
@@ -203,7 +205,7 @@ def test_parts_without_gradient_stay_and_frozen_weights_are_left_out():
         assert torch.equal(frozen.weight, parts["model"].weight)  # sees the update
 
 
-@pytest.mark.parametrize("config", [OptimiserConfig(warm_up=5), V2])
+@pytest.mark.parametrize("config", [OptimiserConfig(warmup_updates=5), V2])
 def test_a_restored_optimiser_goes_on_bitwise_the_same(config):
     layers = [make_layer(), make_layer()]
     optimisers = [Optimiser(config, {"model": layer}) for layer in layers]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sdewm.model.rssm import RSSMConfig, State
-from sdewm.train.policy import store_stoch, stored_stoch
+from sdewm.train.latent_storage import pack_stoch, unpack_stoch
 from tests.train.small_agent import ACTIONS, GAUSSIAN, OBSERVATIONS, SMALL, make_agent
 
 N = 3
@@ -130,7 +130,7 @@ def test_latents_are_stored_with_their_rows_when_sequences_start_from_them():
         assert extras[name].shape == (N, *field.shape) and extras[name].dtype == field.dtype
         assert field.mutable
     assert torch.allclose(extras["deter"].float(), state["deter"], atol=1e-3)
-    assert torch.equal(stored_stoch(extras["stoch"], SMALL.model.rssm), state["stoch"])
+    assert torch.equal(unpack_stoch(extras["stoch"], SMALL.model.rssm), state["stoch"])
     assert agent.policy("mean")(ROWS[0], state)[2] == {}
     without = lively(GAUSSIAN)
     assert (
@@ -150,6 +150,6 @@ def test_stored_samples_come_back_as_they_were(config):
         classes = torch.randint(0, 256, (2, 4, 3), generator=generator)
         classes[0, 0] = torch.tensor([0, 255, 128])
         stoch = torch.nn.functional.one_hot(classes, 256).float().flatten(-2)
-    kept = store_stoch(stoch, config)
-    assert torch.equal(stored_stoch(kept, config), stoch)
+    kept = pack_stoch(stoch, config)
+    assert torch.equal(unpack_stoch(kept, config), stoch)
     assert kept.element_size() * kept.nelement() <= stoch.element_size() * stoch.nelement()

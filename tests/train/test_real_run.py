@@ -47,7 +47,7 @@ def finish(*words):
     assert main([str(word) for word in words]) == 0
 
 
-def figures(run):
+def metrics(run):
     rows = read_log(run / "metrics.jsonl")[0]
     kept = [{name: row[name] for name in row if name not in CLOCK_COLUMNS} for row in rows]
     return kept, read_log(run / "evaluation.jsonl")[0]
@@ -62,16 +62,16 @@ def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
     killed = run_process(sys.executable, "-c", KILLED, "train", *words, "--run", broken)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert Checkpoints(broken / "checkpoints").load()["counters"]["updates"] == 20
-    assert len(figures(broken)[0]) == 3
+    assert len(metrics(broken)[0]) == 3
     finish("resume", broken)
-    assert figures(broken) == figures(whole)
+    assert metrics(broken) == metrics(whole)
     found, expected = (
         dict(tensors_of(Checkpoints(run / "checkpoints").load()["agent"]))
         for run in (broken, whole)
     )
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in found)
-    rows = figures(whole)[0]
+    rows = metrics(whole)[0]
     assert rows[-1]["loss/reconstruction"] < rows[0]["loss/reconstruction"]
 
 
@@ -93,7 +93,7 @@ PIXELS = (
 def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
     run = tmp_path / "run"
     finish("train", *PIXELS, "--env", env, "--run", run)
-    rows, evaluations = figures(run)
+    rows, evaluations = metrics(run)
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
     assert evaluations[-1]["env_frames"] >= 1200
     drawn = {path.suffix for path in (run / "pictures").iterdir()}
@@ -110,9 +110,9 @@ def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
         "dmc:cartpole_swingup",
     )
     more = "--preset tiny --world-model-only --updates 60 --log-every-updates 15 --batch-size 4 "
-    more += "--optimiser.warm-up 0"
+    more += "--optimiser.warmup-updates 0"
     finish("train", *more.split(), "--data", data, "--run", model)
-    rows = figures(model)[0]
+    rows = metrics(model)[0]
     assert [row["updates"] for row in rows] == [15, 30, 45, 60]
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
     actor = [name for name in rows[-1] if "actor" in name]

@@ -21,7 +21,9 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
     facts = create_run(run, small_config())
     with locked(run), pytest.raises(ValueError, match=f"trained by process {os.getpid()}"):
         Trainer(run, facts).train()
-    with pytest.raises(ValueError, match=f"already holds a run: go on with `sdewm resume {run}`"):
+    with pytest.raises(
+        ValueError, match=f"already holds a run: resume it with `sdewm resume {run}`"
+    ):
         create_run(run, small_config())
     with pytest.raises(ValueError, match="not an empty directory"):
         create_run(tmp_path, small_config())
@@ -36,7 +38,30 @@ def test_the_configuration_comes_back_from_its_file(tmp_path):
     assert read.config == config and read.data is None and read.manifest["seed"] == 0
     path = tmp_path / "run" / "config.json"
     path.write_text(path.read_text().replace('"batch_size"', '"batch_sise"'))
-    with pytest.raises(ValueError, match="did you mean 'batch_size'"):
+    with pytest.raises(ValueError, match="field='batch_sise'.*did you mean 'batch_size'"):
+        read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        ("model_lr", "model_rate", "field of optimiser='model_rate' .* did you mean 'model_lr'"),
+        ("eps", "guard", "field of optimiser='guard' is not allowed; Allowed: 'eps'"),
+        (
+            "image_encoder",
+            "image_layers",
+            "did you mean 'image_encoder'\\? Allowed: 'image_encoder'",
+        ),
+        ("fraction", "share", "field of jacobian='share' is not allowed; Allowed: 'fraction'"),
+    ],
+)
+def test_a_configuration_with_an_old_name_is_refused(now, before, said, tmp_path):
+    create_run(tmp_path / "run", small_config())
+    path = tmp_path / "run" / "config.json"
+    text = path.read_text()
+    assert text.count(f'"{now}"') == 1
+    path.write_text(text.replace(f'"{now}"', f'"{before}"'))
+    with pytest.raises(ValueError, match=said):
         read_run(tmp_path / "run")
 
 

@@ -35,4 +35,4 @@ with StopRequest().listening():
 """
     result = run(sys.executable, "-c", code)
     assert result.returncode == 130 and result.stdout == "still here\n"
-    assert "the last checkpoint stays" in result.stderr
+    assert "the last checkpoint remains" in result.stderr

@@ -42,7 +42,7 @@ def resume(run):
     return made
 
 
-def figures(run):
+def metrics(run):
     """All rows without the columns of the clock, exactly as written."""
     rows, facts = read_log(run / "metrics.jsonl")
     kept = [{name: row[name] for name in row if name not in CLOCK_COLUMNS} for row in rows]
@@ -57,7 +57,7 @@ def weights(run):
 def same_runs(one, two):
     first, second = weights(one), weights(two)
     equal = all(torch.equal(first[name], second[name]) for name in first)
-    return figures(one) == figures(two) and list(first) == list(second) and equal
+    return metrics(one) == metrics(two) and list(first) == list(second) and equal
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ def test_evaluations_come_at_the_interval_and_at_the_end_on_the_same_seeds(whole
 def test_evaluations_and_pictures_do_not_disturb_the_training(whole, tmp_path):
     other = {"eval_every_env_frames": 2000, "eval_episodes": 1, "pictures": True}
     train(tmp_path / "run", **other)
-    assert figures(tmp_path / "run")[1] == figures(whole)[1]
+    assert metrics(tmp_path / "run")[1] == metrics(whole)[1]
     train(tmp_path / "seed", seed=1)
-    assert figures(tmp_path / "seed")[1] != figures(whole)[1]
+    assert metrics(tmp_path / "seed")[1] != metrics(whole)[1]
 
 
 def test_pictures_are_drawn_at_each_evaluation(tmp_path):
@@ -228,9 +228,9 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, fake
 def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
     run = tmp_path / "run"
     train(run)
-    before = Checkpoints(run / "checkpoints").last, figures(run)
+    before = Checkpoints(run / "checkpoints").last, metrics(run)
     resume(run)
-    assert (Checkpoints(run / "checkpoints").last, figures(run)) == before
+    assert (Checkpoints(run / "checkpoints").last, metrics(run)) == before
 
 
 def test_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path, monkeypatch, update_clock):

@@ -1,4 +1,4 @@
-"""Ready systems: each carries its start, loss, error and, where known, its exact terms."""
+"""Example systems with initial state, loss, error and, if known, exact expansion terms."""
 
 from sdewm.sde.examples.circle_diffusion import CircleDiffusion
 from sdewm.sde.examples.closed_loop import ClosedLoop

@@ -1,4 +1,4 @@
-"""O7: a nonlinear diffusion on the circle, exact by Fourier modes."""
+"""O7: a nonlinear diffusion on the circle, with exact terms from Fourier modes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdewm.base.checks import check_choice, check_count, check_finite_number, ch
 from sdewm.sde.examples.moments import (
     DRIVERS,
     MomentSystem,
-    VariationSystem,
+    MomentVariation,
     exact_terms,
     read_terms,
 )
@@ -27,17 +27,17 @@ class CircleDiffusion:
          + (noise_0 + noise_1 cos x + epsilon (sigma_bar_0 + sigma_bar_1 sin x)) dB,
     L = 1 - cos x.
 
-    All eight terms are nonzero for the driver "same". E exp(ikx) y^j and E exp(ikx) w, |k| <= 48,
-    solve one linear equation in continuous time; for the scheme the conditional mean of exp(ikx)
-    after one step is a Gaussian characteristic function, so no quadrature is needed either.
+    All eight terms are nonzero for the driver "same". In continuous time E exp(ikx) y^j and
+    E exp(ikx) w, |k| <= 48, solve one linear equation. For the scheme the conditional mean of
+    exp(ikx) after one step is a Gaussian characteristic function. Neither needs quadrature.
 
     Noise type "diagonal": f, g, error_drift and error_diffusion are (B, 1), loss is (B,).
 
     Args:
         restoring: size of the restoring drift.
-        noise: (constant, cosine) of the diffusion.
-        sigma: (constant, cosine) of the error drift.
-        sigma_bar: (constant, sine) of the error diffusion.
+        noise: coefficients (constant, cosine) of the diffusion.
+        sigma: coefficients (constant, cosine) of the error drift.
+        sigma_bar: coefficients (constant, sine) of the error diffusion.
         start: initial angle.
         t1: final time.
 
@@ -79,11 +79,11 @@ class CircleDiffusion:
         return self.noise[0] + self.noise[1] * torch.cos(y)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, 1)."""
+        """Error drift sigma (B, 1)."""
         return self.sigma[0] + self.sigma[1] * torch.cos(y)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 1)."""
+        """Error diffusion sigma_bar (B, 1)."""
         return self.sigma_bar[0] + self.sigma_bar[1] * torch.sin(y)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -102,10 +102,10 @@ class CircleDiffusion:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         if steps is None:
             return exact_terms(self.moment_system(), self.x0, self.t1, driver)
-        extended = VariationSystem(self.moment_system(), check_choice("driver", driver, DRIVERS))
+        extended = MomentVariation(self.moment_system(), check_choice("driver", driver, DRIVERS))
         return _scheme_terms(extended, float(self.x0), self.t1, check_count("steps", steps))
 
 
@@ -123,9 +123,9 @@ def _sine(constant: float, amplitude: float) -> Polynomial:
 
 
 def _scheme_terms(
-    extended: VariationSystem, start: float, t1: float, steps: int
+    extended: MomentVariation, start: float, t1: float, steps: int
 ) -> dict[str, float]:
-    """Terms of the Euler-Maruyama scheme by a linear recursion of Fourier moments (S5b)."""
+    """Terms of the Euler–Maruyama scheme by a linear recursion of Fourier moments (S5b)."""
     tails = _variation_monomials(extended, t1 / steps)
     matrix = _step_matrix(extended, tails, t1 / steps)
     modes = np.arange(-MODES, MODES + 1)
@@ -138,7 +138,7 @@ def _scheme_terms(
     return read_terms(extended.targets, dict(zip(keys, moments, strict=True)))
 
 
-def _variation_monomials(extended: VariationSystem, step: float) -> list[tuple[int, ...]]:
+def _variation_monomials(extended: MomentVariation, step: float) -> list[tuple[int, ...]]:
     """Monomials in (y eta, y xi, w eta, w - w eta) that the targets reach in one step or more."""
     image = extended.euler_image(step)
     found = dict.fromkeys(e[1:] for target in extended.targets.values() for e in target)
@@ -152,7 +152,7 @@ def _variation_monomials(extended: VariationSystem, step: float) -> list[tuple[i
 
 
 def _step_matrix(
-    extended: VariationSystem, tails: list[tuple[int, ...]], step: float
+    extended: MomentVariation, tails: list[tuple[int, ...]], step: float
 ) -> np.ndarray:
     """Matrix of one step on the moments E[exp(ikx) u^tail], |k| <= 48.
 

@@ -1,4 +1,4 @@
-"""O6: a task state that reacts to the policy, so that it must be part of the state (S7)."""
+"""O6: a task state that depends on the policy and must therefore be part of the state (S7)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from sdewm.sde.examples.polynomials import Matrix, affine, columns, half_quadrat
 
 
 class ClosedLoop:
-    r"""Linear latent, sequence and task state in feedback, state (z, h, s) (statement O6).
+    r"""Linear feedback system of latent z, sequence state h and task state s (statement O6).
 
-    dx = (M x + epsilon sigma) dt + (G + epsilon Sigma_bar) dB,   L = x' W x / 2,
-    where the row s of M depends on z and h through the policy. Treating s as given in the
-    variations ("frozen": M_sz = M_sh = 0 there) is wrong at first order; ``frozen_terms`` gives
-    those wrong values.
+    dx = (M x + epsilon sigma) dt + (G + epsilon Sigma_bar) dB,   L = x' W x / 2,   x = (z, h, s).
+
+    The row s of M depends on z and h through the policy. Treating s as exogenous in the variations
+    ("frozen": M_sz = M_sh = 0 there) is wrong at first order; ``frozen_terms`` gives the wrong
+    values for comparison.
 
     Noise type "additive": f and error_drift are (B, 3), g and error_diffusion (B, 3, 2) with the
     drivers (encoder, environment), loss is (B,).
@@ -86,11 +87,11 @@ class ClosedLoop:
         return repeat_rows(self.noise, y)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, 3)."""
+        """Error drift sigma (B, 3)."""
         return repeat_rows(self.sigma, y)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 3, 2)."""
+        """Error diffusion sigma_bar (B, 3, 2)."""
         return repeat_rows(self.sigma_bar, y)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -113,11 +114,14 @@ class ClosedLoop:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)
 
     def frozen_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The wrong terms when the variations do not feed back through s; a negative control."""
+        """The wrong terms obtained if the variations ignore the feedback through s.
+
+        A negative control.
+        """
         frozen = affine(self.frozen_matrix.tolist(), [0.0] * self.state_size)
         system = dataclasses.replace(self.moment_system(), variation_drift=frozen)
         return exact_terms(system, self.x0, self.t1, driver, steps)

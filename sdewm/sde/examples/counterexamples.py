@@ -1,4 +1,4 @@
-"""S5a and S2: a convex loss that noise lowers, and a loss that is not smooth enough."""
+"""S5a and S2: a convex loss that is reduced by noise, and a loss that is not smooth enough."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from sdewm.sde.examples.moments import DRIVERS, MomentSystem, exact_terms
 class CurvatureCounterexample:
     r"""A convex loss with a negative second-order term (statement S5a).
 
-    dx1 = epsilon dB, dx2 = -x1^2 dt, L = x2, start at 0: the loss is linear, so S = 0, yet
-    E L = -epsilon^2 T^2 / 2, because the value function (not the loss) is concave. The baseline is
-    deterministic, so the two driver conventions agree.
+    dx1 = epsilon dB,   dx2 = -x1^2 dt,   L = x2,   x(0) = 0.
+
+    The loss is linear, so S = 0. Nevertheless E L = -epsilon^2 T^2 / 2, because the value function
+    (not the loss) is concave. The unperturbed system is deterministic, so the two driver
+    conventions agree.
 
     Noise type "scalar": f is (B, 2), g and error_diffusion (B, 2, 1), loss is (B,); no drift error.
 
@@ -48,7 +50,7 @@ class CurvatureCounterexample:
         return torch.zeros_like(y).unsqueeze(-1)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar, 1 on x1 (B, 2, 1)."""
+        """Error diffusion sigma_bar, 1 in row x1 (B, 2, 1)."""
         one = torch.ones_like(y[:, 0])
         return torch.stack([one, torch.zeros_like(one)], dim=1).unsqueeze(-1)
 
@@ -67,17 +69,18 @@ class CurvatureCounterexample:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)
 
 
 class RegularityCounterexample:
     r"""A loss in C^2 but not in C^(2,1): the remainder is not of order epsilon^3 (statement S2).
 
-    dx = epsilon dB from 0 with L = |x|^(5/2): E L = (epsilon^2 T)^(5/4) 2^(5/4) Gamma(7/4) /
-    sqrt(pi), and every term of the expansion vanishes. The scheme is exact for Gaussian
-    increments, whatever the number of steps. The baseline is deterministic, so the two driver
-    conventions agree.
+    dx = epsilon dB,   L = |x|^(5/2),   x(0) = 0,
+    E L = (epsilon^2 T)^(5/4) 2^(5/4) Gamma(7/4) / sqrt(pi).
+
+    Every term of the expansion vanishes. With Gaussian increments the scheme is exact for any
+    number of steps. The unperturbed system is deterministic, so the two driver conventions agree.
 
     Noise type "diagonal": f, g and error_diffusion are (B, 1), loss is (B,); no drift error.
 
@@ -110,7 +113,7 @@ class RegularityCounterexample:
         return torch.zeros_like(y)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar, one (B, 1)."""
+        """Error diffusion sigma_bar = 1 (B, 1)."""
         return torch.ones_like(y)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -118,12 +121,12 @@ class RegularityCounterexample:
         return y[:, 0].abs() ** 2.5
 
     def exact_loss(self, epsilon: float) -> float:
-        """E L at one epsilon, in continuous time and for the scheme alike."""
+        """E L at one epsilon, the same in continuous time and for the scheme."""
         variance = check_finite_number("epsilon", epsilon) ** 2 * self.t1
         return (2 * variance) ** 1.25 * math.gamma(1.75) / math.sqrt(math.pi)
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """Zeros: the loss, its slope and its curvature vanish on the unperturbed path x = 0."""
+        """All terms are 0: L, its gradient and its Hessian vanish on the unperturbed path x = 0."""
         check_choice("driver", driver, DRIVERS)
         if steps is not None:
             check_count("steps", steps)

@@ -1,4 +1,4 @@
-"""O11: the cubic flow, contractive, with its derivatives in the initial state in closed form."""
+"""O11: the contractive cubic flow, with closed-form derivatives in the initial state."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from sdewm.sde.rates import Rates
 
 
 class CubicFlow:
-    r"""A deterministic scalar equation with a curved flow (statement O11).
+    r"""A deterministic scalar equation with a nonlinear flow (statement O11).
 
-    dx = -x^3 dt + epsilon sigma_bar dB,   L = x^2. The drift contracts (its derivative -3 x^2 is
-    never positive), so that two paths never move apart. From x at time 0, without error,
+    dx = -x^3 dt + epsilon sigma_bar dB,   L = x^2. The drift is contractive (its derivative
+    -3 x^2 is never positive), so the distance of two paths never grows. Without error, the state
+    phi(x, t) at time t from x at time 0 and its derivatives in x are
 
         phi = x / sqrt(c),   phi' = c^(-3/2),   phi'' = -6 x t c^(-5/2),   c = 1 + 2 x^2 t.
 
@@ -39,7 +40,7 @@ class CubicFlow:
     error_drift = None
 
     def __init__(self, *, start: float = 1.1, t1: float = 0.7, sigma_bar: float = 0.5) -> None:
-        """Store the start; see the class for the meaning."""
+        """Store the parameters; see the class for their meaning."""
         self.x0 = torch.tensor([check_finite_number("start", start)], dtype=torch.float64)
         self.t1 = check_interval(0.0, t1)[1]
         self.sigma_bar = check_finite_number("sigma_bar", sigma_bar)
@@ -53,7 +54,7 @@ class CubicFlow:
         return torch.zeros_like(y)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 1)."""
+        """Error diffusion sigma_bar (B, 1)."""
         return torch.full_like(y, self.sigma_bar)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -63,16 +64,19 @@ class CubicFlow:
     def certified_rates(
         self, low: torch.Tensor, high: torch.Tensor, step_size: float, blocks: Sequence[slice]
     ) -> Rates:
-        """Rates, N = 1, on |x| <= r, r the largest start, which steps up to 2/r^2 keep.
+        """Rates, N = 1, on the set |x| <= r, where r is the largest initial |x|.
 
-        There -3 r^2 <= f' <= 0 and |f''| <= 6 r.
+        Steps up to 2/r^2 do not leave this set. On it -3 r^2 <= f' <= 0 and |f''| <= 6 r.
 
         Raises:
-            ValueError: a larger step, for which paths may leave that set.
+            ValueError: the step is larger, so that paths may leave the set.
         """
         r = torch.maximum(low.abs(), high.abs()) * (1.0 + 1e-15)  # (1,)
         if step_size * float(r) ** 2 > 2.0:
-            raise ValueError(f"step_size={step_size:g}: at most 2/r² = {2.0 / float(r) ** 2:g}.")
+            raise ValueError(
+                f"step_size={step_size:g}: expected at most 2/r² = {2.0 / float(r) ** 2:g}, where "
+                "r is the largest initial |x|."
+            )
         steepest, zero = 3.0 * r**2 * (1.0 + 1e-15), torch.zeros_like(r)
         step = (step_size * steepest - 1.0).clamp_min(1.0)
         return Rates(
@@ -91,6 +95,6 @@ class CubicFlow:
 
     @staticmethod
     def flow(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """State after time t >= 0 from x, its first and its second derivative in x, elementwise."""
+        """phi, phi' and phi'': the state at time t >= 0 from x and its derivatives, elementwise."""
         spread = 1.0 + 2.0 * x**2 * t
         return x * spread**-0.5, spread**-1.5, -6.0 * x * t * spread**-2.5

@@ -1,4 +1,4 @@
-"""O8: a smooth nonlinear world model, averaged over every sign pattern of its noise."""
+"""O8: a smooth nonlinear world model, averaged exactly over all sign patterns of its noise."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from sdewm.base.checks import check_interval
 
 
 class EnumerationWorldModel:
-    r"""The tanh world model with state (z, h, z-tilde, s-tilde, t) (statement O8).
+    r"""World model with tanh networks and state (z, h, z-tilde, s-tilde, t) (statement O8).
 
-    With the policy a = tanh(z - h) / 2 and one driver each for encoder, predictor and decoder:
+    The policy is a = tanh(z - h) / 2. Encoder, predictor and decoder have one driver each.
 
-    dz = (tanh(1.1 h + sin t) - z + epsilon sigma) dt + (0.3 + 0.1 cos h) dB1 + epsilon sigma_bar
-    dB1 (or dB4), dh = (-0.6 h + tanh(0.9 z + 0.4 h + a)) dt,   dz-tilde = 0.8 sin h dt + (0.25 +
-    0.1 sin h) dB2, ds-tilde = tanh(z-tilde + h / 2) dt + 0.1 dB3,   dt = dt, sigma = 0.4 sin(h +
-    0.3),   sigma_bar = 0.5 + 0.2 tanh h, L = (s-tilde - 1/2)^2 + (z - z-tilde)^2 / 2.
+    dz = (tanh(1.1 h + sin t) - z + epsilon sigma) dt + (0.3 + 0.1 cos h) dB1
+         + epsilon sigma_bar dB1 (driver "same") or dB4 (driver "independent"),
+    dh = (-0.6 h + tanh(0.9 z + 0.4 h + a)) dt,
+    dz-tilde = 0.8 sin h dt + (0.25 + 0.1 sin h) dB2,
+    ds-tilde = tanh(z-tilde + h / 2) dt + 0.1 dB3,   dt = dt,
+    sigma = 0.4 sin(h + 0.3),   sigma_bar = 0.5 + 0.2 tanh h,
+    L = (s-tilde - 1/2)^2 + (z - z-tilde)^2 / 2.
 
-    All but one of the eight terms are nonzero for a shared driver and no closed form is known;
-    with increments +-sqrt(step) the scheme's own terms are exact averages over all sign patterns
-    (S5b).
+    For the driver "same" seven of the eight terms are nonzero, and no closed form is known. With
+    increments +-sqrt(step) the terms of the scheme are exact averages over all sign patterns (S5b).
 
     Noise type "general": f and error_drift are (B, 5), g and error_diffusion (B, 5, 3), loss is
-    (B,). ``independent_error_diffusion`` (B, 5, 1) is the same sigma_bar on one driver of its own.
+    (B,). ``independent_error_diffusion`` (B, 5, 1) is the same sigma_bar on one additional,
+    independent driver.
 
     Args:
         t1: final time T.
@@ -69,17 +72,17 @@ class EnumerationWorldModel:
         return torch.stack(drivers, dim=2)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma on the z row (B, 5)."""
+        """Error drift sigma in the z row (B, 5)."""
         h = y[:, 1]
         return self._on_latent(0.4 * torch.sin(h + 0.3))
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar on the z row and the encoder's driver (B, 5, 3)."""
+        """Error diffusion sigma_bar in the z row, on the encoder's driver (B, 5, 3)."""
         column = self.independent_error_diffusion(t, y)
         return torch.cat([column, torch.zeros_like(column), torch.zeros_like(column)], dim=2)
 
     def independent_error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar on the z row with one driver of its own (B, 5, 1)."""
+        """Error diffusion sigma_bar in the z row, on an independent driver (B, 5, 1)."""
         h = y[:, 1]
         return self._on_latent(0.5 + 0.2 * torch.tanh(h)).unsqueeze(-1)
 

@@ -1,4 +1,4 @@
-"""O3 and O3b: geometric Brownian motion, where the fundamental matrix is random."""
+"""O3 and O3b: geometric Brownian motion, whose fundamental matrix is random."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ class GeometricBrownianMotion:
 
     dx = (growth x + epsilon sigma) dt + (volatility x + epsilon sigma_bar) dB,   L = x^2.
 
-    The fundamental matrix is lognormal and the Ito correction of S3, -volatility sigma_bar, does
-    not
+    The fundamental matrix is lognormal. The Itô correction of S3, -volatility sigma_bar, does not
     vanish: without it P would be too large by 2 x0 volatility sigma_bar times
     int_0^T exp(growth s + (2 growth + volatility^2) (T - s)) ds.
 
@@ -67,11 +66,11 @@ class GeometricBrownianMotion:
         return (self.volatility * y).unsqueeze(-1)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, 1)."""
+        """Error drift sigma (B, 1)."""
         return torch.full_like(y, self.sigma)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 1, 1)."""
+        """Error diffusion sigma_bar (B, 1, 1)."""
         return torch.full_like(y, self.sigma_bar).unsqueeze(-1)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -94,7 +93,7 @@ class GeometricBrownianMotion:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)
 
 
@@ -102,8 +101,8 @@ class ScaledGeometricBrownianMotion:
     r"""Geometric Brownian motion whose volatility is perturbed (statement O3b).
 
     dx = growth x dt + (volatility + epsilon sigma_bar) x dB,   L = x^2,
-    E L = x0^2 exp((2 growth + (volatility + epsilon sigma_bar)^2) T) for the driver "same". Here
-    the error diffusion depends on the state, so Q does not vanish; there is no drift error.
+    E L = x0^2 exp((2 growth + (volatility + epsilon sigma_bar)^2) T) for the driver "same". The
+    error diffusion depends on the state, so Q does not vanish. There is no error drift.
 
     Noise type "diagonal": f, g and error_diffusion are (B, 1), loss is (B,).
 
@@ -151,7 +150,7 @@ class ScaledGeometricBrownianMotion:
         return self.volatility * y
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 1)."""
+        """Error diffusion sigma_bar (B, 1)."""
         return self.sigma_bar * y
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -169,5 +168,5 @@ class ScaledGeometricBrownianMotion:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)

@@ -1,4 +1,4 @@
-"""O9: a linear flow with noise in its matrix, whose second moments are matrix exponentials."""
+"""O9: a linear SDE with multiplicative noise, whose second moments are matrix exponentials."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class LinearFlow:
 
     dx = (A x + epsilon sigma) dt + sum_k (A_k x + epsilon sigma_bar_k) dB^k,   L = |x|^2 / 2.
 
-    Two paths on the same Brownian path differ by D = Phi (x - x'), with the fundamental matrix Phi
-    of the equation itself, so E[D D'] is known from C = E[e e'].
+    Two solutions along the same Brownian path differ by D_t = Phi_t e, where Phi is the fundamental
+    matrix of the equation and e the initial difference. Hence E[D_t D_t'] follows from E[e e'].
 
     Noise type "general": f and error_drift are (B, D), g and error_diffusion (B, D, M), loss is
     (B,).
 
     Args:
         matrix: A (D, D).
-        noise: the A_k, each (D, D); none gives one driver without effect.
+        noise: the A_k, each (D, D); if empty, one driver with zero diffusion is used.
         start: x0 (D,); default (1, 0.5, 0.5, ...).
         sigma: every component of the error drift.
         sigma_bar: every component of the error diffusion.
@@ -84,11 +84,11 @@ class LinearFlow:
         return self.matrix, self.noise
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, D)."""
+        """Error drift sigma (B, D)."""
         return torch.full_like(y, self.sigma)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, D, M)."""
+        """Error diffusion sigma_bar (B, D, M)."""
         return repeat_rows(torch.full_like(self.noise[:, 0].T, self.sigma_bar), y)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ class LinearFlow:
     def second_moment(self, c: torch.Tensor, t: float, steps: int | None = None) -> torch.Tensor:
         """E[D_t D_t'] (D, D) from E[D_0 D_0'] = c.
 
-        Exact in continuous time; with ``steps``, exact for that many Euler-Maruyama steps with
+        Exact in continuous time; with ``steps``, exact for that many Euler–Maruyama steps with
         Gaussian increments.
 
         Raises:
@@ -124,5 +124,5 @@ class LinearFlow:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)

@@ -1,4 +1,4 @@
-"""O2: a linear world model with the paper's block structure, and what linear systems share."""
+"""O2: a linear world model with the paper's block structure, and functions for linear systems."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class LinearWorldModel:
 
     dx = (M x + c + epsilon sigma) dt + (G + epsilon Sigma_bar) dB,   L = x' W x / 2.
 
-    The error enters the z row only, on the encoder's driver. Linear with constant noise, so
-    Q = Q_drift = S_cross = 0 and P comes from the covariance alone. Other matrices, of any size,
-    may be given.
+    By default the error enters the z row only, on the encoder's driver. The system is linear with
+    constant noise, so Q = Q_drift = S_cross = 0 and P depends on the covariance only. Matrices of
+    any size may be passed.
 
     Noise type "additive": f and error_drift are (B, D), g and error_diffusion (B, D, M), here D =
     4 and M = 3 drivers (encoder, predictor, decoder); loss is (B,).
@@ -89,11 +89,11 @@ class LinearWorldModel:
         return repeat_rows(self.noise, y)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, D)."""
+        """Error drift sigma (B, D)."""
         return repeat_rows(self.sigma, y)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, D, M)."""
+        """Error diffusion sigma_bar (B, D, M)."""
         return repeat_rows(self.sigma_bar, y)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -117,14 +117,18 @@ class LinearWorldModel:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)
 
 
 def constant_tensor(
     name: str, values: Matrix | Sequence[float], shape: tuple[int, ...]
 ) -> torch.Tensor:
-    """The values as a float64 tensor of the given shape, else ValueError naming the argument."""
+    """The values as a finite float64 tensor of shape `shape`.
+
+    Raises:
+        ValueError: the shape is wrong or a value is not finite; the message gives `name`.
+    """
     tensor = torch.tensor(values, dtype=torch.float64)
     if tuple(tensor.shape) != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}.")
@@ -134,7 +138,11 @@ def constant_tensor(
 
 
 def symmetric_tensor(name: str, values: Matrix, size: int) -> torch.Tensor:
-    """The values as a symmetric float64 matrix, else ValueError naming the argument."""
+    """The values as a symmetric float64 matrix.
+
+    Raises:
+        ValueError: see `constant_tensor`; or the matrix is not symmetric.
+    """
     tensor = constant_tensor(name, values, (size, size))
     if not torch.equal(tensor, tensor.T):
         raise ValueError(f"{name}={values!r}: expected a symmetric matrix.")
@@ -142,10 +150,10 @@ def symmetric_tensor(name: str, values: Matrix, size: int) -> torch.Tensor:
 
 
 def linear_map(matrix: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Rows (matrix @ x) for states (B, D), summed column by column.
+    """Products matrix @ x for each row x of the states (B, D), summed column by column.
 
-    A matrix product may round differently for different batch sizes; element-wise sums do not, so
-    that a path does not depend on the batch it is computed in.
+    A matrix product may round differently for different batch sizes. Elementwise sums do not, so a
+    path does not depend on the batch in which it is computed.
     """
     weights = matrix.to(dtype=y.dtype, device=y.device)  # (n, D)
     total = y[:, 0:1] * weights[:, 0]  # (B, n)

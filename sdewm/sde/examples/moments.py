@@ -1,9 +1,9 @@
 """Exact expansion terms from moment equations of the variation system.
 
 For polynomial coefficients the joint moments of the state and of its variations (S1, S4) solve a
-closed linear system: an ordinary differential equation in continuous time, a recursion for the
-Euler-Maruyama scheme with Gaussian increments (S5b). Both are built here from the coefficients
-alone, so no expansion term is ever typed in. Statement numbers: ``paper_checks/MATHEMATICS.md``.
+closed linear system: an ordinary differential equation in continuous time, and a recursion for the
+Euler–Maruyama scheme with Gaussian increments (S5b). Both are derived here from the coefficients
+alone; no expansion term is entered by hand. Statement numbers: ``paper_checks/MATHEMATICS.md``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class MomentSystem:
         error_diffusion: one list of n polynomials per driver, the columns of sigma-bar.
         loss: L, one polynomial.
         variation_drift: n polynomials whose Jacobian replaces that of ``drift`` in the variations;
-            only for showing what a wrong linearisation gives (S7). None means ``drift``.
-        modes: None for polynomials; for a single angle x the largest |k| of exp(ikx) that is kept.
+            only for negative controls with a wrong linearisation (S7). None means ``drift``.
+        modes: None for polynomials; for a single angle x, the largest |k| of exp(ikx) retained.
     """
 
     drift: Sequence[Polynomial]
@@ -49,7 +49,7 @@ class MomentSystem:
     modes: int | None = None
 
 
-class VariationSystem:
+class MomentVariation:
     """The extended system (x, y eta, y xi, w eta, w - w eta) of S1 and S4, 5 n variables.
 
     Attributes:
@@ -140,7 +140,7 @@ class VariationSystem:
         return add(*parts)
 
     def generator(self, exponents: tuple[int, ...]) -> Polynomial:
-        """Ito generator, drift . grad + (1/2) sum_k (diffusion_k . grad)^2, of one monomial."""
+        """Itô generator, drift . grad + (1/2) sum_k (diffusion_k . grad)^2, of one monomial."""
         monomial: Polynomial = {exponents: 1.0}
         total: Polynomial = {}
         active = [i for i, power in enumerate(exponents) if power]
@@ -158,7 +158,7 @@ class VariationSystem:
         return self.modes is not None and index < self.size
 
     def euler_step(self, index: int, step: float) -> Polynomial:
-        """One Euler-Maruyama step of a variable, polynomial in (variables, increments)."""
+        """One Euler–Maruyama step of a variable, polynomial in (variables, increments)."""
         drivers = len(self.diffusion)
         start = {tuple(int(i == index) for i in range(BLOCKS * self.size)): 1.0}
         moved = add(start if not self._periodic(index) else {}, scale(self.drift[index], step))
@@ -169,7 +169,7 @@ class VariationSystem:
         return total
 
     def euler_image(self, step: float) -> Callable[[tuple[int, ...]], Polynomial]:
-        """Monomial -> its conditional mean after one Euler-Maruyama step (Gaussian increments)."""
+        """Monomial -> its conditional mean after one Euler–Maruyama step (Gaussian increments)."""
         drivers = len(self.diffusion)
         moves = [self.euler_step(i, step) for i in range(BLOCKS * self.size)]
 
@@ -250,7 +250,7 @@ def exact_terms(
         x0: start (n,).
         t1: final time; the start is time 0.
         driver: "same" or "independent".
-        steps: None for continuous time, N for Euler-Maruyama with N equal steps and Gaussian
+        steps: None for continuous time, N for Euler–Maruyama with N equal steps and Gaussian
             increments.
 
     Returns:
@@ -259,7 +259,7 @@ def exact_terms(
     Raises:
         ValueError: for an unknown driver or a ``steps`` that is not a positive whole number.
     """
-    extended = VariationSystem(system, check_choice("driver", driver, DRIVERS))
+    extended = MomentVariation(system, check_choice("driver", driver, DRIVERS))
     start = dict.fromkeys(itertools.chain(*extended.targets.values()), 1.0)
     if steps is None:
         basis, matrix = closure(extended.generator, start, system.modes)
@@ -274,7 +274,7 @@ def exact_terms(
 
 
 def initial_moments(
-    basis: list[tuple[int, ...]], extended: VariationSystem, x0: torch.Tensor
+    basis: list[tuple[int, ...]], extended: MomentVariation, x0: torch.Tensor
 ) -> np.ndarray:
     """Values of the monomials at the start, where all variations are zero."""
     start = np.array(x0.tolist())

@@ -1,4 +1,4 @@
-"""O1: the Ornstein-Uhlenbeck process, whose expected loss is exactly quadratic in epsilon."""
+"""O1: the Ornstein–Uhlenbeck process, whose expected loss is exactly quadratic in epsilon."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class OrnsteinUhlenbeck:
         return torch.full_like(y, self.noise).unsqueeze(-1)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, 1)."""
+        """Error drift sigma (B, 1)."""
         return torch.full_like(y, self.sigma)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 1, 1)."""
+        """Error diffusion sigma_bar (B, 1, 1)."""
         return torch.full_like(y, self.sigma_bar).unsqueeze(-1)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -93,5 +93,5 @@ class OrnsteinUhlenbeck:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)

@@ -1,4 +1,4 @@
-"""O5: the Pearson diffusion, whose curved diffusion keeps the second-order Ito correction alive."""
+"""O5: the Pearson diffusion, whose nonlinear diffusion gives a second-order Itô correction."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sdewm.sde.examples.moments import DRIVERS, exponential_action
 class PearsonDiffusion:
     r"""Diffusion proportional to sqrt(1 + x^2) (statement O5).
 
-    dx = drift x dt + (volatility + epsilon sigma_bar) sqrt(1 + x^2) dB,   L = x^2. The second
-    moment m = E x^2 solves m' = r m + v with v the squared volatility and r = 2 drift + v, so for
-    v > 0 E L = (x0^2 + v / r) exp(r T) - v / r. Here v = (volatility + epsilon sigma_bar)^2 for
-    the driver "same" and volatility^2 + epsilon^2 sigma_bar^2 for "independent". The expansion is
-    that of m in epsilon; the separate terms Q and S have no closed moment equation, so only c0, P,
-    c1 and c2 are given.
+    dx = drift x dt + (volatility + epsilon sigma_bar) sqrt(1 + x^2) dB,   L = x^2.
+
+    The second moment m = E x^2 solves m' = r m + v with r = 2 drift + v, hence
+    E L = (x0^2 + v / r) exp(r T) - v / r for v > 0. Here v = (volatility + epsilon sigma_bar)^2 for
+    the driver "same" and v = volatility^2 + epsilon^2 sigma_bar^2 for "independent". The expansion
+    is that of m in epsilon. The separate terms Q and S have no closed moment equation, so only c0,
+    P, c1 and c2 are available.
 
     Noise type "diagonal": f, g and error_diffusion are (B, 1), loss is (B,); no drift error.
 
@@ -65,7 +66,7 @@ class PearsonDiffusion:
         return self.volatility * torch.sqrt(1.0 + y**2)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 1)."""
+        """Error diffusion sigma_bar (B, 1)."""
         return self.sigma_bar * torch.sqrt(1.0 + y**2)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -73,7 +74,7 @@ class PearsonDiffusion:
         return y[:, 0] ** 2
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The terms c0, P, c1, c2: continuous time, or Euler-Maruyama with ``steps`` steps."""
+        """The terms c0, P, c1, c2: continuous time, or Euler–Maruyama with ``steps`` steps."""
         c0, c1, c2, _ = self.exact_coefficients(driver, steps)
         return {"c0": c0, "P": c1, "c1": c1, "c2": c2}
 

@@ -1,4 +1,4 @@
-"""Polynomials as maps from exponents to coefficients: the algebra of the exact terms."""
+"""Polynomial algebra: polynomials as maps from exponents to coefficients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""O4: a latent drives a deterministic state through a quadratic: curved drift."""
+"""O4: a noisy latent that drives a second state through a quadratic drift."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LOSSES: dict[str, Polynomial] = {"h": {(0, 1): 1.0}, "h_squared": {(0, 2): 1.0}}
 
 
 class QuadraticCascade:
-    r"""The world model's block structure with a curved drift (statement O4).
+    r"""The world model's block structure with a nonlinear drift (statement O4).
 
     dz = (-rate z + epsilon sigma) dt + (noise + epsilon sigma_bar) dB  (or epsilon sigma_bar dB'),
     dh = (-decay h + gain z + curvature z^2) dt,   L = h or h^2, state (z, h).
 
-    The term Q comes from H^0 alone: for L = h it is curvature sigma_bar^2 times
-    int_0^T exp(-decay (T - s)) (1 - exp(-2 rate s)) / (2 rate) ds. For L = h^2, which is convex,
-    and an independent driver Q + S/2 is negative (S5a).
+    The term Q is due to the second derivative H^0 of the drift alone. For L = h it is
+    curvature sigma_bar^2 times int_0^T exp(-decay (T - s)) (1 - exp(-2 rate s)) / (2 rate) ds.
+    For the convex loss L = h^2 and an independent driver Q + S/2 is negative (S5a).
 
     Noise type "scalar": f and error_drift are (B, 2), g and error_diffusion (B, 2, 1), loss is
     (B,).
@@ -89,11 +89,11 @@ class QuadraticCascade:
         return self._on_latent(y, self.noise).unsqueeze(-1)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, 2)."""
+        """Error drift sigma (B, 2)."""
         return self._on_latent(y, self.sigma)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, 2, 1)."""
+        """Error diffusion sigma_bar (B, 2, 1)."""
         return self._on_latent(y, self.sigma_bar).unsqueeze(-1)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ class QuadraticCascade:
         )
 
     def exact_terms(self, driver: str = "same", steps: int | None = None) -> dict[str, float]:
-        """The ten terms of S4: continuous time, or Euler-Maruyama with ``steps`` Gaussian steps."""
+        """The ten terms of S4: continuous time, or Euler–Maruyama with ``steps`` Gaussian steps."""
         return exact_terms(self.moment_system(), self.x0, self.t1, driver, steps)
 
     @staticmethod

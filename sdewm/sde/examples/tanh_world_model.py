@@ -1,4 +1,4 @@
-"""An unstructured world model: every coefficient is a small tanh network with random weights."""
+"""An unstructured world model whose coefficients are small tanh networks with random weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class TanhNetwork:
         inputs: size of x.
         width: number of hidden units.
         outputs: size of the value.
-        scale: size of the values; V has entries of standard deviation scale / sqrt(width).
-        generator: source of the weights.
+        scale: scale of the outputs; V has entries of standard deviation scale / sqrt(width).
+        generator: random generator of the weights.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class TanhWorldModel:
 
     dx = (a(x) - x + epsilon sigma(x)) dt + (b(x) + epsilon sigma_bar(x)) dB.
 
-    No block structure, no closed form: the case on which nothing can cancel by accident of form.
-    All networks are bounded and the drift pulls back to the origin, so trajectories stay bounded
-    in mean square; A1 and A2 hold. L = |x|^2 / 2 + cos(r . x) with a random direction r.
+    The system has no block structure and no closed form, so that no term cancels by symmetry. All
+    networks are bounded and the term -x pulls the state towards the origin, so trajectories stay
+    bounded in mean square; A1 and A2 hold. L = |x|^2 / 2 + cos(r . x) with a random vector r.
 
     Noise type "general": f and error_drift are (B, D), g and error_diffusion (B, D, M), loss is
     (B,). Matrix products may round differently in batches of different size (relative 1e-15).
@@ -58,12 +58,12 @@ class TanhWorldModel:
         state_size: D.
         width: hidden units of each network.
         drivers: M.
-        seed: seed of the weights; equal seeds and sizes give equal systems on every machine.
+        seed: seed of the weights; equal seeds and sizes give equal systems.
         t1: final time.
 
     Raises:
-        ValueError: if a size is not a positive whole number, ``seed`` a nonnegative one, or ``t1``
-            positive.
+        ValueError: if a size is not a positive whole number, ``seed`` is not a nonnegative whole
+            number, or ``t1`` is not positive.
 
     >>> case = TanhWorldModel(state_size=3, width=8, drivers=2, seed=1)
     >>> case.g(torch.tensor(0.0), case.x0.expand(5, 3)).shape
@@ -105,11 +105,11 @@ class TanhWorldModel:
         return self.diffusion(y).reshape(-1, self.state_size, self.drivers)
 
     def error_drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma (B, D)."""
+        """Error drift sigma (B, D)."""
         return self.drift_error(y)
 
     def error_diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Sigma-bar (B, D, M)."""
+        """Error diffusion sigma_bar (B, D, M)."""
         return self.diffusion_error(y).reshape(-1, self.state_size, self.drivers)
 
     def loss(self, y: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Brownian increments on a fixed grid: streamed in time, and a function of (seed, path index) only.
+"""Brownian increments on a fixed grid, streamed in time and determined by (seed, path index) alone.
 
 GaussianNoise     normal increments
-TwoPointNoise     increments ±√Δ, one random bit each
-EnumeratedNoise   all patterns of ±√Δ
+TwoPointNoise     increments ±√Δ with probability ½ each
+EnumeratedNoise   all patterns of increments ±√Δ, each once
 """
 
 from sdewm.sde.noise.enumerated import EnumeratedNoise as EnumeratedNoise

@@ -1,10 +1,10 @@
-"""Random increments as a function of (seed, path, step, driver) alone.
+"""Counter-based random increments: a function of (seed, path, step, driver) alone.
 
-Every increment is made from random words of its own, computed on the spot on any device: word i of
-step n is SplitMix64's output function [1] at i·γ + k_n, where i counts through (path, driver) and
-k_n is the n-th key that NumPy's SeedSequence derives from the seed. So a path does not depend on
-the batch in which it is asked for, on other paths, on threads or on devices, it can be entered
-anywhere, and nothing is stored.
+Each increment is computed from separate random words: word i of step n is SplitMix64's output
+function [1] at i·γ + k_n, where i indexes (path, driver) and k_n is the n-th key that NumPy's
+SeedSequence derives from the seed. A path therefore does not depend on the batch in which it is
+generated, on other paths, on threads or on the device. Any path can be generated on its own, and
+no state is stored.
 
 [1] Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014.
 """
@@ -23,13 +23,13 @@ from sdewm.base.checks import check_count, check_float_dtype
 from sdewm.base.compiling import Compiled
 from sdewm.sde.noise.grid import GridNoise
 
-BLOCK = 1024  # paths whose increments are made together
+BLOCK = 1024  # paths whose increments are generated together
 GAMMA = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's increment, as a signed number
-_SIZE_AT_ONCE = 1 << 16  # increments made at once in small batches: several steps
+_SIZE_AT_ONCE = 1 << 16  # increments generated at once in small batches: several steps
 
 
 def shift_right(word: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical shift of int64 words, which torch shifts with their sign."""
+    """Logical right shift of int64 words (torch's own shift is arithmetic)."""
     return (word >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
@@ -47,7 +47,7 @@ def split_mix(state: torch.Tensor) -> torch.Tensor:
 
 
 class BlockNoise(GridNoise):
-    """Increments made from random words in blocks of 1024 paths. Subclasses say how.
+    """Increments generated from random words in blocks of 1024 paths; subclasses define the law.
 
     Args:
         drivers: M.
@@ -55,12 +55,11 @@ class BlockNoise(GridNoise):
         t1: end of the grid.
         t0: start of the grid.
         seed: root seed.
-        antithetic: paths 2j and 2j + 1 get opposite increments.
-        refine: every increment is the sum of this many increments of a grid that is finer by this
-            factor, so that `steps=N, refine=r` and `steps=r·N, refine=1` follow the same Brownian
-            paths.
-        compiled: make the increments by a compiled function: the same numbers to rounding, several
-            times as fast, after seconds of compilation.
+        antithetic: paths 2j and 2j + 1 have opposite increments.
+        refine: r: each increment is the sum of r increments on a grid finer by the factor r, so
+            that `steps=N, refine=r` and `steps=r·N, refine=1` give the same Brownian paths.
+        compiled: generate the increments by a compiled function: the same values to rounding,
+            several times faster after some seconds of compilation.
     """
 
     def __init__(
@@ -84,11 +83,11 @@ class BlockNoise(GridNoise):
 
     @abc.abstractmethod
     def words_per_block(self, dtype: torch.dtype) -> int:
-        """How many words a block consumes per (fine) step."""
+        """Number of random words per block and (fine) step."""
 
     @abc.abstractmethod
     def transform(self, words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Independent fine increments `(steps, blocks, rows · M)` of words `(steps, blocks, W)`."""
+        """Fine increments `(steps, blocks, rows · M)` from words `(steps, blocks, W)`."""
 
     def block_increments(
         self, counters: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype
@@ -120,7 +119,7 @@ class BlockNoise(GridNoise):
         return (sum(islice(fine, self.refine - 1), start=next(fine)) for _ in range(self.steps))
 
     def coarsen(self, factor: int) -> BlockNoise:
-        """The same Brownian paths on a grid coarser by `factor`, a divisor of the steps."""
+        """The same Brownian paths on a grid coarser by `factor`, which must divide `steps`."""
         check_count("factor", factor)
         if self.steps % factor:
             raise ValueError(f"factor={factor}: expected a divisor of steps={self.steps}.")

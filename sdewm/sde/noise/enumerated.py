@@ -1,4 +1,4 @@
-"""Every pattern of two-point increments once."""
+"""Enumeration of all patterns of two-point increments."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from sdewm.sde.noise.grid import GridNoise
 class EnumeratedNoise(GridNoise):
     """All 2^(N·M) patterns of increments ±√Δ, each once.
 
-    Averages over them have no sampling error (O8).
-
-    Bit n·M + k of the path index is the sign of ΔB^k_n.
+    Averages over them have no sampling error (O8). Bit n·M + k of the path index gives the sign of
+    ΔB^k_n.
 
     Raises:
-        ValueError: more than 2²⁴ patterns.
+        ValueError: there would be more than 2²⁴ patterns.
 
     >>> EnumeratedNoise(drivers=1, steps=2, t1=2.0).increments(0, 4)[:, :, 0]
     tensor([[-1.,  1., -1.,  1.],
@@ -36,7 +35,7 @@ class EnumeratedNoise(GridNoise):
             raise ValueError(
                 f"increments='enumerate' with steps={self.steps} and {self.drivers} drivers "
                 f"needs 2^{exponent} paths; at most 2^{self.largest_exponent} are allowed: "
-                "take fewer steps, or increments='two_point'."
+                "use fewer steps, or increments='two_point'."
             )
         self.paths_limit = 2**exponent
 

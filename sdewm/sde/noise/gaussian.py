@@ -14,8 +14,9 @@ from sdewm.sde.noise.block import BlockNoise, shift_right
 class GaussianNoise(BlockNoise):
     """Independent normal increments of variance Δ, by the Box–Muller transform.
 
-    In float64 every normal takes a word of its own and reaches to 8.6 standard deviations, in
-    float32 two share one and reach to 5.8; the two precisions follow different paths.
+    In float64 each normal uses one 64-bit word and is at most 8.6 standard deviations; in float32
+    two normals share one word and are at most 5.8 standard deviations. The two precisions give
+    different paths.
 
     >>> noise = GaussianNoise(drivers=2, steps=4, t1=1.0, seed=1)
     >>> alone, among = noise.increments(700, 701), noise.increments(0, 3000)[:, 700:701]
@@ -27,7 +28,7 @@ class GaussianNoise(BlockNoise):
     """
 
     def words_per_block(self, dtype: torch.dtype) -> int:
-        """One word per normal in float64, one for two in float32."""
+        """One word per normal in float64, one word per two normals in float32."""
         return self.rows * self.drivers // (1 if dtype == torch.float64 else 2)
 
     def transform(self, words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -51,8 +52,8 @@ class GaussianNoise(BlockNoise):
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (ΔB_n, U_n), each `(last − first, M)`, U_n = ∫ (B_s − B_{t_n}) ds over step n.
 
-        On the finest grid U = δ(ΔB/2 + Z/√12) with Z ~ N(0, δ) independent of ΔB; sums over a
-        coarser step follow from the additivity of the integral. ΔB is the one of `stream`.
+        On the finest grid U = δ(ΔB/2 + Z/√12) with Z ~ N(0, δ) independent of ΔB. Values for a
+        coarser step follow from the additivity of the integral. ΔB equals that of `stream`.
         """
         walk = self._fine_stream(first, last, dtype, device, channel=0)
         area = self._fine_stream(first, last, dtype, device, channel=1)

@@ -1,4 +1,4 @@
-"""What every noise is: increments over a fixed grid, streamed in time."""
+"""The interface of all noises: Brownian increments over a fixed grid, streamed in time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class GridNoise(abc.ABC):
         seed: root seed, a whole number of at least 0.
 
     Raises:
-        ValueError: a size below 1, a negative seed, or t1 ≤ t0.
+        ValueError: a size is below 1, the seed is negative, or t1 ≤ t0.
     """
 
-    paths_limit: int | None = None  # number of paths where the law is finite
+    paths_limit: int | None = None  # number of distinct paths, if it is finite
 
     def __init__(
         self, *, drivers: int, steps: int, t1: float, t0: float = 0.0, seed: int = 0
@@ -51,5 +51,5 @@ class GridNoise(abc.ABC):
         return (steps * self.step_size + self.t0).to(dtype).to(device)
 
     def increments(self, first: int, last: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-        """All increments `(N, last − first, M)` at once, for small cases."""
+        """All increments `(N, last − first, M)` in one tensor, for small problems."""
         return torch.stack(list(self.stream(first, last, dtype)))

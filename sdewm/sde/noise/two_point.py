@@ -1,4 +1,4 @@
-"""Increments of one random bit each."""
+"""Two-point increments ±√Δ."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sdewm.sde.noise.block import BlockNoise
 class TwoPointNoise(BlockNoise):
     """Increments ±√Δ with probability ½ each: one random bit per increment.
 
-    Their mean, variance and third moment are those of the normal; the expansion at the level of the
-    scheme (S5b) holds for them exactly as it does for normals.
+    Their mean, variance and third moment are those of normal increments. The expansion of the
+    scheme (S5b) holds for both kinds of increments.
 
     >>> TwoPointNoise(drivers=1, steps=4, t1=4.0, seed=3).increments(0, 2).abs().unique()
     tensor([1.], dtype=torch.float64)

@@ -1,0 +1,125 @@
+"""Settings of the checks, and findings: measured quantities with predictions and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from sdewm.base.stats import Estimate
+from sdewm.theory.expansion.expand import CurveRow
+from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
+from sdewm.theory.verdict import HOLDS, UNDECIDED, Verdict, agree, all_of
+
+THRESHOLD = 5.0  # standard errors (rule b)
+SIZES = (0.2, 0.1, 0.05, 0.025)  # of the error (rule c)
+SMALL_SIZES = (0.05, 0.025, 0.0125)  # Monte Carlo: the noise of a path-wise remainder is relative
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings chosen by the user: paths per problem, root seed and device."""
+
+    paths: int = 100_000
+    seed: int = 0
+    device: str = "cpu"
+
+
+Mutate = Callable[[Any], Any]  # a negative control; the identity in the check itself
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A measured quantity, its predicted value, and the verdict on their agreement."""
+
+    quantity: str
+    measured: Estimate
+    predicted: float
+    verdict: Verdict
+    allowed: float = 1.0  # difference at which the verdict changes
+
+
+def add(left: Estimate, right: Estimate) -> Estimate:
+    """The sum; its standard error is bounded above by the sum of both standard errors."""
+    return Estimate(left.value + right.value, left.standard_error + right.standard_error)
+
+
+def scale(estimate: Estimate, factor: float) -> Estimate:
+    """A multiple of an estimate."""
+    return Estimate(factor * estimate.value, abs(factor) * estimate.standard_error)
+
+
+def subtract(left: Estimate, right: Estimate) -> Estimate:
+    """The difference, with an upper bound of its standard error."""
+    return add(left, scale(right, -1.0))
+
+
+def compare(quantity: str, measured: Estimate, predicted: float, allowed: float = 0.0) -> Finding:
+    """|measured − predicted| against five standard errors plus `allowed` (rules a and b)."""
+    # Antithetic or symmetric quantities may vanish path by path up to rounding.
+    bias = max(allowed, 1e-12 * max(1.0, abs(predicted)))
+    verdict = agree(quantity, measured, predicted, THRESHOLD, bias)
+    margin = THRESHOLD * measured.standard_error + bias
+    return Finding(quantity, measured, predicted, verdict, margin)
+
+
+def order_finding(rows: Sequence[CurveRow], expected: float, scale: float) -> Finding:
+    """Whether the remainder has the order `expected` within ±0.3, over the three smallest sizes.
+
+    Least-squares slope of log|remainder| against log ε; its error is bounded by the sum of the
+    contributions of the remainders' errors. Undecided if a remainder has a relative error of 10 %
+    or more, or lies below 10³ rounding errors of the loss, whose size is `scale` (rules 10 and c).
+    """
+    tail = rows[-3:]
+    sizes = [row.epsilon if isinstance(row.epsilon, float) else max(row.epsilon) for row in tail]
+    values = [row.remainder.value for row in tail]
+    relative = [
+        row.remainder.standard_error / abs(row.remainder.value) if row.remainder.value else math.inf
+        for row in tail
+    ]
+    quantity, nothing = "remainder order", Estimate(math.nan, math.nan)
+    floor = 1e3 * torch.finfo(torch.float64).eps * scale
+    if min(map(abs, values)) <= floor:
+        return Finding(
+            quantity, nothing, expected, Verdict(UNDECIDED, f"a remainder is below {floor:.1g}")
+        )
+    if min(values) < 0 < max(values):
+        reason = "the remainder changes sign"
+        return Finding(quantity, nothing, expected, Verdict(UNDECIDED, reason))
+    if max(relative) >= 0.1:
+        reason = f"a remainder is known only to {100 * max(relative):.0f} %; take more paths"
+        return Finding(quantity, nothing, expected, Verdict(UNDECIDED, reason))
+    logs = [math.log(size) for size in sizes]
+    centre = sum(logs) / len(logs)
+    spread = sum((log - centre) ** 2 for log in logs)
+    weights = [(log - centre) / spread for log in logs]
+    slope = sum(w * math.log(abs(value)) for w, value in zip(weights, values, strict=True))
+    error = sum(abs(w) * part for w, part in zip(weights, relative, strict=True))
+    if error == 0.0:  # enumeration: the slopes between neighbouring sizes instead
+        pairs = range(len(tail) - 1)
+        steps = [math.log(values[i] / values[i + 1]) / (logs[i] - logs[i + 1]) for i in pairs]
+        low, high = min(steps), max(steps)
+    else:
+        low, high = slope - 2 * error, slope + 2 * error
+    text = f"order {slope:.3f} in [{low:.3f}, {high:.3f}], claimed {expected:g} ± {ORDER_BAND}"
+    verdict = Verdict(order_outcome((low, high), expected), text)
+    return Finding(quantity, Estimate(slope, error), expected, verdict, ORDER_BAND)
+
+
+def conclude(findings: Sequence[Finding], headline: str = "") -> Finding:
+    """The conjunction of several findings.
+
+    If all hold, the numbers are those of the quantity `headline` (default: the first) and the
+    reason is that of the comparison closest to failing; otherwise both are those of the worst one.
+    """
+    verdict = all_of([finding.verdict for finding in findings])
+    deciding = [f for f in findings if f.verdict.outcome == verdict.outcome]
+    closest = max(deciding, key=lambda f: abs(f.measured.value - f.predicted) / f.allowed)
+    reason = f"closest of {len(findings)} comparisons: {closest.verdict.reason}"
+    shown = closest
+    if verdict.outcome == HOLDS:
+        shown = next((f for f in findings if f.quantity == headline), findings[0])
+    return replace(shown, verdict=Verdict(verdict.outcome, reason))

@@ -1,0 +1,1 @@
+"""Negative controls: deliberate mistakes that the checks must detect."""

@@ -1,0 +1,78 @@
+"""Comparison of automatic derivatives with central differences.
+
+torch's nested forward mode is silently wrong for some operations: its rules for det, solve and
+cumprod at zero factors, among others, drop terms when differentiated a second time (seen in torch
+2.13). Straight-through estimators are wrong by design. An expansion is therefore refused if its
+derivatives fail this check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from sdewm.base.taylor import Tensors, second_order
+
+_STEPS = {torch.float64: 1e-3, torch.float32: 4e-2}
+_TOLERANCES = {torch.float64: 1e-4, torch.float32: 5e-2}
+
+
+def check_derivatives(
+    name: str | Sequence[str], function: Callable[..., Tensors], point: Tensors
+) -> None:
+    """Compare first and second derivatives of `function` along one direction with differences.
+
+    Let D be the automatic derivative and D_h the central difference at step h. The derivative is
+    refused if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · (1 + max|D_{h/2}|), where
+    |D_h − D_{h/2}| estimates the discretisation error of the difference. If the differences do not
+    converge (for instance at a kink within h), the check is inconclusive and passes.
+
+    Args:
+        name: name of the function in error messages, or of each of its outputs.
+        function: takes the tensors of `point`, returns a tuple of tensors.
+        point: the point at which the derivatives are compared.
+
+    Raises:
+        ValueError: the derivatives disagree.
+
+    >>> x = torch.eye(2, dtype=torch.float64) + 0.3
+    >>> check_derivatives("sin", lambda x: (torch.sin(x),), (x,))
+    >>> check_derivatives("det", lambda x: (torch.linalg.det(x),), (x,))
+    Traceback (most recent call last):
+    ...
+    ValueError: the second derivative of det is wrong in automatic differentiation ...
+    """
+    generator = torch.Generator().manual_seed(0)
+    direction = tuple(
+        torch.randn(p.shape, dtype=p.dtype, generator=generator).to(p.device) for p in point
+    )
+    nothing = tuple(torch.zeros_like(p) for p in point)
+    step, tolerance = _STEPS[point[0].dtype], _TOLERANCES[point[0].dtype]
+    with torch.no_grad():
+        value, (first,), mixed = second_order(function, point, [direction], {(0, 0): nothing})
+
+        def at(h: float) -> Tensors:
+            return function(*(p + h * d for p, d in zip(point, direction, strict=True)))
+
+        ahead, behind = ([at(sign * h) for h in (step, step / 2)] for sign in (1, -1))
+        for k in range(len(value)):
+            slopes, curvatures = [], []
+            for i, h in enumerate((step, step / 2)):
+                slopes.append((ahead[i][k] - behind[i][k]) / (2 * h))
+                curvatures.append((ahead[i][k] + behind[i][k] - 2 * value[k]) / (h * h))
+            pairs = (("first", first[k], slopes), ("second", mixed[0, 0][k], curvatures))
+            for order, automatic, (coarse, fine) in pairs:
+                scale = 1.0 + fine.abs().amax()
+                allowed = 10 * (coarse - fine).abs() + tolerance * scale
+                wrong = ((automatic - fine).abs() > allowed) & torch.isfinite(fine)
+                if bool(wrong.any()):
+                    where = int(wrong.flatten().nonzero()[0])
+                    what = name if isinstance(name, str) else name[k]
+                    raise ValueError(
+                        f"the {order} derivative of {what} is wrong in automatic differentiation "
+                        f"({float(automatic.flatten()[where]):.6g}; central differences give "
+                        f"{float(fine.flatten()[where]):.6g}): rewrite the operation concerned "
+                        "(linear algebra, a straight-through estimator, a custom function) in "
+                        "elementary operations."
+                    )

@@ -1,0 +1,73 @@
+"""Jumps and kinks of a function of states, found along segments between states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+SEGMENTS = 64  # pairs of states
+POINTS = 65  # on a segment at each level
+# Looks, each 16 times closer than the one before at the roughest place; rounding ends them.
+LEVELS = {torch.float64: 6, torch.float32: 2}
+FACTOR = 16
+STEADY = 0.8  # ratio of two looks at a kink or a jump; at a smooth place it is 1/16 or less
+SHARE = 0.05  # of the change of slope over a whole segment that a kink must have
+
+
+def roughest(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> str | None:
+    """The worst of "jump", "kink" and None that `function` does between pairs of `states`.
+
+    The second difference δ²L of a twice differentiable function falls as h² with the spacing h; at
+    a kink δ²L/h stays a constant, the change of the slope; at a jump δ²L itself does. Along each
+    segment the place of the largest |δ²L| is looked at ever more closely.
+
+    Args:
+        function: L(y) -> `(B,)`.
+        states: `(B, D)`; fewer than two different ones show nothing.
+
+    >>> y = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    >>> [roughest(f, y) for f in (lambda y: (y[:, 0] > 0).double(), lambda y: y[:, 0].abs(),
+    ...                           lambda y: torch.tanh(200 * y[:, 0]))]
+    ['jump', 'kink', None]
+    """
+    first, last = _segments(states)
+    if not len(first):
+        return None
+    low, high = (states.new_full((len(first), 1), end) for end in (0.0, 1.0))
+    ticks = torch.linspace(0, 1, POINTS, dtype=states.dtype, device=states.device)
+    jumps, slopes = [], []
+    values, spacing = states.new_zeros(1), high[:, 0]
+    with torch.no_grad():
+        for _ in range(LEVELS[states.dtype]):
+            places = low + (high - low) * ticks  # (S, POINTS)
+            points = first[:, None] + places[..., None] * (last - first)[:, None]
+            values = function(points.flatten(0, 1)).reshape(places.shape)
+            second = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs()
+            size, at = second.max(1)
+            spacing = (high - low)[:, 0] / (POINTS - 1)
+            jumps.append(size)
+            slopes.append(size / spacing)
+            centre = places.gather(1, (at + 1)[:, None])
+            width = (high - low) / FACTOR
+            low, high = centre - width / 2, centre + width / 2
+    scale = jumps[0].max() + torch.finfo(states.dtype).tiny
+    rounding = 100 * torch.finfo(states.dtype).eps * float(values.abs().max())
+    if not bool(torch.isfinite(scale)):
+        return None
+    if bool(((jumps[-1] > SHARE * scale + rounding) & (jumps[-1] > STEADY * jumps[-2])).any()):
+        return "jump"
+    steady = (slopes[-1] > STEADY * slopes[-2]) & (
+        slopes[-1] > SHARE * slopes[0].max() + rounding / spacing
+    )
+    return "kink" if bool(steady.any()) else None
+
+
+def _segments(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ends `(S, D)` of up to SEGMENTS segments between different states."""
+    count = len(states)
+    pairs = [(i, j) for gap in range(1, count) for i in range(count - gap) for j in (i + gap,)]
+    chosen = torch.tensor(pairs[:SEGMENTS], dtype=torch.long).reshape(-1, 2)
+    first, last = states[chosen[:, 0]], states[chosen[:, 1]]
+    apart = (first != last).any(1)
+    return first[apart], last[apart]

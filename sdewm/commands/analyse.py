@@ -1,0 +1,130 @@
+"""`sdewm analyse`: the theorems on the world model of a run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.base.progress import Progress
+from sdewm.commands.parsing import parse
+from sdewm.data.dataset import is_complete
+from sdewm.report.analyses import ANALYSES, analyse
+from sdewm.report.trained_run import load_trained_run
+from sdewm.train.recording import record_run
+from sdewm.train.run_directory import allow_module, read_run
+
+FOLDER = "analysis"  # default output folder, within the run directory
+HELD_OUT_SEED = 30_000_001  # of recorded episodes, distinct from training and evaluation seeds
+
+AnalyseRun: Any = make_dataclass(
+    "AnalyseRun",
+    [
+        (
+            "run",
+            Annotated[
+                tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="Run directory.")
+            ],
+        ),
+        (
+            "data",
+            Annotated[
+                Path | None,
+                tyro.conf.arg(
+                    metavar="DIRECTORY",
+                    help="Dataset recorded by sdewm record, of the run's environment.",
+                    help_behavior_hint="(default: episodes recorded with the run's policy; for a "
+                    "run with --world-model-only, its training data)",
+                ),
+            ],
+            None,
+        ),
+        (
+            "record",
+            Annotated[
+                int, tyro.conf.arg(help="Number of episodes to record if --data is not given.")
+            ],
+            24,
+        ),
+        (
+            "out",
+            Annotated[
+                Path | None,
+                tyro.conf.arg(
+                    metavar="DIRECTORY",
+                    help="Output folder.",
+                    help_behavior_hint="(default: RUN/analysis)",
+                ),
+            ],
+            None,
+        ),
+        (
+            "only",
+            Annotated[
+                tuple[str, ...],
+                tyro.conf.arg(
+                    metavar="NAME ...",
+                    help=f"Names of the analyses to run: {', '.join(ANALYSES)}.",
+                    help_behavior_hint="(default: all)",
+                ),
+            ],
+            (),
+        ),
+        (
+            "env",
+            Annotated[
+                str | None,
+                tyro.conf.arg(
+                    metavar="STR",
+                    help="Name of the run's environment, to be typed if it imports a module "
+                    "(gym:<module>:<id>).",
+                    help_behavior_hint="(default: none)",
+                ),
+            ],
+            None,
+        ),
+        ("seed", Annotated[int, tyro.conf.arg(help="Root seed of every analysis.")], 0),
+        *(
+            (name, analysis.settings, field(default_factory=analysis.settings))
+            for name, analysis in ANALYSES.items()
+        ),
+    ],
+    frozen=True,
+)
+AnalyseRun.__doc__ = (
+    "Check the theorems on a run's world model. Every analysis produces a table, a figure and a "
+    "summary.\n\nFinished analyses are cached, so the same command resumes an interrupted one."
+)
+
+
+def analyse_run(words: list[str]) -> int:
+    """Run the selected analyses, and print their summaries and the paths of their files."""
+    given = parse(AnalyseRun, words, "analyse")
+    only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
+    seed = check_count("--seed", given.seed, minimum=0)
+    allow_module(given.env)
+    out = given.out or given.run / FOLDER
+    data = given.data or _episodes(given.run, given.record)
+    trained = load_trained_run(given.run, data)
+    settings = {name: getattr(given, name) for name in ANALYSES}
+    for path in analyse(trained, out, settings, only, seed):
+        print(path)
+    return 0
+
+
+def _episodes(run: Path, count: int) -> Path:
+    """The default episodes: the training data of a world-model-only run, or recorded ones."""
+    learnt_from = read_run(run).data
+    if learnt_from is not None:
+        sys.stderr.write(f"No --data given: using the training episodes of {run}, {learnt_from}.\n")
+        return learnt_from
+    data = run / FOLDER / f"episodes-{check_count('--record', count, minimum=2)}"
+    if not is_complete(data):
+        progress = Progress("episodes", count)
+        record_run(data, run, episodes=count, seed=HELD_OUT_SEED, progress=progress.update)
+        progress.close()
+    return data

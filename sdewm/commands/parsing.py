@@ -1,0 +1,48 @@
+"""Parsing of a command's arguments, exit codes, and one-sentence messages on the terminal."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import Any, TypeVar
+
+import tyro
+
+from sdewm.base.checks import check_choice
+from sdewm.base.fields import dotted, field_names
+
+FAILURE, USAGE = 1, 2  # exit codes: something went wrong; the arguments are wrong, nothing began
+Arguments = TypeVar("Arguments")
+
+
+def parse(kind: type[Arguments], words: list[str], command: str, **options: Any) -> Arguments:
+    """The arguments of `sdewm COMMAND`, parsed into the dataclass `kind`.
+
+    Raises:
+        ValueError: an option that is no field; names the nearest one.
+        SystemExit: wrong values, after a message; or `--help`, after the help.
+    """
+    _check_options(kind, words, command)
+    return tyro.cli(kind, args=words, prog=f"sdewm {command}", **options)
+
+
+def say(sentence: object, code: int) -> int:
+    """Write one sentence to the terminal and return the exit code."""
+    sys.stderr.write(f"sdewm: {sentence}\n")
+    return code
+
+
+def _check_options(kind: type, words: list[str], command: str) -> None:
+    """Refuse an option that is no field; for `--model.unitz`, the fields of `model` are named."""
+    names = [name.removeprefix("config.").replace("_", "-") for name in field_names(kind)]
+    for word in words:
+        option = word.removeprefix("--").split("=")[0].replace("_", "-")
+        part, _, own = option.rpartition(".")
+        known = {option, dotted(part, own.removeprefix("no-"))} & {*names, "help"}
+        if known or not word.startswith("--"):
+            continue
+        if part and (siblings := [name for name in names if name.rpartition(".")[0] == part]):
+            check_choice(f"option of --{part}", own, [name[len(part) + 1 :] for name in siblings])
+        near = difflib.get_close_matches(option, names, n=1)
+        hint = f" Did you mean --{near[0]}?" if near else ""
+        raise ValueError(f"--{option} is not allowed.{hint} See sdewm {command} --help.")

@@ -1,0 +1,95 @@
+"""Gymnasium's conventions, checked at every step of an environment written by others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
+STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)"
+
+
+def one_line(problem: object) -> str:
+    """The message of an exception, in one line."""
+    return " ".join(str(problem).split())
+
+
+class Conventions(gymnasium.Wrapper):
+    """Refuses what breaks a convention, in a sentence that names environment and cause.
+
+    A reward may be any array or tensor with one element; it becomes a float.
+
+    Args:
+        env: an environment whose observations are a Box.
+        name: its name, for messages.
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str) -> None:
+        super().__init__(env)
+        self.name = name
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reset the environment and check what it returns."""
+        found = self._call("reset", RESET, lambda: self.env.reset(seed=seed, options=options))
+        if not isinstance(found, tuple) or len(found) != 2:
+            self._refuse(f"reset returned {_kind(found)}; expected {RESET}")
+        return self._observation("reset", found[0]), found[1]
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Step the environment and check what it returns."""
+        found = self._call("step", STEP, lambda: self.env.step(action))
+        if not isinstance(found, tuple) or len(found) != 5:
+            self._refuse(f"step returned {_kind(found)}; expected {STEP}")
+        observation, reward, terminated, truncated, info = found
+        flags = self._number("terminated", terminated), self._number("truncated", truncated)
+        gain = self._number("reward", reward)
+        return self._observation("step", observation), gain, bool(flags[0]), bool(flags[1]), info
+
+    def _call(self, method: str, form: str, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except Exception as problem:
+            # A call of another form ends in one of these, here or in a wrapper of Gymnasium's.
+            hint = f"; expected {form}" if isinstance(problem, (TypeError, ValueError)) else ""
+            cause = f"{type(problem).__name__}: {one_line(problem)}"
+            raise ValueError(f"env={self.name!r}: its {method} raised {cause}{hint}.") from problem
+
+    def _observation(self, method: str, observation: Any) -> np.ndarray:
+        box = self.env.observation_space
+        assert isinstance(box, Box)
+        array = np.asarray(observation)
+        if array.shape != box.shape:
+            self._refuse(
+                f"{method} returned an observation of shape {array.shape}; expected {box.shape}, "
+                "the shape of its observation_space"
+            )
+        numbers = array.dtype.kind in "biuf"
+        if not numbers or (box.dtype == np.uint8 and array.dtype != np.uint8):
+            self._refuse(
+                f"{method} returned an observation of dtype {array.dtype}; expected {box.dtype}, "
+                "the dtype of its observation_space"
+            )
+        return array
+
+    def _number(self, name: str, value: Any) -> float:
+        array = np.asarray(value)
+        if array.size != 1 or array.dtype.kind not in "biuf":
+            self._refuse(f"step returned {name} {_kind(value)}; expected one number")
+        return float(array.item())
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ValueError(f"env={self.name!r}: its {what}.")
+
+
+def _kind(value: Any) -> str:
+    """A value in a message: its type, with its length or shape if it has one."""
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)} values"
+    shape = np.shape(value) if isinstance(value, (np.ndarray, list)) else ()
+    return f"{type(value).__name__}" + (f" of shape {shape}" if shape else f" {value!r:.60}")

@@ -1,1 +1,0 @@
-"""Floor 4: what a trained world model is worth: errors over the horizon, robustness."""

@@ -1,0 +1,1 @@
+"""Jacobians of step functions: matrix-free products, random probes, penalties and diagnostics."""

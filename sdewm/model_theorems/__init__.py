@@ -1,0 +1,1 @@
+"""The theorems on trained world models: errors, expansion, divergence, value bias, stability."""

@@ -1,0 +1,165 @@
+"""Representation error of a trained world model, measured as drift and diffusion (S28)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.base.progress import Progress
+from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.models import LatentModel, as_latent_model
+from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths, filter_states
+from sdewm.latent_sde.system import embed_by_time
+from sdewm.model.world_model import WorldModel
+from sdewm.model_theorems.error_statistics import ErrorStatistics
+
+Perturb = Callable[[Tensor, torch.Generator], Tensor]
+ReferenceEncoder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+MODES = ("single_frame", "accumulated")
+ROWS_AT_ONCE = 4096  # states through the model at a time
+
+
+def measure_representation_error(
+    world_model: WorldModel | LatentModel,
+    episodes: Episodes,
+    perturbation: Perturb | None = None,
+    *,
+    reference_encoder: ReferenceEncoder | None = None,
+    mode: str = "single_frame",
+    draws: int = 64,
+    seed: int = 0,
+) -> ErrorStatistics:
+    """Drift and diffusion of the encoder's error along recorded episodes.
+
+    Each of the `draws` copies of an episode is perturbed as a unit, so that a perturbation held
+    fixed over an episode appears as correlation in time. The posterior is compared with that of the
+    clean observation:
+
+        "single_frame"  the previous state is clean (teacher forcing): the error of one step
+        "accumulated"   the previous state comes from the perturbed observations under the same
+                        noise: the error includes the propagated errors of earlier steps
+
+    With a reference encoder instead of a perturbation, the model's posterior is compared with that
+    of the reference on the clean observations; there is then one draw.
+
+    Args:
+        world_model: a `WorldModel` or any `LatentModel`.
+        episodes: recorded, of equal length.
+        perturbation: (copies (N, T, *shape), generator) -> perturbed copies of the same shape, for
+            example an `ObservationPerturbation`.
+        reference_encoder: (predicted state (B, D), embed (B, F)) -> mean and standard deviation
+            (B, Z) in the same latent coordinates.
+        mode: "single_frame" or "accumulated", see above.
+        draws: number K of perturbed copies of each episode.
+        seed: seed of the model's noise and of the perturbations.
+
+    Returns:
+        `ErrorStatistics` of all steps from the first row on.
+
+    Raises:
+        ValueError: both or neither of perturbation and reference, an unknown mode, fewer than two
+            episodes or draws, or a perturbation that changes shape or dtype.
+    """
+    if (perturbation is None) == (reference_encoder is None):
+        both = "neither" if perturbation is None else "both"
+        raise ValueError(
+            f"{both} of perturbation and reference_encoder given: expected exactly one of them."
+        )
+    check_choice("mode", mode, MODES)
+    check_count("draws", draws, minimum=2)
+    model = as_latent_model(world_model)
+    paths = clean_paths(model, episodes, seed)
+    check_count("episodes", len(episodes.observations), minimum=2)
+    clean_mean, clean_std = posterior_moments(model, paths)
+    if reference_encoder is not None:
+        mean, std = _apart(reference_encoder, paths.predicted, paths.embeds)
+        return _statistics(clean_mean[:, None] - mean[:, None], clean_std[:, None], std)
+    assert perturbation is not None
+    shifts, stds = [], []
+    generator = torch.Generator().manual_seed(seed + 1)
+    progress = Progress("representation error", len(episodes.observations), 0)
+    try:
+        for e in range(len(episodes.observations)):
+            copies = perturbed_copies(perturbation, episodes.observations[e], draws, generator)
+            embeds = embed_by_time(model, copies).transpose(0, 1)
+            predicted = paths.predicted[e].expand(draws, -1, -1)
+            if mode == "accumulated":
+                actions = episodes.previous_actions[e].double().expand(draws, -1, -1)
+                noise = paths.noise[e].expand(draws, *paths.noise[e].shape)
+                _, predicted = filter_states(model, actions, embeds, noise)
+            mean, std = _apart(model.moments, predicted, embeds)
+            shifts.append(mean - clean_mean[e])
+            stds.append(std)
+            progress.update(e + 1)
+    finally:
+        progress.close()
+    return _statistics(torch.stack(shifts), torch.stack(stds), clean_std)
+
+
+def measure_transition_error(
+    world_model: WorldModel | LatentModel, episodes: Episodes, *, seed: int = 0
+) -> ErrorStatistics:
+    """Transition error: the prior compared with the posterior at the same deterministic state.
+
+    There is one draw: the drift is the constant part, and the rest counts as fluctuation.
+
+    Raises:
+        ValueError: fewer than two episodes.
+    """
+    model = as_latent_model(world_model)
+    paths = clean_paths(model, episodes, seed)
+    check_count("episodes", len(episodes.observations), minimum=2)
+    mean, std = posterior_moments(model, paths)
+    before = torch.cat([torch.zeros_like(paths.states[:, :1]), paths.states[:, :-1]], 1)
+    parts = []
+    actions = episodes.previous_actions.double()
+    with torch.no_grad():
+        for state, action in _chunks(before, actions):
+            law, factor = model.law(state, action, None)
+            spread = factor[:, model.latent].square().sum(2).sqrt()
+            parts.append((law[:, model.latent], spread))
+    prior_mean, prior_std = (
+        torch.cat(part).unflatten(0, mean.shape[:2]) for part in zip(*parts, strict=True)
+    )
+    return _statistics((prior_mean - mean)[:, None], prior_std[:, None], std)
+
+
+def perturbed_copies(
+    perturbation: Perturb, observations: Tensor, draws: int, generator: torch.Generator
+) -> Tensor:
+    """Perturbed copies (K, T, *shape) of an episode (T, *shape)."""
+    copies = observations.expand(draws, *observations.shape)
+    made = perturbation(copies, generator)
+    if made.shape != copies.shape or made.dtype != copies.dtype:
+        raise ValueError(
+            f"perturbation returned {tuple(made.shape)} of {made.dtype} for {tuple(copies.shape)} "
+            f"of {copies.dtype}: expected the same shape and dtype."
+        )
+    return made
+
+
+def posterior_moments(model: LatentModel, paths: CleanPaths) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (E, T, Z) of the posterior along clean paths."""
+    return _apart(model.moments, paths.predicted, paths.embeds)
+
+
+@torch.no_grad()
+def _apart(encoder: ReferenceEncoder, predicted: Tensor, embeds: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (N, T, Z), computed for some rows at a time."""
+    parts = [encoder(*rows) for rows in _chunks(predicted, embeds)]
+    lead = embeds.shape[:2]
+    mean, std = (torch.cat(part).unflatten(0, lead) for part in zip(*parts, strict=True))
+    return mean, std
+
+
+def _chunks(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of tables (N, T, …), some at a time."""
+    flat = [table.flatten(0, 1).split(ROWS_AT_ONCE) for table in tables]
+    yield from zip(*flat, strict=True)
+
+
+def _statistics(shift: Tensor, std: Tensor, reference: Tensor) -> ErrorStatistics:
+    return ErrorStatistics(*(part.cpu().numpy() for part in (shift, std, reference)))

@@ -1,0 +1,136 @@
+"""Growth of small differences in a trained model's dynamics: Jacobians and exponents (S10, S26)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_count
+from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.jacobian.diagnostics import jacobian_metrics
+from sdewm.jacobian.products import Tensors
+from sdewm.latent_sde.models import RSSMModel, as_latent_model
+from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.latent_sde.system import LatentPolicy, as_system
+from sdewm.model.rssm import State
+from sdewm.model.step_maps import mean_step
+from sdewm.model.world_model import WorldModel
+from sdewm.theory.flow.lyapunov import LyapunovSpectrum, lyapunov_exponents
+
+STATES_AT_ONCE = 512  # whose Jacobians are held
+
+
+def jacobian_sizes(
+    world_model: WorldModel | RSSMModel, episodes: Episodes, *, every: int = 1, seed: int = 0
+) -> dict[str, Tensor]:
+    """Sizes of the Jacobian of one step of the prior, at posterior states along the episodes.
+
+    For the Jacobian J = ∂(h', m', s')/∂(h, z), which the penalty penalises, with the action fixed:
+
+        "frobenius"           ‖J‖_F
+        "top_singular_value"  σ_max(J)
+
+    For the square Jacobian A + I = ∂(h', m')/∂(h, z) of the mean of the next state:
+
+        "log_norm"            λ_max(sym A)
+        "spectral_radius"     largest |eigenvalue| of A + I
+
+    Args:
+        world_model: with an RSSM.
+        episodes: recorded, of T rows.
+        every: interval between the rows used, from the first row on.
+        seed: seed of the posterior's noise.
+
+    Returns:
+        Arrays (E, ⌈(T − 1)/every⌉) by name; the last row has no recorded action after it.
+
+    Raises:
+        ValueError: no RSSM, or fewer than two rows.
+    """
+    model = as_latent_model(world_model)
+    if not isinstance(model, RSSMModel):
+        raise ValueError(
+            f"world_model={type(world_model).__name__}: expected a sdewm WorldModel; for another "
+            "model, pass its step to sdewm.jacobian.diagnostics.jacobian_metrics."
+        )
+    check_rows(episodes, 2)
+    every = check_count("every", every)
+    states = clean_paths(model, episodes, seed).states[:, :-1:every]
+    actions = episodes.previous_actions[:, 1::every].double()
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[dict[str, Tensor]] = []
+    rows = (states.flatten(0, 1).split(STATES_AT_ONCE), actions.flatten(0, 1).split(STATES_AT_ONCE))
+    for state, action in zip(*rows, strict=True):
+
+        def whole(h: Tensor, z: Tensor, action: Tensor = action) -> Tensors:
+            return mean_step(model.rssm, State(h, z), action)
+
+        def mean(h: Tensor, z: Tensor, action: Tensor = action) -> Tensors:
+            return mean_step(model.rssm, State(h, z), action)[:2]
+
+        inputs = tuple(model.split(state))
+        penalised = jacobian_metrics(whole, inputs, generator)
+        square = jacobian_metrics(mean, inputs, generator)
+        assert square.log_norm is not None and square.spectral_radius is not None
+        parts.append(
+            {
+                "frobenius": penalised.frobenius,
+                "top_singular_value": penalised.top_singular_value,
+                "log_norm": square.log_norm,
+                "spectral_radius": square.spectral_radius,
+            }
+        )
+    lead = states.shape[:2]
+    return {name: torch.cat([part[name] for part in parts]).unflatten(0, lead) for name in parts[0]}
+
+
+def model_lyapunov(
+    world_model: WorldModel | RSSMModel,
+    episodes: Episodes,
+    *,
+    start: int,
+    steps: int,
+    discard: int,
+    exponents: int = 3,
+    policy: LatentPolicy | None = None,
+    seed: int = 0,
+) -> LyapunovSpectrum:
+    """Leading Lyapunov exponents of the model's imagination, from one trajectory per episode.
+
+    The trajectory of an episode starts at its posterior state at row `start` and follows the prior,
+    with noise independent of the other episodes. Perturbed and unperturbed trajectories share that
+    noise. Actions are the recorded ones, or those of a policy in closed loop.
+
+    Args:
+        world_model: a world model; one-hot latents are replaced by the surrogate of `as_system`.
+        episodes: recorded, with more than `start` rows; start + steps + 1 for recorded actions.
+        start: row of the first state.
+        steps: total number of steps.
+        discard: number of first steps not counted, in which tangents align with the fastest
+            directions.
+        exponents: number of exponents.
+        policy: states (B, D) -> actions (B, A), in float64; None: the recorded actions.
+        seed: seed of all noise and of the initial tangents.
+
+    Returns:
+        A `LyapunovSpectrum` in units of 1/policy_step; episodes are the units of its errors.
+
+    Raises:
+        ValueError: too few rows, or a number out of range.
+    """
+    start = check_count("start", start, minimum=0)
+    steps = check_count("steps", steps)
+    check_rows(episodes, start + 1 + (steps if policy is None else 0))
+    model = as_latent_model(world_model)
+    observed = episodes.first_rows(start + 1)
+    first = clean_paths(model, observed, seed).states[:, start]
+    if policy is None:
+        system = as_system(
+            model, actions=episodes.previous_actions[:, start + 1 : start + 1 + steps]
+        )
+        states = system.start(first)
+    else:
+        system, states = as_system(model, policy=policy), first.double()
+    return lyapunov_exponents(
+        system, states, steps=steps, exponents=exponents, discard=discard, seed=seed
+    )

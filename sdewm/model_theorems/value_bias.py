@@ -1,0 +1,112 @@
+"""Bias of a critic's value after imagination from a perturbed initial latent (S20, S14)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sdewm.base.checks import check_count
+from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.models import LatentModel, as_latent_model
+from sdewm.latent_sde.system import LatentPolicy, LatentSystem
+from sdewm.model.world_model import WorldModel
+from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
+from sdewm.model_theorems.representation_error import Perturb
+from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
+
+MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
+SECOND_ORDER_WITHIN = 0.1  # remainder over measured bias up to which second order holds
+
+
+@dataclass(frozen=True)
+class ModelValueBias:
+    """Result of `value_bias_on_model`; episodes are the units of all standard errors.
+
+    Attributes:
+        expansion: `.terms`, the expansion terms; `.measure(scales)`, the measured bias at scales of
+            e; `.order(scales)`, the order of the remainder.
+        label: "exact", or the surrogate that replaces the model's noise.
+    """
+
+    expansion: ValueExpansion
+    label: str
+
+
+def value_bias_on_model(
+    world_model: WorldModel | LatentModel,
+    episodes: Episodes,
+    perturbation: Perturb,
+    make_q: MakeQ,
+    *,
+    start: int,
+    horizon: int,
+    copies: int = 8,
+    paths: int = 4,
+    mode: str = "accumulated",
+    policy: LatentPolicy | None = None,
+    seed: int = 0,
+) -> ModelValueBias:
+    """Bias of Q after `horizon` imagined steps, caused by a perturbed latent at a row.
+
+    The initial states x0 and the errors e are those of `diverge_on_model`. Q and the predicted bias
+    are those of `value_expansion`, at the model's native step.
+
+    Args:
+        world_model: a `WorldModel` or any `LatentModel`.
+        episodes: recorded, at least two, with start + 1 + horizon rows (with a policy: start + 1).
+        perturbation: see `measure_representation_error`.
+        make_q: system -> Q of its states (B, D), such as
+            `lambda system: sdewm.latent_sde.losses.value(system, agent.behaviour.critic)`.
+        start: row of the initial state.
+        horizon: number of steps.
+        copies: perturbed copies of each episode.
+        paths: sample paths of each copy; copies·paths must be even.
+        mode: see `diverge_on_model`.
+        policy: states (B, D) -> actions (B, A), in closed loop, instead of the recorded actions.
+        seed: root seed.
+
+    Raises:
+        ValueError: an argument is not allowed; the message states what is.
+        FloatingPointError: trajectories become infinite or nan.
+    """
+    each = check_count("copies", copies) * check_count("paths", paths)
+    model = as_latent_model(world_model)
+    system = imagination(model, episodes, start=start, horizon=horizon, policy=policy)
+    starts = perturbed_initial_states(
+        model, episodes, perturbation, start=start, copies=copies, mode=mode, seed=seed
+    )
+    count = len(starts.states)
+    if policy is None:
+        states = system.start(starts.states, each)
+    else:
+        states = starts.states.repeat_interleave(each, 0)
+    # Path i of an episode has error i mod K; the episode's number in the state has none.
+    errors = starts.errors.repeat(1, paths, 1).flatten(0, 1)  # (E·P·K, D)
+    expansion = value_expansion(
+        system,
+        make_q(system),
+        states,
+        pad(errors, (0, states.shape[1] - errors.shape[1])),
+        t1=horizon,
+        steps=horizon,
+        paths=count * each,
+        groups=count,
+        seed=seed,
+    )
+    return ModelValueBias(expansion, system.label)
+
+
+def second_order_reach(rows: Sequence[ValueRow], share: float = SECOND_ORDER_WITHIN) -> float:
+    """Largest scale up to which |remainder| ≤ share·|measured| at every measured scale.
+
+    It is 0 if the inequality fails at the smallest scale.
+    """
+    reach = 0.0
+    for row in sorted(rows, key=lambda row: row.scale):
+        if abs(row.remainder.value) > share * abs(row.measured.value):
+            break
+        reach = row.scale
+    return reach

@@ -1,0 +1,1 @@
+"""Accuracy of open-loop predictions over the horizon, with baselines and calibration."""

@@ -1,0 +1,221 @@
+"""Physical states and rewards of sampled rollouts: their errors, spread, coverage and CRPS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sdewm.base.arrays import check_array
+from sdewm.base.ridge import fit_state_probe
+from sdewm.open_loop.baselines import reference_errors
+from sdewm.open_loop.calibration import coverage, crps, sample_spread
+from sdewm.open_loop.errors import squared_error
+from sdewm.open_loop.predictions import OpenLoop
+from sdewm.open_loop.scoring import Measured, compared, scored
+from sdewm.open_loop.training_rows import TrainingRows
+
+LEVEL = 0.9  # nominal coverage; the nearest level that the number of samples allows is used
+
+
+@dataclass(frozen=True, eq=False)
+class Quantities:
+    """Q quantities in one unit, so that they can be averaged.
+
+    Attributes:
+        what: their common name.
+        unit: their common unit.
+        rollout: (S, E, H, Q), open-loop samples.
+        one_step: (S, E, H, Q), one-step predictions.
+        truth: (E, H, Q), recorded values.
+        last: (E, Q), values at the last observed row.
+        mean: (Q,), mean of the training data.
+        shuffled: (S, E, H, Q), training rows drawn at random.
+    """
+
+    what: str
+    unit: str
+    rollout: np.ndarray
+    one_step: np.ndarray
+    truth: np.ndarray
+    last: np.ndarray
+    mean: np.ndarray
+    shuffled: np.ndarray
+
+
+def physical_states(
+    found: OpenLoop, training: TrainingRows, physics: np.ndarray | None, seed: int
+) -> tuple[Quantities, np.ndarray] | None:
+    """Physical states decoded from the latents by a linear probe fitted to training posteriors.
+
+    Each quantity is divided by its standard deviation in training.
+
+    Args:
+        found: the predictions.
+        training: training rows, with their physical states.
+        physics: (E, T, Q) from row 0, at least context + H rows; None: the observations, if they
+            are vectors.
+        seed: seed of the rows drawn at random.
+
+    Returns:
+        The quantities, and those decoded from the posterior of each row, (S, E, H, Q), which show
+        the error of the probe. None if the physical state is unknown.
+
+    Raises:
+        ValueError: physics given for only some of the episodes, or of other shapes; a quantity that
+            is constant in training.
+    """
+    rows = _recorded_rows(found, physics)
+    if training.physics is None or rows is None:
+        if training.physics is not None or rows is not None:
+            raise ValueError(
+                "physics: given only for the training or only for the evaluated episodes; expected "
+                "both or neither."
+            )
+        return None
+    data = training.physics.reshape(-1, training.physics.shape[2])
+    if data.shape[1] != rows.shape[2]:
+        raise ValueError(f"physics {rows.shape}: expected Q = {data.shape[1]} as in training.")
+    if (still := (data == data[0]).all(axis=0)).any():
+        raise ValueError(f"physics: quantity {int(still.argmax())} never varies; leave it out.")
+    scale = data.std(axis=0)
+    probe = fit_state_probe(training.latents, training.physics)
+    rollout, one_step, observed = (
+        probe.predict(latents) / scale
+        for latents in (found.rollout.latents, found.one_step.latents, found.latents)
+    )
+    truth, last = rows[:, 1:] / scale, rows[:, 0] / scale
+    others = np.stack([*shuffled(training.physics, found, training, seed)]) / scale
+    states = Quantities(
+        "physical state",
+        "standard deviations of the data",
+        rollout,
+        one_step,
+        truth,
+        last,
+        data.mean(axis=0) / scale,
+        others,
+    )
+    return states, observed
+
+
+def shuffled(
+    rows: np.ndarray, found: OpenLoop, training: TrainingRows, seed: int
+) -> Iterator[np.ndarray]:
+    """Random windows of training rows, as long as the rollout, one for each of its samples."""
+    episodes, horizon = found.rewards.shape
+    return training.windows(rows, len(found.latents), episodes, horizon, seed)
+
+
+def _recorded_rows(found: OpenLoop, physics: np.ndarray | None) -> np.ndarray | None:
+    """Physical states (E, 1 + H, Q) of the last observed row and of the predicted rows."""
+    first, (episodes, horizon) = found.context - 1, found.rewards.shape
+    if physics is None:
+        if found.observations.ndim > 3:
+            return None
+        return np.concatenate([found.last_observation[:, None], found.observations], axis=1)
+    physics = check_array("physics", physics, "(E, T, Q)")
+    if len(physics) != episodes or physics.shape[1] <= first + horizon:
+        raise ValueError(
+            f"physics {physics.shape}: expected E = {episodes} and at least "
+            f"{first + horizon + 1} rows."
+        )
+    return physics[:, first : first + horizon + 1]
+
+
+def reward_quantity(found: OpenLoop, training: TrainingRows, seed: int) -> Quantities:
+    """The reward as the only quantity."""
+    return Quantities(
+        "reward",
+        "reward",
+        found.rollout.rewards[..., None],
+        found.one_step.rewards[..., None],
+        found.rewards[..., None],
+        found.last_reward[:, None],
+        training.rewards.mean(keepdims=True)[0],
+        np.stack([*shuffled(training.rewards, found, training, seed)])[..., None],
+    )
+
+
+def state_error(states: Quantities, observed: np.ndarray, seed: int) -> Measured:
+    """Mean squared error of quantities in units of their variances.
+
+    The additional reference line "observed" is that of `observed` (S, E, H, Q), the quantities
+    decoded from the posterior of the row itself.
+    """
+    measured = compared(
+        "physical state error",
+        "mean squared, in variances of the data",
+        squared_error,
+        rollout=states.rollout,
+        one_step=states.one_step,
+        truth=states.truth,
+        last=states.last,
+        mean=states.mean,
+        shuffled=states.shuffled,
+        seed=seed,
+    )
+    of_probe = scored(squared_error, observed, states.truth)
+    return replace(measured, references=measured.references | {"observed": of_probe})
+
+
+def sample_metrics(states: Quantities, seed: int) -> list[Measured]:
+    """Spread, coverage and CRPS, averaged over quantities."""
+    count = len(states.rollout)
+    level = coverage_level(count)
+
+    def over_quantities(values: np.ndarray) -> np.ndarray:
+        return values.mean(axis=2)
+
+    def inside(samples: np.ndarray) -> np.ndarray:
+        return over_quantities(coverage(samples, states.truth, level=level))
+
+    def score(samples: np.ndarray) -> np.ndarray:
+        return over_quantities(crps(samples, states.truth))
+
+    def of_point(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return over_quantities(np.abs(prediction - truth))  # the CRPS of a point prediction
+
+    points = reference_errors(
+        of_point,
+        states.truth,
+        last=states.last,
+        data=states.mean[None],
+        one_step=states.one_step[0],
+        seed=seed,
+    )
+    hits = inside(states.rollout)
+    return [
+        Measured(
+            f"sample spread of the {states.what}",
+            states.unit,
+            over_quantities(sample_spread(states.rollout)),
+            {
+                "one_step": over_quantities(sample_spread(states.one_step)),
+                "shuffled": over_quantities(sample_spread(states.shuffled)),
+            },
+        ),
+        Measured(
+            f"coverage of the {states.what}",
+            "fraction",
+            hits,
+            {"one_step": inside(states.one_step), "nominal": np.full_like(hits, level)},
+        ),
+        Measured(
+            f"CRPS of the {states.what}",
+            states.unit,
+            score(states.rollout),
+            points | {"one_step": score(states.one_step), "shuffled": score(states.shuffled)},
+        ),
+    ]
+
+
+def coverage_level(samples: int) -> float:
+    """The level 1 − 2j/(S + 1), with integer j, that is nearest to 0.9.
+
+    >>> [round(coverage_level(samples), 3) for samples in (2, 9, 16, 19)]
+    [0.333, 0.8, 0.882, 0.9]
+    """
+    rank = max(1, round((samples + 1) * (1 - LEVEL) / 2))
+    return 1 - 2 * rank / (samples + 1)

@@ -1,0 +1,130 @@
+"""Figures of rollouts of a trained model from a wrong latent: rows in, what is drawn out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from sdewm.plots.panels import Drawing, Panel
+from sdewm.plots.rollout_plots import crossing, left_text, mark_leaving
+from sdewm.plots.series import Rows
+from sdewm.plots.style import (
+    BAND,
+    FIRST,
+    GRADES,
+    LIGHT,
+    MEASURED,
+    PREDICTION,
+    SECOND,
+    Entries,
+    Look,
+    bound_look,
+    line,
+    points,
+    zero_line,
+)
+
+HIGHEST = 1e3  # times the largest distance: bounds above it leave the panel
+DECADES = 1e-3  # of the largest distance, at least shown
+BIAS = {
+    "measured": ("measured bias of $Q$", None),
+    "first": ("bias of $Q$, first order", FIRST),
+    "second": ("bias of $Q$, second order", SECOND),
+}
+NOTE = (
+    "Two imagined rollouts on the same noise, from the posterior state and from that state after "
+    "perturbed observations; $D_k$ is their difference. Bars and bands around lines: 95 % (±1.96 "
+    "standard errors over episodes); those of bounds are in the table."
+)
+
+
+def model_divergence(rows: Rows) -> Drawing:
+    """E|D_k| with prediction and bounds by step, and the bias of Q by scale, per panel.
+
+    Rows of `evaluate.divergence_rows`: kind "mean" (series "measured", "prediction" or a grade of
+    bound with its label, a key of KINDS), "quantile" (series "2.5 %" and "97.5 %") and "bias" (a
+    key of BIAS), with panel, horizon, epsilon, value and standard_error. Other kinds are not drawn.
+    A bound that leaves a panel ends in a triangle; the note has its last value.
+    """
+    panels = []
+    for name in dict.fromkeys(row["panel"] for row in rows):
+        own = [row for row in rows if row["panel"] == name]
+        draw, note = partial(_rollouts, rows=own), left_text(_leaving(own))
+        panels.append(Panel(f"Divergence, {name}", draw, note))
+        if any(row["kind"] == "bias" for row in own):
+            panels.append(Panel(f"Bias of the value, {name}", partial(_bias, rows=own)))
+    return Drawing(panels, NOTE)
+
+
+def _rollouts(axes: Axes, rows: Rows) -> Entries:
+    step, mean, half = _columns(rows, "mean", "measured")
+    floor, top = _limits(rows)
+    axes.set(yscale="log", ylim=(floor, top), xlim=(0, float(step[-1])))
+    low, high = (_columns(rows, "quantile", level)[1] for level in ("2.5 %", "97.5 %"))
+    axes.fill_between(step, np.maximum(low, 0.1 * floor), high, color=LIGHT, lw=0)
+    entries = line(axes, step, mean, MEASURED, r"measured $\mathrm{E}|D_k|$", half, zorder=5)
+    entries["$|D_k|$, 2.5 to 97.5 % of paths"] = Patch(color=LIGHT)
+    _, predicted, error = _columns(rows, "mean", "prediction")
+    text = r"first variation $\mathrm{E}|y_k|$"
+    entries |= line(axes, step, predicted, PREDICTION, text, error, zorder=6)
+    for grade, label in _bounds(rows):
+        _, bound, _ = _columns(rows, "mean", grade)
+        text, look = bound_look(grade, label)
+        entries |= line(axes, step, bound, look, text)
+    entries |= mark_leaving(axes, _leaving(rows), top)
+    axes.set_xlabel("policy_steps of imagination, $k$")
+    axes.set_ylabel(r"distance of latents $\mathrm{E}|D_k|$")
+    return entries
+
+
+def _bounds(rows: Rows) -> list[tuple[str, str]]:
+    keys = dict.fromkeys((r["series"], r["label"]) for r in rows if r["kind"] == "mean")
+    return [(str(grade), str(label)) for grade, label in keys if grade in GRADES]
+
+
+def _limits(rows: Rows) -> tuple[float, float]:
+    _, mean, _ = _columns(rows, "mean", "measured")
+    largest = float(mean.max())
+    # A mean of 0 and an interval that reaches below cannot be drawn on a logarithmic axis.
+    return max(DECADES * largest, 0.2 * float(mean[mean > 0].min())), HIGHEST * largest
+
+
+def _leaving(rows: Rows) -> list[tuple[float, float, str, Look]]:
+    top = _limits(rows)[1]
+    found = []
+    for grade, label in _bounds(rows):
+        step, bound, _ = _columns(rows, "mean", grade)
+        if not bound[-1] <= top:
+            found.append((crossing(step, bound, top), float(bound[-1]), *bound_look(grade, label)))
+    return found
+
+
+def _bias(axes: Axes, rows: Rows) -> Entries:
+    entries = zero_line(axes)
+    for series, (text, look) in BIAS.items():
+        scale, value, half = _columns(rows, "bias", series, along="epsilon")
+        if not len(scale):
+            continue
+        if look is None:
+            entries |= points(axes, scale, value, half, text)
+        else:
+            entries |= line(axes, scale, value, look, text, half)
+    axes.set_xlabel(r"scale $s$ of the initial error, $x_0+s\,e$")
+    axes.set_ylabel(r"$\mathrm{E}[Q(X^{se})-Q(X^0)]$")
+    return entries
+
+
+def _columns(
+    rows: Rows, kind: str, series: str, along: str = "horizon"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Abscissa, value and half the width of a 95 % interval, in the order of the abscissa."""
+    own = sorted(
+        (row for row in rows if (row["kind"], row["series"]) == (kind, series)),
+        key=lambda row: row[along],
+    )
+    columns = [[row[name] for row in own] for name in (along, "value", "standard_error")]
+    x, value, error = (np.array(column, dtype=float) for column in columns)
+    return x, value, BAND * np.where(np.isfinite(error), error, 0.0)

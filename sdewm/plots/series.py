@@ -1,0 +1,24 @@
+"""Rows of a table as the series of a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Rows = Sequence[dict[str, Any]]
+Facts = Mapping[str, Any]  # of a table: how its rows were made
+
+
+def series_of(rows: Rows) -> dict[str, dict[str, np.ndarray]]:
+    """Rows by their key "series", each column as an array, in order of appearance."""
+    names = dict.fromkeys(row["series"] for row in rows)
+    return {
+        name: {
+            key: np.array([row[key] for row in rows if row["series"] == name])
+            for key in rows[0]
+            if key != "series"
+        }
+        for name in names
+    }

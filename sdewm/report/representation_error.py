@@ -1,0 +1,121 @@
+"""Representation error under observation perturbations: drift and diffusion of the latent (S28)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdewm.base.progress import Progress
+from sdewm.base.records import Row
+from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.models import LatentModel
+from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
+from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
+from sdewm.model_theorems.representation_error import measure_representation_error
+from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.plots.representation_error_plots import error_sizes
+from sdewm.plots.tables import text_table
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import TrainedRun
+
+VECTORS = {
+    "noise": (0.01, 0.03, 0.1, 0.3),
+    "mask": (0.02, 0.05, 0.2, 0.5),
+    "shift": (0.01, 0.03, 0.1, 0.3),
+}
+IMAGES = {
+    "noise": (0.02, 0.05, 0.1, 0.2),
+    "mask": (0.02, 0.05, 0.2, 0.5),
+    "brightness": (0.02, 0.05, 0.1, 0.2),
+    "rotation": (1.0, 3.0, 10.0, 30.0),
+    "occlusion": (0.01, 0.03, 0.1, 0.25),
+}
+UNITS = {
+    "noise": "standard deviation",
+    "mask": "fraction set to zero",
+    "shift": "constant added",
+    "brightness": "constant added (range 1)",
+    "rotation": "degrees (±)",
+    "occlusion": "fraction of the image",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Representation error: every applicable observation perturbation, at four strengths each."""
+
+    episodes: int | None = None
+    """Number of recorded episodes; None uses all."""
+    steps: int = 100
+    """Window length in time steps; windows start at a random row."""
+    draws: int = 64
+    """Number of perturbed copies of each window."""
+
+
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+    """Drift and diffusion of the encoder's single-frame error, with episodes as units."""
+    episodes = trained.episodes(settings.steps, settings.episodes, seed)
+    return measured_rows(trained.model, episodes, settings.draws, seed)
+
+
+def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:
+    """One row for each perturbation and strength."""
+    kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
+    cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
+    found: list[Row] = []
+    progress = Progress("perturbations", len(cases), 0)
+    for done, (name, strength) in enumerate(cases):
+        progress.update(done)
+        found.append(_row(model, episodes, name, strength, draws, seed))
+    progress.close()
+    return found
+
+
+def _row(
+    model: LatentModel, episodes: Episodes, name: str, strength: float, draws: int, seed: int
+) -> Row:
+    perturbation = ObservationPerturbation(name, strength)
+    found = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
+    unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
+    drift = ratio(found.drift_squares.mean(1), unit)
+    diffusion = ratio(found.variance.sum(-1).mean(1), unit)
+    spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
+    fraction, test = found.drift_fraction(), found.zero_drift_test(seed)
+    time, whole = found.correlation_time
+    states = clean_paths(model, episodes, seed).predicted.numpy()
+    explained = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
+    return {
+        "panel": name,
+        "unit": UNITS[name],
+        "strength": strength,
+        "drift": drift.value,
+        "drift_error": drift.standard_error,
+        "diffusion": diffusion.value,
+        "diffusion_error": diffusion.standard_error,
+        "variance_change": spread.value,
+        "variance_change_error": spread.standard_error,
+        "drift_fraction": fraction.value,
+        "drift_fraction_error": fraction.standard_error,
+        "explained_by_state": explained.share.value,
+        "explained_by_state_error": explained.share.standard_error,
+        "explained_by_constant": explained.constant_share.value,
+        "explained_by_constant_error": explained.constant_share.standard_error,
+        "test": test.name,
+        "p_value": test.p_value,
+        "correlation_time": time,
+        "persists_whole_episode": whole,
+    }
+
+
+def summary(found: Sequence[Any]) -> str:
+    """Drift, diffusion, drift fraction, test of zero drift, and the part explained by the state."""
+    shown = "panel strength drift diffusion drift_fraction p_value explained_by_state".split()
+    lines = [
+        [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found
+    ]
+    return text_table([*shown], lines)
+
+
+ANALYSIS = Analysis("fig_representation_error", Settings, rows, error_sizes, summary)

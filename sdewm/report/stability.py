@@ -1,0 +1,103 @@
+"""Growth of small differences in imagination: Jacobians and Lyapunov exponents (S10, S26)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdewm.base.checks import check_count
+from sdewm.base.records import Row
+from sdewm.base.stats import Estimate
+from sdewm.latent_sde.system import LatentPolicy, mean_policy
+from sdewm.model_theorems.episode_statistics import mean_estimate
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
+from sdewm.plots.stability_plots import stability_of_model
+from sdewm.plots.tables import estimate_text, text_table
+from sdewm.report.analysis import Analysis
+from sdewm.report.trained_run import TrainedRun
+
+LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
+UNITS = {
+    "frobenius": "dimensionless",
+    "top_singular_value": "dimensionless",
+    "log_norm": "1/policy_step",
+    "spectral_radius": "dimensionless",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Stability: Jacobians along the episodes, Lyapunov exponents of imagined trajectories."""
+
+    episodes: int | None = None
+    """Number of recorded episodes; None uses all."""
+    start: int = 20
+    """Row of each window, counted from 0, at which imagination starts."""
+    steps: int = 200
+    """Number of imagined policy_steps."""
+    discard: int = 20
+    """Number of initial policy_steps left out of the Lyapunov exponents."""
+    exponents: int = 3
+    """Number of leading Lyapunov exponents."""
+    every: int = 4
+    """Interval in rows between the states at which Jacobians are computed."""
+
+
+def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+    """Sizes of the Jacobian, and running exponents for recorded actions and a trained policy."""
+    check_count("start", settings.start, minimum=0)
+    steps = check_count("steps", settings.steps)
+    check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
+    check_count("exponents", settings.exponents, maximum=trained.model.state_size)
+    check_count("every", settings.every)
+    episodes = trained.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+    found: list[Row] = []
+    sizes = jacobian_sizes(trained.model, episodes, every=settings.every, seed=seed)
+    for name, values in sizes.items():
+        found.append(_row(name, "mean", None, mean_estimate(values.mean(1).numpy()), UNITS[name]))
+        for level in LEVELS:
+            quantile = float(np.quantile(values.numpy(), level))
+            spread = Estimate(quantile, float("nan"))
+            found.append(_row(name, f"quantile {level:g}", None, spread, UNITS[name]))
+    policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
+    if trained.has_policy:
+        policies["policy in the loop"] = mean_policy(trained.agent.behaviour.actor)
+    for name, policy in policies.items():
+        spectrum = model_lyapunov(
+            trained.model,
+            episodes,
+            start=settings.start,
+            steps=settings.steps,
+            discard=settings.discard,
+            exponents=settings.exponents,
+            policy=policy,
+            seed=seed,
+        )
+        for number, curve in enumerate(spectrum.curves, start=1):
+            for k, time in enumerate(curve.times):
+                point = Estimate(float(curve.values[k]), float(curve.standard_errors[k]))
+                series = f"exponent {number}"
+                found.append(_row(name, series, float(time), point, "1/policy_step"))
+    return found
+
+
+def _row(panel: str, series: str, time: float | None, estimate: Estimate, unit: str) -> Row:
+    numbers = {"value": estimate.value, "standard_error": estimate.standard_error}
+    return {"panel": panel, "series": series, "policy_steps": time, **numbers, "unit": unit}
+
+
+def summary(found: Sequence[Any]) -> str:
+    """Mean sizes of the Jacobian, and the exponents after all steps."""
+    last = {(row["panel"], row["series"]): row for row in found}  # the last of each curve
+    lines = [
+        [panel, series, estimate_text(row["value"], row["standard_error"]), row["unit"]]
+        for (panel, series), row in last.items()
+        if not series.startswith("quantile")
+    ]
+    return text_table(["panel", "quantity", "value", "unit"], lines)
+
+
+ANALYSIS = Analysis("fig_model_stability", Settings, rows, stability_of_model, summary)

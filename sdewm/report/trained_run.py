@@ -1,0 +1,101 @@
+"""A trained run with its recorded episodes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+from sdewm.base.records import Value, code_digest, manifest
+from sdewm.data.dataset import read_dataset
+from sdewm.data.recorded_episodes import Episodes, read_episodes
+from sdewm.latent_sde.models import RSSMModel
+from sdewm.train.agent import Agent
+from sdewm.train.config import Config
+from sdewm.train.run_directory import read_run
+from sdewm.train.saved_agent import saved_agent
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained run with recorded episodes.
+
+    Attributes:
+        run: directory of the run.
+        data: directory of the recorded episodes.
+        config: configuration of the run.
+        agent: the agent at the newest valid checkpoint.
+        counters: counters of that checkpoint.
+        has_policy: False if only the world model was trained.
+    """
+
+    run: Path
+    data: Path
+    config: Config
+    agent: Agent
+    counters: dict[str, int]
+    has_policy: bool
+
+    @cached_property
+    def model(self) -> RSSMModel:
+        """The world model, in float64."""
+        return RSSMModel(self.agent.world_model)
+
+    def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
+        """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
+        return read_episodes(self.data, steps=steps, count=count, window_seed=seed)
+
+    def whole_episodes(self, count: int) -> Episodes:
+        """The first `count` episodes, truncated to the length of the shortest."""
+        lengths = [len(episode["reward"]) for episode in islice(read_dataset(self.data), count)]
+        return read_episodes(self.data, steps=min(lengths), count=count)
+
+    def facts(self, settings: object, seed: int) -> dict[str, Value]:
+        """The facts that determine the rows of an analysis with these settings."""
+        found = read_dataset(self.data).facts
+        own: dict[str, Value] = {
+            "code": code_digest(),
+            "run": self.run.name,
+            "run_commit": str(read_run(self.run).manifest.get("commit")),
+            "env": self.config.env,
+            "obs": self.config.obs,
+            "updates": self.counters["updates"],
+            "weights": self._digest(),
+            "noise": self.model.surrogate or "exact",
+            "data": self.data.name,
+            "data_policy": found["policy"],
+            "data_seed": found["seed"],
+            "data_rows": found["rows"],
+        }
+        return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]
+
+    def _digest(self) -> str:
+        """Digest of the weights, which distinguishes runs of equal name."""
+        digest = hashlib.sha256()
+        for module in (self.agent.world_model, self.agent.behaviour):
+            for weight in module.state_dict().values():
+                digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_trained_run(run: Path, data: Path) -> TrainedRun:
+    """Load a run and check its recorded episodes.
+
+    Raises:
+        ValueError: there is no run or no dataset, the files are of another version, or the episodes
+            have another environment, observation or action repeat than the run.
+        CheckpointError: the run has no valid checkpoint.
+    """
+    recorded = read_dataset(data).facts
+    facts = read_run(run)
+    for name in ("env", "obs", "action_repeat"):
+        own = getattr(facts.config, name)
+        if recorded[name] != own:
+            raise ValueError(
+                f"data={str(data)!r} has {name}={recorded[name]!r}, but run={str(run)!r} has "
+                f"{name}={own!r}: expected episodes of the run's environment."
+            )
+    config, agent, counters = saved_agent(run)
+    return TrainedRun(run, data, config, agent, counters, facts.data is None)

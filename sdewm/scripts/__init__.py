@@ -1,0 +1,1 @@
+"""Scaffolding of the scripts in analysis/."""

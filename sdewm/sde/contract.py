@@ -1,0 +1,334 @@
+"""The contract between sdewm and a system, checked at times and states that its paths visit.
+
+Every function of the theory calls `require_contract` before it starts; `sdewm.check_system` shows
+everything that is found, each finding with a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sdewm.base.checks import check_count, check_interval
+from sdewm.base.derivative_checks import check_derivatives
+from sdewm.base.smoothness import roughest
+from sdewm.sde.system import StepSystem, System, check_drivers, step_of
+
+Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor], torch.Tensor]
+ROWS = 32  # paths that are followed
+VISITED_STEPS = 256  # steps that they are followed for
+TIMES = 6  # at which everything is checked
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a system, a model or a step.
+
+    Attributes:
+        check: name of the check: "contract", "in place", "random", "rows", "precision",
+            "derivatives" or "smoothness".
+        message: what was seen, and where.
+        remedy: what to change.
+    """
+
+    check: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Message and remedy as one sentence."""
+        return f"{self.message}: {self.remedy}."
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """Raise ValueError for the first finding, if there is one."""
+    for finding in findings:
+        raise ValueError(str(finding))
+
+
+def check_system(
+    system: System | StepSystem,
+    x0: torch.Tensor,
+    *,
+    t1: float,
+    steps: int,
+    t0: float = 0.0,
+    loss: Loss | None = None,
+    error: Any = None,
+) -> list[Finding]:
+    """Check a system, and an error and a loss with it, where its paths go.
+
+    A few paths are followed from the initial states given. At several of the times and states that
+    they visit, the first ones included, every coefficient has to
+
+        keep its arguments as they are        "in place"
+        give the same value twice             "random"
+        treat the rows of the batch apart     "rows"
+        compute in the precision of its input "precision"
+        have right automatic derivatives      "derivatives"
+
+    and the loss, at the ends of the paths, has to be continuous with a continuous slope as well
+    ("smoothness").
+
+    Args:
+        system: any object that torchsde accepts, in the Itô reading.
+        x0: initial states `(D,)` or `(B, D)`.
+        t1: end time.
+        steps: number of Euler–Maruyama steps.
+        t0: start time.
+        loss: L(y) -> `(B,)`.
+        error: a `sdewm.Perturbation`.
+
+    Returns:
+        The findings, the gravest first; empty if there are none.
+
+    Raises:
+        ValueError: not a system at all: names what is missing.
+
+    >>> class Centred:
+    ...     noise_type, sde_type = "diagonal", "ito"
+    ...     def f(self, t, y): return -(y - y.mean(0))
+    ...     def g(self, t, y): return torch.ones_like(y)
+    >>> x0 = torch.zeros(2, dtype=torch.float64)
+    >>> for finding in check_system(Centred(), x0, t1=1.0, steps=10):
+    ...     print(finding.check, "|", finding.message)
+    rows | system.f at t = 0 mixes the rows of its batch
+    """
+    start, end = check_interval(t0, t1)
+    states = (x0.unsqueeze(0) if x0.dim() == 1 else x0).detach()
+    path = visited_states(system, states, start, end, check_count("steps", steps))
+    losses = {} if loss is None else {"loss": loss}
+    return list(contract_findings(named_coefficients(system, error), path, losses))
+
+
+def require_contract(
+    system: System | StepSystem,
+    states: torch.Tensor,
+    interval: tuple[float, float],
+    steps: int,
+    *,
+    error: Any = None,
+    loss: Loss | None = None,
+    loss_name: str = "loss",
+    derivatives: bool = True,
+) -> None:
+    """Raise ValueError for the gravest finding of `check_system`; called before any work.
+
+    Args:
+        system: protocol and shapes have been checked.
+        states: initial states `(B, D)`.
+        interval: start and end time.
+        steps: of the scheme.
+        error: a Perturbation.
+        loss: L(y).
+        loss_name: what messages call it.
+        derivatives: whether derivatives of the coefficients are used.
+    """
+    path = visited_states(system, states.detach(), *interval, steps)
+    losses = {} if loss is None else {loss_name: loss}
+    require(contract_findings(named_coefficients(system, error), path, losses, derivatives))
+
+
+def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[str, Coefficient]:
+    """The coefficients by the names that messages use."""
+    if isinstance(system, System):
+        found: dict[str, Coefficient] = {"system.f": system.f, "system.g": system.g}
+    else:
+        unit = step_of(system)
+        drivers = system.drivers  # type: ignore[attr-defined]
+
+        def drift(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return unit(t, y, y.new_zeros(len(y), drivers))[0]
+
+        def noise(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return unit(t, y, y.new_ones(len(y), drivers))[1]
+
+        name = "system.f_and_g_prod"
+        found = {f"{name} (drift)": drift, f"{name} (noise)": noise}
+    for name in ("drift", "diffusion"):
+        if error is not None and getattr(error, name) is not None:
+            found[f"error.{name}"] = getattr(error, name)
+    return found
+
+
+def visited_states(
+    system: System | StepSystem, states: torch.Tensor, start: float, end: float, steps: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Times and states (t, y) of a few paths, the first of them the initial states themselves.
+
+    Of a long run the first VISITED_STEPS steps are followed, and the later times are seen at the
+    last states. A coefficient that changes its argument changes a copy.
+    """
+    kept = states[:ROWS]
+    rows = kept if len(kept) > 1 else kept.expand(ROWS, -1)
+    drivers = check_drivers(system, states.new_tensor(start), rows[:2].clone())
+    step, size = step_of(system), (end - start) / steps
+    generator = torch.Generator().manual_seed(0)
+    followed = min(steps, VISITED_STEPS)
+    wanted = {round(k * (followed - 1) / (TIMES - 1)) for k in range(TIMES)}
+    path, y = [], rows.clone()
+    with torch.no_grad():
+        for n in range(followed):
+            t = states.new_tensor(start + n * size)
+            if n in wanted:
+                path.append((t, y.clone()))
+            noise = torch.randn(len(y), drivers, dtype=y.dtype, generator=generator).to(y.device)
+            drift, change = step(t, y.clone(), size**0.5 * noise)
+            after = (y + size * drift + change).detach()
+            if not bool(torch.isfinite(after).all()):
+                break  # the computation itself says where paths leave the finite numbers
+            y = after
+        for k in range(1, TIMES) if steps > followed else ():
+            late = start + size * (followed + round(k * (steps - 1 - followed) / (TIMES - 1)))
+            path.append((states.new_tensor(late), y.clone()))
+    return [*path, (states.new_tensor(end), y)]
+
+
+def contract_findings(
+    coefficients: Mapping[str, Coefficient],
+    path: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    losses: Mapping[str, Loss],
+    derivatives: bool = True,
+) -> Iterable[Finding]:
+    """The findings at the states of a path, whose last are the ends; one for each function."""
+    *inner, (_, ends) = path
+    impure = False
+    for name, function in coefficients.items():
+        for t, y in inner:
+            place = f"{name} at t = {float(t):.4g}"
+            found = _purity(place, lambda x, t=t, f=function: f(t.clone(), x), y)
+            if found is not None:
+                impure = True
+                yield found
+                break
+    for t, y in inner if derivatives and not impure else ():
+        places = [f"{name} at t = {float(t):.4g}" for name in coefficients]
+        found = _derivatives(places, lambda x, t=t: [f(t, x) for f in coefficients.values()], y)
+        if found is not None:
+            yield found
+            break
+    for name, loss in losses.items():
+        found = _purity(name, loss, ends) or _smoothness(name, loss, ends)
+        if found is None and derivatives:
+            found = _derivatives([name], lambda x, f=loss: [f(x)], ends)
+        if found is not None:
+            yield found
+
+
+def _purity(
+    where: str, function: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor
+) -> Finding | None:
+    """Changes of the argument, random numbers, mixed rows, lower precision."""
+    given = y.clone()
+    with torch.no_grad(), _Precision() as precision:
+        value = function(given).detach()
+    if given._version or not _same(given, y):
+        return Finding(
+            "in place",
+            f"{where} changes its state in place",
+            "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
+        )
+    with torch.no_grad():
+        again = function(y.clone()).detach()
+    if not _same(value, again, 1e-9 if y.is_cuda else 0.0):
+        return Finding(
+            "random",
+            f"{where} gives two values at one state: it draws random numbers or remembers calls",
+            "switch dropout off, and let noise enter by the diffusion only",
+        )
+    if len(y) > 1 and (mixed := mixed_rows(function, y, value)) is not None:
+        return Finding(
+            "rows",
+            f"{where} mixes the rows of its batch",
+            "each row of the result may depend on its own row only: look for a sum or mean over "
+            "axis 0, a missing axis, or batch normalisation in training mode "
+            f"(a row changes by {mixed:.2g} with other values in the others)",
+        )
+    if y.dtype == torch.float64 and precision.operation is not None:
+        return Finding(
+            "precision",
+            f"{where} computes in {precision.dtype} inside {y.dtype}, in {precision.operation}",
+            "remove the conversion, or convert the module by module.double()",
+        )
+    return None
+
+
+def mixed_rows(
+    function: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor, value: torch.Tensor
+) -> float | None:
+    """By how much even rows change if the odd ones are exchanged, or None if they do not.
+
+    Where all rows are equal, the odd ones are shifted: exchanging them would show nothing.
+    """
+    other = y.clone()
+    rolled = y.roll(1, 0) if bool((y != y[0]).any()) else y + 0.01 * (1.0 + y.abs())
+    other[1::2] = rolled[1::2] + (y[1::2] - rolled[1::2]) * 0.25
+    with torch.no_grad():
+        changed = function(other).detach()
+    if changed.shape != value.shape or len(value) != len(y):
+        return None  # a wrong shape is the business of the check of shapes
+    gap = float((changed[::2] - value[::2]).abs().max())
+    allowed = torch.finfo(y.dtype).eps ** 0.5 * (1.0 + float(value[::2].abs().max()))
+    return gap if gap > allowed else None
+
+
+def _derivatives(
+    places: Sequence[str],
+    functions: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    y: torch.Tensor,
+) -> Finding | None:
+    """Automatic first and second derivatives of all functions, against central differences."""
+    try:
+        check_derivatives(places, lambda x: tuple(functions(x)), (y,))
+    except ValueError as problem:
+        message, _, remedy = str(problem).partition(": ")
+        return Finding("derivatives", message, remedy.rstrip("."))
+    return None
+
+
+def _smoothness(name: str, function: Loss, ends: torch.Tensor) -> Finding | None:
+    """A jump or a kink of the loss between end points of the paths."""
+    kind = roughest(function, ends)
+    if kind is None:
+        return None
+    return Finding(
+        "smoothness",
+        f"{name} has a {kind} where the paths end",
+        "the expansion needs a loss that is twice differentiable there; smooth it, for example "
+        "an indicator by a sigmoid of the width that matters, |y| by (y² + a²)^½",
+    )
+
+
+def _same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 0.0) -> bool:
+    if a.shape != b.shape:
+        return False
+    return bool(torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True).all())
+
+
+class _Precision(TorchDispatchMode):
+    """Notices the first conversion of float64 numbers to a lower floating-point precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operation: str | None = None
+        self.dtype: torch.dtype | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation itself; conversions are noted."""
+        result = func(*args, **(kwargs or {}))
+        if self.operation is None and isinstance(result, torch.Tensor) and args:
+            before = args[0]
+            if (
+                isinstance(before, torch.Tensor)
+                and before.dtype == torch.float64
+                and before.dim() > 0
+                and result.is_floating_point()
+                and result.dtype != torch.float64
+            ):
+                self.operation, self.dtype = str(func), result.dtype
+        return result

@@ -1,0 +1,1 @@
+"""Bounds of rollout divergence, of fundamental matrices and of expansion terms."""

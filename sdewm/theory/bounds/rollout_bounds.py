@@ -1,0 +1,303 @@
+"""Bounds on the divergence of two rollouts from different initial states (S15–S18)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sdewm.base.checks import (
+    check_choice,
+    check_count,
+    check_device,
+    check_interval,
+    check_names,
+)
+from sdewm.base.stats import Estimate
+from sdewm.sde.contract import require_contract
+from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.rates import (
+    CERTIFICATE,
+    ESTIMATE,
+    CertifiedSystem,
+    ConstantJacobians,
+    Rates,
+    block_slices,
+)
+from sdewm.sde.system import System, check_jacobians, check_protocol
+from sdewm.theory.bounds import formulas
+from sdewm.theory.bounds.bound import (
+    GradeBound,
+    LinearisedBound,
+    RolloutBounds,
+    added,
+    linear_range,
+    named_constants,
+    widened,
+)
+from sdewm.theory.bounds.formulas import FORMS, Reference, four_norms
+from sdewm.theory.bounds.jacobian_rates import exact_rates
+from sdewm.theory.bounds.tube import (
+    Tube,
+    exact_reference,
+    first_variation,
+    missed_kink,
+    needs_transition,
+    sample_tube,
+    sampled_rates,
+)
+from sdewm.theory.bounds.weighted_rollouts import no_weighted_norms, weighted
+from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
+
+DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
+ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted")
+RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
+_MOST_PATHS, _FEWEST_PATHS = 256, 8  # paths on which Jacobians are computed, depending on D
+
+
+def rollout_bounds(
+    system: System,
+    x0: torch.Tensor,
+    error: InitialError,
+    *,
+    t1: float,
+    steps: int,
+    grades: Sequence[str] | str | None = None,
+    paths: int = 1000,
+    seed: int = 0,
+    t0: float = 0.0,
+    form: str = "step",
+    kind: str | None = None,
+    blocks: Sequence[slice] | None = None,
+    device: torch.device | str | None = None,
+) -> RolloutBounds:
+    """Bounds on the divergence D_t = X_t(x0 + e) − X_t(x0) along the same Brownian path.
+
+    Grades, roughly from coarse to sharp, with δ_q = (E|e|^q)^(1/q):
+
+        gronwall     √3 δ_1 exp(3/2 ∫(Tα² + 4β²)) on E sup|D|, its square on E sup|D|²     (S15)
+        log_norm     δ_p^p e^{p∫λ_p} on E|D|^p; times R(½p²∫κ²) on E sup|D|^p              (S16)
+        block        U̇ = N U between the blocks of the state; additive noise only          (S16)
+        linearised   |y| plus a remainder linear in the curvature H                        (S18)
+        double_exponential   the paper's form as recalled, constant 1: for comparison only
+        weighted     log_norm in norms |Sx|, times ‖S⁻¹‖: the lowest of several S     (S12, S16)
+
+    The bound is a certificate if the system proves the constants: by `jacobians()` (affine
+    coefficients) or by `certified_rates` (see sde.rates). Otherwise the constants are suprema over
+    Jacobians at sampled states between both paths, and the bound is an estimate. `.left_out` gives
+    the omitted grades with the reasons.
+
+    Args:
+        system: an Itô system with D components.
+        x0: initial state `(D,)` or one per path `(paths, D)`.
+        error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
+            the Brownian paths. Rates are proven for the errors drawn; moments are their means.
+        t1: end time.
+        steps: number of steps of the scheme.
+        grades: names of the grades ("block" is refused for multiplicative noise); "all": all that
+            apply; default: all that apply except "weighted", which computes the Jacobians again.
+        paths: number of sample paths of e, of y and of the tube.
+        seed: root seed.
+        t0: start time.
+        form: "step": bounds of the Euler–Maruyama scheme with these steps, for any step size;
+            "sde": bounds of the equation, which hold for the scheme as the step tends to 0.
+        kind: "certificate": raise an error if no rates are proven; "estimate": do not use proven
+            rates; default: use proven rates if available.
+        blocks: slices of the state for "block"; default: `system.blocks`, else the components.
+        device: device of the computation; default: the CPU.
+
+    Returns:
+        grade -> GradeBound with curves over the grid times t_0 … t_N.
+
+    Raises:
+        ValueError: an argument is invalid; the message gives its name, value and allowed values.
+        FloatingPointError: a trajectory is not finite.
+
+    >>> from sdewm.sde.examples import OrnsteinUhlenbeck
+    >>> e = torch.tensor([0.1], dtype=torch.float64)
+    >>> case = OrnsteinUhlenbeck()  # D = e (1 − 0.8 Δ)^n: every rate but Grönwall's is exact
+    >>> bounds = rollout_bounds(case, case.x0, e, t1=1.5, steps=15)
+    >>> for grade in ("gronwall", "log_norm", "linearised"):
+    ...     print(f"{grade:11} {bounds[grade].kind} {bounds[grade]['mean'].last.value:.6f}")
+    gronwall    certificate 1.155925
+    log_norm    certificate 0.028630
+    linearised  certificate 0.028630
+    """
+    check_choice("form", form, FORMS)
+    start, end = check_interval(t0, t1)
+    steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
+    if kind is not None:
+        check_choice("kind", kind, (CERTIFICATE, ESTIMATE))
+    named = grades is not None and grades != "all"
+    every = ROLLOUT_GRADES if grades == "all" else DEFAULT_GRADES
+    wanted = check_names("grades", grades if named else every, ROLLOUT_GRADES)
+    states = initial_states(x0, paths).to(check_device(device), torch.float64)
+    errors = draw_errors(error, paths, states, seed)
+    drivers = check_protocol(system, states.new_tensor(start), states[:2])
+    require_contract(system, states, (start, end), steps)
+    problem = _Problem(
+        system=system,
+        states=states.expand(paths, -1),
+        errors=errors,
+        noise=GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed),
+        blocks=block_slices(system, blocks, states.shape[1]),
+        form=form,
+    )
+    return problem.solve(wanted, kind, explicit=named)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The checked arguments of `rollout_bounds`."""
+
+    system: System
+    states: torch.Tensor
+    errors: torch.Tensor
+    noise: GaussianNoise
+    blocks: list[slice]
+    form: str
+
+    @property
+    def step_size(self) -> float:
+        return self.noise.step_size
+
+    def solve(self, wanted: list[str], kind: str | None, explicit: bool) -> RolloutBounds:
+        proven, left_out = None, {}
+        if kind != ESTIMATE:
+            if isinstance(self.system, ConstantJacobians):
+                check_jacobians(self.system, self.noise.grid(torch.float64), self.states)
+            try:
+                proven = self._proven_rates()
+            except ValueError as reason:
+                if kind == CERTIFICATE:
+                    raise ValueError(f"kind='certificate': {reason}") from None
+                left_out[CERTIFICATE] = str(reason)
+        tube = self._tube()
+        if proven is None:
+            rates, reference = sampled_rates(self.system, tube, self.step_size, self.blocks)
+        else:
+            rates, needed = proven, needs_transition(proven)
+            reference = exact_reference(self.system, tube, self.step_size, needed)
+        reasons = {
+            "weighted": no_weighted_norms(self.system, self.states.shape[1], proven is not None)
+        }
+        reasons["block"] = "" if rates.additive else "it needs additive noise (S16)."
+        if rates.additive and not math.isfinite(float(rates.step_blocks.sum())):
+            reasons["block"] = f"{len(self.blocks)} blocks are too many for this state; give fewer."
+        if proven is None and "linearised" in wanted:
+            reasons["linearised"] = missed_kink(tube, rates, reference, self.step_size)
+        for grade, reason in reasons.items():
+            if reason and grade in wanted:
+                if explicit:
+                    raise ValueError(f"grades contains {grade!r}: {reason}")
+                wanted = [other for other in wanted if other != grade]
+                left_out[grade] = reason
+        certified = CERTIFICATE if proven is not None else ESTIMATE
+        return RolloutBounds(
+            {grade: self._bound(grade, rates, reference, tube, certified) for grade in wanted},
+            rates,
+            self.form,
+            left_out,
+        )
+
+    def _proven_rates(self) -> Rates:
+        """The rates that the system proves from these starts; else ValueError saying why not."""
+        name = type(self.system).__name__
+        if isinstance(self.system, ConstantJacobians):
+            rates = exact_rates(self.system, self.step_size, self.blocks)
+        elif isinstance(self.system, CertifiedSystem):
+            both = torch.cat((self.states, self.states + self.errors))
+            box = both.amin(0), both.amax(0)
+            try:
+                rates = self.system.certified_rates(*box, self.step_size, self.blocks)
+            except ValueError as reason:
+                raise ValueError(f"{name} has no proof: {reason}") from None
+        else:
+            raise ValueError(
+                f"{name} proves no rates; give it jacobians() (affine coefficients) or "
+                "certified_rates(...), or use kind='estimate'."
+            )
+        return rates.to(self.states).repeated(self.noise.steps)
+
+    def _tube(self) -> Tube:
+        size = self.states.shape[1]
+        few = max(_FEWEST_PATHS, min(_MOST_PATHS, 4096 // size**2))
+        return sample_tube(self.system, self.states[:few], self.errors[:few], self.noise)
+
+    def _bound(
+        self, grade: str, rates: Rates, reference: Reference, tube: Tube, kind: str
+    ) -> GradeBound:
+        constants = named_constants(rates)
+        if grade == "linearised":
+            return self._linearised(rates, reference, tube, kind, constants)
+        if grade == "block":
+            parts = torch.stack([self.errors[:, part].norm(dim=1) for part in self.blocks], dim=1)
+            norms = formulas.block(rates, self.step_size, parts, self.form)
+            return GradeBound(grade, kind, self._curves(norms), constants)
+        if grade == "double_exponential":
+            delta = self._moment(1)
+            values = formulas.double_exponential(rates, self.step_size, delta.value)
+            curve = self._curve(values, torch.zeros_like(values))
+            return GradeBound(grade, RECALLED, {"mean": curve, "sup": curve}, constants)
+        if grade == "weighted":
+            found, kind = weighted(self.system, tube, rates, self.errors, kind, self.form)
+            curves = {name: self._curve(*pair) for name, pair in found.items()}
+            return GradeBound(grade, kind, curves, constants)
+        factors = {"gronwall": formulas.gronwall, "log_norm": formulas.log_norm}[grade](
+            rates, self.step_size, self.form
+        )
+        curves = {}
+        for name, factor in factors.items():
+            moment = self._moment(2 if name.endswith("square") else 1)
+            curves[name] = self._curve(factor * moment.value, factor * moment.standard_error)
+        return GradeBound(grade, kind, curves, constants)
+
+    def _linearised(
+        self, rates: Rates, reference: Reference, tube: Tube, kind: str, constants: dict[str, float]
+    ) -> LinearisedBound:
+        variation = first_variation(self.system, self.states, self.errors, self.noise)
+        prediction = self._curves(variation)
+        flat = not bool(rates.curvature.any() or rates.noise_curvature.any())
+        if flat:  # D = y
+            curves, remainder = prediction, torch.zeros_like(variation[0])
+            rest = self._curve(remainder, remainder)
+        elif rates.additive:
+            norms, remainders = formulas.linearised(reference, rates, self.step_size, self.form)
+            # What the bound adds to |y| comes from the few paths with Jacobians, |y| from all.
+            curves = added(self._curves(norms, reference.variation), prediction)
+            rest = self._curves(remainders)["mean"]
+        else:
+            fourth = self._moment(4).value ** 0.25
+            pair = formulas.linearised_mean_square(rates, self.step_size, fourth, self.form)
+            curves = widened(prediction, *(part.cpu().numpy() for part in pair))
+            rest = self._curve(pair[0], torch.zeros_like(pair[0]))
+        if self.form == "sde":
+            kind = ESTIMATE  # y and the reference path are those of the scheme
+        sizes = tube.first.norm(dim=2).mean(0), 0.5 * tube.second.norm(dim=2).mean(0)
+        reach = linear_range(*sizes, self._moment(1).value)
+        return LinearisedBound("linearised", kind, curves, constants, prediction, rest, reach)
+
+    def _moment(self, power: int) -> Estimate:
+        """E|e|^q over the paths; without error where e is one vector."""
+        values = self.errors.norm(dim=1) ** power
+        if bool((self.errors == self.errors[:1]).all()):
+            return Estimate(float(values[0]), 0.0)
+        return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
+
+    def _curve(self, values: torch.Tensor, errors: torch.Tensor) -> Curve:
+        times = self.noise.grid(torch.float64)
+        return Curve(times.numpy(), values.cpu().numpy(), errors.cpu().numpy())
+
+    def _curves(self, norms: torch.Tensor, without: torch.Tensor | None = None) -> dict[str, Curve]:
+        """The four curves of |D_n| `(P, N + 1)`, path by path; or by what they exceed others."""
+        values = four_norms(norms)
+        if without is not None:
+            values = [value - less for value, less in zip(values, four_norms(without), strict=True)]
+        spread = 1.0 / math.sqrt(len(norms))
+        return {
+            name: self._curve(value.mean(0), value.std(0) * spread)
+            for name, value in zip(NORMS, values, strict=True)
+        }

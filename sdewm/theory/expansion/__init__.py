@@ -1,0 +1,1 @@
+"""Expansion of the expected loss in the size of an error in drift and diffusion."""

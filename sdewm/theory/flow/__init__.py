@@ -1,0 +1,1 @@
+"""Errors in the initial state: flow variation, divergence, value bias, Lyapunov exponents."""

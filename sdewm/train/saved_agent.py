@@ -1,0 +1,55 @@
+"""Loading the agent of a run from its newest valid checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sdewm.train.agent import Agent
+from sdewm.train.checkpoint import Checkpoints
+from sdewm.train.config import Config, check_config
+from sdewm.train.run_directory import config_changes, load_agent, read_run
+from sdewm.train.sources import check_environment
+
+
+def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
+    """Configuration, agent and counters of a run with a trained policy; see `saved_agent`.
+
+    Raises:
+        ValueError: as `saved_agent`, or the policy was not trained (--world-model-only).
+        CheckpointError: there is no valid checkpoint.
+    """
+    facts = read_run(run)
+    if facts.data is not None:
+        raise ValueError(
+            f"run={str(run)!r} trains only a world model, on {facts.data}: it has no trained "
+            "policy to evaluate or record."
+        )
+    return saved_agent(run)
+
+
+def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
+    """Configuration, agent and counters of a run at its newest valid checkpoint.
+
+    The agent is placed on the CPU if the run's device is not available.
+
+    Raises:
+        ValueError: there is no run, its environment cannot be made here, or its configuration was
+            edited and does not fit the checkpoint.
+        CheckpointError: there is no valid checkpoint.
+    """
+    facts = read_run(run)
+    config = replace(facts.config, compile=False)
+    state = Checkpoints(run / "checkpoints").load()
+    if changes := config_changes(state.get("config"), facts.config):
+        sys.stderr.write(f"changed since the checkpoint: {', '.join(changes)}\n")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.stderr.write(f"device={config.device!r} is not available; using the CPU.\n")
+        config = replace(config, device="cpu")
+    check_config(config)
+    agent = Agent(config, *check_environment(config))
+    load_agent(agent.load_networks, state["agent"], run)
+    return config, agent, state["counters"]

@@ -1,0 +1,121 @@
+"""The bias of a value on models: against differences made by hand, with episodes as units."""
+
+import numpy as np
+import pytest
+import torch
+
+from sdewm.latent_sde.losses import value
+from sdewm.model.heads import TwoHotHead
+from sdewm.model_theorems.divergence import diverge_on_model
+from sdewm.model_theorems.value_bias import second_order_reach, value_bias_on_model
+from sdewm.plots.model_divergence_plots import model_divergence
+from sdewm.plots.panels import lay_out
+from sdewm.report.divergence import divergence_rows, order_row, value_rows
+from tests.model.small_models import make_model, shake
+from tests.model_theorems.test_divergence import NOISE, TURN, own_model, recorded, starts_of
+
+
+def step(x, a):
+    return torch.tanh(x @ TURN.T * (1 + a[:, :1]) + a[:, 1:3])
+
+
+def cubic(y):
+    return y[:, 0] ** 3 + y[:, 0] + y[:, 1]
+
+
+def ends(states, actions):
+    """States (N, 2) after the rows of actions (H, A)."""
+    for a in actions:
+        states = step(states, a[None])
+    return states
+
+
+def test_measured_terms_and_errors_are_those_of_a_computation_by_hand():
+    model, episodes = own_model(step, noise=0.0), recorded(4, 7)
+    settings = {"start": 2, "horizon": 3, "copies": 3, "paths": 2}
+    found = value_bias_on_model(model, episodes, NOISE, lambda system: cubic, **settings).expansion
+    starts, h = starts_of(model, episodes), 1e-3
+    rows = {"measured": [], "first": [], "second": []}
+    for e in range(4):
+        actions = episodes.previous_actions[e, 3:6]
+        at = [
+            cubic(ends(starts.states[e] + s * starts.errors[e], actions)) for s in (1.0, 0.0, h, -h)
+        ]
+        rows["measured"].append(at[0] - at[1])
+        rows["first"].append((at[2] - at[3]) / (2 * h))
+        rows["second"].append((at[2] + at[3] - 2 * at[1]) / (2 * h * h))
+    for name, parts in rows.items():
+        of_episode = torch.stack(parts).mean(1).numpy()
+        estimate = found.terms[name]
+        assert estimate.value == pytest.approx(of_episode.mean(), rel=1e-4), name
+        error = of_episode.std(ddof=1) / 2
+        assert estimate.standard_error == pytest.approx(error, rel=1e-4), name
+    size = found.error_moments[0].value
+    assert size == pytest.approx(float(starts.errors.norm(dim=2).mean()))
+    assert found.order((0.2, 0.1, 0.05)).slope == pytest.approx(3, abs=0.3)
+
+
+def test_a_policy_needs_no_recorded_actions():
+    model, episodes = own_model(lambda x, a: 0.5 * x + a[:, :2]), recorded(3, 3)
+    found = value_bias_on_model(
+        model, episodes, NOISE, lambda system: lambda y: y[:, 0], start=2, horizon=6,
+        copies=3, paths=2, policy=lambda x: 0.3 * x,
+    )  # fmt: skip
+    error = starts_of(model, episodes).errors[..., 0].mean()
+    assert found.expansion.terms["measured"].value == pytest.approx(0.8**6 * float(error))
+
+
+def test_second_order_reaches_to_the_last_scale_before_the_first_that_is_off():
+    model, episodes = own_model(lambda x, a: 0.5 * x), recorded(3, 8)
+    settings = {"start": 2, "horizon": 2, "copies": 4, "paths": 1}
+    found = value_bias_on_model(model, episodes, NOISE, lambda system: cubic, **settings).expansion
+    rows = found.measure([0.01, 1.0, 100.0])
+    off = [abs(row.remainder.value) > 0.1 * abs(row.measured.value) for row in rows]
+    assert off == [False, off[1], True]
+    assert second_order_reach(rows[::-1]) == (0.01 if off[1] else 1.0)
+    assert second_order_reach(rows, share=0.0) == 0.0
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Rows of a recurrent model with a critic of bins."""
+    model, episodes = make_model("gaussian"), recorded(3, 6)
+    critic = shake(TwoHotHead(21, 8, 1, 21, "none", "elu").double(), 3, 0.3)
+    settings = {"start": 2, "horizon": 3, "copies": 2, "paths": 2}
+    bias = value_bias_on_model(
+        model, episodes, NOISE, lambda system: value(system, critic), **settings
+    )
+    found = diverge_on_model(model, episodes, NOISE, grades=("gronwall", "log_norm"), **settings)
+    return found, bias, divergence_rows("own", found), value_rows("own", bias)
+
+
+def test_rows_hold_what_was_found(tables):
+    found, bias, rolled, valued = tables
+    kinds = {(row["kind"], row["series"], row["horizon"]): row for row in rolled}
+    last = kinds["mean", "log_norm", 3.0]
+    assert last["value"] == found.bounds["log_norm"]["mean"].last.value
+    assert last["label"] == "estimate"
+    assert kinds["mean", "measured", 2.0]["standard_error"] == found["mean"].standard_errors[2]
+    assert kinds["size", "error", None]["value"] == found.error_size.value
+    assert kinds["left out", "certificate", None]["label"].startswith("the cell normalises")
+    assert kinds["range", "stated", None]["value"] == found.stated_range
+    halves = [r for r in rolled if (r["kind"], r["epsilon"], r["horizon"]) == ("ratio", 0.3, 3.0)]
+    assert [row["value"] for row in halves] == [found.ratios[0.3].values[3]]
+    terms = {row["series"]: row["value"] for row in valued if row["kind"] == "bias term"}
+    assert terms["first"] == bias.expansion.terms["first"].value
+    firsts = {r["epsilon"]: r["value"] for r in valued if r["series"] == "first" and r["epsilon"]}
+    assert firsts[0.5] == pytest.approx(0.5 * terms["first"])
+    assert len({tuple(row) for row in (*rolled, *valued)}) == 1  # one set of columns
+    order = order_row("own", "order", "x", bias.expansion.order((0.5, 0.25, 0.125)))
+    assert order["label"].split(":")[0] in ("holds", "fails", "undecided")
+
+
+def test_the_figure_shows_every_bound_with_its_label(tables):
+    figure = lay_out(model_divergence([*tables[2], *tables[3]]))
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert {"Grönwall: estimate", "logarithmic norm: estimate"} <= {*texts}
+    rollouts, bias = figure.axes
+    drawn = [line.get_ydata() for line in rollouts.lines if len(line.get_xdata()) == 4]
+    assert any(np.array_equal(y, tables[0].bounds["gronwall"]["mean"].values) for y in drawn)
+    assert rollouts.get_yscale() == "log" and len(bias.lines) >= 3

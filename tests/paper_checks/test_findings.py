@@ -1,0 +1,68 @@
+"""Findings decide as the rules say: holds, fails or undecided."""
+
+import math
+
+import pytest
+
+from paper_checks import findings
+from paper_checks.check_terms import richardson
+from sdewm.base.stats import Estimate
+from sdewm.theory.expansion.expand import CurveRow
+
+SIZES = (0.2, 0.1, 0.05)
+
+
+def rows(function, relative=0.0):
+    nothing = Estimate(1.0, 0.0)
+    values = [Estimate(function(size), relative * abs(function(size))) for size in SIZES]
+    return [
+        CurveRow(e, nothing, nothing, v, nothing, nothing)
+        for e, v in zip(SIZES, values, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "relative", "outcome"),
+    [
+        (lambda e: 2 * e**3, 0.0, "holds"),
+        (lambda e: 2 * e**3, 0.05, "holds"),
+        (lambda e: 2 * e**3, 0.095, "holds"),
+        (lambda e: 2 * e**2.72, 0.05, "undecided"),
+        (lambda e: 2 * e**3, 0.2, "undecided"),
+        (lambda e: 2e-15 * e**3, 0.0, "undecided"),
+        (lambda e: 2 * e**2, 0.05, "fails"),
+        (lambda e: 2 * e**4, 0.0, "fails"),
+        (lambda e: e**3 - 10 * e**4, 0.0, "undecided"),
+    ],
+)
+def test_order_is_decided_only_where_errors_allow(function, relative, outcome):
+    finding = findings.order_finding(rows(function, relative), 3, scale=1.0)
+    assert finding.verdict.outcome == outcome, finding.verdict.reason
+
+
+def test_compare_counts_five_standard_errors():
+    outcomes = [
+        findings.compare("P", Estimate(1.0 + gap, 0.01), 1.0).verdict.outcome
+        for gap in (0.0, 0.049, 0.051)
+    ]
+    assert outcomes == ["holds", "holds", "fails"]
+    assert findings.compare("P", Estimate(1.0, 0.2), 1.0).verdict.outcome == "undecided"
+    assert findings.compare("P", Estimate(math.nan, 0.2), 1.0).verdict.outcome == "undecided"
+
+
+def test_conclusion_shows_the_headline_or_what_failed():
+    good, bad = (
+        findings.compare(name, Estimate(value, 0.01), 1.0)
+        for name, value in (("P", 1.0), ("Q", 2.0))
+    )
+    other = findings.compare("S", Estimate(1.02, 0.01), 1.0)
+    shown = findings.conclude([good, other], headline="P")
+    assert (shown.quantity, shown.verdict.outcome) == ("P", "holds")
+    assert "S = 1.02" in shown.verdict.reason
+    shown = findings.conclude([good, bad], headline="P")
+    assert (shown.quantity, shown.verdict.outcome) == ("Q", "fails")
+
+
+def test_richardson_is_exact_for_polynomials():
+    values = [2.0 + 3.0 * h - h**2 + 0.5 * h**3 for h in (0.4, 0.2, 0.1, 0.05)]
+    assert richardson(values) == pytest.approx(2.0, abs=1e-14)

@@ -1,0 +1,96 @@
+"""Perturbed observations: what changes, what stays, what is drawn how often."""
+
+import pytest
+import torch
+
+from sdewm.perturbations.observation import KINDS, ObservationPerturbation
+from tests.model.small_models import generator, randn
+
+COPIES, STEPS = 3, 4
+STRENGTHS = {"noise": 0.2, "mask": 0.3, "shift": 0.5, "brightness": 0.2, "rotation": 30.0}
+STRENGTHS["occlusion"] = 0.25
+
+
+def images():
+    one = torch.randint(60, 180, (1, STEPS, 64, 64, 3), generator=generator()).byte()
+    return one.expand(COPIES, -1, -1, -1, -1)
+
+
+def perturbed(name, observations, seed=1):
+    return ObservationPerturbation(name, STRENGTHS[name])(observations, generator(seed))
+
+
+@pytest.mark.parametrize("name", [*KINDS])
+def test_shape_and_dtype_stay_and_copies_follow_the_seed(name):
+    kind = KINDS[name]
+    for observations in (randn(1, STEPS, 5).expand(COPIES, -1, -1), images()):
+        which = "images" if observations.dtype == torch.uint8 else "vectors"
+        if which not in kind.observations:
+            with pytest.raises(ValueError, match=f"perturbation='{name}' is for"):
+                perturbed(name, observations)
+            continue
+        one, again, other = (perturbed(name, observations, seed) for seed in (1, 1, 2))
+        assert one.shape == observations.shape and one.dtype == observations.dtype
+        assert torch.equal(one, again) and not torch.equal(one, observations)
+        fixed = name in ("shift", "brightness")
+        assert torch.equal(one, other) == fixed and torch.equal(one[0], one[1]) == fixed
+
+
+def test_noise_is_white_with_the_strength_as_standard_deviation():
+    x = torch.zeros(20, 50, 5, dtype=torch.float64)
+    changed = ObservationPerturbation("noise", 0.3)(x, generator())
+    assert abs(changed.mean()) < 0.02 and changed.std().item() == pytest.approx(0.3, rel=0.03)
+    lag = (changed[:, 1:] * changed[:, :-1]).mean() / changed.var()
+    assert abs(lag) < 0.05
+    pixels = perturbed("noise", torch.full((1, 2, 64, 64, 3), 128, dtype=torch.uint8)).float()
+    assert pixels.std().item() / 255 == pytest.approx(0.2, rel=0.05)
+    dark = perturbed("noise", torch.zeros(1, 2, 64, 64, 3, dtype=torch.uint8)).float()
+    assert dark.min() == 0 and dark.mean() / 255 > 0.05  # clipped: zero-mean noise has a mean
+
+
+def test_masks_take_whole_pixels_or_single_components():
+    changed = perturbed("mask", images())
+    gone = changed == 0
+    assert gone.float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(gone.all(-1), gone.any(-1)) and not torch.equal(gone[0, 0], gone[0, 1])
+    vectors = perturbed("mask", torch.ones(1, 100, 50))
+    assert vectors.mean().item() == pytest.approx(0.7, abs=0.03)
+
+
+def test_a_square_hides_its_share_of_the_image_at_one_place_for_the_copy():
+    hidden = (perturbed("occlusion", images()) == 0).all(-1)
+    assert (hidden.flatten(2).sum(-1) == 32 * 32).all()
+    assert torch.equal(hidden[0, 0], hidden[0, -1]) and not torch.equal(hidden[0], hidden[1])
+    rows, columns = hidden[0, 0].nonzero().unbind(1)
+    assert (int(rows.max() - rows.min()), int(columns.max() - columns.min())) == (31, 31)
+
+
+def test_rotation_turns_about_the_middle_by_one_angle_for_the_copy():
+    image = torch.zeros(400, 2, 64, 64, 3, dtype=torch.uint8)
+    image[:, :, 30:34, 54:58] = 255  # 24 pixels to the right of the middle
+    turned = ObservationPerturbation("rotation", 90.0)(image, generator())
+    weight = turned[..., 0].double()
+    pixel = torch.arange(64.0, dtype=torch.float64) - 31.5
+    total = weight.sum((-2, -1))
+    row = (weight.sum(-1) * pixel).sum(-1) / total
+    column = (weight.sum(-2) * pixel).sum(-1) / total
+    assert torch.allclose(row[:, 0], row[:, 1])
+    assert torch.allclose((row**2 + column**2).sqrt(), torch.tensor(24.0).double(), atol=0.2)
+    angle = torch.rad2deg(torch.atan2(row[:, 0], column[:, 0]))
+    assert angle.abs().max() <= 90.5 and abs(angle.mean()) < 8
+    assert angle.std().item() == pytest.approx(180 / 12**0.5, rel=0.1)  # uniform
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "message"),
+    [
+        ("nosie", 0.1, "did you mean 'noise'"),
+        ("noise", -0.1, "strength=-0.1: noise takes a number from 0 to inf"),
+        ("mask", 1.5, "from 0 to 1"),
+        ("brightness", 2.0, "from -1 to 1"),
+        ("rotation", float("nan"), "strength=nan"),
+    ],
+)
+def test_unknown_names_and_strengths_are_refused(name, strength, message):
+    with pytest.raises(ValueError, match=message):
+        ObservationPerturbation(name, strength)

@@ -1,0 +1,35 @@
+"""The committed figures: their drawings, from the tables in figures/data."""
+
+import importlib.util
+from functools import cache
+
+from sdewm.base.records import ROOT, read_table
+from sdewm.plots.jacobian_weight_plots import effects_of_penalty
+from sdewm.plots.training_plots import learning_curves
+from sdewm.report.analyses import ANALYSES
+
+STEMS = sorted(path.stem for path in (ROOT / "analysis").glob("fig_*.py"))
+FROM_ROWS = {one.stem: one.figure for one in ANALYSES.values()}
+FROM_ROWS["fig_representation_error_pixels"] = FROM_ROWS["fig_representation_error"]
+FROM_ROWS["fig_jacobian_weight"] = effects_of_penalty
+
+
+def load(stem):
+    spec = importlib.util.spec_from_file_location(stem, ROOT / "analysis" / f"{stem}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def drawing(stem):
+    """What the committed figure shows."""
+    rows, facts = read_table(ROOT / "figures" / "data" / f"{stem}.csv")
+    if stem in FROM_ROWS:
+        return FROM_ROWS[stem](rows)
+    script = load(stem)
+    if stem == "fig_learning_curves":
+        return learning_curves(script.figure_rows(rows, read_table(script.PUBLISHED)[0]))
+    return script.SCRIPT.drawing(rows, facts)

@@ -1,0 +1,158 @@
+"""The analyses of a model one by one: their numbers, figures, summaries and scripts."""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdewm.base.records import ROOT, read_table, write_table
+from sdewm.cli import main
+from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.models import RSSMModel
+from sdewm.plots.jacobian_weight_plots import effects_of_penalty, seed_interval
+from sdewm.plots.panels import lay_out
+from sdewm.plots.representation_error_plots import error_sizes, loss_changes
+from sdewm.report import expansion, open_loop, representation_error
+from sdewm.report.analyses import ANALYSES
+from sdewm.report.trained_run import load_trained_run
+from tests.model.small_models import A, D, make_model, randn
+
+MODELS = ROOT / "paper_checks" / "small_models"
+RUN, DATA = str(MODELS / "agent"), str(MODELS / "episodes")
+SCRIPTS = {part.stem: part for part in ANALYSES.values()}
+TINY = {
+    "error": "--error.episodes 4 --error.steps 8 --error.draws 2",
+    "expansion": "--expansion.episodes 2 --expansion.start 3 --expansion.horizon 2 "
+    "--expansion.copies 1 --expansion.paths 2",
+    "divergence": "--divergence.episodes 2 --divergence.start 3 --divergence.horizon 2 "
+    "--divergence.copies 2 --divergence.paths 1",
+    "open_loop": "--open-loop.episodes 16 --open-loop.context 3 --open-loop.horizon 4 "
+    "--open-loop.samples 9",
+    "stability": "--stability.episodes 2 --stability.start 3 --stability.steps 4 "
+    "--stability.discard 1 --stability.every 20",
+}
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "analysis" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
+    name, tmp_path, capsys, monkeypatch
+):
+    losses = expansion.losses(load_trained_run(Path(RUN), Path(DATA)))
+    some = {"reward error": losses["reward error"]}
+    monkeypatch.setattr(expansion, "losses", lambda trained: some)
+    few = partial(open_loop.open_loop_rows, resamples=40)
+    monkeypatch.setattr(open_loop, "open_loop_rows", few)
+    run = str(MODELS / "weight0-seed0") if name == "divergence" else RUN
+    words = ["analyse", run, "--data", DATA, "--only", name, "--out", str(tmp_path)]
+    assert main([*words, *TINY[name].split()]) == 0
+    stem = ANALYSES[name].stem
+    assert (tmp_path / f"{stem}.png").stat().st_size > 10_000
+    rows, facts = read_table(tmp_path / "data" / f"{stem}.csv")
+    assert len(rows) > 5 and {"command", "commit", "seed", "data_policy", "updates"} <= set(facts)
+    assert f"{name} (measured" in capsys.readouterr().out
+    loaded(stem).main(["--out", str(tmp_path)])  # the script draws the same table anew
+    again = capsys.readouterr().out
+    assert ANALYSES[name].summary(rows) in again
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_a_script_refuses_with_a_sentence(stem, tmp_path, capsys):
+    script = loaded(stem)
+    for words, text in (
+        (["no-run"], "expected RUN and --data"),
+        (["--data", "no-data"], "expected RUN and --data"),
+        ([], "expected RUN and --data"),
+        (["no-run", "--data", DATA], "holds no run"),
+        ([RUN, "--data", "no-data"], "holds no dataset"),
+        ([RUN, "--data", DATA, "--seed", "-1"], "--seed=-1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            script.main([*words, "--out", str(tmp_path)])
+        assert stopped.value.code == 2 and text in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_rows_of_the_error_hold_both_parts_in_units_of_the_posterior():
+    episodes = Episodes(randn(6, 4, D), torch.zeros(6, 4, A), torch.zeros(6, 4))
+    model = RSSMModel(make_model("gaussian"))
+    rows = representation_error.measured_rows(model, episodes, draws=8, seed=0)
+    assert len(rows) == sum(len(strengths) for strengths in representation_error.VECTORS.values())
+    noise = {row["strength"]: row for row in rows if row["panel"] == "noise"}
+    assert 50 < noise[0.1]["diffusion"] / noise[0.01]["diffusion"] < 200  # as the square
+    shift = [row for row in rows if row["panel"] == "shift"]
+    assert all(row["diffusion"] < 1e-20 and row["drift"] > 1e-8 for row in shift)
+    for name in (
+        "explained_by_state",
+        "explained_by_constant",
+    ):  # a shift has no noise: never more than all of it
+        assert all(row[name] <= 1.0 + 1e-9 for row in shift)
+    figure = lay_out(error_sizes(rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["(a) Additive noise", "(b) Random mask", "(c) Constant shift"]
+    lines = [line for line in figure.axes[2].lines if len(line.get_xdata()) == 4]
+    assert len(lines) == 1  # the drift; a diffusion of zero is not drawn
+
+
+def test_changes_of_losses_are_drawn_and_their_reach_is_told():
+    rows = []
+
+    def add(kind, series, epsilon, value, verdict=""):
+        place = {"panel": "loss", "kind": kind, "series": series, "epsilon": epsilon}
+        rows.append(place | {"value": value, "standard_error": 0.01, "verdict": verdict})
+
+    for series, factor in (
+        ("measured, encoder", 1.0),
+        ("predicted, encoder", 1.105),  # within a tenth of both terms, not of the first alone
+        ("predicted, measured", 1.05),
+    ):
+        for size in expansion.SIZES:
+            worse = 1.2 if series == "predicted, encoder" and size > 0.35 else 1.0
+            add("change", series, size, size * factor * worse)
+    for form in expansion.FORMS:
+        for name in expansion.REPORTED_TERMS:
+            add("term", f"{name}, {form}", None, 1.0)
+        add("order", form, None, 3.0, "holds")
+    told = expansion.summary(rows).splitlines()
+    assert told[2].split()[-5] == "0.3" and told[3].split()[-5] == "–"
+    assert told[2].split()[-1] == "holds"
+    (axes,) = lay_out(loss_changes(rows)).axes
+    assert axes.get_title(loc="left") == "loss" and len(axes.lines) >= 3
+
+
+def test_runs_with_the_penalty_are_drawn_beside_those_without(tmp_path, capsys):
+    rows = [
+        {
+            "quantity": name,
+            "title": name,
+            "unit": "1",
+            "weight": weight,
+            "seed": seed,
+            "run": f"{weight}-{seed}",
+        }
+        | {"updates": 1, "value": value * (1 - weight) + 0.01 * seed, "standard_error": 0.0}
+        for name, value in (("jacobian", 3.0), ("exponent", -0.1))
+        for weight in (0.0, 0.1)
+        for seed in (0, 1, 2)
+    ]
+    figure = lay_out(effects_of_penalty(rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
+    assert titles == ["(a) jacobian", "(b) exponent"]
+    marks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    assert [line.get_ydata().tolist() for line in marks] == [[3.0, 3.01, 3.02], [2.7, 2.71, 2.72]]
+    assert seed_interval([2.0])[0] == 2.0
+    script = loaded("fig_jacobian_weight")
+    with pytest.raises(SystemExit):
+        script.main(["--out", str(tmp_path)])
+    assert "expected RUNS and --data" in capsys.readouterr().err
+    write_table(tmp_path / "data" / "fig_jacobian_weight.csv", rows, {"seed": 0})
+    script.main(["--out", str(tmp_path)])
+    assert "3.01 ± 0.025" in capsys.readouterr().out

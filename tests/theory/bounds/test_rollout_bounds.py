@@ -1,0 +1,153 @@
+"""rollout_bounds against measured rollouts, path by path and in the mean."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sdewm
+from sdewm.sde.examples import (
+    LinearFlow,
+    OrnsteinUhlenbeck,
+)
+from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.rates import block_slices
+from sdewm.sde.solve import solve_path
+from sdewm.theory.bounds import formulas
+from sdewm.theory.bounds.bound import GradeBound
+from sdewm.theory.bounds.tube import exact_reference, sample_tube
+from sdewm.theory.curve import NORMS, Curve
+from tests.theory.bounds.rollout_cases import (
+    ADDITIVE,
+    CIRCLE,
+    F64,
+    SYSTEMS,
+    TANH,
+    assert_holds,
+    bound,
+    draw,
+)
+
+
+@pytest.mark.parametrize(("t1", "steps", "errors"), [(1.0, 8, "fixed"), (5.0, 5, "sampled")])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_grade_bounds_the_measured_rollouts(name, t1, steps, errors):
+    system = SYSTEMS[name]
+    error = torch.full((system.state_size,), 0.1, **F64)
+    if errors == "sampled":
+        error = 0.05 * draw(64, system.state_size, seed=7).clamp(-2, 2)
+    grid = {"t1": t1, "steps": steps}
+    found = bound(system, error, paths=400, **grid)
+    measured = sdewm.rollout_divergence(
+        system, system.x0, error, paths=2000, quantiles=(), seed=5, **grid
+    )
+    for grade in set(found) - {"double_exponential"}:
+        assert_holds(found[grade], measured)
+    shared = found["gronwall"]["mean_square"].standard_errors
+    assert shared.any() == (errors == "sampled")
+    # Power: a bound twice below the measured mean would be noticed.
+    half = Curve(measured.times, 0.5 * measured["mean"].values, measured["mean"].standard_errors)
+    with pytest.raises(AssertionError):
+        assert_holds(GradeBound("half", "estimate", {"mean": half}, {}), measured)
+
+
+@pytest.mark.parametrize(("t1", "steps"), [(1.0, 8), (5.0, 5)])
+@pytest.mark.parametrize("name", ADDITIVE)
+def test_certificates_hold_on_every_path(name, t1, steps):
+    system, paths = SYSTEMS[name], 50
+    errors = 0.05 * draw(paths, system.state_size, seed=7).clamp(-2, 2)
+    found = bound(system, errors, t1=t1, steps=steps, paths=paths, kind="certificate")
+    noise = GaussianNoise(
+        drivers=system.g(torch.zeros(()), system.x0[None]).shape[-1], steps=steps, t1=t1, seed=3
+    )
+    tube = sample_tube(system, system.x0.expand(paths, -1), errors, noise)
+    distance, step_size = tube.difference.norm(dim=2), t1 / steps
+    slack = distance.amax(1, keepdim=True) * 1e-12
+    whole = formulas.log_norm(found.rates, step_size, "step")["mean"] * errors.norm(dim=1)[:, None]
+    assert (distance <= whole + slack).all()
+    parts = block_slices(system, None, system.state_size)
+    start = torch.stack([errors[:, part].norm(dim=1) for part in parts], dim=1)
+    assert (distance <= formulas.block(found.rates, step_size, start, "step") + slack).all()
+    reference = exact_reference(system, tube, step_size)
+    along, rest = formulas.linearised(reference, found.rates, step_size, "step")
+    assert (distance <= along + slack).all()
+    assert ((tube.difference - tube.first).norm(dim=2) <= rest + slack).all()
+    # Power: with other increments for the second path no bound of the kind holds.
+    other = GaussianNoise(drivers=noise.drivers, steps=steps, t1=t1, seed=4)
+    times = tube.grid.tolist()
+    shifted = solve_path(system, system.x0 + errors, other, times=times)
+    apart = (shifted - tube.reference).norm(dim=2)
+    assert (apart > along).any() or name == "cubic"  # which has no noise
+
+
+def test_independent_noise_breaks_the_exact_bound():
+    case, e = OrnsteinUhlenbeck(), torch.tensor([0.1], **F64)
+    found = bound(case, e, t1=1.5, steps=15)["log_norm"]["mean"].last
+    paths = [
+        solve_path(case, (case.x0 + shift).expand(2000, 1), noise)
+        for shift, noise in (
+            (0 * e, GaussianNoise(drivers=1, steps=15, t1=1.5, seed=0)),
+            (e, GaussianNoise(drivers=1, steps=15, t1=1.5, seed=1)),
+        )
+    ]
+    assert float((paths[1] - paths[0]).abs().mean()) > 10 * found.value
+    same = solve_path(
+        case, (case.x0 + e).expand(2000, 1), GaussianNoise(drivers=1, steps=15, t1=1.5)
+    )
+    assert float((same - paths[0]).abs().mean()) == pytest.approx(found.value, rel=1e-10)
+
+
+def test_exact_grades_equal_the_measured_curve():
+    case, e = OrnsteinUhlenbeck(), torch.tensor([0.1], **F64)
+    found = bound(case, e, t1=1.5, steps=15)
+    measured = sdewm.rollout_divergence(case, case.x0, e, t1=1.5, steps=15, paths=50)
+    for grade in ("log_norm", "block", "linearised"):
+        for name, ratio in found[grade].tightness(measured).items():
+            np.testing.assert_allclose(ratio.values, 1.0, rtol=1e-10, err_msg=name)
+    crude = found["gronwall"].tightness(measured)["mean"]
+    assert crude.values[0] == pytest.approx(math.sqrt(3))
+    assert crude.values[-1] > 10
+
+
+@pytest.mark.parametrize("name", ["circle", "tanh", "network", "recurrent", "cubic"])
+@pytest.mark.parametrize(("t1", "steps"), [(1.0, 6), (3.0, 3)])
+def test_the_prediction_is_good_to_five_percent_in_its_range_and_not_far_beyond(name, t1, steps):
+    system = SYSTEMS[name]
+    error, grid = 0.1 * draw(system.state_size, seed=6), {"t1": t1, "steps": steps}
+    stated = bound(system, error, **grid, kind="estimate")["linearised"].range
+    assert 0 < stated < math.inf
+
+    def gap(length):
+        e = error * (length / error.norm())
+        found = bound(system, e, **grid, kind="estimate", grades=("linearised",))["linearised"]
+        measured = sdewm.rollout_divergence(system, system.x0, e, paths=60, quantiles=(), **grid)
+        return float(np.abs(found.prediction["mean"].values / measured["mean"].values - 1).max())
+
+    assert gap(stated) < 0.05 + 0.05**2  # up to third order
+    assert gap(20 * stated) > 0.05
+    assert name != "cubic" or gap(1.3 * stated) > 0.05  # no caution beyond the second order
+    assert gap(stated / 10) < 0.1 * 0.05 * 1.2  # the error is of first order in |e|
+
+
+def test_the_range_of_a_linear_system_is_everything():
+    found = bound(LinearFlow())["linearised"]
+    assert found.range == math.inf
+    assert not found.remainder.values.any()
+    for name in NORMS:
+        assert np.array_equal(found[name].values, found.prediction[name].values)
+
+
+def test_the_remainder_bounds_what_the_prediction_leaves():
+    for system in (CIRCLE, TANH, SYSTEMS["network"]):
+        error = torch.full((system.state_size,), 0.2, **F64)
+        found = bound(system, error, paths=200)["linearised"]
+        drivers = system.g(torch.zeros(()), system.x0[None]).shape[-1]
+        noise = GaussianNoise(drivers=drivers, steps=5, t1=1.0)
+        start, e = system.x0.expand(200, -1), error.expand(200, -1)
+        tube = sample_tube(system, start, e, noise)
+        rest = (tube.difference - tube.first).norm(dim=2).mean(0).numpy()
+        assert (rest <= found.remainder.values + 1e-15).all()
+        assert rest[-1] > 1e-4
+        length = tube.first.norm(dim=2).mean(0).numpy()
+        np.testing.assert_allclose(found.prediction["mean"].values, length, rtol=1e-10)
