@@ -34,7 +34,15 @@ from sdewm.base.checks import check_count, check_finite_number
 from sdewm.jacobian.probes import gaussian_probes as gaussian_probes
 from sdewm.jacobian.probes import rademacher_probes as rademacher_probes
 from sdewm.jacobian.probes import sphere_probes as sphere_probes
-from sdewm.jacobian.products import Step, Tensors, pull_back, push_forward, row_jacobians
+from sdewm.jacobian.products import (
+    Step,
+    Tensors,
+    as_rows,
+    pull_back,
+    push_forward,
+    row_jacobians,
+    row_size,
+)
 from sdewm.jacobian.products import check_step as check_step
 from sdewm.jacobian.products import step_log_norms as step_log_norms
 
@@ -69,6 +77,8 @@ class InputProjection:
 
     def __call__(self, step: Step, inputs: Tensors) -> torch.Tensor:
         """The estimates (B,)."""
+        rows = as_rows("inputs", inputs)
+        check_probes(self.probes, rows[0].shape[0], row_size(rows), "inputs")
         return _mean_over_probes(push_forward(step, inputs), self.probes)
 
 
@@ -85,18 +95,27 @@ class OutputProjection:
 
     def __call__(self, step: Step, inputs: Tensors) -> torch.Tensor:
         """The estimates (B,)."""
-        return _mean_over_probes(pull_back(step, inputs)[1], self.probes)
+        outputs, pull = pull_back(step, inputs)
+        check_probes(self.probes, *outputs.shape, "outputs")
+        return _mean_over_probes(pull, self.probes)
 
 
 Estimator = Callable[[Step, Tensors], torch.Tensor]
+
+
+def check_probes(probes: torch.Tensor, rows: int, size: int, of: str) -> None:
+    """Refuse probes of another shape than (K, B, size)."""
+    if probes.dim() != 3 or len(probes) == 0 or tuple(probes.shape[1:]) != (rows, size):
+        raise ValueError(
+            f"probes have shape {tuple(probes.shape)}; expected (K, {rows}, {size}): K probes for "
+            f"each row, in the space of the {of}."
+        )
 
 
 def _mean_over_probes(
     image: Callable[[torch.Tensor], torch.Tensor], probes: torch.Tensor
 ) -> torch.Tensor:
     """Mean over K of |image(v_k)|², shape (B,)."""
-    if probes.dim() != 3:
-        raise ValueError(f"probes have shape {tuple(probes.shape)}; expected (K, B, n or C).")
     if len(probes) == 1:
         return _row_sums(image(probes[0]))
     images = torch.func.vmap(image)(probes)  # (K, B, C or n)
@@ -120,7 +139,7 @@ def jacobian_penalty(
         The unweighted penalty, a scalar of dtype float32 or wider.
 
     Raises:
-        ValueError: the shapes do not match.
+        ValueError: the shapes do not match, or the step does not depend on its inputs.
 
     >>> step = lambda h, z: (2 * h + z[:, :2], z.square())
     >>> inputs = torch.zeros(4, 2), torch.ones(4, 3)
@@ -128,6 +147,12 @@ def jacobian_penalty(
     tensor(22.)
     """
     squares = estimator(step, inputs)
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        if not squares.requires_grad and not bool(squares.any()):
+            raise ValueError(
+                "step does not depend on its inputs: its Jacobian is zero and has no gradient. Is "
+                "an input detached inside?"
+            )
     return squares.mean() if squared else (squares + ROOT_GUARD).sqrt().mean()
 
 

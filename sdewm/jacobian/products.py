@@ -40,6 +40,8 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
         if tensor.dim() == 0 or tensor.shape[0] != rows[0].shape[0]:
             shapes = [tuple(tensor.shape) for tensor in rows]
             raise ValueError(f"{name} has shapes {shapes}; expected (B, …) with the same B.")
+    if rows[0].shape[0] == 0:
+        raise ValueError(f"{name} has 0 rows; expected at least 1.")
     return rows
 
 
@@ -156,7 +158,8 @@ def check_step(step: Step, inputs: Tensors) -> None:
     equal gradients.
 
     Raises:
-        ValueError: the rows are mixed (batch norm in training mode); two calls differ (dropout,
+        ValueError: inputs are changed in place; the rows are mixed (batch norm in training mode);
+            two calls differ (dropout,
             noise drawn inside the step); B < 3; or the second derivatives of an operation in the
             step are wrong (an `autograd.Function` with a detached backward).
 
@@ -164,7 +167,7 @@ def check_step(step: Step, inputs: Tensors) -> None:
     >>> check_step(lambda x: x - x.mean(0), torch.eye(4))
     Traceback (most recent call last):
     ...
-    ValueError: step mixes the rows of its batch or draws random numbers: ...
+    ValueError: step mixes the rows of its batch: ...
     """
     rows = as_rows("inputs", inputs)
     batch = rows[0].shape[0]
@@ -175,14 +178,23 @@ def check_step(step: Step, inputs: Tensors) -> None:
     for other in others:
         other[1::2] = 0.5 * other[1::2] + other[0] + 1.0
     function = joined_step(step, batch)
+    given = [tensor.clone() for tensor in rows]
     with torch.no_grad():
-        before, after = function(*rows)[::2], function(*others)[::2]
+        before, again = function(*given), function(*(tensor.clone() for tensor in rows))
+        if any(tensor._version for tensor in given):
+            raise ValueError("step changes its inputs in place: compute new tensors.")
+        if not torch.allclose(before, again, rtol=tolerance, atol=tolerance, equal_nan=True):
+            raise ValueError(
+                "step gives two values at one input: it draws random numbers. Switch off dropout, "
+                "and draw noise outside the step."
+            )
+        before, after = before[::2], function(*others)[::2]
     worst = float((before - after).abs().max())
     if not worst <= tolerance * (1.0 + float(before.abs().max())):
         raise ValueError(
-            "step mixes the rows of its batch or draws random numbers: its even rows change by "
+            "step mixes the rows of its batch: its even rows change by "
             f"{worst:.3g} if the odd rows of its inputs are replaced. Use batch norm in evaluation "
-            "mode, switch off dropout, and draw noise outside the step."
+            "mode, and look for sums or means over the batch."
         )
     by_pull, by_push = _gradients_of_pairing(step, tuple(t.detach() for t in rows))
     worst = float((by_pull - by_push).abs().max())

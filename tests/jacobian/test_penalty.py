@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch.func import functional_call
+from torch.nn import functional
 
 from sdewm.base.stats import BatchSums
 from sdewm.jacobian.penalty import (
@@ -237,3 +238,55 @@ def test_probes_follow_the_generator():
     radius = sphere_probes(2, x, generator()).norm(dim=-1)
     torch.testing.assert_close(radius, torch.full((2, 3), 2.0))
     assert set(rademacher_probes(5, x, generator()).flatten().tolist()) == {-1.0, 1.0}
+
+
+NORMALISATIONS = {
+    "layer_norm": lambda h: functional.layer_norm(h, (12,)),
+    "InstanceNorm2d": lambda h: torch.nn.InstanceNorm2d(3)(h.view(-1, 3, 2, 2)).flatten(1),
+    "GroupNorm": lambda h: functional.group_norm(h, 3),
+}
+
+
+@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("how", ["input projection", "exact, C > n"])
+def test_a_normalisation_by_any_door_has_the_gradient_of_central_differences(name, how):
+    torch.manual_seed(1)
+    width = 4 if how == "input projection" else 9
+    first, last = torch.nn.Linear(4, 12).double(), torch.nn.Linear(12, width).double()
+    weights = [*first.parameters(), *last.parameters()]
+    x = torch.randn(5, 4, dtype=torch.float64)
+    probes = rademacher_probes(1, x, torch.Generator().manual_seed(0))
+    estimator = InputProjection(probes) if how == "input projection" else Exact()
+
+    def penalty():
+        return jacobian_penalty(
+            lambda x: last(torch.tanh(NORMALISATIONS[name](first(x)))), x, estimator
+        )
+
+    gradient = torch.autograd.grad(penalty(), weights, allow_unused=True)
+    along, ends = [torch.randn_like(weight) for weight in weights], []
+    pairs = [(g, d) for g, d in zip(gradient, along, strict=True) if g is not None]
+    automatic = sum(float((g * d).sum()) for g, d in pairs)
+    with torch.no_grad():
+        for size in (1e-6, -2e-6):
+            for weight, direction in zip(weights, along, strict=True):
+                weight.add_(size * direction)
+            ends.append(float(penalty()))
+    assert automatic == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("step", "inputs", "probes", "message"),
+    [
+        (lambda h: h.detach(), torch.ones(4, 2), (1, 4, 2), "does not depend on its inputs"),
+        (torch.tanh, torch.ones(0, 2), (1, 0, 2), "inputs has 0 rows"),
+        (torch.tanh, torch.ones(4, 2), (1, 4, 3), r"expected \(K, 4, 2\)"),
+        (torch.tanh, torch.ones(4, 2), (1, 3, 2), r"expected \(K, 4, 2\)"),
+        (torch.tanh, torch.ones(4, 2), (0, 4, 2), r"expected \(K, 4, 2\)"),
+        (torch.tanh, torch.ones(4, 2), (4, 2), r"expected \(K, 4, 2\)"),
+    ],
+)
+@pytest.mark.parametrize("side", [InputProjection, OutputProjection])
+def test_what_has_no_penalty_is_refused_with_a_sentence(step, inputs, probes, message, side):
+    with pytest.raises(ValueError, match=message):
+        jacobian_penalty(step, inputs, side(torch.ones(probes)))

@@ -121,12 +121,20 @@ def test_check_accepts_steps_with_independent_rows():
     ("step", "message"),
     [
         (torch.nn.BatchNorm1d(2), "mixes the rows"),
-        (torch.nn.Dropout(0.5), "mixes the rows"),
+        (torch.nn.Dropout(0.5), "draws random numbers"),
         (lambda x: x + x.mean(), "mixes the rows"),
-        (lambda x: x + torch.randn_like(x), "mixes the rows"),
+        (lambda x: x + torch.randn_like(x), "draws random numbers"),
+        (lambda x: x.mul_(0.5), "in place"),
         (DetachedBackward.apply, "second derivatives"),
     ],
-    ids=["batch norm", "dropout", "mean over rows", "noise inside", "detached backward"],
+    ids=[
+        "batch norm",
+        "dropout",
+        "mean over rows",
+        "noise inside",
+        "in place",
+        "detached backward",
+    ],
 )
 def test_check_refuses(step, message):
     torch.manual_seed(0)
@@ -142,8 +150,9 @@ def test_check_refuses(step, message):
         ((torch.ones(2, 3), torch.ones(3, 3)), "the same B"),
         (([1.0],), "holds list"),
         (torch.tensor(1.0), "the same B"),
+        (torch.ones(0, 3), "0 rows"),
     ],
-    ids=["none", "integers", "two batch sizes", "list", "no batch"],
+    ids=["none", "integers", "two batch sizes", "list", "no batch", "empty"],
 )
 def test_inputs_that_do_not_fit_are_refused(inputs, message):
     with pytest.raises(ValueError, match=message):
