@@ -1,4 +1,4 @@
-"""Statements that fail as recalled: R >= 0 for convex losses, a dropped term, C2 losses."""
+"""Counterexamples to statements as recalled: R ≥ 0 for convex L, a missing term, L only C²."""
 
 from __future__ import annotations
 

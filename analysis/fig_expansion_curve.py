@@ -1,4 +1,4 @@
-"""E L(ε) measured on coupled paths, against the expansion with and without each correction."""
+"""E L(x^ε) measured on coupled paths, and the expansion with and without each correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Growth of the fundamental matrix: measured, exact and bounded, and as its Jacobian is scaled."""
+"""Growth of the fundamental matrix: measured, exact, bounded, and for scaled Jacobians."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCALES = (0.25, 0.4, 0.6, 0.8, 1.0)
 class Scaled:
     """The step map x + f of unit step scaled by s, and the noise: s(f + x) − x and s g.
 
-    What a penalty on the Jacobian of a recurrent step does; the forgetting −x is kept.
+    The effect of a penalty on the Jacobian of a recurrent step; the relaxation −x is unchanged.
     """
 
     sde_type = "ito"

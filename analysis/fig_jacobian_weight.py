@@ -1,13 +1,14 @@
-"""Does the Jacobian penalty do what the theory says, and at what price? Runs side by side.
+r"""Effects of the Jacobian penalty on world models: intended effects and costs, over several runs.
 
-python analysis/fig_jacobian_weight.py                   the committed table, drawn anew
-python analysis/fig_jacobian_weight.py runs/small-models/weight* --data runs/small-models/episodes
+    python analysis/fig_jacobian_weight.py                   redraw the committed table
+    python analysis/fig_jacobian_weight.py runs/small-models/weight* --data \
+        runs/small-models/episodes
 
-The runs differ in the weight of the penalty and in the seed. Drawn for each: size of the Jacobian,
-growth rates, growth of a wrong start, clean and open-loop errors, and the terms of the expansion
-under noise and under a constant shift of the observations. `analysis/make_small_models.py` trains
-such runs. A run whose rows are in the log already is not measured again, so the command may be
-stopped at any time and given again.
+The runs differ in the weight of the penalty and in the seed. For each run the figure shows the size
+of the Jacobian, growth rates, the growth of an initial error in imagination, clean and open-loop
+errors, and the expansion terms under noise and under a constant shift of the observations.
+`analysis/make_small_models.py` trains such runs. Runs whose rows are already in the log are not
+measured again, so the same command resumes an interrupted one.
 """
 
 import argparse
@@ -39,7 +40,7 @@ LOG = ROOT / "runs" / f"{STEM}.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, draw, write."""
+    """Measure the runs, write the table and draw the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
-    """The rows of all runs; those that the log holds for the same code and data are kept."""
+    """The rows of all runs; rows in the log with the same code and data are reused."""
     if not given.runs or given.data is None:
         raise ValueError("expected RUNS and --data DIRECTORY.")
     check_count("--episodes", given.episodes, minimum=2)
     check_count("--seed", given.seed, minimum=0)
-    subjects = [load_trained_run(run, given.data) for run in given.runs]
+    trained_runs = [load_trained_run(run, given.data) for run in given.runs]
     facts = manifest(seed=given.seed, episodes=given.episodes, data=given.data.name)
     facts |= {"code": code_digest()}
     kept, old = read_log(given.log)
@@ -86,21 +87,21 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
     kept = [r for r in kept if counts[r["run"], r["updates"]] == len(QUANTITIES)]  # whole runs
     log = RowLog(given.log, facts, kept)
     rows: list[Row] = [*kept]
-    progress = Progress("runs", len(subjects))
+    progress = Progress("runs", len(trained_runs))
     try:
-        for done, subject in enumerate(subjects):
+        for done, trained in enumerate(trained_runs):
             progress.update(done)
-            key = (subject.run.name, subject.counters["updates"])
+            key = (trained.run.name, trained.counters["updates"])
             if counts[key]:
                 continue
-            print(subject.run, file=sys.stderr, flush=True)
-            for row in penalty_rows(subject, given.episodes, given.seed):
+            print(trained.run, file=sys.stderr, flush=True)
+            for row in penalty_rows(trained, given.episodes, given.seed):
                 log.append(row)
                 rows.append(row)
     finally:
         progress.close()
         log.close()
-    names = {subject.run.name for subject in subjects}
+    names = {trained.run.name for trained in trained_runs}
     return [row for row in rows if row["run"] in names], facts
 
 

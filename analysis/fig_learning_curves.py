@@ -1,19 +1,20 @@
-"""Learning curves of runs over the published ones of DreamerV3 and DreamerV2.
+"""Learning curves of runs, compared with the published curves of DreamerV3 and DreamerV2.
 
-python analysis/fig_learning_curves.py                        the committed table, without any run
-python analysis/fig_learning_curves.py runs/a runs/b          these runs
-python analysis/fig_learning_curves.py "penalty 0.01=runs/c"  under a name of their own
-python analysis/fig_learning_curves.py figures/data/fig_learning_curves.csv runs/new
-                                                              the committed table and a new run
+    python analysis/fig_learning_curves.py                        the committed table alone
+    python analysis/fig_learning_curves.py runs/a runs/b          these runs
+    python analysis/fig_learning_curves.py "penalty 0.01=runs/c"  a run under another name
+    python analysis/fig_learning_curves.py figures/data/fig_learning_curves.csv runs/new
+                                                                  the committed table and a new run
 
-A source is the directory of a run or a table that this script has written. Runs of one name,
-environment and kind of observation are seeds of one curve; a run replaces the same seed of a table.
-The returns of all runs drawn go to data/fig_learning_curves.csv with the hardware, commit and
-command of each, so that the figure is redrawn from there.
+A source is a run directory or a table written by this script. Runs of equal name, environment and
+kind of observation are seeds of one curve; a run replaces the same seed of a table. The returns of
+all drawn runs are written to data/fig_learning_curves.csv with the hardware, commit and command of
+each, so that the figure can be redrawn from there.
 
-The return of a run is the mean of each evaluation (mean action, fixed first states); where a run
-has none, that of the training episodes that ended within 10 000 env_frames. A curve is the mean
-over seeds, with linear interpolation to the frames of all seeds, over the range that all have.
+The return of a run is the mean of each evaluation (mean actions, fixed initial states). For a run
+without evaluations it is the mean over the training episodes that ended within each interval of
+10 000 env_frames. A curve is the mean over seeds, linearly interpolated to the frames of all seeds,
+on their common range.
 """
 
 import argparse
@@ -48,7 +49,7 @@ Points = dict[int, tuple[list[float], list[float]]]  # by seed: env_frames and r
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, draw, write."""
+    """Read the sources, write the table and draw the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sources = options.sources or [str(table)]
     if not options.sources and not table.is_file():
         parser.error(
-            f"no runs given, and {table} is not there: name the directory of at least one run, as "
-            "made by `sdewm train … --run DIRECTORY`."
+            f"no runs given, and {table} does not exist: give at least one run directory, as "
+            "created by `sdewm train … --run RUN`."
         )
     try:
         check_drawing(options.width, options.panel)
@@ -79,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read_sources(sources: Sequence[str]) -> list[Row]:
-    """Rows of all runs and tables, curve by curve, the seeds in order.
+    """Rows of all runs and tables, curve by curve, with seeds in order.
 
     Raises:
-        ValueError: a source cannot be read, or two are the same seed of one curve.
+        ValueError: a source cannot be read, or two sources are the same seed of one curve.
     """
     found: dict[tuple[Any, ...], tuple[bool, str, list[Row]]] = {}
     for source in sources:
@@ -96,14 +97,14 @@ def read_sources(sources: Sequence[str]) -> list[Row]:
                 label, env, obs, seed = key
                 raise ValueError(
                     f"{found[key][1]} and {source} are both seed {seed} of {label!r} on {env} from "
-                    f"{obs}: give one a name of its own, as in 'NAME={path}'."
+                    f"{obs}: give one of them another name, as in 'NAME={path}'."
                 )
             found[key] = (is_run, source, own)
     return [row for key in sorted(found, key=str) for row in found[key][2]]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a table that this script has written."""
+    """The rows of a table written by this script."""
     if not path.is_file():
         raise ValueError(f"{path}: no such table.")
     with path.open(encoding="utf-8", newline="") as file:
@@ -137,7 +138,7 @@ def read_run(run: Path, name: str) -> list[Row]:
         }
     except (OSError, ValueError, KeyError) as problem:
         raise ValueError(
-            f"{run} is not the directory of a run: config.json or manifest.json cannot be used "
+            f"{run} is not a run directory: config.json or manifest.json cannot be used "
             f"({type(problem).__name__}: {problem})."
         ) from problem
     rows, _ = read_log(run / "evaluation.jsonl")
@@ -148,7 +149,7 @@ def read_run(run: Path, name: str) -> list[Row]:
     if not points:
         kind, points = "training", list(training_returns(read_log(run / "metrics.jsonl")[0]))
     if not points:
-        raise ValueError(f"{run}: neither an evaluation nor an episode is recorded there yet.")
+        raise ValueError(f"{run}: no evaluation and no finished episode is recorded yet.")
     return [
         fixed | {"protocol": kind, "env_frames": frames, "return": value} | after
         for frames, value in points
@@ -156,7 +157,7 @@ def read_run(run: Path, name: str) -> list[Row]:
 
 
 def training_returns(rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
-    """(end of each bin of env_frames, mean return of the episodes that ended in it)."""
+    """(end of each interval of env_frames, mean return of the episodes that ended in it)."""
     bins: dict[int, list[float]] = {}
     for row in rows:
         if row.get("episode_return") is not None:
@@ -167,7 +168,7 @@ def training_returns(rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
 
 
 def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str, Any]]:
-    """What is drawn: in each panel the published curves of that task, ours, and our seeds."""
+    """Rows of the figure: in each panel the published curves, our mean curves, and our seeds."""
     drawn: list[dict[str, Any]] = []
     ours = curves_of(rows, "label")
     kinds = {(str(r["label"]), str(r["env"]), str(r["obs"])): str(r["protocol"]) for r in rows}
@@ -182,7 +183,7 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
                 if kind == "own":
                     series = f"{label}: {PROTOCOLS[kinds[label, env, obs]]}"
                 common = {"panel": panel, "series": series, "seeds": len(points)}
-                for frames, mean, deviation in mean_curve(points):
+                for frames, mean, deviation in mean_scores(points):
                     drawn.append(
                         common
                         | {"kind": kind, "seed": None, "env_frames": frames}
@@ -209,8 +210,8 @@ def curves_of(rows: Sequence[Row], label: str) -> dict[Curve, Points]:
     return curves
 
 
-def mean_curve(points: Points) -> Iterator[tuple[float, float, float | None]]:
-    """(env_frames, mean, standard deviation over seeds with divisor n − 1) where all seeds are."""
+def mean_scores(points: Points) -> Iterator[tuple[float, float, float | None]]:
+    """(env_frames, mean, standard deviation over seeds with divisor n − 1) on the common range."""
     first = max(x[0] for x, _ in points.values())
     last = min(x[-1] for x, _ in points.values())
     grid = sorted({frames for x, _ in points.values() for frames in x if first <= frames <= last})
@@ -222,7 +223,7 @@ def mean_curve(points: Points) -> Iterator[tuple[float, float, float | None]]:
 
 
 def comparison(drawn: Sequence[dict[str, Any]]) -> str:
-    """Our curves at their end beside the published ones at the same frames, as text."""
+    """The ends of our curves and the published returns at the same env_frames, as text."""
     lines = []
     for panel in dict.fromkeys(row["panel"] for row in drawn):
         means = [row for row in drawn if row["panel"] == panel and row["kind"] != "seed"]
@@ -238,7 +239,7 @@ def comparison(drawn: Sequence[dict[str, Any]]) -> str:
             lines.append(
                 [panel, series.partition(":")[0], seeds, frames, own, "; ".join(beside) or "–"]
             )
-    header = ["task", "run", "seeds", "env_frames", "return ± sd", "published there"]
+    header = ["task", "run", "seeds", "env_frames", "return ± sd", "published return"]
     return text_table(header, lines, right="seeds env_frames")
 
 

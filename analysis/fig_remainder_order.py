@@ -1,4 +1,4 @@
-"""The remainder of the expansion against ε, with all terms kept and with one dropped."""
+"""Remainder of the expansion against ε, with all terms and with one term omitted."""
 
 from __future__ import annotations
 

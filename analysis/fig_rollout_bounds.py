@@ -1,4 +1,4 @@
-"""Two rollouts from different initial latents: how far they part, and what each bound says."""
+"""Divergence of two rollouts from different initial states: measured, and bounded by each grade."""
 
 from __future__ import annotations
 

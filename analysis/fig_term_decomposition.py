@@ -1,4 +1,4 @@
-"""The terms of c1 and c2, stacked, for same and independent driver, zero and non-zero drift."""
+"""Stacked terms of c1 and c2 for same and independent driver, zero and nonzero error drift."""
 
 from __future__ import annotations
 

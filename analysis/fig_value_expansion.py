@@ -1,4 +1,4 @@
-"""The bias of Q under a wrong initial state: measured, first and second order, and remainders."""
+"""Bias of Q due to an error in the initial state: measured, first and second order, remainders."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sdewm.base.checks import check_count, check_interval
 from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.smoothness import roughest
+from sdewm.base.taylor import fuse
 from sdewm.sde.system import StepSystem, System, check_drivers, step_of
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -208,18 +210,31 @@ def contract_findings(
                 impure = True
                 yield found
                 break
-    for t, y in inner if derivatives and not impure else ():
-        places = [f"{name} at t = {float(t):.4g}" for name in coefficients]
-        found = _derivatives(places, lambda x, t=t: [f(t, x) for f in coefficients.values()], y)
-        if found is not None:
-            yield found
-            break
+    if derivatives and not impure:
+        yield from _first_wrong_derivative(coefficients, inner)
     for name, loss in losses.items():
         found = _purity(name, loss, ends) or _smoothness(name, loss, ends, labels)
         if found is None and derivatives:
-            found = _derivatives([name], lambda x, f=loss: [f(x)], ends)
+            found = _derivatives([name], fuse(lambda x, f=loss: (f(x),), (ends,)), ends)
         if found is not None:
             yield found
+
+
+def _first_wrong_derivative(
+    coefficients: Mapping[str, Coefficient], path: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> Iterable[Finding]:
+    """Of the coefficients as they are differentiated: recorded where that is possible."""
+
+    def together(t: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(function(t, y) for function in coefficients.values())
+
+    recorded = fuse(together, path[0])
+    for t, y in path:
+        places = [f"{name} at t = {float(t):.4g}" for name in coefficients]
+        found = _derivatives(places, partial(recorded, t), y)
+        if found is not None:
+            yield found
+            return
 
 
 def _purity(
@@ -281,12 +296,12 @@ def mixed_rows(
 
 def _derivatives(
     places: Sequence[str],
-    functions: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    functions: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
     y: torch.Tensor,
 ) -> Finding | None:
     """Automatic first and second derivatives of all functions, against central differences."""
     try:
-        check_derivatives(places, lambda x: tuple(functions(x)), (y,))
+        check_derivatives(places, functions, (y,))
     except ValueError as problem:
         message, _, remedy = str(problem).partition(": ")
         return Finding("derivatives", message, remedy.rstrip("."))

@@ -148,7 +148,7 @@ def test_an_operation_with_a_wrong_second_derivative_is_refused():
             matrix = eye * (1 + y[:, :, None]) + 0.3 * y[:, :, None] ** 2
             return torch.linalg.det(matrix)[:, None]
 
-    with pytest.raises(ValueError, match="second derivative of the coefficients"):
+    with pytest.raises(ValueError, match=r"second derivative of system\.f"):
         run(system=Determinant(), x0=torch.tensor([0.7], dtype=torch.float64))
 
 
@@ -170,7 +170,7 @@ def test_a_stop_gradient_never_changes_the_terms_silently(branch):
 
     x0 = torch.tensor([0.7], dtype=torch.float64)
     if branch:
-        with pytest.raises(ValueError, match="first derivative of the coefficients"):
+        with pytest.raises(ValueError, match=r"first derivative of system\.f"):
             run(system=Detached(), x0=x0)
     else:
         assert run(system=Detached(), x0=x0).terms == run(system=Plain(), x0=x0).terms
@@ -180,9 +180,10 @@ def test_an_interrupted_expansion_says_how_to_go_on(tmp_path):
     calls = []
 
     def loss(y):
-        calls.append(len(y))
-        if len(calls) == 12:
-            raise KeyboardInterrupt
+        if len(y) >= 4096:  # a tile of paths; the checks before look at few
+            calls.append(len(y))
+            if len(calls) == 12:
+                raise KeyboardInterrupt
         return y[:, 0] ** 2
 
     with pytest.raises(KeyboardInterrupt, match="of 40000 paths; sums saved in .*to resume"):

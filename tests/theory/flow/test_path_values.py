@@ -66,8 +66,8 @@ def test_an_interrupted_expansion_says_how_to_go_on(tmp_path):
     def interrupted(y):
         if len(y) >= 4096:  # a tile of paths; the checks before look at few
             calls.append(len(y))
-        if len(calls) == 14:
-            raise KeyboardInterrupt
+            if len(calls) == 14:
+                raise KeyboardInterrupt
         return squares(y)
 
     def run(q_function, **options):
