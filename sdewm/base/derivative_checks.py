@@ -15,6 +15,7 @@ import torch
 from sdewm.base.taylor import Tensors, second_order
 
 _STEPS = {torch.float64: 1e-3, torch.float32: 4e-2}
+_FINE = 1e-3  # of the largest number, beyond which it sets the step
 _TOLERANCES = {torch.float64: 1e-4, torch.float32: 5e-2}
 
 
@@ -27,7 +28,7 @@ def check_derivatives(
     refused if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · (1 + max|D_{h/2}|), where
     |D_h − D_{h/2}| estimates the discretisation error of the difference. If the differences do not
     converge (for instance at a kink within h), the check is inconclusive and passes. h grows with
-    the largest number of the point, so that rounding does not hide the difference.
+    numbers above 1000, so that rounding does not hide the difference.
 
     Args:
         name: name of the function in error messages, or of each of its outputs.
@@ -49,7 +50,7 @@ def check_derivatives(
         torch.randn(p.shape, dtype=p.dtype, generator=generator).to(p.device) for p in point
     )
     nothing = tuple(torch.zeros_like(p) for p in point)
-    size = max(1.0, *(float(p.abs().amax()) for p in point if p.numel()))
+    size = max(1.0, *(_FINE * float(p.abs().amax()) for p in point if p.numel()))
     step, tolerance = size * _STEPS[point[0].dtype], _TOLERANCES[point[0].dtype]
     with torch.no_grad():
         value, (first,), mixed = second_order(function, point, [direction], {(0, 0): nothing})

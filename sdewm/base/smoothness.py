@@ -9,7 +9,7 @@ import torch
 SEGMENTS = 64  # pairs of states
 POINTS = 65  # on a segment at each level
 # Looks, each 16 times closer than the one before at the roughest place; rounding ends them.
-LEVELS = {torch.float64: 6, torch.float32: 2}
+LEVELS = {torch.float64: 5, torch.float32: 2}
 FACTOR = 16
 STEADY = 0.8  # ratio of two looks at a kink or a jump; at a smooth place it is 1/16 or less
 SHARE = 0.05  # of the change of slope over a whole segment that a kink must have
@@ -58,7 +58,7 @@ def roughest(
             width = (high - low) / FACTOR
             low, high = centre - width / 2, centre + width / 2
     scale = jumps[0].max() + torch.finfo(states.dtype).tiny
-    rounding = 100 * torch.finfo(states.dtype).eps * float(values.abs().max())
+    rounding = 5e3 * torch.finfo(states.dtype).eps * (1.0 + float(values.abs().max()))
     if not bool(torch.isfinite(scale)):
         return None
     if bool(((jumps[-1] > SHARE * scale + rounding) & (jumps[-1] > STEADY * jumps[-2])).any()):
