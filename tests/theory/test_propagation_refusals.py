@@ -88,13 +88,12 @@ def test_a_kink_leaves_no_linearised_grade():
     assert "linearised" in bounds(Diagonal(lambda t, y: -(y**3)))
 
 
-def test_the_moments_of_the_equation_are_not_those_of_the_scheme():
+def test_the_scheme_proves_nothing_of_the_equation():
     case, error = OrnsteinUhlenbeck(), torch.tensor([0.1], dtype=F64)
     found = sdewm.rollout_bounds(case, case.x0, error, t1=1.5, steps=15, form="sde")
     equation = 0.1 * torch.tensor(-1.2, dtype=F64).exp().item()
-    assert found["linearised"].prediction["mean"].last.value < 0.99 * equation  # the scheme's |y|
-    assert found["linearised"]["mean"].last.value == pytest.approx(equation, rel=1e-12)
-    assert found["linearised"].kind == found["log_norm"].kind == "certificate"
+    assert found["linearised"]["mean"].last.value < equation
+    assert found["linearised"].kind == "estimate" and found["log_norm"].kind == "certificate"
     assert found["log_norm"]["mean"].last.value >= equation
 
 
@@ -127,7 +126,7 @@ def test_a_module_of_another_dtype_is_refused_with_the_remedy():
 
 
 def test_a_start_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"system.f fails for a state \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"system.f fails for a state \(2, 3\)"):
         grow(LinearFlow(), x0=torch.zeros(3, dtype=F64))
 
 
