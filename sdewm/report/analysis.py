@@ -8,6 +8,7 @@ from typing import Any
 
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.panels import Drawing
 from sdewm.report.trained_run import TrainedRun
@@ -32,6 +33,11 @@ class PerturbedSettings:
         """The perturbation; a name, strength or row that is not allowed raises a ValueError."""
         check_count("start", self.start, minimum=0)
         return ObservationPerturbation(self.perturbation, self.strength)
+
+
+def with_episodes(rows: list[Row], episodes: Episodes) -> list[Row]:
+    """The rows with their number of units, from which their intervals take Student's t."""
+    return [{**row, "episodes": len(episodes.observations)} for row in rows]
 
 
 @dataclass(frozen=True)
