@@ -111,6 +111,15 @@ def _hotelling(draw: Any, generator: np.random.Generator, episodes: int) -> bool
     return float(fdtrc(SIZE, episodes - SIZE, scaled)) <= 0.05
 
 
+def _signs_of_hotelling(draw: Any, generator: np.random.Generator, episodes: int) -> bool:
+    """T² under random signs: it increases with m'M⁻¹m, where M = Σ x x' does not feel signs."""
+    rows = draw(generator, (episodes, SIZE))
+    turned = rows @ np.linalg.cholesky(np.linalg.inv(rows.T @ rows))
+    signs = generator.choice([-1.0, 1.0], size=(999, episodes))
+    flipped, square = ((signs @ turned) ** 2).sum(1), (turned.sum(0) ** 2).sum()
+    return (1 + (flipped >= square * (1 - 1e-12)).sum()) / 1000 <= 0.05
+
+
 QUANTITIES: dict[str, tuple[str, float, Callable[..., bool]]] = {
     "mean, Student's t": ("interval", 0.95, _mean(lambda n: half_width(1.0, n))),
     "mean, normal quantile (not used)": ("interval", 0.95, _mean(lambda n: half_width(1.0))),
@@ -118,6 +127,7 @@ QUANTITIES: dict[str, tuple[str, float, Callable[..., bool]]] = {
     "mean, bootstrap of episodes": ("bootstrap", 0.95, _bootstrap),
     "zero drift, random signs": ("test", 0.05, _test),
     "zero drift, Hotelling (not used)": ("interval", 0.05, _hotelling),
+    "zero drift, random signs of Hotelling (not used)": ("test", 0.05, _signs_of_hotelling),
 }
 
 
