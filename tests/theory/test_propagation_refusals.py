@@ -88,12 +88,13 @@ def test_a_kink_leaves_no_linearised_grade():
     assert "linearised" in bounds(Diagonal(lambda t, y: -(y**3)))
 
 
-def test_the_scheme_proves_nothing_of_the_equation():
+def test_the_moments_of_the_equation_are_not_those_of_the_scheme():
     case, error = OrnsteinUhlenbeck(), torch.tensor([0.1], dtype=F64)
     found = sdewm.rollout_bounds(case, case.x0, error, t1=1.5, steps=15, form="sde")
     equation = 0.1 * torch.tensor(-1.2, dtype=F64).exp().item()
-    assert found["linearised"]["mean"].last.value < equation
-    assert found["linearised"].kind == "estimate" and found["log_norm"].kind == "certificate"
+    assert found["linearised"].prediction["mean"].last.value < 0.99 * equation  # the scheme's |y|
+    assert found["linearised"]["mean"].last.value == pytest.approx(equation, rel=1e-12)
+    assert found["linearised"].kind == found["log_norm"].kind == "certificate"
     assert found["log_norm"]["mean"].last.value >= equation
 
 
@@ -194,3 +195,19 @@ def test_term_bounds_refuse_other_losses_and_errors():
         sdewm.term_bounds(case, error, None, case.x0, **GRID)
     with pytest.raises(ValueError, match=r"loss returned shape \(2, 2\); expected \(2,\)"):
         sdewm.term_bounds(case, error, lambda y: y, case.x0, **GRID)
+
+
+def test_a_single_path_is_refused_because_it_has_no_standard_error():
+    case = LinearFlow()
+    square = lambda y: y.square().sum(1)  # noqa: E731
+    error = sdewm.Perturbation(drift=lambda t, y: torch.ones_like(y))
+    one = {**GRID, "paths": 1}
+    message = "paths=1: expected a whole number of at least 2"
+    with pytest.raises(ValueError, match=message):
+        sdewm.rollout_divergence(case, case.x0, ERROR, **one)
+    with pytest.raises(ValueError, match=message):
+        sdewm.fundamental_matrix(case, case.x0, **one)
+    with pytest.raises(ValueError, match=message):
+        sdewm.value_expansion(case, square, case.x0, ERROR, **one)
+    with pytest.raises(ValueError, match=message):
+        sdewm.expand(case, error, square, case.x0, **one)

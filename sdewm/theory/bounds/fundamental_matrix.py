@@ -95,7 +95,8 @@ def fundamental_matrix(
         x0: initial state `(D,)` or one per path `(paths, D)`.
         t1: end time.
         steps: number N of steps of the scheme.
-        paths: number of sample paths; on each, a step costs about 2D steps of the system.
+        paths: number of sample paths, at least 2 (one has no standard error); on each, a step costs
+            about 2D steps of the system.
         seed: root seed.
         t0: start time.
         form: "step": bounds of the scheme, for any step size; "sde": bounds of the equation.
@@ -126,7 +127,7 @@ def fundamental_matrix(
         check_choice("kind", kind, (CERTIFICATE, ESTIMATE))
     check_float_dtype("dtype", dtype)
     start, end = check_interval(t0, t1)
-    steps, paths = check_count("steps", steps), check_count("paths", paths)
+    steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
     states = initial_states(x0, paths).to(check_device(device), dtype)
     drivers = check_drivers(system, states.new_tensor(start), states[:2])
     require_contract(system, states, (start, end), steps)

@@ -204,7 +204,9 @@ def expand(
     check_choice("increments", increments, INCREMENTS)
     check_float_dtype("dtype", dtype)
     start, end = check_interval(t0, t1)
-    steps, paths = check_count("steps", steps), check_count("paths", paths)
+    steps = check_count("steps", steps)
+    least = 1 if increments == "enumerate" else 2  # one path has no standard error
+    paths = check_count("paths", paths, minimum=least)
     where = check_device(device)
     states = initial_states(x0, paths).to(where, dtype)
     if increments == "enumerate" and len(states) > 1:

@@ -75,7 +75,7 @@ def rollout_divergence(
             (count, generator) -> `(count, D)`, independent of the Brownian paths.
         t1: end time.
         steps: number N of Euler–Maruyama steps.
-        paths: number of sample paths.
+        paths: number of sample paths, at least 2 (one has no standard error).
         seed: root seed of the Brownian paths and of the sampler's generator.
         t0: start time.
         quantiles: levels in (0, 1); they take paths·(N + 1) numbers of memory, () takes none.
@@ -99,7 +99,7 @@ def rollout_divergence(
     """
     check_float_dtype("dtype", dtype)
     start, end = check_interval(t0, t1)
-    steps, paths = check_count("steps", steps), check_count("paths", paths)
+    steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
     levels = _check_levels(quantiles)
     states = initial_states(x0, paths).to(check_device(device), dtype)
     errors = draw_errors(error, paths, states, seed)
