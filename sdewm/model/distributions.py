@@ -29,21 +29,38 @@ def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(torch.abs(x))
 
 
-def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
-    """Cross-entropy −Σ_k w_k ln p_k with two-hot weights w: (…, K), (…) → (…).
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Two-hot encoding: weights on the two bins around x, with mean x; x is clipped to the bins.
 
-    The weights are on the two bins around x and have the mean x = Σ_k w_k bin_k; x outside the bins
-    falls on the last one.
+    Args:
+        x: scalars (…).
+        bins: increasing positions (K,).
 
-    >>> log_p = torch.tensor([0.5, 0.25, 0.25]).log().expand(2, 3)
-    >>> two_hot_loss(log_p, torch.tensor([-0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0]))
-    tensor([1.2130, 1.3863])
+    Returns:
+        Weights (…, K), zero except for two neighbours that sum to one: x = Σ_k weight_k bin_k.
+
+    >>> two_hot(torch.tensor([0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([[0.0000, 0.7500, 0.2500],
+            [0.0000, 0.0000, 1.0000]])
     """
+    above, share = (part.unsqueeze(-1) for part in _bin_above(x, bins))  # (…, 1)
+    index = torch.arange(len(bins), device=bins.device)
+    return torch.where(index == above, share, torch.where(index == above - 1, 1 - share, 0.0))
+
+
+def _bin_above(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the bin above x and the weight on it: (…), (…)."""
     x = x.clamp(bins[0], bins[-1])
     above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)
     low, high = bins[above - 1], bins[above]
-    share = (x - low) / (high - low)
-    both = log_p.gather(-1, torch.stack([above - 1, above], -1))  # (…, 2)
+    return above, (x - low) / (high - low)
+
+
+def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy −Σ_k two_hot(x)_k ln p_k, from the two non-zero weights: (…, K), (…) → (…)."""
+    above, share = _bin_above(x, bins)
+    at = torch.stack([above - 1, above], -1)
+    both = log_p.gather(-1, at)  # (…, 2)
     return -((1 - share) * both[..., 0] + share * both[..., 1])
 
 

@@ -52,7 +52,7 @@ class TwoHotHead(ScalarHead):
         return functional.log_softmax(widen(self.layers(features)), -1)
 
     def loss(self, law: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy with the two-hot weights of the target, `two_hot_loss`."""
+        """−Σ_k two_hot(target)_k ln p_k."""
         return two_hot_loss(law, target, self.bins)
 
     def mean(self, law: Tensor) -> Tensor:

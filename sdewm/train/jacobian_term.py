@@ -83,6 +83,12 @@ class JacobianTerm:
         chosen = self._map(self.config, rows, seen, embed, drawn.rows)
         return configured_penalty(self.config, chosen.step, chosen.inputs, drawn.probes)
 
+    def check(self, rows: ReplayRows, seen: Observed, embed: Tensor) -> None:
+        """Check that the map has the derivatives that the penalty needs (`check_step`)."""
+        few = torch.arange(4, device=embed.device)
+        chosen = self._map(self.config, rows, seen, embed, few)
+        check_step(chosen.step, chosen.inputs)
+
     def metrics(
         self, rows: ReplayRows, seen: Observed, embed: Tensor, generator: torch.Generator
     ) -> dict[str, float]:

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from sdewm.model.distributions import symexp_bins
+from sdewm.model.distributions import symexp_bins, two_hot
 from sdewm.model.heads import SCALAR_HEADS, ContinueHead, NormalHead, TwoHotHead
 from sdewm.model.networks import initialise_all
-from tests.model.two_hot import two_hot
 from tests.model.small_models import generator, shake
 
 F = 6

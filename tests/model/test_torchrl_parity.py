@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from sdewm.model.behaviour import Behaviour, BehaviourConfig
-from sdewm.model.distributions import symexp_bins, symmetric_mean, two_hot_loss
+from sdewm.model.distributions import symexp_bins, symmetric_mean, two_hot, two_hot_loss
 from sdewm.model.latents import CategoricalLatent
 from sdewm.model.returns import ReturnNormaliser, lambda_return
-from tests.model.two_hot import two_hot
 from tests.model.small_models import A, generator, make_model, make_rows, randn, shake
 
 with warnings.catch_warnings():

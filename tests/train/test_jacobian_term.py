@@ -152,7 +152,7 @@ def test_sizes_are_stated_with_the_weight():
         assert sum(part.shape[-1] for part in chosen.inputs) == term.inputs
         assert sum(part.shape[-1] for part in chosen.step(*chosen.inputs)) == term.outputs
         assert f"{term.outputs} × {term.inputs} squared derivatives" in term.describe()
-        check_step(chosen.step, chosen.inputs)
+        term.check(rows, seen, embed)
     off = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor)
     assert off.describe() == "Jacobian penalty: weight 0, off"
     assert off.draw(B, T, torch.Generator()) == (None, None)
