@@ -96,7 +96,7 @@ class OutputProjection:
     def __call__(self, step: Step, inputs: Tensors) -> torch.Tensor:
         """The estimates (B,)."""
         outputs, pull = pull_back(step, inputs)
-        check_probes(self.probes, *outputs.shape, "outputs")
+        check_probes(self.probes, outputs.shape[0], outputs.shape[1], "outputs")
         return _mean_over_probes(pull, self.probes)
 
 
