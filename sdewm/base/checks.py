@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 import torch
 
@@ -66,9 +67,12 @@ def check_names(name: str, values: object, allowed: Iterable[str]) -> list[str]:
 
 
 def check_count(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
-    """Return `value` as int if it is a whole number in range, else raise ValueError."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(value, float) and value.is_integer():
+    """Return `value` as int if it is a whole number in range, else raise ValueError.
+
+    NumPy's scalars are numbers.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
         value, whole = int(value), True
     upper = "" if maximum is None else f" and at most {maximum}"
     if not whole or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
@@ -78,7 +82,7 @@ def check_count(name: str, value: object, minimum: int = 1, maximum: int | None 
 
 def check_finite_number(name: str, value: object) -> float:
     """Return `value` as float if it is a finite real number, else raise ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(f"{name}={value!r}: expected a finite number.")
     return float(value)
 

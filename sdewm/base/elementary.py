@@ -8,17 +8,28 @@ GLU have no third derivative in forward mode; fused attention has no forward mod
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from torch.func import jvp
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 Weights = torch.Tensor | None
 _C: Any = torch._C  # its parts are not declared to type checkers
+
+
+@cache
+def load_forward_rules() -> None:
+    """Let torch load its forward-mode rules: some versions warn of their own use of torch.jit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
 def layer_norm(
@@ -192,7 +203,7 @@ def _read(tensor: torch.Tensor) -> np.ndarray:
 class ElementaryOperations(TorchFunctionMode):
     """Inside, the operations of this file run in their elementary form, so derivatives are right.
 
-    >>> from torch.func import jvp
+    >>> load_forward_rules()
     >>> x = torch.tensor([[0.5, 1.0, 2.0]], dtype=torch.float64)
     >>> norm = lambda x: functional.layer_norm(x, (3,))
     >>> slope = lambda x: jvp(norm, (x,), (x**2,))[1]

@@ -9,7 +9,6 @@ compiled.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch.func import functionalize, jvp
 
-from sdewm.base.elementary import ElementaryOperations
+from sdewm.base.elementary import ElementaryOperations, load_forward_rules
 from sdewm.base.graph import simplify
 
 Tensors = tuple[torch.Tensor, ...]
@@ -52,7 +51,7 @@ def second_order(
     >>> second_order(lambda x: (x**3,), (x,), [(y,)], {(0, 0): (w,)})
     ((tensor(8.),), [(tensor(36.),)], {(0, 0): (tensor(168.),)})
     """
-    _load_forward_rules()
+    load_forward_rules()
     try:
         with torch.enable_grad():  # some rules can be differentiated again only in this mode
             return _nested(function, point, directions, seconds)
@@ -111,14 +110,6 @@ def _nested(
     return value, [firsts[a] for a in range(len(directions))], mixed
 
 
-@cache
-def _load_forward_rules() -> None:
-    """Let torch load its forward-mode rules: some versions warn of their own use of torch.jit."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
-
-
 def fuse(function: Callable[..., Tensors], example: Tensors) -> Callable[..., Tensors]:
     """Record `function` at the shapes of `example` as a simplified graph of tensor operations.
 
@@ -169,7 +160,7 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
         with _OnlyTensors(), _no_validation():
             return function(*arguments)
 
-    _load_forward_rules()  # the function may take derivatives
+    load_forward_rules()  # the function may take derivatives
     # One place for the shapes of all nodes: torch would make one for each, and look up the stack.
     shapes = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
     with torch.no_grad(), tracing(shapes):

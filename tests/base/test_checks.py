@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,14 @@ def test_the_message_says_what_was_given_and_what_is_allowed(call, words):
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32, np.float64])
+def test_numbers_of_numpy_are_numbers(kind):
+    found = checks.check_count("steps", kind(10)), checks.check_finite_number("t1", kind(10))
+    assert found == (10, 10.0) and [type(one) for one in found] == [int, float]
+    with pytest.raises(ValueError, match="steps="):
+        checks.check_count("steps", np.bool_(True))
 
 
 def test_a_whole_float_counts():

@@ -112,6 +112,23 @@ def test_an_error_that_breaks_the_contract_is_named():
         sdewm.expand(Made(lambda t, y: -y), error, square, X0, paths=20, **GRID)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x0": [1.0]}, r"x0=\[1.0\]: expected a floating point tensor"),
+        ({"x0": torch.tensor([1, 2])}, r"x0=\(2,\) of torch.int64"),
+        ({"steps": 0}, "steps=0"),
+        ({"t1": math.nan}, "t1=nan"),
+        ({"loss": 3}, "loss=3: expected a function"),
+        ({"loss": lambda y: y}, "loss returned shape"),
+        ({"error": lambda t, y: y}, r"error=function: expected a sdewm\.Perturbation"),
+    ],
+)
+def test_arguments_of_the_check_itself_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        sdewm.check_system(**{"system": Made(lambda t, y: -y), "x0": X0, **GRID, **changes})
+
+
 # --- time read outside torch ------------------------------------------------------------------
 
 TABLE = np.linspace(0, 1, 11), np.sin(6 * np.linspace(0, 1, 11))
