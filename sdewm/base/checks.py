@@ -73,7 +73,7 @@ def check_count(name: str, value: object, minimum: int = 1, maximum: int | None 
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
-        value, whole = int(value), True
+        value, whole = int(float(value)), True
     upper = "" if maximum is None else f" and at most {maximum}"
     if not whole or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
         raise ValueError(f"{name}={value!r}: expected a whole number of at least {minimum}{upper}.")
