@@ -129,6 +129,47 @@ def read_fields(kind: type[Configuration], text: str, name: str = "") -> Configu
     return config
 
 
+def read_facts(kind: type, text: str) -> dict[str, Any]:
+    """The JSON object `text`, in which every field of a dataclass stands with a value of its type.
+
+    Other entries are allowed, and returned with the rest.
+
+    Raises:
+        ValueError: the text is no JSON object, an entry is missing, or its value not allowed.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Rows:
+    ...     rows: NonNegativeInt
+    >>> read_facts(Rows, '{"rows": 3, "env": "gym:X"}')
+    {'rows': 3, 'env': 'gym:X'}
+    >>> read_facts(Rows, '{"rows": -3}')
+    Traceback (most recent call last):
+    ...
+    ValueError: rows=-3: input should be greater than or equal to 0.
+    """
+    from pydantic import ValidationError
+
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise ValueError(f"it is not JSON: {problem}.") from problem
+    if not isinstance(facts, dict):
+        raise ValueError(f"it holds {type(facts).__name__}: expected a JSON object.")
+    names = [field.name for field in fields(kind)]
+    if missing := [name for name in names if name not in facts]:
+        raise ValueError(f"it lacks {', '.join(missing)}.")
+    known = json.dumps([{name: facts[name] for name in names}])
+    try:
+        _adapter(kind).validate_json(known)
+    except ValidationError as problem:
+        error = problem.errors(include_url=False)[0]
+        place = ".".join(map(str, error["loc"][1:]))
+        message = error["msg"][0].lower() + error["msg"][1:]
+        raise ValueError(f"{place}={error['input']!r}: {message}.") from problem
+    return facts
+
+
 @cache
 def _adapter(kind: type) -> Any:
     """Strict checks of one dataclass; in a tuple, as pydantic takes settings for no bare one."""

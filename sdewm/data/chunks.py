@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+from sdewm.base.fields import NonNegativeInt
 
 DTYPES = {  # the names of the format
     torch.bool: "BOOL",
@@ -30,6 +33,15 @@ DTYPES = {  # the names of the format
     torch.float32: "F32",
     torch.float64: "F64",
 }
+
+
+@dataclass(frozen=True)
+class ChunkFacts:
+    """What `write_chunk` returns about a file: its name, its size and the SHA-256 of its bytes."""
+
+    name: str
+    bytes: NonNegativeInt
+    sha256: str
 
 
 def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:

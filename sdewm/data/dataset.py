@@ -10,19 +10,19 @@ recording can therefore be resumed and is never mistaken for a complete one.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sdewm.base.fields import NonNegativeInt, PositiveInt, read_facts
 from sdewm.base.records import dump_json
-from sdewm.data.chunks import DTYPES, check_chunk, read_chunk, write_chunk
+from sdewm.data.chunks import DTYPES, ChunkFacts, check_chunk, read_chunk, write_chunk
 from sdewm.data.replay import Field, Replay
 
 MANIFEST = "manifest.json"
@@ -30,6 +30,30 @@ FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when either limit 
 RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # facts that determine the rows
 NOTES = ("command", "commit")
 Episode = Mapping[str, np.ndarray | Tensor]
+DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+
+
+@dataclass(frozen=True)
+class _Chunk(ChunkFacts):
+    """One file: episodes of these lengths, concatenated."""
+
+    lengths: list[PositiveInt]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """The entries that every manifest has."""
+
+    env: str
+    obs: str
+    action_repeat: PositiveInt
+    policy: str
+    seed: NonNegativeInt
+    complete: bool
+    rows: NonNegativeInt
+    episodes: NonNegativeInt
+    fields: dict[str, tuple[list[NonNegativeInt], Literal[tuple(DTYPE_NAMES)]]]  # type: ignore[valid-type]
+    chunks: list[_Chunk]
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,13 @@ class Dataset:
         """Iterate over the episodes; a damaged file raises a ValueError that names it."""
         for chunk in self.facts["chunks"]:
             tensors = read_chunk(self.directory, chunk)
+            rows = sum(chunk["lengths"])
+            found = {name: Field(tuple(x.shape[1:]), x.dtype) for name, x in tensors.items()}
+            if found != self.fields or any(x.shape[:1] != (rows,) for x in tensors.values()):
+                raise ValueError(
+                    f"{self.directory / chunk['name']} does not hold what {MANIFEST} says: {rows} "
+                    f"rows of {', '.join(map(repr, self.fields))}."
+                )
             parts = {name: value.split(chunk["lengths"]) for name, value in tensors.items()}
             for n in range(len(chunk["lengths"])):
                 yield {name: part[n] for name, part in parts.items()}
@@ -150,9 +181,9 @@ def read_dataset(directory: Path) -> Dataset:
         )
     for chunk in facts["chunks"]:
         check_chunk(directory, chunk)
-    dtypes = {_name(dtype): dtype for dtype in DTYPES}
     fields = {
-        name: Field(tuple(shape), dtypes[dtype]) for name, (shape, dtype) in facts["fields"].items()
+        name: Field(tuple(shape), DTYPE_NAMES[dtype])
+        for name, (shape, dtype) in facts["fields"].items()
     }
     return Dataset(directory, facts, fields, facts["rows"], facts["episodes"])
 
@@ -275,12 +306,13 @@ def _is_whole(episode: Mapping[str, Tensor]) -> bool:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        needed = (*RECIPE, "complete", "rows", "episodes", "fields", "chunks")
-        if missing := [name for name in needed if name not in facts]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+        facts = read_facts(_Manifest, path.read_text(encoding="utf-8"))
+        lengths = [length for chunk in facts["chunks"] for length in chunk["lengths"]]
+        for name, counted in (("rows", sum(lengths)), ("episodes", len(lengths))):
+            if facts[name] != counted:
+                raise ValueError(f"{name}={facts[name]}, but its files have {counted}.")
     except ValueError as problem:
-        raise ValueError(f"{path} is not the manifest of a dataset: {problem}.") from problem
+        raise ValueError(f"{path} is not the manifest of a dataset: {problem}") from problem
     return facts
 
 

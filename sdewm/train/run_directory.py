@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from sdewm.base.fields import dotted, read_fields
+from sdewm.base.fields import dotted, read_facts, read_fields
 from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log, write_whole
 from sdewm.train.config import Config
 
@@ -45,6 +45,13 @@ class RunFacts:
     config: Config
     data: Path | None
     manifest: dict[str, Value]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """The entries of a manifest that are used."""
+
+    data: str | None
 
 
 _ALLOWED: set[str] = set()  # names of environments that this process was told to trust
@@ -100,8 +107,8 @@ def read_run(run: Path) -> RunFacts:
         )
     try:
         config = read_fields(Config, (run / "config.json").read_text("utf-8"))
-        facts = json.loads((run / "manifest.json").read_text("utf-8"))
-    except (OSError, ValueError, TypeError, KeyError) as problem:
+        facts = read_facts(_Manifest, (run / "manifest.json").read_text("utf-8"))
+    except (OSError, ValueError) as problem:
         raise ValueError(
             f"run={str(run)!r}: its files are damaged or were written by another version: {problem}"
         ) from problem
@@ -111,7 +118,7 @@ def read_run(run: Path) -> RunFacts:
             f"{config.env.split(':')[1]!r}: if you trust it, type the name, --env {config.env} "
             "(in Python: sdewm.train.run_directory.allow_module)."
         )
-    data = facts.get("data")
+    data = facts["data"]
     return RunFacts(config, None if data is None else Path(data), facts)
 
 
