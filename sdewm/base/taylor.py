@@ -1,26 +1,29 @@
 """Second-order Taylor propagation: value, first and mixed second directional derivatives.
 
 The definition is a nested `torch.func.jvp`. Evaluated directly, it recomputes the value and the
-first derivatives many times and multiplies by zero tangents. `fuse` therefore records the nested
-jvp once as a graph of plain tensor operations and removes zero and repeated operations; the graph
-computes the same function. Unlike a nested jvp, the graph contains no function transform and can be
-compiled.
+first derivatives many times and multiplies by zero tangents. `fuse` therefore records a function
+once as a graph of plain tensor operations and removes zero and repeated operations; the graph
+computes the same function. The derivatives of a recorded function are written into its graph
+(`base.forward_graph`), from which they can be recorded in turn. Unlike a nested jvp, the graph
+contains no function transform and can be compiled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch.func import functionalize, jvp
 
 from sdewm.base.elementary import ElementaryOperations, load_forward_rules
+from sdewm.base.forward_graph import NoRule, derivative_graph
 from sdewm.base.graph import simplify
 
 Tensors = tuple[torch.Tensor, ...]
+DERIVATIVES = "derivatives"  # of a recorded graph, by number of fixed arguments and directions
 
 
 def second_order(
@@ -36,7 +39,8 @@ def second_order(
 
         F(p),   ∂_a = DF[y_a],   ∂_a∂_b = DF[w_ab] + D²F[y_a, y_b].
 
-    Nested jvp; no Jacobian or Hessian is formed.
+    Of a recorded function (`fuse`) whose operations have rules, by its derivative graph
+    (`base.forward_graph`); else by nested jvp. No Jacobian or Hessian is formed.
 
     Args:
         function: takes the tensors of `point`, returns a tuple of tensors.
@@ -51,6 +55,9 @@ def second_order(
     >>> second_order(lambda x: (x**3,), (x,), [(y,)], {(0, 0): (w,)})
     ((tensor(8.),), [(tensor(36.),)], {(0, 0): (tensor(168.),)})
     """
+    known = _by_graph(function, point, directions, seconds)
+    if known is not None:
+        return known
     load_forward_rules()
     try:
         with torch.enable_grad():  # some rules can be differentiated again only in this mode
@@ -59,6 +66,35 @@ def second_order(
         raise
     except (RuntimeError, NotImplementedError) as problem:
         raise ValueError(_refusal(str(problem))) from problem
+
+
+def _by_graph(
+    function: Callable[..., Tensors],
+    point: Tensors,
+    directions: Sequence[Tensors],
+    seconds: dict[tuple[int, int], Tensors],
+) -> tuple[Tensors, list[Tensors], dict[tuple[int, int], Tensors]] | None:
+    """`second_order` by the derivative graph of a recorded function; None if it has none."""
+    fixed: Tensors = ()
+    while isinstance(function, partial) and not function.keywords:
+        function, fixed = function.func, (*function.args, *fixed)
+    if not isinstance(function, torch.fx.GraphModule) or DERIVATIVES not in function.meta:
+        return None
+    key = (len(fixed), len(directions), tuple(seconds))
+    graphs = function.meta[DERIVATIVES]
+    if key not in graphs:
+        try:
+            graphs[key] = derivative_graph(function, *key)
+        except NoRule:
+            graphs[key] = None
+    if graphs[key] is None:
+        return None
+    tangents = (*directions, *seconds.values())
+    results = graphs[key](*fixed, *point, *(one for tangent in tangents for one in tangent))
+    size = len(results) // (1 + len(tangents))
+    rows = [tuple(results[k : k + size]) for k in range(0, len(results), size)]
+    firsts, mixed = rows[1 : 1 + len(directions)], rows[1 + len(directions) :]
+    return rows[0], firsts, dict(zip(seconds, mixed, strict=True))
 
 
 def _refusal(problem: str) -> str:
@@ -167,6 +203,7 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
         graph_module = make_fx(functionalize(plain), _decompositions())(*example)
     simplify(graph_module.graph)
     graph_module.recompile()
+    graph_module.meta[DERIVATIVES] = {}
     return graph_module
 
 
