@@ -31,7 +31,7 @@ def started(
     """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     settings = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(environment or {})}
-    with _default_signals():
+    with default_signals():
         process = subprocess.Popen(
             [str(word) for word in words],
             cwd=cwd,
@@ -77,17 +77,21 @@ def wait_until(event: Callable[[], object], process: subprocess.Popen[str] | Non
 
 
 @contextmanager
-def _default_signals() -> Iterator[None]:
-    """What is started here takes Ctrl-C, also where this process was started to ignore it.
+def default_signals() -> Iterator[None]:
+    """What is started here takes Ctrl-C and hang-ups, also where this process ignores them.
 
-    A shell starts background jobs with SIGINT ignored, and a child inherits that; but a signal for
-    which its parent has a handler is back at its default in the child.
+    A shell starts background jobs with SIGINT ignored, `nohup` with SIGHUP, and a child inherits
+    that; but a signal for which its parent has a handler is back at its default in the child.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

@@ -7,22 +7,23 @@ import sys
 import pytest
 
 from sdewm.train.signals import Interrupted, StopRequest
-from tests.child_process import run
+from tests.child_process import default_signals, run
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_signal_is_noted_and_granted_when_asked(number, code, capfd):
-    before, stop = signal.getsignal(number), StopRequest()
-    with stop.listening():
-        stop.check()
-        os.kill(os.getpid(), number)
-        with pytest.raises(Interrupted) as caught:
+    with default_signals():  # also where nohup has them ignored
+        before, stop = signal.getsignal(number), StopRequest()
+        with stop.listening():
             stop.check()
-    assert caught.value.exit_code == code and str(caught.value) == number.name
-    assert signal.getsignal(number) is before
-    assert "saving a checkpoint" in capfd.readouterr().err
+            os.kill(os.getpid(), number)
+            with pytest.raises(Interrupted) as caught:
+                stop.check()
+        assert caught.value.exit_code == code and str(caught.value) == number.name
+        assert signal.getsignal(number) is before
+        assert "saving a checkpoint" in capfd.readouterr().err
 
 
 def test_a_hang_up_that_nohup_ignores_stays_ignored():
