@@ -49,18 +49,31 @@ def test_script_answers_help(script, capsys):
     assert all(option in text for option in ("--out", "--width", "--panel", "--redraw"))
 
 
+def measured_again(script, folder, monkeypatch):
+    """The table of a second measurement, without its figure."""
+    monkeypatch.setattr("sdewm.scripts.theory_figure.save_figure", lambda *given: [])
+    load(script).main([*TINY[script.stem], "--out", str(folder)])
+    return (folder / "data" / f"{script.stem}.csv").read_bytes()
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_script_writes_the_same_files_twice(script, tmp_path):
-    found = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        load(script).main([*TINY[script.stem], "--out", str(folder)])
-        names = [f"{script.stem}.png", f"{script.stem}.pdf", f"data/{script.stem}.csv"]
-        assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*.*")) == sorted(names)
-        found.append([(folder / name).read_bytes() for name in names])
-    assert found[0] == found[1]
-    rows, facts = read_table(tmp_path / "a" / "data" / f"{script.stem}.csv")
+def test_script_writes_its_files_and_the_same_rows_again(script, tmp_path, monkeypatch):
+    load(script).main([*TINY[script.stem], "--out", str(tmp_path)])
+    names = [f"{script.stem}.png", f"{script.stem}.pdf", f"data/{script.stem}.csv"]
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == sorted(names)
+    rows, facts = read_table(tmp_path / names[2])
     assert len(rows) > 5
     assert {"command", "commit", "seed", "torch", "steps"} <= set(facts)
+    again = measured_again(script, tmp_path / "again", monkeypatch)
+    assert again == (tmp_path / names[2]).read_bytes()
+
+
+def test_a_redraw_gives_the_same_files(tmp_path):
+    script = ROOT / "analysis" / "fig_expansion_curve.py"
+    load(script).main([*TINY[script.stem], "--out", str(tmp_path)])
+    drawn = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    load(script).main(["--redraw", "--out", str(tmp_path)])
+    assert drawn == {path: path.read_bytes() for path in tmp_path.rglob("*.*")} and len(drawn) == 3
 
 
 OWN = """

@@ -9,6 +9,7 @@ import pytest
 
 from sdewm.base.records import read_table
 from tests.child_process import ROOT, started, wait_until
+from tests.plots.committed import load
 
 SCRIPT = ROOT / "analysis" / "sweep_learning.py"
 FAKE = ROOT / "tests" / "train" / "fake_agent.py"
@@ -58,6 +59,19 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def drawn_here(monkeypatch):
+    """The figure's script is called in this process."""
+    script, start = load("fig_learning_curves"), sweep.subprocess.run
+
+    def run(words, **options):
+        if not str(words[1]).endswith("fig_learning_curves.py"):
+            return start(words, **options)
+        return script.main(words[2:])
+
+    monkeypatch.setattr(sweep.subprocess, "run", run)
+
+
 def returns(place):
     rows, _ = read_table(place / "figures" / "data" / "fig_learning_curves.csv")
     return {(row["env"], row["obs"], row["seed"]): row["return"] for row in rows}
@@ -96,7 +110,7 @@ def test_what_was_begun_goes_on_and_what_is_not_asked_for_is_left(place, monkeyp
 
 
 def test_finished_runs_are_drawn_also_if_one_failed_and_other_curves_stay(
-    place, monkeypatch, capfd
+    place, drawn_here, monkeypatch, capfd
 ):
     monkeypatch.setenv("FAILING", "seed0")
     assert sweep.main([]) == 1

@@ -16,12 +16,12 @@ from tests.data.opengl_here import needs_opengl
 
 # Both sizes of sequences: with stored latents at their start (context 1), and without.
 WORDS = (
-    "--preset tiny --env dmc:cartpole_swingup --obs proprio --env-frames 1680 --deterministic "
+    "--preset tiny --env dmc:cartpole_swingup --obs proprio --env-frames 1392 --deterministic "
     "--prefill-policy-steps 150 --train-ratio 64 --batch-size 4 --batch-length 16 --envs 2 "
-    "--log-every-updates 10 --eval-every-env-frames 100000 --eval-episodes 1 --no-pictures "
+    "--log-every-updates 4 --eval-every-env-frames 100000 --eval-episodes 1 --no-pictures "
     "--jacobian.weight 0.01 --action-repeat 8"  # episodes of 125 steps
 ).split()
-# `sdewm` that saves after its second row and is killed after its third, 30 of about 60 updates.
+# `sdewm` that saves after its second row and is killed after its third, 12 of about 24 updates.
 KILLED = """
 import os, signal, sys
 import torch
@@ -61,7 +61,7 @@ def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
     finish("train", *words, "--run", whole)
     killed = run_process(sys.executable, "-c", KILLED, "train", *words, "--run", broken)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert Checkpoints(broken / "checkpoints").load()["counters"]["updates"] == 20
+    assert Checkpoints(broken / "checkpoints").load()["counters"]["updates"] == 8
     assert len(metrics(broken)[0]) == 3
     finish("resume", broken)
     assert metrics(broken) == metrics(whole)
@@ -76,7 +76,7 @@ def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
 
 
 PIXELS = (
-    "--preset tiny --obs pixels --env-frames 1200 --prefill-policy-steps 64 --train-ratio 64 "
+    "--preset tiny --obs pixels --env-frames 880 --prefill-policy-steps 64 --train-ratio 64 "
     "--batch-size 4 --batch-length 16 --log-every-updates 5 --eval-every-env-frames 100000 "
     "--eval-episodes 1 --render fast --action-repeat 8"
 ).split()
@@ -95,7 +95,7 @@ def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
     finish("train", *PIXELS, "--env", env, "--run", run)
     rows, evaluations = metrics(run)
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
-    assert evaluations[-1]["env_frames"] >= 1200
+    assert evaluations[-1]["env_frames"] >= 880
     drawn = {path.suffix for path in (run / "pictures").iterdir()}
     assert drawn == {".png", ".gif"}
 
