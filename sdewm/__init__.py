@@ -28,7 +28,7 @@ The same theorems on trained world models:
 The penalty, for any trainer:
 
     jacobian_penalty              mean squared Frobenius norm of the Jacobian of a step function
-    check_step                    refuses a step that the penalty cannot be computed from
+    check_step                    what is wrong with a step, with a remedy each
 """
 
 from sdewm.base.stats import Estimate as Estimate
@@ -36,7 +36,7 @@ from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
 from sdewm.data.recorded_episodes import Episodes as Episodes
 from sdewm.jacobian.penalty import jacobian_penalty as jacobian_penalty
-from sdewm.jacobian.products import check_step as check_step
+from sdewm.jacobian.step_contract import check_step as check_step
 from sdewm.latent_sde.errors import encoder_error as encoder_error
 from sdewm.latent_sde.errors import tabled_error as tabled_error
 from sdewm.latent_sde.models import StepModel as StepModel
