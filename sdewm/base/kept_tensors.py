@@ -1,4 +1,4 @@
-"""A function can be tried without leaving a trace: tensors that it changes get their values back."""
+"""Trying a function without a trace: tensors that it changes get their values back."""
 
 from __future__ import annotations
 

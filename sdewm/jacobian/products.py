@@ -35,6 +35,8 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
     for tensor in rows:
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{name} holds {type(tensor).__name__}; expected tensors (B, …).")
+        if tensor.is_meta:
+            raise ValueError(f"{name} holds tensors on device 'meta'; expected tensors of numbers.")
         if not tensor.is_floating_point():
             raise ValueError(f"{name} holds {tensor.dtype}; expected floating-point tensors.")
         if tensor.dim() == 0 or tensor.shape[0] != rows[0].shape[0]:

@@ -25,6 +25,7 @@ from sdewm.jacobian.products import (
 
 LEAST_ROWS = 3
 REMEMBERED = 4096  # steps; the weights of a model are not kept alive by them
+_C: Any = torch._C  # its parts are not declared to type checkers
 DEPTH = 4  # of functions inside a step that are told apart
 _sound: set[Hashable] = set()
 
@@ -76,7 +77,7 @@ def require_sound_step(step: Step, inputs: Tensors) -> None:
     mode, and the shapes of a row. Fewer than three rows cannot be compared and are not checked.
     """
     rows = as_rows("inputs", inputs)
-    if len(rows[0]) < LEAST_ROWS or torch._C._functorch.peek_interpreter_stack() is not None:
+    if len(rows[0]) < LEAST_ROWS or _C._functorch.peek_interpreter_stack() is not None:
         return
     key = (_identity(step), *((row.shape[1:], row.dtype, row.device) for row in rows))
     if key in _sound:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sdewm.base.checks import check_count, check_interval, check_output
+from sdewm.base.checks import check_count, check_interval, check_output, check_place
 from sdewm.base.findings import Finding, impurity, require, wrong_derivative
 from sdewm.base.smoothness import roughest
 from sdewm.base.taylor import fuse
@@ -78,6 +78,7 @@ def check_system(
     if not isinstance(x0, torch.Tensor) or x0.dim() not in (1, 2) or not x0.is_floating_point():
         given = f"{tuple(x0.shape)} of {x0.dtype}" if isinstance(x0, torch.Tensor) else repr(x0)
         raise ValueError(f"x0={given}: expected a floating point tensor (D,) or (B, D).")
+    check_place("x0", x0)
     if error is not None and not (hasattr(error, "drift") and hasattr(error, "diffusion")):
         raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
     states = (x0.unsqueeze(0) if x0.dim() == 1 else x0).detach()
