@@ -62,11 +62,6 @@ def narrow(state, action, noise):
     return sound_step(state.float(), action.float(), noise.float()).double()
 
 
-def straight(state, action, noise):
-    rounded = state + (torch.round(4 * state) / 4 - state).detach()
-    return sound_step(rounded, action, noise)
-
-
 def solved(state, action, noise):
     matrix = torch.eye(4, dtype=F64) + 0.2 * state[:, :, None] * state[:, None]
     after = sound_step(state, action, noise)
@@ -116,7 +111,6 @@ BROKEN = {
 }
 DERIVATIVES = {
     "solve": (made(solved), "wrong in automatic differentiation"),
-    "straight-through": (made(straight), "wrong in automatic differentiation"),
     "reentrant checkpointing": (made(checkpointed), "activation checkpointing off"),
     "NumPy": (
         made(lambda x, a, v: sound_step(torch.as_tensor(np.tanh(x.numpy())), a, v)),
