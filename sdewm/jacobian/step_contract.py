@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Hashable, Iterator
@@ -26,7 +27,7 @@ from sdewm.jacobian.products import (
 LEAST_ROWS = 3
 REMEMBERED = 4096  # steps; the weights of a model are not kept alive by them
 _C: Any = torch._C  # its parts are not declared to type checkers
-DEPTH = 4  # of functions inside a step that are told apart
+DEPTH = 3  # of functions inside a step that are told apart
 _sound: set[Hashable] = set()
 
 
@@ -95,8 +96,14 @@ def _findings(step: Step, rows: tuple[torch.Tensor, ...]) -> Iterator[Finding]:
     function = joined_step(step, len(rows[0]))
 
     def tried(*inputs: torch.Tensor) -> torch.Tensor:
-        with kept_tensors(), torch.enable_grad():  # a step may take derivatives itself
-            return function(*inputs).detach().clone()
+        with kept_tensors(), torch.enable_grad():
+            try:
+                return function(*inputs).detach().clone()
+            except RuntimeError as problem:  # torch.autograd.grad inside the step
+                if "does not require grad" not in str(problem):
+                    raise
+                leaves = (tensor.clone().requires_grad_() for tensor in inputs)
+                return function(*leaves).detach().clone()
 
     tolerance = _rounding(rows) ** 0.5
     found = impurity("step", tried, rows, "draw noise outside the step", tolerance)
@@ -176,13 +183,21 @@ def _identity(part: Any, depth: int = DEPTH) -> Hashable:
     elif isinstance(part, MethodType):
         inner = (part.__self__, part.__func__)
     elif isinstance(part, FunctionType):
-        known = part.__globals__
-        inner = (
-            *(cell.cell_contents for cell in part.__closure__ or ()),
-            *(known[name] for name in part.__code__.co_names if name in known),
-            *(part.__defaults__ or ()),
-        )
+        inner = tuple(_used_by(part))
     elif callable(part) and isinstance(part, type | type(torch.tanh)):
         return part
     what = part.__code__ if isinstance(part, FunctionType) else type(part)
     return (what, *(_identity(one, depth - 1) for one in inner if depth))
+
+
+def _used_by(function: FunctionType) -> Iterator[Any]:
+    """What a function holds, and the modules and functions of its own file that it names."""
+    yield from function.__defaults__ or ()
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # of a name that has no value yet
+            yield cell.cell_contents
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        own = isinstance(value, FunctionType) and value.__globals__ is function.__globals__
+        if own or isinstance(value, torch.nn.Module):
+            yield value

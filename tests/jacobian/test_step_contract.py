@@ -157,6 +157,15 @@ def test_a_module_switched_to_training_is_checked_again():
         sdewm.jacobian_penalty(step, X, Exact())
 
 
+def test_a_step_that_takes_derivatives_itself_is_sound():
+    def slope(x):
+        return torch.autograd.grad((x**3).sum(), x, create_graph=True)[0]
+
+    assert check_step(slope, X) == []
+    expected = float((6 * X).square().sum(1).mean())
+    assert float(sdewm.jacobian_penalty(slope, X, Exact())) == pytest.approx(expected)
+
+
 def test_one_row_cannot_be_compared_and_passes():
     assert float(sdewm.jacobian_penalty(torch.square, torch.ones(1, 2), Exact())) == 8
     with pytest.raises(ValueError, match="2 rows; expected at least 3"):
