@@ -6,7 +6,7 @@ everything that is found, each finding with a remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,7 +68,7 @@ def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> li
     """
     model = as_latent_model(world_model)
     check_rows(episodes, 1)
-    return list(_undisturbed(model, episode_inputs(episodes), {}, prior=True, derivatives=True))
+    return list(_undisturbed(model, episode_inputs(episodes), prior=True, derivatives=True))
 
 
 def require_model(
@@ -77,7 +77,6 @@ def require_model(
     *,
     prior: bool = False,
     derivatives: bool = False,
-    others: Mapping[str, Function | None] | None = None,
 ) -> None:
     """Raise ValueError for the gravest finding of `check_model`; called before any work.
 
@@ -86,9 +85,8 @@ def require_model(
         inputs: arguments that have been checked.
         prior: whether steps without observations are used.
         derivatives: whether derivatives are used.
-        others: further encoders (predicted state, embed) -> (mean, standard deviation) by name.
     """
-    require(_undisturbed(model, inputs, others or {}, prior, derivatives))
+    require(_undisturbed(model, inputs, prior, derivatives))
 
 
 def episode_inputs(episodes: Episodes, policy: LatentPolicy | None = None) -> ModelInputs:
@@ -120,14 +118,13 @@ class _Part:
 def _undisturbed(
     model: LatentModel,
     inputs: ModelInputs,
-    others: Mapping[str, Function | None],
     prior: bool,
     derivatives: bool,
 ) -> Iterator[Finding]:
     """Findings in the order of their gravity; of impure functions no more is looked at."""
     with kept_random_stream():
         with kept_tensors():
-            found, rows = _impurities(model, inputs, others, prior)
+            found, rows = _impurities(model, inputs, prior)
         yield from found
         if rows is None or found:
             return
@@ -138,7 +135,7 @@ def _undisturbed(
 
 
 def _impurities(
-    model: LatentModel, inputs: ModelInputs, others: Mapping[str, Function | None], prior: bool
+    model: LatentModel, inputs: ModelInputs, prior: bool
 ) -> tuple[list[Finding], _Rows | None]:
     """Findings that need no derivatives, and the rows at which they were looked for."""
     try:
@@ -146,12 +143,12 @@ def _impurities(
             inputs = _first_inputs(inputs)
             embeds = _embeds(model, inputs)
             start = _start(model, inputs, embeds)
-            for name, part in _parts(model, start, inputs.policy, others, prior).items():
+            for name, part in _parts(model, start, inputs.policy, prior).items():
                 _check_outputs(name, part, start.state)
             rows = _visited(model, start, inputs, embeds)
     except ValueError as problem:
         return [_outputs_finding(str(problem))], None
-    parts = _parts(model, rows, inputs.policy, others, prior)
+    parts = _parts(model, rows, inputs.policy, prior)
     found = (impurity(name, p.function, p.arguments, NOISE) for name, p in parts.items())
     kept = [finding for finding in found if finding is not None]
     return sorted(kept, key=lambda finding: ORDER.index(finding.check)), rows
@@ -262,7 +259,6 @@ def _parts(
     model: LatentModel,
     rows: _Rows,
     policy: LatentPolicy | None,
-    others: Mapping[str, Function | None],
     prior: bool,
 ) -> dict[str, _Part]:
     """The functions of the model by the names that a user knows them by."""
@@ -286,10 +282,9 @@ def _parts(
         found["model.embed"] = _Part(model.embed, (rows.observation,), (None,))
         found["model.law"] = _Part(model.law, (*now, embed), (state, spread))
         found["model.sample"] = _Part(model.sample, (*now, embed, rows.noise), (state, state))
-    encoders = {"encoder" if own else "model.moments": model.encoder if own else model.moments}
-    for name, encoder in (encoders | dict(others)).items():
-        if encoder is not None:
-            found[name] = _Part(encoder, (rows.predicted, embed), moments)
+    encoder = model.encoder if isinstance(model, StepModel) else model.moments
+    assert encoder is not None  # with embeds
+    found["encoder" if own else "model.moments"] = _Part(encoder, (rows.predicted, embed), moments)
     return found
 
 

@@ -52,7 +52,7 @@ def measure_representation_error(
         perturbation: (copies (N, T, *shape), generator) -> perturbed copies of the same shape, for
             example an `ObservationPerturbation`.
         reference_encoder: (predicted state (B, D), embed (B, F)) -> mean and standard deviation
-            (B, Z) in the same latent coordinates.
+            (B, Z) in the same latent coordinates; it may draw the error that is to be measured.
         mode: "single_frame" or "accumulated", see above.
         draws: number K of perturbed copies of each episode.
         seed: seed of the model's noise and of the perturbations.
@@ -74,8 +74,7 @@ def measure_representation_error(
     check_count("draws", draws, minimum=2)
     model = as_latent_model(world_model)
     check_episodes(episodes)
-    others = {"reference_encoder": reference_encoder}
-    require_model(model, episode_inputs(episodes), others=others)
+    require_model(model, episode_inputs(episodes))
     if reference_encoder is not None:
         paths = clean_paths(model, episodes, seed)
         clean_mean, clean_std = posterior_moments(model, paths)

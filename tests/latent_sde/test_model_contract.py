@@ -205,12 +205,12 @@ def test_the_running_statistics_of_a_refused_encoder_stay():
     assert sdewm.check_model(made(encoder=encoder.eval()), recorded()) == []
 
 
-def test_a_policy_and_a_reference_encoder_are_checked_too():
+def test_a_policy_is_checked_and_a_reference_encoder_may_draw():
     policy = lambda x: torch.tanh(x[:, :A] - x[:, :A].mean(0))  # noqa: E731
     with pytest.raises(ValueError, match="policy mixes the rows"):
         sdewm.as_system(made(), policy=policy)
-    with pytest.raises(ValueError, match="reference_encoder gives two values"):
-        sdewm.measure_representation_error(made(), recorded(), reference_encoder=drawing)
+    found = sdewm.measure_representation_error(made(), recorded(), reference_encoder=drawing)
+    assert 0 < found.fluctuation.std() < 0.2
     with pytest.raises(ValueError, match="policy=3: expected a function"):
         sdewm.as_system(made(), policy=3)
 
