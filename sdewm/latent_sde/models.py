@@ -26,12 +26,9 @@ from sdewm.model.world_model import WorldModel
 REFUSALS = (RuntimeError, IndexError, TypeError, AttributeError)
 
 
-INTERFACE = ("state_size", "noise_size", "latent", "surrogate") + (
-    "embed",
-    "law",
-    "moments",
-    "draw_noise",
-    "sample",
+INTERFACE = (
+    *("state_size", "noise_size", "latent", "surrogate"),
+    *("embed", "law", "moments", "draw_noise", "sample"),
 )
 
 
