@@ -16,6 +16,7 @@ Theorems on stochastic differential equations:
 The same theorems on trained world models:
 
     as_system                     a world model and its inputs as a stochastic system
+    check_model                   what is wrong with a world model, with a remedy each
     StepModel                     any world model, given by its step and its encoder
     Episodes                      recorded episodes
     encoder_error, tabled_error   errors of the encoder as perturbations of that system
@@ -28,7 +29,7 @@ The same theorems on trained world models:
 The penalty, for any trainer:
 
     jacobian_penalty              mean squared Frobenius norm of the Jacobian of a step function
-    check_step                    refuses a step that the penalty cannot be computed from
+    check_step                    what is wrong with a step, with a remedy each
 """
 
 from sdewm.base.stats import Estimate as Estimate
@@ -36,9 +37,10 @@ from sdewm.certificates.certificate import Certificate as Certificate
 from sdewm.certificates.certificate import certify as certify
 from sdewm.data.recorded_episodes import Episodes as Episodes
 from sdewm.jacobian.penalty import jacobian_penalty as jacobian_penalty
-from sdewm.jacobian.products import check_step as check_step
+from sdewm.jacobian.step_contract import check_step as check_step
 from sdewm.latent_sde.errors import encoder_error as encoder_error
 from sdewm.latent_sde.errors import tabled_error as tabled_error
+from sdewm.latent_sde.model_contract import check_model as check_model
 from sdewm.latent_sde.models import StepModel as StepModel
 from sdewm.latent_sde.system import as_system as as_system
 from sdewm.model_theorems.divergence import diverge_on_model as diverge_on_model

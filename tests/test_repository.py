@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import sdewm
+from sdewm.base.findings import Finding
 from sdewm.base.records import read_table
 from sdewm.commands.analyse import AnalyseRun
 from sdewm.commands.evaluate import Evaluate
@@ -43,6 +44,15 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 def blocks(text: str, language: str) -> list[str]:
     """Contents of the fenced code blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_lists_every_check():
+    """The table "What is checked for you" has a row for each name that a finding can have."""
+    section = README.split("**What is checked for you.**")[1].split("\n\nA time")[0]
+    rows = re.findall(r"^\| ([a-z ]+) \|", section, flags=re.MULTILINE)
+    names = re.search(r"check: name of the check: (.*?)\.", Finding.__doc__ or "", re.DOTALL)
+    assert names is not None
+    assert set(rows) - {"check"} == set(re.findall(r'"([a-z ]+)"', names[1]))
 
 
 def commands(text: str) -> list[list[str]]:

@@ -9,6 +9,9 @@ from numbers import Integral, Real
 
 import torch
 
+PLACES = ("cpu", "cuda")
+NO_PLACE = "MPS has no float64, and meta tensors hold no numbers."
+
 
 class UnknownName(ValueError, KeyError):
     """A key that a mapping lacks: a KeyError, so that `in` and `get` treat it as missing."""
@@ -108,9 +111,27 @@ def check_device(device: object) -> torch.device:
         chosen = torch.device("cpu" if device is None else device)  # type: ignore[arg-type]
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r}: expected 'cpu' or 'cuda[:index]'.") from error
+    if chosen.type not in PLACES:
+        raise ValueError(f"device={str(device)!r}: expected 'cpu' or 'cuda[:index]'. {NO_PLACE}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={str(device)!r}: torch finds no CUDA device; use device='cpu'.")
     return chosen
+
+
+def check_place(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` if it lies where float64 numbers can be computed with, else ValueError.
+
+    >>> check_place("x0", torch.zeros(2, device="meta"))
+    Traceback (most recent call last):
+    ...
+    ValueError: x0 is on device 'meta': expected a tensor on the CPU or a CUDA device. ...
+    """
+    if tensor.device.type not in PLACES:
+        raise ValueError(
+            f"{name} is on device {str(tensor.device)!r}: expected a tensor on the CPU or a CUDA "
+            f"device. {NO_PLACE}"
+        )
+    return tensor
 
 
 def check_output(

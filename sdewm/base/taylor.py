@@ -100,19 +100,25 @@ def _by_graph(
 def _refusal(problem: str) -> str:
     """What cannot be differentiated, and what to write instead, from torch's own message."""
     first = problem.strip().splitlines()[0]
+    return f"a function cannot be differentiated twice ({first}): {remedy_for(problem)}."
+
+
+def remedy_for(problem: str) -> str:
+    """What to write instead of an operation that torch cannot transform, from torch's message."""
     remedies = {
         "requires_grad": "use torch.func.grad of a function in place of torch.autograd.grad",
+        "setup_context": "write a custom autograd.Function in elementary operations, switch "
+        "activation checkpointing off, and remove full backward hooks",
         "autograd.Function": "write the custom function in elementary operations",
         "forward AD": "write this operation out in elementary operations",
         "in-place": "compute new tensors; batch normalisation belongs in evaluation mode",
-        "ackward hook": "remove the hooks of the module",
+        "saved tensor hooks": "switch activation checkpointing off",
         "heckpoint": "switch activation checkpointing off",
     }
-    remedy = next(
+    return next(
         (text for sign, text in remedies.items() if sign in problem),
         "write it in operations of torch that have forward-mode derivatives",
     )
-    return f"a function cannot be differentiated twice ({first}): {remedy}."
 
 
 def _nested(

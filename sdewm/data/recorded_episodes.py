@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_count
+from sdewm.base.checks import check_count, check_place
 from sdewm.data.dataset import read_dataset
 
 
@@ -28,6 +28,16 @@ class Episodes:
     rewards: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("observations", "previous_actions", "rewards"):
+            given = getattr(self, name)
+            if not isinstance(given, Tensor):
+                raise ValueError(
+                    f"{name}={type(given).__name__}: expected a tensor (E, T, …), one row of time "
+                    "after the other; torch.as_tensor converts arrays."
+                )
+            check_place(name, given)
+            if given.dim() < 2 or given.numel() == 0:
+                raise ValueError(f"{name} has shape {tuple(given.shape)}: expected (E, T, …).")
         lead = tuple(self.observations.shape[:2])
         for name in ("previous_actions", "rewards"):
             if tuple(getattr(self, name).shape[:2]) != lead:
@@ -50,7 +60,10 @@ def check_rows(episodes: Episodes, needed: int) -> None:
         ValueError: another type, or fewer rows.
     """
     if not isinstance(episodes, Episodes):
-        raise ValueError(f"episodes={type(episodes).__name__}: expected a sdewm.Episodes.")
+        raise ValueError(
+            f"episodes={type(episodes).__name__}: expected a sdewm.Episodes, made by "
+            "sdewm.Episodes(observations, previous_actions, rewards)."
+        )
     if (there := episodes.observations.shape[1]) < needed:
         raise ValueError(f"episodes of {there} rows: expected at least {needed}.")
 

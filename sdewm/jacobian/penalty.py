@@ -43,8 +43,9 @@ from sdewm.jacobian.products import (
     row_jacobians,
     row_size,
 )
-from sdewm.jacobian.products import check_step as check_step
 from sdewm.jacobian.products import step_log_norms as step_log_norms
+from sdewm.jacobian.step_contract import check_step as check_step
+from sdewm.jacobian.step_contract import require_sound_step
 
 ROOT_GUARD = 1e-12
 
@@ -139,13 +140,16 @@ def jacobian_penalty(
         The unweighted penalty, a scalar of dtype float32 or wider.
 
     Raises:
-        ValueError: the shapes do not match, or the step does not depend on its inputs.
+        ValueError: the shapes do not match, the step does not depend on its inputs, or `check_step`
+            finds something; it runs at the first call with a step, outside `torch.compile`.
 
     >>> step = lambda h, z: (2 * h + z[:, :2], z.square())
     >>> inputs = torch.zeros(4, 2), torch.ones(4, 3)
     >>> jacobian_penalty(step, inputs, Exact())  # 2 · 2² + 2 · 1² + 3 · 2²
     tensor(22.)
     """
+    if not torch.compiler.is_compiling():
+        require_sound_step(step, inputs)
     squares = estimator(step, inputs)
     if not torch.compiler.is_compiling() and torch.is_grad_enabled():
         if not squares.requires_grad and not bool(squares.any()):
@@ -158,6 +162,8 @@ def jacobian_penalty(
 
 def log_norm_penalty(step: Step, inputs: Tensors, threshold: float = 0.0) -> torch.Tensor:
     """Mean over the rows of max(0, `step_log_norms` − threshold), an unweighted scalar."""
+    if not torch.compiler.is_compiling():
+        require_sound_step(step, inputs)
     return (step_log_norms(step, inputs) - threshold).clamp(min=0.0).mean()
 
 

@@ -35,6 +35,8 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
     for tensor in rows:
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{name} holds {type(tensor).__name__}; expected tensors (B, …).")
+        if tensor.is_meta:
+            raise ValueError(f"{name} holds tensors on device 'meta'; expected tensors of numbers.")
         if not tensor.is_floating_point():
             raise ValueError(f"{name} holds {tensor.dtype}; expected floating-point tensors.")
         if tensor.dim() == 0 or tensor.shape[0] != rows[0].shape[0]:
@@ -148,82 +150,3 @@ def step_log_norms(step: Step, inputs: Tensors) -> torch.Tensor:
     mean, noise = jacobians[:, :inner], jacobians[:, inner:]
     symmetric = 0.5 * (mean + mean.mT) + 0.5 * noise.mT @ noise
     return torch.linalg.eigvalsh(symmetric)[:, -1] - 1.0
-
-
-def check_step(step: Step, inputs: Tensors) -> None:
-    """Check that a step satisfies the requirements of this file; called once, before training.
-
-    Every second row is replaced. The outputs of the other rows must not change by more than the
-    square root of the rounding unit. In addition, uᵀ(J v) and (Jᵀu)ᵀ v, which are equal, must have
-    equal gradients.
-
-    Raises:
-        ValueError: inputs are changed in place; the rows are mixed (batch norm in training mode);
-            two calls differ (dropout,
-            noise drawn inside the step); B < 3; or the second derivatives of an operation in the
-            step are wrong (an `autograd.Function` with a detached backward).
-
-    >>> check_step(torch.tanh, torch.eye(4))
-    >>> check_step(lambda x: x - x.mean(0), torch.eye(4))
-    Traceback (most recent call last):
-    ...
-    ValueError: step mixes the rows of its batch: ...
-    """
-    rows = as_rows("inputs", inputs)
-    batch = rows[0].shape[0]
-    if batch < 3:
-        raise ValueError(f"inputs have {batch} rows; expected at least 3, to compare rows.")
-    tolerance = torch.finfo(rows[0].dtype).eps ** 0.5
-    others = [tensor.clone() for tensor in rows]
-    for other in others:
-        other[1::2] = 0.5 * other[1::2] + other[0] + 1.0
-    function = joined_step(step, batch)
-    given = [tensor.clone() for tensor in rows]
-    with torch.no_grad():
-        before, again = function(*given), function(*(tensor.clone() for tensor in rows))
-        if any(tensor._version for tensor in given):
-            raise ValueError("step changes its inputs in place: compute new tensors.")
-        if not torch.allclose(before, again, rtol=tolerance, atol=tolerance, equal_nan=True):
-            raise ValueError(
-                "step gives two values at one input: it draws random numbers. Switch off dropout, "
-                "and draw noise outside the step."
-            )
-        before, after = before[::2], function(*others)[::2]
-    worst = float((before - after).abs().max())
-    if not worst <= tolerance * (1.0 + float(before.abs().max())):
-        raise ValueError(
-            "step mixes the rows of its batch: its even rows change by "
-            f"{worst:.3g} if the odd rows of its inputs are replaced. Use batch norm in evaluation "
-            "mode, and look for sums or means over the batch."
-        )
-    by_pull, by_push = _gradients_of_pairing(step, tuple(t.detach() for t in rows))
-    worst = float((by_pull - by_push).abs().max())
-    if not worst <= 100 * tolerance * (1.0 + float(by_pull.abs().max())):
-        raise ValueError(
-            "the second derivatives of an operation in step are wrong: two ways to compute the "
-            f"gradient of uᵀJv differ by {worst:.3g}. Rewrite the operation in elementary "
-            "operations."
-        )
-
-
-def _gradients_of_pairing(
-    step: Step, rows: tuple[torch.Tensor, ...]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients (B, n) of Σ_b uᵀJ_b v in the inputs, from Jᵀu and from J v, with fixed u and v."""
-    with torch.enable_grad():
-        leaves = tuple(tensor.clone().requires_grad_() for tensor in rows)
-        outputs, pull = pull_back(step, leaves)
-        u, v = (
-            torch.linspace(-1.0, 2.0, like.numel(), dtype=like.dtype, device=like.device)
-            .reshape(like.shape)
-            .cos()
-            for like in (outputs, join_rows(leaves))
-        )
-        pairings = (pull(u) * v).sum(), (push_forward(step, leaves)(v) * u).sum()
-        by_pull, by_push = (
-            torch.autograd.grad(pairing, leaves, materialize_grads=True)
-            if pairing.requires_grad
-            else [torch.zeros_like(leaf) for leaf in leaves]
-            for pairing in pairings
-        )
-    return join_rows(tuple(by_pull)), join_rows(tuple(by_push))

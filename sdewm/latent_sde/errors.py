@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sdewm.latent_sde.system import LatentSystem, by_time, embed_by_time
+from sdewm.latent_sde.inputs import by_time, embed_by_time
+from sdewm.latent_sde.system import LatentSystem
 from sdewm.theory.expansion.perturbation import Perturbation
 
 

@@ -17,10 +17,19 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_count, check_output
+from sdewm.base.checks import check_count
 from sdewm.model.latents import CategoricalLatent
 from sdewm.model.rssm import State
 from sdewm.model.world_model import WorldModel
+
+# What torch, and libraries outside torch, raise when they are given what they do not take.
+REFUSALS = (RuntimeError, IndexError, TypeError, AttributeError)
+
+
+INTERFACE = (
+    *("state_size", "noise_size", "latent", "surrogate"),
+    *("embed", "law", "moments", "draw_noise", "sample"),
+)
 
 
 class LatentModel(Protocol):
@@ -191,8 +200,8 @@ class StepModel:
             )
 
     def embed(self, observations: Tensor) -> Tensor:
-        """The observations themselves, (…, E)."""
-        return observations.double()
+        """A copy of the observations themselves, (…, E)."""
+        return observations.to(torch.float64, copy=True)
 
     def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean (B, D) and factor (B, D, M) with the columns step(x, a, e_k) − step(x, a, 0)."""
@@ -227,22 +236,6 @@ class StepModel:
         drawn = mean + torch.einsum("bdm,bm->bd", factor, noise)
         return drawn, self.step(state, action, torch.zeros_like(noise))
 
-    def check_linear(self, state: Tensor, action: Tensor) -> None:
-        """ValueError unless step(x, a, v) is linear in v at these states."""
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(len(state), self.noise_size, generator=generator, dtype=state.dtype)
-        noise = noise.to(state.device)
-        mean, factor = self.law(state, action, None)
-        moved = self.step(state, action, noise)
-        check_output("step(state, action, noise)", moved, tuple(state.shape), like=state)
-        expected = mean + torch.einsum("bdm,bm->bd", factor, noise)
-        if not torch.allclose(moved, expected, rtol=1e-8, atol=1e-10):
-            gap = float((moved - expected).abs().max())
-            raise ValueError(
-                f"step is not linear in its noise (deviation {gap:.3g}): write it as "
-                "mean(state, action) + factor(state, action) · noise."
-            )
-
 
 def rows_of_zeros(factor: Tensor, before: int, after: int) -> Tensor:
     """The factor (B, Z, M) padded with `before` and `after` rows of zeros."""
@@ -257,9 +250,11 @@ def as_latent_model(world_model: object) -> LatentModel:
     """
     if isinstance(world_model, WorldModel):
         return RSSMModel(world_model)
-    if not all(hasattr(world_model, name) for name in ("law", "moments", "state_size")):
+    missing = [name for name in INTERFACE if not hasattr(world_model, name)]
+    if missing:
         raise ValueError(
             f"world_model={type(world_model).__name__}: expected a sdewm WorldModel or a "
-            "LatentModel; sdewm.StepModel makes one of a step function."
+            "LatentModel; sdewm.StepModel makes one of a step function. It has no "
+            f"{', '.join(missing)}."
         )
     return cast(LatentModel, world_model)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdewm.data.recorded_episodes import Episodes
+from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.latent_sde.inputs import embed_by_time
 from sdewm.latent_sde.models import LatentModel
-from sdewm.latent_sde.system import embed_by_time
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class CleanPaths:
 
 def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanPaths:
     """States of the model along the episodes, from the zero state, under its own noise."""
-    if not isinstance(episodes, Episodes):
-        raise ValueError(f"episodes={type(episodes).__name__}: expected a sdewm.Episodes.")
+    check_rows(episodes, 1)
     embeds = embed_by_time(model, episodes.observations).transpose(0, 1)
     count, steps = embeds.shape[:2]
     generator = torch.Generator(embeds.device).manual_seed(seed)

@@ -11,18 +11,18 @@ One Euler–Maruyama step of length τ is then the model's step. Checks of a mod
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_choice, check_count, check_finite_number, check_output
-from sdewm.latent_sde.models import LatentModel, StepModel, as_latent_model, rows_of_zeros
+from sdewm.base.checks import check_choice, check_count, check_finite_number
+from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time, model_inputs
+from sdewm.latent_sde.model_contract import require_model
+from sdewm.latent_sde.models import LatentModel, as_latent_model, rows_of_zeros
 from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
 from sdewm.sde.system import diffusion_product
 
-LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 VARIANCES = {"step": 1.0, "stationary": 2.0}
 
 
@@ -103,7 +103,13 @@ class LatentSystem:
         """
         # As a tensor: a number taken out of t could not be recorded (base.taylor.fuse).
         time = torch.floor(t + 1e-6).long().reshape(1)
-        now = table.index_select(0, time).squeeze(0)  # (E, …)
+        try:
+            now = table.index_select(0, time).squeeze(0)  # (E, …)
+        except IndexError as problem:
+            raise ValueError(
+                f"t = {float(t):.6g} is outside the recorded inputs, {len(table)} rows from time "
+                f"0 on: expected t0 of at least 0, and t1 of at most {len(table)}."
+            ) from problem
         if self.episodes == 1:
             return now.expand(len(y), *now.shape[1:])
         return now.index_select(0, y[:, -1].round().long())
@@ -164,7 +170,8 @@ def as_system(
 
     Raises:
         ValueError: both or neither of `actions` and `policy`, shapes that do not match each other
-            or the model, a step that is not linear in its noise, or a number out of range.
+            or the model, a number out of range, or something that `sdewm.check_model` finds in the
+            model, wrong derivatives excepted: functions that use derivatives look for these.
 
     >>> from sdewm.latent_sde.models import StepModel
     >>> model = StepModel(lambda x, a, v: 0.5 * x + a + 0.1 * v, state_size=2, noise_size=2)
@@ -176,88 +183,43 @@ def as_system(
     >>> x + system.f(t, x) + (system.g(t, x) @ dB[..., None])[..., 0]
     tensor([[1.1000, 1.1000]], dtype=torch.float64)
     """
-    if (actions is None) == (policy is None):
-        both = "neither" if actions is None else "both"
-        raise ValueError(f"{both} of actions and policy given: expected exactly one of them.")
+    inputs, model = model_inputs(actions, policy, observations), as_latent_model(world_model)
+    require_model(model, inputs, prior=observations is None)
+    return latent_system(
+        model,
+        inputs,
+        relaxation_time=relaxation_time,
+        variance=variance,
+        error_drivers=error_drivers,
+    )
+
+
+def latent_system(
+    model: LatentModel,
+    inputs: ModelInputs,
+    *,
+    relaxation_time: float = 1.0,
+    variance: str = "step",
+    error_drivers: int = 0,
+) -> LatentSystem:
+    """`as_system` of a model and inputs that have been checked."""
     if not check_finite_number("relaxation_time", relaxation_time) > 0:
         raise ValueError(f"relaxation_time={relaxation_time!r}: expected a number above 0.")
     check_choice("variance", variance, VARIANCES)
     check_count("error_drivers", error_drivers, minimum=0)
-    model = as_latent_model(world_model)
-    action_table = None if actions is None else by_time("actions", actions, 1).double()
-    embeds = None
-    if observations is not None:
-        embeds = embed_by_time(model, observations)
-    if action_table is not None and embeds is not None:
-        if action_table.shape[:2] != embeds.shape[:2]:
-            raise ValueError(
-                f"observations have (T, E) = {tuple(embeds.shape[:2])}, actions "
-                f"{tuple(action_table.shape[:2])}: expected the same."
-            )
-    scale = VARIANCES[variance]
-    system = LatentSystem(
-        model, action_table, policy, embeds, relaxation_time, scale, error_drivers
+    seen = inputs.observations
+    return LatentSystem(
+        model,
+        None if inputs.actions is None else inputs.actions.transpose(0, 1),
+        inputs.policy,
+        None if seen is None else embed_by_time(model, seen),
+        float(relaxation_time),
+        VARIANCES[variance],
+        error_drivers,
     )
-    _try(system)
-    return system
 
 
 def mean_policy(actor: Actor) -> LatentPolicy:
     """An actor's mean action as a function of the state, in float64, for a closed loop (S7)."""
     wide = copy.deepcopy(actor).double().requires_grad_(False)
     return lambda states: wide(states).mean
-
-
-def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
-    """Embeds (T, E, …) of observations (T, *shape) or (E, T, *shape); images are uint8.
-
-    Raises:
-        ValueError: a shape that the encoder does not take.
-    """
-    images = getattr(observations, "dtype", None) == torch.uint8
-    rows = by_time("observations", observations, 3 if images else 1)
-    try:
-        return model.embed(rows)
-    except (RuntimeError, IndexError, TypeError) as problem:
-        raise ValueError(
-            f"the encoder does not take observations {tuple(observations.shape)} of "
-            f"{observations.dtype}: {problem}"
-        ) from problem
-
-
-def by_time(name: str, table: Tensor, shape: int) -> Tensor:
-    """(T, E, …) from (T, …) or (E, T, …), where a row has `shape` axes."""
-    if not isinstance(table, Tensor):
-        raise ValueError(f"{name} is a {type(table).__name__}: expected a tensor.")
-    if table.dim() == shape + 1:
-        return table.unsqueeze(1)
-    if table.dim() != shape + 2 or table.numel() == 0:
-        raise ValueError(
-            f"{name} have shape {tuple(table.shape)}: expected (T, …) or (E, T, …) with {shape} "
-            "axes after them."
-        )
-    return table.transpose(0, 1)
-
-
-def _try(system: LatentSystem) -> None:
-    """Run two states through the model, so that errors are reported before any work."""
-    model = system.model
-    state = torch.zeros(2, system.state_size, dtype=torch.float64)
-    if system.actions is not None:
-        state = state.to(system.actions.device)
-    time = state.new_zeros(())
-    try:
-        mean, factor = system.law(time, state)
-    except (RuntimeError, IndexError, TypeError) as problem:
-        raise ValueError(
-            f"the world model does not take these inputs (float64, states "
-            f"{(2, model.state_size)}): {problem}"
-        ) from problem
-    check_output("the model's next state", mean, tuple(state.shape), like=state)
-    if isinstance(model, StepModel) and system.embeds is None:
-        if system.policy is None:
-            assert system.actions is not None
-            action = system.actions[0, :1].expand(2, -1)
-        else:
-            action = system.policy(state[:, : model.state_size])
-        model.check_linear(state[:, : model.state_size] + 0.1, action)

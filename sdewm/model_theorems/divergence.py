@@ -13,8 +13,10 @@ from sdewm.base.checks import check_count, check_finite_number
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.gate_constants import why_no_certificate
+from sdewm.latent_sde.inputs import LatentPolicy
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
-from sdewm.latent_sde.system import LatentPolicy, LatentSystem
+from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.episode_statistics import (
     mean_curve,
@@ -23,7 +25,7 @@ from sdewm.model_theorems.episode_statistics import (
     ratio_curve,
 )
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
-from sdewm.model_theorems.representation_error import Perturb
+from sdewm.model_theorems.representation_error import Perturb, check_episodes
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
 from sdewm.theory.bounds.bound import LINEAR_WITHIN, GradeBound, linear_range
@@ -131,7 +133,9 @@ def diverge_on_model(
         ValueError: an argument is not allowed; the message states what is.
         FloatingPointError: trajectories become infinite or nan.
 
-    >>> from sdewm.latent_sde.models import StepModel
+    >>> from sdewm.latent_sde.inputs import LatentPolicy
+    from sdewm.latent_sde.model_contract import episode_inputs, require_model
+    from sdewm.latent_sde.models import StepModel
     >>> model = StepModel(lambda x, a, v: 0.9 * x + a + 0.1 * v, state_size=2, noise_size=2,
     ...                   encoder=lambda x, o: (x + o, torch.full_like(x, 0.1)))
     >>> episodes = Episodes(torch.zeros(2, 6, 2), torch.ones(2, 6, 2), torch.zeros(2, 6))
@@ -145,6 +149,8 @@ def diverge_on_model(
     check_count("copies·paths", copies * paths, minimum=2)
     sizes = sorted({1.0, *(_check_scale(scale) for scale in scales)})
     model = as_latent_model(world_model)
+    check_episodes(episodes)
+    require_model(model, episode_inputs(episodes, policy), prior=True, derivatives=True)
     steps = {"start": start, "horizon": horizon, "policy": policy}
     label = imagination(model, episodes, **steps).label
     starts = perturbed_initial_states(

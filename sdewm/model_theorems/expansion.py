@@ -11,12 +11,19 @@ from torch import Tensor
 from sdewm.base.checks import check_count
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.errors import encoder_error, tabled_error
+from sdewm.latent_sde.inputs import ModelInputs
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
-from sdewm.latent_sde.system import LatentSystem, as_system
+from sdewm.latent_sde.system import LatentSystem, latent_system
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.error_statistics import ErrorStatistics
-from sdewm.model_theorems.representation_error import Perturb, measure_representation_error
+from sdewm.model_theorems.representation_error import (
+    Perturb,
+    check_episodes,
+    perturbation_error,
+    perturbed,
+)
 from sdewm.theory.expansion.expand import Expansion, expand
 from sdewm.theory.expansion.perturbation import Perturbation
 
@@ -77,11 +84,14 @@ def expand_on_model(
         seed: root seed.
 
     Raises:
-        ValueError: too few rows or episodes, or a number out of range.
+        ValueError: too few rows or episodes, a number out of range, or something that
+            `sdewm.check_model` finds.
     """
     for name, number in (("horizon", horizon), ("copies", copies), ("paths", paths)):
         check_count(name, number)
     check_count("start", start, minimum=0)
+    check_count("draws", draws, minimum=2)
+    check_episodes(episodes)
     needed, there = start + 1 + horizon, episodes.observations.shape[1]
     if there < needed:
         raise ValueError(
@@ -90,8 +100,9 @@ def expand_on_model(
         )
     episodes = episodes.first_rows(needed)
     model, count = as_latent_model(world_model), len(episodes.rewards)
+    require_model(model, episode_inputs(episodes))
     first = clean_paths(model, episodes, seed).states[:, start]
-    actions = episodes.previous_actions[:, start + 1 :]
+    actions = episodes.previous_actions[:, start + 1 :].double()
     seen = episodes.observations[:, start + 1 :]
     ends = (episodes.observations[:, -1], episodes.rewards[:, -1])
 
@@ -110,16 +121,16 @@ def expand_on_model(
         )
 
     repeated = seen.repeat_interleave(copies, 0)
-    others = perturbation(repeated, torch.Generator().manual_seed(seed + 2))
-    fed = as_system(model, actions=actions.repeat_interleave(copies, 0), observations=repeated)
+    others = perturbed(perturbation, repeated, torch.Generator().manual_seed(seed + 2))
+    fed = latent_system(model, ModelInputs(actions.repeat_interleave(copies, 0), repeated))
     encoder = expanded(fed, encoder_error(fed, others), copies, paths)
-    error = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
+    error = perturbation_error(model, episodes, perturbation, draws=draws, seed=seed)
     rows = slice(start + 1, None)
     drift, same, factor = (
         torch.from_numpy(table[:, rows])
         for table in (error.drift, error.same_driver, error.factor())
     )
-    plain = as_system(model, actions=actions, observations=seen, error_drivers=factor.shape[-1])
+    plain = latent_system(model, ModelInputs(actions, seen), error_drivers=factor.shape[-1])
     measured = tabled_error(
         plain, drift=drift, same=None if model.surrogate else same, independent=factor
     )

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time
 from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import clean_paths, filter_states
-from sdewm.latent_sde.system import LatentPolicy, LatentSystem, as_system, embed_by_time
+from sdewm.latent_sde.system import LatentSystem, latent_system
 from sdewm.model_theorems.representation_error import MODES, Perturb, perturbed_copies
 
 
@@ -107,7 +108,8 @@ def imagination(
     """
     check_count("horizon", horizon)
     if policy is not None:
-        return as_system(model, policy=policy)
+        return latent_system(model, ModelInputs(None, policy=policy))
     check_rows(episodes, start + 1 + horizon)
-    actions = episodes.previous_actions[:, start + 1 : start + 1 + horizon]
-    return as_system(model, actions=actions if episode is None else actions[episode])
+    rows = slice(None) if episode is None else slice(episode, episode + 1)
+    actions = episodes.previous_actions[rows, start + 1 : start + 1 + horizon]
+    return latent_system(model, ModelInputs(actions.double()))

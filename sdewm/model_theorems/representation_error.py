@@ -9,10 +9,11 @@ from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
-from sdewm.data.recorded_episodes import Episodes
+from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.latent_sde.inputs import embed_by_time
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths, filter_states
-from sdewm.latent_sde.system import embed_by_time
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.error_statistics import ErrorStatistics
 
@@ -51,7 +52,7 @@ def measure_representation_error(
         perturbation: (copies (N, T, *shape), generator) -> perturbed copies of the same shape, for
             example an `ObservationPerturbation`.
         reference_encoder: (predicted state (B, D), embed (B, F)) -> mean and standard deviation
-            (B, Z) in the same latent coordinates.
+            (B, Z) in the same latent coordinates; it may draw the error that is to be measured.
         mode: "single_frame" or "accumulated", see above.
         draws: number K of perturbed copies of each episode.
         seed: seed of the model's noise and of the perturbations.
@@ -61,7 +62,8 @@ def measure_representation_error(
 
     Raises:
         ValueError: both or neither of perturbation and reference, an unknown mode, fewer than two
-            episodes or draws, or a perturbation that changes shape or dtype.
+            episodes or draws, a perturbation that changes shape or dtype, or something that
+            `sdewm.check_model` finds (derivatives are not used here).
     """
     if (perturbation is None) == (reference_encoder is None):
         both = "neither" if perturbation is None else "both"
@@ -71,13 +73,29 @@ def measure_representation_error(
     check_choice("mode", mode, MODES)
     check_count("draws", draws, minimum=2)
     model = as_latent_model(world_model)
-    paths = clean_paths(model, episodes, seed)
-    check_count("episodes", len(episodes.observations), minimum=2)
-    clean_mean, clean_std = posterior_moments(model, paths)
+    check_episodes(episodes)
+    require_model(model, episode_inputs(episodes))
     if reference_encoder is not None:
+        paths = clean_paths(model, episodes, seed)
+        clean_mean, clean_std = posterior_moments(model, paths)
         mean, std = _apart(reference_encoder, paths.predicted, paths.embeds)
         return _statistics(clean_mean[:, None] - mean[:, None], clean_std[:, None], std)
     assert perturbation is not None
+    return perturbation_error(model, episodes, perturbation, mode=mode, draws=draws, seed=seed)
+
+
+def perturbation_error(
+    model: LatentModel,
+    episodes: Episodes,
+    perturbation: Perturb,
+    *,
+    mode: str = "single_frame",
+    draws: int,
+    seed: int,
+) -> ErrorStatistics:
+    """`measure_representation_error` under a perturbation, of a model that has been checked."""
+    paths = clean_paths(model, episodes, seed)
+    clean_mean, clean_std = posterior_moments(model, paths)
     shifts, stds = [], []
     generator = torch.Generator().manual_seed(seed + 1)
     progress = Progress("representation error", len(episodes.observations), 0)
@@ -107,11 +125,13 @@ def measure_transition_error(
     There is one draw: the drift is the constant part, and the rest counts as fluctuation.
 
     Raises:
-        ValueError: fewer than two episodes.
+        ValueError: fewer than two episodes, or something that `sdewm.check_model` finds
+            (derivatives are not used here).
     """
     model = as_latent_model(world_model)
+    check_episodes(episodes)
+    require_model(model, episode_inputs(episodes), prior=True)
     paths = clean_paths(model, episodes, seed)
-    check_count("episodes", len(episodes.observations), minimum=2)
     mean, std = posterior_moments(model, paths)
     before = torch.cat([torch.zeros_like(paths.states[:, :1]), paths.states[:, :-1]], 1)
     parts = []
@@ -127,12 +147,27 @@ def measure_transition_error(
     return _statistics((prior_mean - mean)[:, None], prior_std[:, None], std)
 
 
+def check_episodes(episodes: Episodes) -> None:
+    """Refuse anything but at least two recorded episodes."""
+    check_rows(episodes, 1)
+    check_count("episodes", len(episodes.observations), minimum=2)
+
+
 def perturbed_copies(
     perturbation: Perturb, observations: Tensor, draws: int, generator: torch.Generator
 ) -> Tensor:
     """Perturbed copies (K, T, *shape) of an episode (T, *shape)."""
-    copies = observations.expand(draws, *observations.shape)
-    made = perturbation(copies, generator)
+    return perturbed(perturbation, observations.expand(draws, *observations.shape), generator)
+
+
+def perturbed(perturbation: Perturb, copies: Tensor, generator: torch.Generator) -> Tensor:
+    """The perturbation of observations (N, T, *shape), which stay as they are."""
+    made = perturbation(copies.clone(memory_format=torch.contiguous_format), generator)
+    if not isinstance(made, Tensor):
+        raise ValueError(
+            f"perturbation returned {type(made).__name__}; expected the perturbed observations, a "
+            f"tensor {tuple(copies.shape)} of {copies.dtype}."
+        )
     if made.shape != copies.shape or made.dtype != copies.dtype:
         raise ValueError(
             f"perturbation returned {tuple(made.shape)} of {made.dtype} for {tuple(copies.shape)} "

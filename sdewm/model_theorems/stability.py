@@ -9,9 +9,10 @@ from sdewm.base.checks import check_count
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.jacobian.diagnostics import jacobian_metrics
 from sdewm.jacobian.products import Tensors
+from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.models import RSSMModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
-from sdewm.latent_sde.system import LatentPolicy, as_system
+from sdewm.latent_sde.system import as_system
 from sdewm.model.rssm import State
 from sdewm.model.step_maps import mean_step
 from sdewm.model.world_model import WorldModel

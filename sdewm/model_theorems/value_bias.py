@@ -10,11 +10,13 @@ from torch.nn.functional import pad
 
 from sdewm.base.checks import check_count
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.inputs import LatentPolicy
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
-from sdewm.latent_sde.system import LatentPolicy, LatentSystem
+from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
-from sdewm.model_theorems.representation_error import Perturb
+from sdewm.model_theorems.representation_error import Perturb, check_episodes
 from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
 
 MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
@@ -74,6 +76,8 @@ def value_bias_on_model(
     """
     each = check_count("copies", copies) * check_count("paths", paths)
     model = as_latent_model(world_model)
+    check_episodes(episodes)
+    require_model(model, episode_inputs(episodes, policy), prior=True)
     system = imagination(model, episodes, start=start, horizon=horizon, policy=policy)
     starts = perturbed_initial_states(
         model, episodes, perturbation, start=start, copies=copies, mode=mode, seed=seed

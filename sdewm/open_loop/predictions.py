@@ -22,8 +22,8 @@ from sdewm.base.arrays import check_array
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.inputs import embed_by_time
 from sdewm.latent_sde.models import RSSMModel
-from sdewm.latent_sde.system import embed_by_time
 from sdewm.model.rssm import State
 from sdewm.model.world_model import WorldModel
 

@@ -12,7 +12,8 @@ from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
-from sdewm.latent_sde.system import LatentPolicy, mean_policy
+from sdewm.latent_sde.inputs import LatentPolicy
+from sdewm.latent_sde.system import mean_policy
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.plots.stability_plots import stability_of_model

@@ -7,15 +7,13 @@ everything that is found, each finding with a remedy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdewm.base.checks import check_count, check_interval, check_output
-from sdewm.base.derivative_checks import check_derivatives
+from sdewm.base.checks import check_count, check_interval, check_output, check_place
+from sdewm.base.findings import Finding, impurity, require, wrong_derivative
 from sdewm.base.smoothness import roughest
 from sdewm.base.taylor import fuse
 from sdewm.sde.system import StepSystem, System, check_drivers, step_of
@@ -25,32 +23,7 @@ Loss = Callable[[torch.Tensor], torch.Tensor]
 ROWS = 32  # paths that are followed
 VISITED_STEPS = 256  # steps that they are followed for
 TIMES = 6  # at which everything is checked
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong with a system, a model or a step.
-
-    Attributes:
-        check: name of the check: "contract", "in place", "random", "rows", "precision",
-            "derivatives" or "smoothness".
-        message: what was seen, and where.
-        remedy: what to change.
-    """
-
-    check: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """Message and remedy as one sentence."""
-        return f"{self.message}: {self.remedy}."
-
-
-def require(findings: Iterable[Finding]) -> None:
-    """Raise ValueError for the first finding, if there is one."""
-    for finding in findings:
-        raise ValueError(str(finding))
+NOISE = "let noise enter by the diffusion only"
 
 
 def check_system(
@@ -105,6 +78,7 @@ def check_system(
     if not isinstance(x0, torch.Tensor) or x0.dim() not in (1, 2) or not x0.is_floating_point():
         given = f"{tuple(x0.shape)} of {x0.dtype}" if isinstance(x0, torch.Tensor) else repr(x0)
         raise ValueError(f"x0={given}: expected a floating point tensor (D,) or (B, D).")
+    check_place("x0", x0)
     if error is not None and not (hasattr(error, "drift") and hasattr(error, "diffusion")):
         raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
     states = (x0.unsqueeze(0) if x0.dim() == 1 else x0).detach()
@@ -215,7 +189,7 @@ def contract_findings(
     for name, function in coefficients.items():
         for t, y in inner:
             place = f"{name} at t = {float(t):.4g}"
-            found = _purity(place, lambda x, t=t, f=function: f(t.clone(), x), y)
+            found = impurity(place, lambda x, t=t, f=function: f(t.clone(), x), (y,), NOISE)
             if found is not None:
                 impure = True
                 yield found
@@ -223,9 +197,9 @@ def contract_findings(
     if derivatives and not impure:
         yield from _first_wrong_derivative(coefficients, inner)
     for name, loss in losses.items():
-        found = _purity(name, loss, ends) or _smoothness(name, loss, ends, labels)
+        found = impurity(name, loss, (ends,), NOISE) or _smoothness(name, loss, ends, labels)
         if found is None and derivatives:
-            found = _derivatives([name], fuse(lambda x, f=loss: (f(x),), (ends,)), ends)
+            found = wrong_derivative([name], fuse(lambda x, f=loss: (f(x),), (ends,)), (ends,))
         if found is not None:
             yield found
 
@@ -241,82 +215,10 @@ def _first_wrong_derivative(
     recorded = fuse(together, path[0])
     for t, y in path:
         places = [f"{name} at t = {float(t):.4g}" for name in coefficients]
-        found = _derivatives(places, partial(recorded, t), y)
+        found = wrong_derivative(places, partial(recorded, t), (y,))
         if found is not None:
             yield found
             return
-
-
-def _purity(
-    where: str, function: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor
-) -> Finding | None:
-    """Changes of the argument, random numbers, mixed rows, lower precision."""
-    given = y.clone()
-    with torch.no_grad(), _Precision() as precision:
-        value = function(given).detach()
-    if given._version or not _same(given, y):
-        return Finding(
-            "in place",
-            f"{where} changes its state in place",
-            "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
-        )
-    with torch.no_grad():
-        again = function(y.clone()).detach()
-    # Parallel sums may differ in their last digits.
-    if not _same(value, again, 100 * torch.finfo(y.dtype).eps):
-        return Finding(
-            "random",
-            f"{where} gives two values at one state: it draws random numbers or remembers calls",
-            "switch dropout off, and let noise enter by the diffusion only",
-        )
-    if len(y) > 1 and (mixed := mixed_rows(function, y, value)) is not None:
-        return Finding(
-            "rows",
-            f"{where} mixes the rows of its batch",
-            "each row of the result may depend on its own row only: look for a sum or mean over "
-            "axis 0, a missing axis, or batch normalisation in training mode "
-            f"(a row changes by {mixed:.2g} with other values in the others)",
-        )
-    if y.dtype == torch.float64 and precision.operation is not None:
-        return Finding(
-            "precision",
-            f"{where} computes in {precision.dtype} inside {y.dtype}, in {precision.operation}",
-            "remove the conversion, or convert the module by module.double()",
-        )
-    return None
-
-
-def mixed_rows(
-    function: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor, value: torch.Tensor
-) -> float | None:
-    """By how much even rows change if the odd ones are exchanged, or None if they do not.
-
-    Where all rows are equal, the odd ones are shifted: exchanging them would show nothing.
-    """
-    other = y.clone()
-    rolled = y.roll(1, 0) if bool((y != y[0]).any()) else y + 0.01 * (1.0 + y.abs())
-    other[1::2] = rolled[1::2] + (y[1::2] - rolled[1::2]) * 0.25
-    with torch.no_grad():
-        changed = function(other).detach()
-    if changed.shape != value.shape or len(value) != len(y):
-        return None  # a wrong shape is the business of the check of shapes
-    gap = float((changed[::2] - value[::2]).abs().max())
-    allowed = torch.finfo(y.dtype).eps ** 0.5 * (1.0 + float(value[::2].abs().max()))
-    return gap if gap > allowed else None
-
-
-def _derivatives(
-    places: Sequence[str],
-    functions: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
-    y: torch.Tensor,
-) -> Finding | None:
-    """Automatic first and second derivatives of all functions, against central differences."""
-    try:
-        check_derivatives(places, functions, (y,))
-    except ValueError as problem:
-        message, _, remedy = str(problem).partition(": ")
-        return Finding("derivatives", message, remedy.rstrip("."))
-    return None
 
 
 def _smoothness(
@@ -332,33 +234,3 @@ def _smoothness(
         "the expansion needs a loss that is twice differentiable there; smooth it, for example "
         "an indicator by a sigmoid of the width that matters, |y| by (y² + a²)^½",
     )
-
-
-def _same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 0.0) -> bool:
-    if a.shape != b.shape:
-        return False
-    return bool(torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True).all())
-
-
-class _Precision(TorchDispatchMode):
-    """Notices the first conversion of float64 numbers to a lower floating-point precision."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operation: str | None = None
-        self.dtype: torch.dtype | None = None
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation itself; conversions are noted."""
-        result = func(*args, **(kwargs or {}))
-        if self.operation is None and isinstance(result, torch.Tensor) and args:
-            before = args[0]
-            if (
-                isinstance(before, torch.Tensor)
-                and before.dtype == torch.float64
-                and before.dim() > 0
-                and result.is_floating_point()
-                and result.dtype != torch.float64
-            ):
-                self.operation, self.dtype = str(func), result.dtype
-        return result

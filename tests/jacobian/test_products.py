@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from sdewm.jacobian.products import check_step, pull_back, push_forward, row_jacobians
+from sdewm.jacobian.products import pull_back, push_forward, row_jacobians
 from tests.jacobian.jacobian_step import NORMS, make_step, slow_jacobians
 
 
@@ -77,71 +77,6 @@ def test_a_step_that_ignores_its_inputs_has_jacobian_zero():
     assert torch.equal(row_jacobians(lambda x: torch.ones(3, 1), inputs), torch.zeros(3, 1, 2))
 
 
-class DetachedBackward(torch.autograd.Function):
-    """x³ whose backward pass hides the dependence of its slope on x."""
-
-    @staticmethod
-    def forward(x):
-        return x**3
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(inputs[0])
-
-    @staticmethod
-    def backward(ctx, grad):
-        return Cubic.apply(grad, *ctx.saved_tensors)
-
-
-class Cubic(torch.autograd.Function):
-    @staticmethod
-    def forward(grad, x):
-        return 3 * x**2 * grad
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, outer):
-        grad, x = ctx.saved_tensors
-        return 3 * x.detach() ** 2 * outer, 6 * x * grad * outer
-
-
-def test_check_accepts_steps_with_independent_rows():
-    for norm in NORMS:
-        step, inputs = make_step(norm)
-        check_step(step, inputs)
-        check_step(step.float(), tuple(x.float() for x in inputs))
-    check_step(torch.nn.GRUCell(3, 3), (torch.randn(5, 3), torch.randn(5, 3)))
-    check_step(lambda x: torch.ones(4, 2), torch.ones(4, 2))
-
-
-@pytest.mark.parametrize(
-    ("step", "message"),
-    [
-        (torch.nn.BatchNorm1d(2), "mixes the rows"),
-        (torch.nn.Dropout(0.5), "draws random numbers"),
-        (lambda x: x + x.mean(), "mixes the rows"),
-        (lambda x: x + torch.randn_like(x), "draws random numbers"),
-        (lambda x: x.mul_(0.5), "in place"),
-        (DetachedBackward.apply, "second derivatives"),
-    ],
-    ids=[
-        "batch norm",
-        "dropout",
-        "mean over rows",
-        "noise inside",
-        "in place",
-        "detached backward",
-    ],
-)
-def test_check_refuses(step, message):
-    torch.manual_seed(0)
-    with pytest.raises(ValueError, match=message):
-        check_step(step, torch.randn(6, 2))
-
-
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -164,5 +99,3 @@ def test_outputs_that_do_not_fit_are_refused():
         row_jacobians(lambda x: x.mean(0, keepdim=True), torch.ones(3, 2))
     with pytest.raises(ValueError, match="the output of step"):
         row_jacobians(lambda x: x > 0, torch.ones(3, 2))
-    with pytest.raises(ValueError, match="2 rows; expected at least 3"):
-        check_step(torch.tanh, torch.ones(2, 2))

@@ -178,6 +178,42 @@ def test_episodes_that_do_not_fit_are_refused():
         measure_transition_error(linear_model(), recorded(1))
     with pytest.raises(ValueError, match="episodes=Tensor: expected a sdewm.Episodes"):
         measure_representation_error(linear_model(), torch.zeros(2, 3, D), lambda x, g: x)
+    with pytest.raises(ValueError, match="observations=ndarray: expected a tensor"):
+        Episodes(np.zeros((2, 3, D)), torch.zeros(2, 3, A), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="rewards is on device 'meta'"):
+        Episodes(torch.zeros(2, 3, D), torch.zeros(2, 3, A), torch.zeros(2, 3, device="meta"))
+    with pytest.raises(ValueError, match=r"observations has shape \(0, 3, 4\)"):
+        Episodes(torch.zeros(0, 3, D), torch.zeros(0, 3, A), torch.zeros(0, 3))
     wrong = Episodes(torch.zeros(2, 3, D + 1), torch.zeros(2, 3, A), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="encoder does not take observations"):
         measure_transition_error(make_model("gaussian"), wrong)
+
+
+def test_a_perturbation_that_changes_its_input_leaves_the_episodes_as_they_are():
+    episodes, shift = recorded(), ObservationPerturbation("shift", 0.2)
+    before = episodes.observations.clone()
+    for mode in ("single_frame", "accumulated"):
+        found, expected = (
+            measure_representation_error(linear_model(), episodes, perturb, mode=mode, draws=2)
+            for perturb in (lambda x, generator: x.add_(0.2), shift)
+        )
+        assert np.array_equal(found.drift, expected.drift)
+    assert torch.equal(episodes.observations, before)
+
+
+def test_a_perturbation_that_changes_nothing_gives_no_error_and_a_random_encoder_is_refused():
+    model, still = linear_model(), lambda x, generator: x
+    assert not measure_representation_error(model, recorded(), still, draws=2).drift.any()
+
+    def drawing(state, observation):
+        mean, std = model.moments(state, observation)
+        return mean + std * torch.randn_like(mean), std
+
+    random = StepModel(model.step, state_size=4, noise_size=2, encoder=drawing, latent=slice(2, 4))
+    with pytest.raises(ValueError, match="encoder gives two values .* draws random numbers"):
+        measure_representation_error(random, recorded(), still, draws=2)
+
+
+def test_a_perturbation_that_returns_nothing_is_named():
+    with pytest.raises(ValueError, match="perturbation returned NoneType"):
+        measure_representation_error(linear_model(), recorded(), lambda x, generator: None, draws=2)

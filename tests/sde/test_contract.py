@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import sdewm
 from sdewm.sde.examples import CubicFlow, LinearFlow, OrnsteinUhlenbeck, TanhWorldModel
@@ -393,3 +394,60 @@ def test_a_loss_that_differs_between_labelled_rows_passes():
     assert sdewm.check_system(system, starts, **GRID, loss=loss) == []
     kink = sdewm.check_system(system, starts, **GRID, loss=lambda y: loss(y) + y[:, 0].abs())
     assert [finding.check for finding in kink] == ["smoothness"]
+
+
+# --- refusals by name in place of a library's own exception --------------------------------------
+
+
+def hooked():
+    module = nn.Linear(2, 2).double()
+    module.register_full_backward_hook(lambda module, inputs, outputs: None)
+    return lambda t, y: module(y)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_activation_checkpointing_is_right_or_refused_by_name(reentrant):
+    layer = nn.Linear(2, 2).double()
+    system = Made(lambda t, y: checkpoint(lambda x: layer(x).tanh(), y, use_reentrant=reentrant))
+    if reentrant:
+        with pytest.raises(ValueError, match="switch activation checkpointing off"):
+            terms(system)
+    else:
+        right = terms(Made(lambda t, y: layer(y).tanh()))
+        assert terms(system)["c2"].value == pytest.approx(right["c2"].value, rel=1e-12)
+
+
+def test_full_backward_hooks_do_not_change_the_terms():
+    torch.manual_seed(0)
+    with_hook = terms(Made(hooked()))["c2"].value
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 2).double()
+    assert with_hook == pytest.approx(terms(Made(lambda t, y: layer(y)))["c2"].value, rel=1e-12)
+
+
+@pytest.mark.parametrize("entry", CALLS)
+def test_states_that_hold_no_numbers_are_refused(entry):
+    with pytest.raises(ValueError, match="x0 is on device 'meta'"):
+        CALLS[entry](Made(lambda t, y: -y), X0.to("meta"))
+
+
+@pytest.mark.parametrize("device", ["mps", "meta"])
+def test_devices_without_float64_are_refused(device):
+    with pytest.raises(ValueError, match=f"device='{device}': expected 'cpu' or 'cuda"):
+        sdewm.expand(Made(lambda t, y: -y), ERROR, square, X0, paths=20, device=device, **GRID)
+
+
+@pytest.mark.parametrize("name", ["drift", "diffusion"])
+def test_an_error_of_the_state_alone_is_refused_at_once(name):
+    with pytest.raises(ValueError, match=rf"{name} takes \(y\): expected a function \(t, y\)"):
+        sdewm.Perturbation(**{name: lambda y: y})
+    assert sdewm.Perturbation(drift=lambda t, y, scale=1.0: scale * y).drift is not None
+    assert sdewm.Perturbation(drift=torch.add).drift is torch.add
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = sdewm.rollout_divergence(
+        Made(lambda t, y: -y), X0, 0.1 * X0, paths=20, quantiles=(np.float32(0.5),), **GRID
+    )
+    assert list(found.quantiles) == [0.5]

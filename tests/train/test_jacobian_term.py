@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdewm.jacobian.penalty_config import PenaltyConfig
-from sdewm.jacobian.products import check_step
+from sdewm.jacobian.step_contract import check_step
 from sdewm.model.world_model import ReplayRows
 from sdewm.train.jacobian_term import JacobianTerm
 from tests.train.small_agent import SMALL, make_agent, make_batch

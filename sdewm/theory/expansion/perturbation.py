@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,19 @@ from sdewm.sde.system import System, check_protocol, diffusion_product
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 DRIVERS = ("same", "independent")
+
+
+def takes_time_and_state(function: Callable) -> bool:
+    """Whether a function can be called with two arguments, as far as that can be known."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a built-in function
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -48,9 +62,13 @@ class Perturbation:
                 "Perturbation(drift=None, diffusion=None): expected at least one of them."
             )
         for name in ("drift", "diffusion"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
+            given = getattr(self, name)
+            if given is not None and not callable(given):
+                raise ValueError(f"{name}={given!r}: expected a function (t, y) or None.")
+            if given is not None and not takes_time_and_state(given):
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r}: expected a function (t, y) or None."
+                    f"{name} takes {inspect.signature(given)}: expected a function (t, y) of time "
+                    "and state."
                 )
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from sdewm.base.checks import check_count, check_output
+from sdewm.base.checks import check_count, check_output, check_place
 from sdewm.sde.system import StepSystem, System, step_of
 
 InitialError = torch.Tensor | Callable[[int, torch.Generator], torch.Tensor]
@@ -21,6 +21,7 @@ def initial_states(x0: object, paths: int) -> torch.Tensor:
     allowed = f"(D,), (1, D) or (paths, D) = ({paths}, D)"
     if not isinstance(x0, torch.Tensor) or not x0.is_floating_point():
         raise ValueError(f"x0={type(x0).__name__}: expected a floating point tensor {allowed}.")
+    check_place("x0", x0)
     states = x0.unsqueeze(0) if x0.dim() == 1 else x0
     if states.dim() != 2 or states.shape[1] == 0 or states.shape[0] not in (1, paths):
         raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected {allowed}.")

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from sdewm.base.checks import check_count, check_finite_number, check_output
+from sdewm.base.checks import check_count, check_finite_number, check_output, check_place
 from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import second_order
@@ -260,6 +260,7 @@ def _check_starts(x0: object) -> torch.Tensor:
         raise ValueError(f"x0={type(x0).__name__}: {allowed}.")
     if x0.dim() != 2 or x0.numel() == 0 or x0.dtype != torch.float64:
         raise ValueError(f"x0 has shape {tuple(x0.shape)} and {x0.dtype}: {allowed}.")
+    check_place("x0", x0)
     if not bool(torch.isfinite(x0).all()):
         raise ValueError(f"x0 contains values that are not finite: {allowed}.")
     return x0.detach()

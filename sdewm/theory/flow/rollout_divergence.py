@@ -12,6 +12,7 @@ import torch
 from sdewm.base.checks import (
     check_count,
     check_device,
+    check_finite_number,
     check_float_dtype,
     check_interval,
 )
@@ -184,9 +185,9 @@ def _check_levels(quantiles: object) -> tuple[float, ...]:
     if not isinstance(quantiles, Sequence) or isinstance(quantiles, str):
         raise ValueError(f"quantiles={quantiles!r}: expected a sequence of levels in (0, 1).")
     for level in quantiles:
-        if not isinstance(level, float) or not 0.0 < level < 1.0:
+        if not 0.0 < check_finite_number("quantiles contains a value", level) < 1.0:
             raise ValueError(f"quantiles contains {level!r}: expected levels in (0, 1).")
-    return tuple(quantiles)
+    return tuple(float(level) for level in quantiles)
 
 
 def _quantile(ordered: np.ndarray, level: float, times: Sequence[float]) -> Curve:

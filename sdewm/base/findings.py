@@ -1,0 +1,173 @@
+"""What can be wrong with a function that the theory relies on, as named findings with remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sdewm.base.derivative_checks import check_derivatives
+from sdewm.base.taylor import Tensors
+
+Function = Callable[..., Any]  # of tensors (B, …), returning a tensor or a tuple of tensors
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a system, a model or a step.
+
+    Attributes:
+        check: name of the check: "outputs", "in place", "random", "rows", "precision", "noise",
+            "derivatives" or "smoothness".
+        message: what was seen, and where.
+        remedy: what to change.
+    """
+
+    check: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Message and remedy as one sentence."""
+        return f"{self.message}: {self.remedy}."
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """Raise ValueError for the first finding, if there is one."""
+    for finding in findings:
+        raise ValueError(str(finding))
+
+
+def impurity(
+    where: str,
+    function: Function,
+    arguments: Tensors,
+    noise: str,
+    repeated: float | None = None,
+) -> Finding | None:
+    """Changes of an argument, random numbers, mixed rows, lower precision; the first one seen.
+
+    Args:
+        where: name of the function in the message.
+        function: of the arguments.
+        arguments: tensors (B, …), of which the function receives copies.
+        noise: where randomness belongs, as a remedy.
+        repeated: by how much two calls may differ; None: 100 rounding units, as parallel sums may
+            differ in their last digits.
+    """
+    given = [argument.clone() for argument in arguments]
+    with torch.no_grad(), _Precision() as precision:
+        value = outputs_of(function(*given))
+    if any(a._version or not _same(a, b) for a, b in zip(given, arguments, strict=True)):
+        return Finding(
+            "in place",
+            f"{where} changes its {'state' if len(given) == 1 else 'arguments'} in place",
+            "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
+        )
+    with torch.no_grad():
+        again = outputs_of(function(*(argument.clone() for argument in arguments)))
+    limit = 100 * _rounding(value) if repeated is None else repeated
+    if not all(_same(a, b, limit) for a, b in zip(value, again, strict=True)):
+        return Finding(
+            "random",
+            f"{where} gives two values at one state: it draws random numbers or remembers calls",
+            f"switch dropout off, and {noise}",
+        )
+    if len(given[0]) > 1 and (mixed := mixed_rows(function, arguments, value)) is not None:
+        return Finding(
+            "rows",
+            f"{where} mixes the rows of its batch",
+            "each row of the result may depend on its own row only: look for a sum or mean over "
+            "axis 0, a missing axis, or batch normalisation in training mode "
+            f"(a row changes by {mixed:.2g} with other values in the others)",
+        )
+    if precision.operation is not None and torch.float64 in {a.dtype for a in arguments}:
+        return Finding(
+            "precision",
+            f"{where} computes in {precision.dtype} inside torch.float64, in {precision.operation}",
+            "remove the conversion, or convert the module by module.double()",
+        )
+    return None
+
+
+def outputs_of(value: Any) -> Tensors:
+    """What a function returned, as a tuple of tensors without gradient."""
+    return tuple(part.detach() for part in ((value,) if torch.is_tensor(value) else value))
+
+
+def mixed_rows(function: Function, arguments: Tensors, value: Tensors) -> float | None:
+    """By how much even rows change if the odd ones are exchanged, or None if they do not."""
+    with torch.no_grad():
+        changed = outputs_of(function(*(_exchanged(argument) for argument in arguments)))
+    worst: float | None = None
+    for now, before in zip(changed, value, strict=True):
+        if now.shape != before.shape or len(before) != len(arguments[0]):
+            continue  # a wrong shape is the business of the check of shapes
+        kept = before[::2].double()
+        gap = float((now[::2].double() - kept).abs().max())
+        if gap > _rounding(value) ** 0.5 * (1.0 + float(kept.abs().max())):
+            worst = max(gap, worst or 0.0)
+    return worst
+
+
+def _exchanged(argument: torch.Tensor) -> torch.Tensor:
+    """The argument with other values in its odd rows.
+
+    Where all rows are equal, the odd ones are shifted: exchanging them would show nothing.
+    """
+    other, alike = argument.clone(), not bool((argument != argument[0]).any())
+    if not argument.is_floating_point():  # images
+        other[1::2] = (255 - argument if alike else argument.roll(1, 0))[1::2]
+        return other
+    rolled = argument + 0.01 * (1.0 + argument.abs()) if alike else argument.roll(1, 0)
+    other[1::2] = rolled[1::2] + (argument[1::2] - rolled[1::2]) * 0.25
+    return other
+
+
+def wrong_derivative(
+    places: Sequence[str], functions: Callable[..., Tensors], point: Tensors
+) -> Finding | None:
+    """Automatic first and second derivatives of all functions, against central differences."""
+    try:
+        check_derivatives(places, functions, point)
+    except ValueError as problem:
+        message, _, remedy = str(problem).partition(": ")
+        return Finding("derivatives", message, remedy.rstrip("."))
+    return None
+
+
+def _rounding(values: Tensors) -> float:
+    return max((torch.finfo(v.dtype).eps for v in values if v.is_floating_point()), default=0.0)
+
+
+def _same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 0.0) -> bool:
+    if a.shape != b.shape:
+        return False
+    return bool(torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True).all())
+
+
+class _Precision(TorchDispatchMode):
+    """Notices the first conversion of float64 numbers to a lower floating-point precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operation: str | None = None
+        self.dtype: torch.dtype | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation itself; conversions are noted."""
+        result = func(*args, **(kwargs or {}))
+        if self.operation is None and isinstance(result, torch.Tensor) and args:
+            before = args[0]
+            if (
+                isinstance(before, torch.Tensor)
+                and before.dtype == torch.float64
+                and before.dim() > 0
+                and result.is_floating_point()
+                and result.dtype != torch.float64
+            ):
+                self.operation, self.dtype = str(func), result.dtype
+        return result

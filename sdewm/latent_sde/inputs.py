@@ -1,0 +1,90 @@
+"""Inputs of a world model: recorded actions and observations, or a policy in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_place
+from sdewm.latent_sde.models import REFUSALS, LatentModel
+
+LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What a world model takes at each step besides its state.
+
+    Attributes:
+        actions: (E, T, A), float64; None: those of the policy.
+        observations: (E, T, *shape); None: the model imagines.
+        policy: states (B, D) -> actions (B, A), instead of `actions`.
+    """
+
+    actions: Tensor | None
+    observations: Tensor | None = None
+    policy: LatentPolicy | None = None
+
+
+def model_inputs(
+    actions: Tensor | None, policy: LatentPolicy | None, observations: Tensor | None
+) -> ModelInputs:
+    """The inputs as a user gives them, (T, …) or (E, T, …), checked.
+
+    Raises:
+        ValueError: both or neither of actions and policy, or shapes that do not fit.
+    """
+    if (actions is None) == (policy is None):
+        both = "neither" if actions is None else "both"
+        raise ValueError(f"{both} of actions and policy given: expected exactly one of them.")
+    if policy is not None and not callable(policy):
+        raise ValueError(f"policy={policy!r}: expected a function of the states (B, D).")
+    table = None if actions is None else by_time("actions", actions, 1).transpose(0, 1).double()
+    seen = None if observations is None else _observations_by_time(observations).transpose(0, 1)
+    if table is not None and seen is not None and table.shape[:2] != seen.shape[:2]:
+        raise ValueError(
+            f"observations have (T, E) = {tuple(seen.shape[1::-1])}, actions "
+            f"{tuple(table.shape[1::-1])}: expected the same."
+        )
+    return ModelInputs(table, seen, policy)
+
+
+def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
+    """Embeds (T, E, …) of observations (T, *shape) or (E, T, *shape); images are uint8.
+
+    Raises:
+        ValueError: a shape that the encoder does not take.
+    """
+    rows = _observations_by_time(observations)
+    try:
+        return model.embed(rows)
+    except torch.OutOfMemoryError:
+        raise
+    except REFUSALS as problem:
+        raise ValueError(
+            f"the encoder does not take observations {tuple(observations.shape)} of "
+            f"{observations.dtype}: {problem}"
+        ) from problem
+
+
+def _observations_by_time(observations: Tensor) -> Tensor:
+    images = getattr(observations, "dtype", None) == torch.uint8
+    return by_time("observations", observations, 3 if images else 1)
+
+
+def by_time(name: str, table: Tensor, shape: int) -> Tensor:
+    """(T, E, …) from (T, …) or (E, T, …), where a row has `shape` axes."""
+    if not isinstance(table, Tensor):
+        raise ValueError(f"{name} is a {type(table).__name__}: expected a tensor.")
+    check_place(name, table)
+    if table.dim() == shape + 1:
+        return table.unsqueeze(1)
+    if table.dim() != shape + 2 or table.numel() == 0:
+        raise ValueError(
+            f"{name} have shape {tuple(table.shape)}: expected (T, …) or (E, T, …) with {shape} "
+            "axes after them."
+        )
+    return table.transpose(0, 1)

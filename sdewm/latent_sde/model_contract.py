@@ -1,0 +1,337 @@
+"""The contract between sdewm and a world model, checked at states that recorded inputs lead to.
+
+Every function that takes a model calls `require_model` before it starts; `sdewm.check_model` shows
+everything that is found, each finding with a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_output
+from sdewm.base.findings import Finding, impurity, require, wrong_derivative
+from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
+from sdewm.base.taylor import fuse
+from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time
+from sdewm.latent_sde.models import REFUSALS, LatentModel, StepModel, as_latent_model
+from sdewm.model.world_model import WorldModel
+
+EPISODES = 4  # that are followed
+STEPS = 16  # that they are followed for, from the first row on
+ROWS = 32  # of all that they visit, at which everything is checked
+NUMBERS = 1 << 22  # of the noise factors of these rows, (N, D, M)
+ORDER = ("in place", "random", "rows", "precision")
+NOISE = "let noise enter by the argument `noise`, or by the standard deviations, only"
+Function = Callable[..., Any]
+
+
+def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> list[Finding]:
+    """Check a world model at states that it visits along recorded episodes.
+
+    A few episodes are filtered from the zero state on. At several of their rows every function of
+    the model has to
+
+        return tensors of the right shape, dtype and device  "outputs"
+        keep its arguments as they are                       "in place"
+        give the same value twice                            "random"
+        treat the rows of the batch apart                    "rows"
+        compute in float64 throughout                        "precision"
+        be linear in its noise (the step of a `StepModel`)   "noise"
+        have right automatic derivatives                     "derivatives"
+
+    The episodes, the random streams of torch and the buffers of modules stay as they are.
+
+    Args:
+        world_model: a `WorldModel` or any `LatentModel`.
+        episodes: recorded episodes.
+
+    Returns:
+        The findings, the gravest first; empty if there are none.
+
+    Raises:
+        ValueError: arguments of another kind; names the argument.
+
+    >>> from sdewm.latent_sde.models import StepModel
+    >>> step = lambda x, a, v: 0.5 * (x - x.mean(0)) + 0.1 * v
+    >>> model = StepModel(step, state_size=2, noise_size=2)
+    >>> episodes = Episodes(torch.zeros(2, 6, 1), torch.zeros(2, 6, 1), torch.zeros(2, 6))
+    >>> for finding in check_model(model, episodes):
+    ...     print(finding.check, "|", finding.message)
+    rows | step mixes the rows of its batch
+    """
+    model = as_latent_model(world_model)
+    check_rows(episodes, 1)
+    return list(_undisturbed(model, episode_inputs(episodes), prior=True, derivatives=True))
+
+
+def require_model(
+    model: LatentModel,
+    inputs: ModelInputs,
+    *,
+    prior: bool = False,
+    derivatives: bool = False,
+) -> None:
+    """Raise ValueError for the gravest finding of `check_model`; called before any work.
+
+    Args:
+        model: the model.
+        inputs: arguments that have been checked.
+        prior: whether steps without observations are used.
+        derivatives: whether derivatives are used.
+    """
+    require(_undisturbed(model, inputs, prior, derivatives))
+
+
+def episode_inputs(episodes: Episodes, policy: LatentPolicy | None = None) -> ModelInputs:
+    """The inputs of recorded episodes; a policy is checked besides the recorded actions."""
+    return ModelInputs(episodes.previous_actions.double(), episodes.observations, policy)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a model is given along its paths, each (N, …); without observations None."""
+
+    state: Tensor
+    action: Tensor
+    noise: Tensor
+    predicted: Tensor
+    embed: Tensor | None = None
+    observation: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A function of a model, what it is given, and the shapes of what it returns; None: any."""
+
+    function: Function
+    arguments: tuple[Tensor, ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
+
+
+def _undisturbed(
+    model: LatentModel,
+    inputs: ModelInputs,
+    prior: bool,
+    derivatives: bool,
+) -> Iterator[Finding]:
+    """Findings in the order of their gravity; of impure functions no more is looked at."""
+    with kept_random_stream():
+        with kept_tensors():
+            found, rows = _impurities(model, inputs, prior)
+        yield from found
+        if rows is None or found:
+            return
+        if prior and isinstance(model, StepModel):
+            yield from _nonlinear_noise(model, rows)
+        if derivatives:
+            yield from _wrong_derivatives(model, rows, prior)
+
+
+def _impurities(
+    model: LatentModel, inputs: ModelInputs, prior: bool
+) -> tuple[list[Finding], _Rows | None]:
+    """Findings that need no derivatives, and the rows at which they were looked for."""
+    try:
+        with torch.no_grad():
+            inputs = _first_inputs(inputs)
+            embeds = _embeds(model, inputs)
+            start = _start(model, inputs, embeds)
+            for name, part in _parts(model, start, inputs.policy, prior).items():
+                _check_outputs(name, part, start.state)
+            rows = _visited(model, start, inputs, embeds)
+    except ValueError as problem:
+        return [_outputs_finding(str(problem))], None
+    parts = _parts(model, rows, inputs.policy, prior)
+    found = (impurity(name, p.function, p.arguments, NOISE) for name, p in parts.items())
+    kept = [finding for finding in found if finding is not None]
+    return sorted(kept, key=lambda finding: ORDER.index(finding.check)), rows
+
+
+def _outputs_finding(problem: str) -> Finding:
+    at = min((problem.index(sign) for sign in (": ", "; ") if sign in problem), default=None)
+    if at is None:
+        remedy = "return tensors of float64 on the device of the arguments"
+        return Finding("outputs", problem.rstrip("."), remedy)
+    return Finding("outputs", problem[:at], problem[at + 2 :].rstrip("."))
+
+
+def _first_inputs(inputs: ModelInputs) -> ModelInputs:
+    """Copies of the first inputs."""
+    few = (slice(EPISODES), slice(STEPS))
+    actions, seen = inputs.actions, inputs.observations
+    return ModelInputs(
+        None if actions is None else actions[few].clone(),
+        None if seen is None else seen[few].clone(),
+        inputs.policy,
+    )
+
+
+def _embeds(model: LatentModel, inputs: ModelInputs) -> Tensor | None:
+    """Embeds (T, E, …), or None for a model that takes no observations."""
+    seen = inputs.observations
+    if seen is None or (isinstance(model, StepModel) and model.encoder is None):
+        return None
+    found = embed_by_time(model, seen.clone())
+    shape = (*seen.shape[1::-1], *getattr(found, "shape", (0, 0))[2:])
+    like = torch.zeros((), dtype=torch.float64, device=seen.device)
+    return check_output("model.embed", found, shape, like=like)
+
+
+def _start(model: LatentModel, inputs: ModelInputs, embeds: Tensor | None) -> _Rows:
+    """The zero state with the inputs of the first step."""
+    table, seen = inputs.actions, inputs.observations
+    count, place = (EPISODES, None) if table is None else (len(table), table.device)
+    state = torch.zeros(count, model.state_size, dtype=torch.float64, device=place)
+    if table is None:
+        assert inputs.policy is not None
+        action = _called("policy", inputs.policy, (state,))
+        check_output("policy", action, (count, *getattr(action, "shape", (0,))[1:]), like=state)
+    else:
+        action = table[:, 0]
+    noise = _noise(model, count, torch.Generator(state.device).manual_seed(0), embeds is None)
+    if embeds is None or seen is None:
+        return _Rows(state, action, noise, state)
+    return _Rows(state, action, noise, state, embeds[0], seen[:, 0])
+
+
+def _noise(model: LatentModel, count: int, generator: torch.Generator, prior: bool) -> Tensor:
+    if prior or isinstance(model, StepModel):
+        drawn = torch.randn(count, model.noise_size, generator=generator, device=generator.device)
+        return drawn.double()
+    return model.draw_noise((count,), generator)
+
+
+def _visited(model: LatentModel, start: _Rows, inputs: ModelInputs, embeds: Tensor | None) -> _Rows:
+    """Rows of some paths from the zero state, spread over their steps."""
+    seen, table = inputs.observations, inputs.actions
+    steps = STEPS if table is None else table.shape[1]
+    generator = torch.Generator(start.state.device).manual_seed(0)
+    state, count, rows = start.state, len(start.state), []
+    for t in range(steps):
+        if table is not None:
+            action = table[:, t]
+        else:
+            assert inputs.policy is not None
+            action = _called("policy", inputs.policy, (state,))
+        noise = _noise(model, count, generator, embeds is None)
+        if embeds is None:
+            mean, factor = _called("the world model", model.law, (state, action, None))
+            after, predicted = mean + torch.einsum("bdm,bm->bd", factor, noise), mean
+        else:
+            given = (state, action, embeds[t], noise)
+            after, predicted = _called("the world model", model.sample, given)
+        row = {"state": state, "action": action, "noise": noise, "predicted": predicted}
+        if embeds is not None and seen is not None:
+            row |= {"embed": embeds[t], "observation": seen[:, t]}
+        rows.append(row)
+        if not bool(torch.isfinite(after).all()):
+            break  # the computation itself says where paths leave the finite numbers
+        state = after
+    joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    total = len(rows) * count
+    size = model.state_size * model.noise_size
+    kept = max(4, min(ROWS, NUMBERS // size))
+    chosen = torch.linspace(0, total - 1, min(total, kept)).round().long().to(state.device)
+    return _Rows(**{name: table[chosen] for name, table in joined.items()})
+
+
+def _called(name: str, function: Function, arguments: tuple[Tensor | None, ...]) -> Any:
+    """The function of copies of its arguments; its errors say what it was given."""
+    try:
+        return function(*(None if part is None else part.clone() for part in arguments))
+    except torch.OutOfMemoryError:
+        raise
+    except REFUSALS as problem:
+        shapes = ", ".join(str(tuple(part.shape)) for part in arguments if part is not None)
+        raise ValueError(
+            f"{name} does not take these inputs (float64, {shapes}): {problem}"
+        ) from problem
+
+
+def _parts(
+    model: LatentModel,
+    rows: _Rows,
+    policy: LatentPolicy | None,
+    prior: bool,
+) -> dict[str, _Part]:
+    """The functions of the model by the names that a user knows them by."""
+    count, size, noise = len(rows.state), model.state_size, model.noise_size
+    state, spread = (count, size), (count, size, noise)
+    moments = ((count, model.latent.stop - model.latent.start),) * 2
+    now, embed = (rows.state, rows.action), rows.embed
+    found: dict[str, _Part] = {}
+    if policy is not None:
+        found["policy"] = _Part(policy, (rows.state,), (None,))
+    own = isinstance(model, StepModel)
+    if own:
+        found["step"] = _Part(model.step, (*now, rows.noise), (state,))
+    if prior and not own:
+        law = partial(_without_embed, model.law)
+        found["model.law without observations"] = _Part(law, now, (state, spread))
+    if embed is None:
+        return found
+    if not own:
+        assert rows.observation is not None
+        found["model.embed"] = _Part(model.embed, (rows.observation,), (None,))
+        found["model.law"] = _Part(model.law, (*now, embed), (state, spread))
+        found["model.sample"] = _Part(model.sample, (*now, embed, rows.noise), (state, state))
+    encoder = model.encoder if isinstance(model, StepModel) else model.moments
+    assert encoder is not None  # with embeds
+    found["encoder" if own else "model.moments"] = _Part(encoder, (rows.predicted, embed), moments)
+    return found
+
+
+def _without_embed(law: Function, state: Tensor, action: Tensor) -> Any:
+    return law(state, action, None)
+
+
+def _check_outputs(name: str, part: _Part, like: Tensor) -> None:
+    """ValueError unless the function returns as many tensors as expected, of the right shapes."""
+    value = _called(name, part.function, part.arguments)
+    values = (value,) if len(part.shapes) == 1 else value
+    if not isinstance(values, tuple | list) or len(values) != len(part.shapes):
+        expected = ", ".join(str(shape) for shape in part.shapes)
+        raise ValueError(
+            f"{name} returned {type(value).__name__}; expected {len(part.shapes)} tensors of "
+            f"shapes {expected}."
+        )
+    for one, shape in zip(values, part.shapes, strict=True):
+        free = (len(like), *getattr(one, "shape", (0,))[1:])
+        check_output(name, one, free if shape is None else shape, like=like)
+
+
+def _nonlinear_noise(model: StepModel, rows: _Rows) -> Iterator[Finding]:
+    """Unless step(x, a, v) is linear in v."""
+    with torch.no_grad():
+        mean, factor = model.law(rows.state, rows.action, None)
+        moved = model.step(rows.state, rows.action, rows.noise)
+    expected = mean + torch.einsum("bdm,bm->bd", factor, rows.noise)
+    if not torch.allclose(moved, expected, rtol=1e-8, atol=1e-10, equal_nan=True):
+        gap = float((moved - expected).abs().max())
+        yield Finding(
+            "noise",
+            f"step is not linear in its noise (deviation {gap:.3g})",
+            "write it as mean(state, action) + factor(state, action) · noise",
+        )
+
+
+def _wrong_derivatives(model: LatentModel, rows: _Rows, prior: bool) -> Iterator[Finding]:
+    """The first wrong derivative of the model's step, as it is differentiated."""
+    cases = {} if rows.embed is None else {"with observations": rows.embed}
+    for words, embed in (cases | ({"without observations": None} if prior else {})).items():
+
+        def law(state: Tensor, embed: Tensor | None = embed) -> tuple[Tensor, ...]:
+            return tuple(model.law(state, rows.action, embed))
+
+        places = [f"the {part} of the model's step {words}" for part in ("mean", "noise factor")]
+        found = wrong_derivative(places, fuse(law, (rows.state,)), (rows.state,))
+        if found is not None:
+            yield found
+            return

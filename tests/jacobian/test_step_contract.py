@@ -1,0 +1,188 @@
+"""What is checked of a step: named findings, once for each step, without a trace."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import sdewm
+from sdewm.jacobian import step_contract
+from sdewm.jacobian.penalty import Exact, InputProjection, rademacher_probes
+from sdewm.jacobian.step_contract import check_step
+from tests.jacobian.jacobian_step import NORMS, make_step
+
+X = torch.linspace(-1.0, 1.0, 12).reshape(6, 2)
+
+
+class DetachedBackward(torch.autograd.Function):
+    """x³ whose backward pass hides the dependence of its slope on x."""
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx, grad):
+        return Cubic.apply(grad, *ctx.saved_tensors)
+
+
+class Cubic(torch.autograd.Function):
+    @staticmethod
+    def forward(grad, x):
+        return 3 * x**2 * grad
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, outer):
+        grad, x = ctx.saved_tensors
+        return 3 * x.detach() ** 2 * outer, 6 * x * grad * outer
+
+
+def hooked():
+    module = nn.Linear(2, 2)
+    module.register_full_backward_hook(lambda module, inputs, outputs: None)
+    return module
+
+
+def test_sound_steps_have_no_findings():
+    for norm in NORMS:
+        step, inputs = make_step(norm)
+        assert check_step(step, inputs) == []
+        assert check_step(step.float(), tuple(x.float() for x in inputs)) == []
+    assert check_step(nn.GRUCell(3, 3), (torch.randn(5, 3), torch.randn(5, 3))) == []
+    assert check_step(lambda x: torch.ones(4, 2), torch.ones(4, 2)) == []
+
+
+REFUSED = {
+    "batch norm": (lambda: nn.BatchNorm1d(2), "rows", "mixes the rows"),
+    "dropout": (lambda: nn.Dropout(0.5), "random", "switch dropout off"),
+    "mean over rows": (lambda: lambda x: x + x.mean(), "rows", "mixes the rows"),
+    "noise inside": (lambda: lambda x: x + torch.randn_like(x), "random", "noise outside the step"),
+    "in place": (lambda: lambda x: x.mul_(0.5), "in place", "in place"),
+    "detached backward": (
+        lambda: DetachedBackward.apply,
+        "derivatives",
+        "second derivatives of an operation",
+    ),
+    "checkpointing": (
+        lambda: lambda x: checkpoint(torch.tanh, x, use_reentrant=False),
+        "derivatives",
+        "switch activation checkpointing off",
+    ),
+    "reentrant checkpointing": (
+        lambda: functools.partial(checkpoint, nn.Linear(2, 2), use_reentrant=True),
+        "derivatives",
+        "activation checkpointing off",
+    ),
+    "hook": (hooked, "derivatives", "remove full backward hooks"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_step_that_breaks_the_contract_is_found_and_refused(name):
+    torch.manual_seed(0)
+    make, check, message = REFUSED[name]
+    findings = check_step(make(), X.clone())
+    assert findings[0].check == check and message in str(findings[0])
+    with pytest.raises(ValueError, match=message):
+        sdewm.jacobian_penalty(make(), X.clone(), Exact())
+
+
+def test_lower_precision_is_found_and_the_penalty_allows_it():
+    layer = nn.Linear(2, 2)
+    step = lambda x: layer(x.float()).double()  # noqa: E731
+    assert [finding.check for finding in check_step(step, X.double())] == ["precision"]
+    assert sdewm.jacobian_penalty(step, X.double(), Exact()).requires_grad
+
+
+def test_the_check_leaves_no_trace():
+    layer = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    stream, given = torch.get_rng_state(), X.clone().requires_grad_()
+    assert check_step(layer, given) and check_step(lambda x: x.mul_(0.5), given)
+    assert torch.equal(torch.get_rng_state(), stream) and torch.equal(given, X)
+    assert given.grad is None and all(weight.grad is None for weight in layer.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    layer(X)  # the control: an ordinary call changes both
+    assert not torch.equal(torch.get_rng_state(), stream)
+    assert not torch.equal(layer.state_dict()["0.running_mean"], before["0.running_mean"])
+
+
+def test_a_normalisation_by_power_iteration_in_training_mode_is_sound():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))
+    assert layer.training and check_step(layer, X) == []
+
+
+def counted(monkeypatch):
+    calls = []
+    real = step_contract.check_step
+    monkeypatch.setattr(step_contract, "check_step", lambda *a: calls.append(a) or real(*a))
+    monkeypatch.setattr(step_contract, "_sound", set())
+    return calls
+
+
+def test_a_step_is_checked_once_however_often_its_closure_is_made(monkeypatch):
+    calls, cell, other = counted(monkeypatch), nn.GRUCell(2, 2), nn.GRUCell(2, 2)
+
+    def update(cell, rows):
+        x, h = torch.randn(rows, 2), torch.zeros(rows, 2)
+        probes = rademacher_probes(1, h, torch.Generator().manual_seed(0))
+        sdewm.jacobian_penalty(lambda h: cell(x, h), h, InputProjection(probes))
+
+    for rows in (6, 6, 7):
+        update(cell, rows)
+    assert len(calls) == 1
+    update(other, 6)
+    assert len(calls) == 2
+    sdewm.jacobian_penalty(functools.partial(other, torch.zeros(6, 2)), X, Exact())
+    assert len(calls) == 3
+
+
+def test_a_module_switched_to_training_is_checked_again():
+    layer = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).eval()
+    step = lambda x: layer(x)  # noqa: E731
+    sdewm.jacobian_penalty(step, X, Exact())
+    layer[1].train()
+    with pytest.raises(ValueError, match="draws random numbers"):
+        sdewm.jacobian_penalty(step, X, Exact())
+
+
+def test_a_step_that_takes_derivatives_itself_is_sound():
+    def slope(x):
+        return torch.autograd.grad((x**3).sum(), x, create_graph=True)[0]
+
+    assert check_step(slope, X) == []
+    expected = float((6 * X).square().sum(1).mean())
+    assert float(sdewm.jacobian_penalty(slope, X, Exact())) == pytest.approx(expected)
+
+
+def test_one_row_cannot_be_compared_and_passes():
+    assert float(sdewm.jacobian_penalty(torch.square, torch.ones(1, 2), Exact())) == 8
+    with pytest.raises(ValueError, match="2 rows; expected at least 3"):
+        check_step(torch.tanh, torch.ones(2, 2))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_is_checked_while_compiling(monkeypatch):
+    calls = counted(monkeypatch)
+    penalty = torch.compile(
+        lambda x: sdewm.jacobian_penalty(torch.square, x, Exact()), backend="eager", fullgraph=True
+    )
+    assert float(penalty(torch.ones(4, 2))) == 8 and calls == []
+
+
+def test_inside_a_transform_of_torch_nothing_is_checked():
+    slope = torch.func.grad(lambda a: sdewm.jacobian_penalty(lambda x: a * x**2, X, Exact()))
+    assert float(slope(torch.tensor(1.0))) == pytest.approx(
+        float(16 * X.square().sum(1).mean()) / 2
+    )
