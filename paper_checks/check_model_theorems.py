@@ -25,7 +25,7 @@ from paper_checks.findings import (
     order_finding,
     scale,
 )
-from sdewm.base.stats import Estimate
+from sdewm.base.stats import Estimate, half_width
 from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model_theorems.episode_statistics import mean_estimate
@@ -48,7 +48,6 @@ HORIZON = 6  # of the expansion
 IMAGINED = 8  # steps of the divergence
 TURN, STEPS = 60, 300  # steps before and while growth is measured
 EPISODES = (0, 1)  # of which single starts are expanded
-BAND_95 = 1.96  # standard errors on each side
 NAMES = {
     "frobenius": "Frobenius norm",
     "log_norm": "logarithmic norm",
@@ -134,7 +133,8 @@ def value_bias(settings: Settings, mutate: Mutate) -> Finding:
     text = f"slope {order.slope:.3f} in [{low:.3f}, {high:.3f}], claimed 3 ± {ORDER_BAND}"
     reason = order.verdict.reason if math.isnan(high) else text
     verdict = Verdict(order_outcome(order.interval, 3.0), reason)
-    slope = Estimate(order.slope, (high - low) / (2 * BAND_95))
+    episodes = len(case.episodes.observations)  # the interval is that of Student's t
+    slope = Estimate(order.slope, (high - low) / (2 * half_width(1.0, episodes)))
     return Finding("order of E|remainder|", slope, 3.0, verdict, ORDER_BAND)
 
 

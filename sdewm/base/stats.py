@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,26 @@ class Estimate:
         if self.standard_error == 0:
             return f"{self.value:.10g}"
         return f"{self.value:.6g} ± {self.standard_error:.2g}"
+
+
+def half_width(standard_error: Any, units: int | None = None) -> Any:
+    """Half of a 95 % interval: Student's t for a mean over `units` independent units.
+
+    None is for means over so many paths that the normal quantile 1.96 serves.
+
+    Raises:
+        ValueError: fewer than two units.
+
+    >>> round(half_width(1.0, 8), 4), half_width(1.0)
+    (2.3646, 1.96)
+    """
+    if units is None:
+        return 1.96 * standard_error
+    if units < 2:
+        raise ValueError(f"units={units!r}: expected at least 2 for an interval.")
+    from scipy.special import stdtrit  # not every import of sdewm should pay for it
+
+    return float(stdtrit(units - 1, 0.975)) * standard_error
 
 
 class BatchSums:

@@ -21,14 +21,14 @@ class GradeBound:
     """The bound of one grade over time.
 
     `bound[name]`, name in "mean", "mean_square", "sup", "sup_square", is a Curve. Its standard
-    errors are those of the moments of e and, for grade "linearised", of the reference paths.
+    errors are those of the moments of e and, for grade "linearised", of the sampled paths.
 
     Attributes:
         grade: name of the grade.
-        kind: "certificate": every constant is proven for all paths (for grade "linearised" on each
-            sampled reference path, up to rounding of about 1e-12, so that only the mean over paths
-            has a sampling error); "estimate": constants are suprema over samples; "recalled": not
-            a bound, see `formulas.double_exponential`.
+        kind: "certificate": at least the expectation, with every constant proven and no mean over
+            samples, up to rounding of about 1e-12; "estimate": constants are suprema over samples,
+            or a mean over samples enters; "recalled": not a bound, see
+            `formulas.double_exponential`.
         curves: name -> Curve.
         constants: the constants α, β, λ, κ, … of the bound, each at its maximum over time.
     """
