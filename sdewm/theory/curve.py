@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sdewm.base.checks import check_key
 from sdewm.base.stats import Estimate
+from sdewm.theory.origin import Origin
 
 # Of a process D with running supremum D*: E|D|, E|D|², E D*, E (D*)².
 NORMS = ("mean", "mean_square", "sup", "sup_square")
@@ -73,9 +74,11 @@ class NormCurves(Mapping[str, Curve]):
 
     Attributes:
         curves: name in NORMS -> Curve.
+        origin: the system, start and error measured, for `GradeBound.tightness`; None if unknown.
     """
 
     curves: dict[str, Curve]
+    origin: Origin | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def times(self) -> np.ndarray:

@@ -11,7 +11,8 @@ import torch
 
 from sdewm.base.checks import UnknownName, check_key
 from sdewm.sde.rates import Rates
-from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.curve import NORMS, Curve, NormCurves
+from sdewm.theory.origin import Origin
 
 LINEAR_WITHIN = 0.05  # relative error that defines the range of the linearised prediction
 
@@ -31,12 +32,14 @@ class GradeBound:
             `formulas.double_exponential`.
         curves: name -> Curve.
         constants: the constants α, β, λ, κ, … of the bound, each at its maximum over time.
+        origin: the system, start and error that it bounds; None if unknown.
     """
 
     grade: str
     kind: str
     curves: Mapping[str, Curve]
     constants: Mapping[str, float]
+    origin: Origin | None = field(default=None, kw_only=True, repr=False)
 
     def __getitem__(self, name: str) -> Curve:
         check_key("name", name, NORMS)
@@ -50,12 +53,20 @@ class GradeBound:
         """The ratio bound / measured on the grid, for each curve of the bound; 1 is optimal.
 
         Args:
-            measured: name -> Curve on the same grid, as returned by `rollout_divergence`.
+            measured: name -> Curve on the same grid, as returned by `rollout_divergence`. Plain
+                curves without an `origin` are compared in their grid only.
 
         Raises:
-            ValueError: the grids differ.
+            ValueError: the measurement is of another system, start, error or grid.
         """
-        return {name: _ratio(bound, measured[name]) for name, bound in self.curves.items()}
+        ratios = {name: _ratio(bound, measured[name]) for name, bound in self.curves.items()}
+        if isinstance(measured, NormCurves) and self.origin is not None:
+            if measured.origin is not None and (what := self.origin.difference(measured.origin)):
+                raise ValueError(
+                    f"measured is of another {what} than the bound of grade {self.grade!r}; "
+                    "expected a measurement with the same system, x0 and error."
+                )
+        return ratios
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -52,6 +52,7 @@ from sdewm.theory.bounds.tube import (
 from sdewm.theory.bounds.weighted_rollouts import no_weighted_norms, weighted
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
+from sdewm.theory.origin import Origin
 
 DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted")
@@ -202,13 +203,12 @@ class _Problem:
                     raise ValueError(f"grades contains {grade!r}: {reason}")
                 wanted = [other for other in wanted if other != grade]
                 left_out[grade] = reason
-        certain = proven is not None
-        return RolloutBounds(
-            {grade: self._bound(grade, rates, reference, tube, certain) for grade in wanted},
-            rates,
-            self.form,
-            left_out,
-        )
+        origin = Origin.of(self.system, self.states, self.errors, self.noise)
+        found = {}
+        for grade in wanted:
+            bound = self._bound(grade, rates, reference, tube, proven is not None)
+            found[grade] = replace(bound, origin=origin)
+        return RolloutBounds(found, rates, self.form, left_out)
 
     def _proven_rates(self) -> Rates:
         """The rates that the system proves from these starts; else ValueError saying why not."""

@@ -23,6 +23,7 @@ from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.curve import NORMS, Curve, NormCurves
 from sdewm.theory.flow.initial_error import CoupledSystem, InitialError, draw_errors, initial_states
+from sdewm.theory.origin import Origin
 
 QUANTILES = (0.025, 0.5, 0.975)
 _NUMBERS_AT_ONCE = 1 << 24  # of stored paths: 128 MiB in float64
@@ -119,9 +120,9 @@ def rollout_divergence(
     tile = path_tile(2 * states.shape[1], steps, states.device)
     sums = accumulate(evaluate, 4 * (steps + 1), paths, label="divergence", tile=tile, chunk=chunk)
     kept.sort(axis=0)
-    return Divergence(
-        norm_curves(sums, times), {q: _quantile(kept, q, times) for q in levels}, paths
-    )
+    quantile_curves = {q: _quantile(kept, q, times) for q in levels}
+    origin = Origin.of(system, states, errors, noise)
+    return Divergence(norm_curves(sums, times), quantile_curves, paths, origin=origin)
 
 
 def path_tile(numbers: int, steps: int, device: torch.device) -> int:

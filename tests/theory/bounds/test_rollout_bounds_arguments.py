@@ -203,6 +203,52 @@ def test_tightness_is_a_ratio_with_errors_and_refuses_another_grid():
     np.testing.assert_array_equal(ratio.values, [1.0, np.inf])
 
 
+class Faster(LinearFlow):
+    """The same drift with less noise."""
+
+    def g(self, t, y):
+        return 0.9 * super().g(t, y)
+
+
+def test_tightness_refuses_a_measurement_of_another_system_start_or_error():
+    case, e, grid = LinearFlow(), torch.tensor([0.1, 0.0], **F64), {"t1": 1.0, "steps": 5}
+    found = sdewm.rollout_bounds(case, case.x0, e, paths=20, **grid)["log_norm"]
+
+    def measured(system=case, x0=case.x0, error=e, **options):
+        chosen = grid | {"paths": 30, "seed": 3} | options
+        return sdewm.rollout_divergence(system, x0, error, **chosen)
+
+    for same in (measured(), measured(LinearFlow()), measured(error=e.expand(7, 2))):
+        assert found.tightness(same)["mean"].last.value > 0.9
+    assert found.tightness(measured(case, case.x0.float(), dtype=torch.float32))
+    for name, other in (
+        ("system", measured(Faster())),
+        ("x0", measured(x0=2 * case.x0)),
+        ("error", measured(error=1.01 * e)),
+        ("error", measured(error=e.flip(0))),  # of the same size
+        ("error", sdewm.fundamental_matrix(case, case.x0, paths=2, **grid)),
+    ):
+        with pytest.raises(ValueError, match=f"measured is of another {name} .* 'log_norm'"):
+            found.tightness(other)
+    with pytest.raises(ValueError, match="measure with the same t0, t1 and steps"):
+        found.tightness(measured(t1=2.0))
+
+
+def test_tightness_takes_other_draws_of_one_law_and_refuses_another_law():
+    case, grid = LinearFlow(), {"t1": 1.0, "steps": 5}
+
+    def law(size):
+        return lambda count, generator: size * torch.randn(count, 2, generator=generator, **F64)
+
+    found = sdewm.rollout_bounds(case, case.x0, law(0.1), paths=2000, **grid)["log_norm"]
+    for seed in range(20):
+        options = {"paths": 500, "seed": seed} | grid
+        found.tightness(sdewm.rollout_divergence(case, case.x0, law(0.1), **options))
+    other = sdewm.rollout_divergence(case, case.x0, law(0.15), paths=500, **grid)
+    with pytest.raises(ValueError, match="another error"):
+        found.tightness(other)
+
+
 def values_of(found):
     return {(g, n): curve.values for g, one in found.items() for n, curve in one.curves.items()}
 
