@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sdewm.sde.rates import ConstantJacobians
 from sdewm.theory.bounds.formulas import doob_factor
 from sdewm.theory.bounds.fundamental_matrix import Growth
 from sdewm.theory.bounds.term_bounds import term_bounds
-from sdewm.theory.verdict import FAILS, HOLDS, Verdict
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, heavy_tails
 
 LABELS = {
     "mean": "E‖Φ‖_F",
@@ -128,9 +129,11 @@ def terms(
     measured, findings = Measured(problem, settings), []
     for name in ("S", "P", "P_drift", "S_cross", "S_drift"):
         value = measured.term(name)
-        value = Estimate(abs(value.value), value.standard_error)
+        value = replace(value, value=abs(value.value))
         outcome = HOLDS if value.value <= bounds[name] + 5 * value.standard_error else FAILS
         reason = f"|{name}| = {value}, bound {bounds[name]:.6g}"
+        if tails := heavy_tails(value):
+            outcome, reason = UNDECIDED, f"{reason}: {tails}"
         margin = 5 * value.standard_error or 1e-12
         findings.append(Finding(f"|{name}|", value, bounds[name], Verdict(outcome, reason), margin))
     if system == "OrnsteinUhlenbeck":

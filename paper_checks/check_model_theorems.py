@@ -39,7 +39,7 @@ from sdewm.sde.solve import solve_path
 from sdewm.theory.curve import Curve
 from sdewm.theory.flow.initial_error import CoupledSystem
 from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, heavy_tails
 
 START = 20  # row of the first state
 NOISE = ObservationPerturbation("noise", 0.1)
@@ -200,6 +200,8 @@ def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
             found.append(sizes[quantity].mean(1).numpy())
     drop = mean_estimate(found[0] - found[1])  # paired by episode
     verdict = Verdict(UNDECIDED, f"the penalty reduces the {NAMES[quantity]} by {drop}")
-    if abs(drop.value) > THRESHOLD * drop.standard_error:
+    if tails := heavy_tails(drop):
+        verdict = Verdict(UNDECIDED, f"{verdict.reason}: {tails}")
+    elif abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
     return Finding(f"reduction of the {NAMES[quantity]}", drop, 0.0, verdict, drop.standard_error)

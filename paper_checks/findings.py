@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from sdewm.base.stats import Estimate
@@ -43,13 +44,15 @@ class Finding:
 
 
 def add(left: Estimate, right: Estimate) -> Estimate:
-    """The sum; its standard error is bounded above by the sum of both standard errors."""
-    return Estimate(left.value + right.value, left.standard_error + right.standard_error)
+    """The sum, with upper bounds of its standard error and its kurtosis."""
+    tails = float(np.fmax(left.kurtosis, right.kurtosis))
+    return Estimate(left.value + right.value, left.standard_error + right.standard_error, tails)
 
 
 def scale(estimate: Estimate, factor: float) -> Estimate:
     """A multiple of an estimate."""
-    return Estimate(factor * estimate.value, abs(factor) * estimate.standard_error)
+    error = abs(factor) * estimate.standard_error
+    return Estimate(factor * estimate.value, error, estimate.kurtosis)
 
 
 def subtract(left: Estimate, right: Estimate) -> Estimate:

@@ -15,7 +15,7 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
-from sdewm.base.stats import BatchSums
+from sdewm.base.stats import BatchSums, kurtosis
 from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
@@ -149,12 +149,14 @@ def path_quantities(norms: torch.Tensor, name: str) -> torch.Tensor:
 def norm_curves(sums: BatchSums, times: Sequence[float]) -> dict[str, Curve]:
     """The four NORMS as curves (name -> Curve), from the sums of `path_quantities`."""
     values = sums.means().reshape(len(NORMS), -1)
-    errors = np.full_like(values, math.nan)
+    errors, tails = np.full_like(values, math.nan), np.full_like(values, math.nan)
     if sums.batches > 1:
-        spread = (sums.batch_deviations() ** 2).sum(0) * sums.batches / (sums.batches - 1)
+        parts = sums.batch_deviations()
+        spread = (parts**2).sum(0) * sums.batches / (sums.batches - 1)
         errors = np.sqrt(spread).reshape(values.shape)
+        tails = kurtosis(parts).reshape(values.shape)
     grid = np.array(times)
-    return {name: Curve(grid, values[i], errors[i]) for i, name in enumerate(NORMS)}
+    return {name: Curve(grid, values[i], errors[i], tails[i]) for i, name in enumerate(NORMS)}
 
 
 def _distances(
