@@ -11,7 +11,15 @@ import torch
 
 import sdewm
 from paper_checks.cases.rollouts import Rollout, rollout_case
-from paper_checks.findings import THRESHOLD, Finding, Mutate, Settings, compare, conclude
+from paper_checks.findings import (
+    THRESHOLD,
+    Finding,
+    Mutate,
+    Settings,
+    compare,
+    conclude,
+    tightness,
+)
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.sde.linear_moments import moment_path
@@ -80,7 +88,15 @@ def below(quantity: str, measured: Curve, claimed: Curve) -> Finding:
     if value.standard_error > 1e-10 * abs(value.value) and (tails := heavy_tails(value)):
         outcome, reason = UNDECIDED, f"{reason}: {tails}"
     margin = float(spread[n] + rounding[n]) or 1e-12
-    return Finding(quantity, value, allowed, Verdict(outcome, reason), margin)
+    return Finding(
+        quantity,
+        value,
+        allowed,
+        Verdict(outcome, reason),
+        margin,
+        tightness=tightness(value.value, allowed),
+        sharp=2.0 * value.value > allowed + 2.0 * margin,
+    )
 
 
 @lru_cache(maxsize=8)

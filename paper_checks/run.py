@@ -97,6 +97,8 @@ def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
         "negative_control": colour,
         "seconds": round(time.perf_counter() - start, 2),
         "quantity": finding.quantity,
+        "tightness": finding.tightness,
+        "sharp": finding.sharp,
         "reason": verdict.reason,
     }
 

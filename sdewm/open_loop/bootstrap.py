@@ -72,9 +72,9 @@ def episode_bootstrap(
 
     Each of the B resamples draws E of the E episodes with replacement, with all their steps: steps
     of one episode are dependent, episodes are not. For the sorted statistics T_(0) ≤ … ≤ T_(B−1),
-    the limits are T_(⌊αB'⌋) and T_(⌈(1−α)B'⌉), B' = B − 1. The tail α is that of `tail`, less than
-    (1 − level)/2, because the resamples of E episodes vary too little; a limit below the least
-    resample is that resample. There is no interpolation, so infinite values (a horizon that is never reached) are allowed. A resample
+    the limits are T_(⌊αB'⌋) and T_(⌈(1−α)B'⌉), B' = B − 1. The tail α is that of `tail`. It is less
+    than (1 − level)/2, because resamples of few episodes vary too little. There is no
+    interpolation, so infinite values (a horizon that is never reached) are allowed. A resample
     whose statistic is nan counts as −∞ for the lower limit and as +∞ for the upper. A limit is
     therefore finite only if it would be so for any values of the undefined statistics. Intervals of
     an array are pointwise: at level 0.95, about one point in 20 of a curve lies outside.
@@ -92,11 +92,12 @@ def episode_bootstrap(
 
     Raises:
         ValueError: arrays with different E or with values that are not finite; fewer episodes than
-            the least E with E^−E ≤ (1 − level)/2, for which a resample of one episode E times is rarer
-            than this (4 for level 0.95); fewer than 2/(1 − level) resamples.
+            the least E with E^−E ≤ (1 − level)/2, for which a resample of one episode E times is
+            rarer than this (4 for level 0.95); fewer than 2/(1 − level) resamples.
 
-    Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; Hesterberg,
-    What teachers should know about the bootstrap, The American Statistician 69 (2015).
+    Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; for the
+    tail, Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician 69
+    (2015).
 
     >>> errors = np.random.default_rng(0).exponential(size=(100, 3))
     >>> band = episode_bootstrap(lambda e: e.mean(axis=0), errors, seed=0)

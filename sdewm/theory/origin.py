@@ -78,7 +78,7 @@ class Origin:
         return Origin(values, Moments.of(states), known, states.dtype)
 
     def difference(self, other: Origin) -> str:
-        """ "system", "x0" or "error" where it differs from the other's; "" if nothing does."""
+        """Which of "system", "x0" and "error" differs from the other's; "" if none does."""
         rounding = max(_ROUNDING[self.dtype], _ROUNDING[other.dtype])
         if self.start.values.shape != other.start.values.shape:
             return "system"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sdewm.base.stats import Estimate
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+VACUOUS = 1000.0  # bound / measured value above which a bound says nothing
 HEAVY = 10.0  # kurtosis above which standard errors decide nothing (rule 7)
 
 
