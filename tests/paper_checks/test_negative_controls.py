@@ -53,7 +53,10 @@ CASES = {
     "rollouts:understate_rates": (check_rollouts.bound, {"case": "geometric", "grade": "log_norm"}),
     "rollouts:separate_noise": (
         check_rollouts.bound,
-        {"case": "tanh", "grade": "linearised", "share": 0.01, "t1": 1.0, "steps": 10},
+        {
+            **{"case": "tanh", "grade": "linearised", "kind": "estimate"},
+            **{"share": 0.01, "t1": 1.0, "steps": 10},
+        },
     ),
     "rollouts:without_noise": (check_rollouts.linear_exact, {}),
     "rollouts:with_relaxation": (check_rollouts.integrator, {}),
