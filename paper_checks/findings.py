@@ -16,6 +16,7 @@ from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, agree, all_of, heavy_tails
 
 THRESHOLD = 5.0  # standard errors (rule b)
+NEGLIGIBLE = 1e-6  # a standard error, over that of the other part of a sum
 SIZES = (0.2, 0.1, 0.05, 0.025)  # of the error (rule c)
 SMALL_SIZES = (0.05, 0.025, 0.0125)  # Monte Carlo: the noise of a path-wise remainder is relative
 
@@ -56,8 +57,13 @@ class Finding:
 
 
 def add(left: Estimate, right: Estimate) -> Estimate:
-    """The sum, with upper bounds of its standard error and its kurtosis."""
-    tails = float(np.fmax(left.kurtosis, right.kurtosis))
+    """The sum, with upper bounds of its standard error and its kurtosis.
+
+    The kurtosis of a part whose standard error is negligible, such as rounding, does not count.
+    """
+    largest = max(left.standard_error, right.standard_error)
+    parts = [one.kurtosis for one in (left, right) if one.standard_error > NEGLIGIBLE * largest]
+    tails = float(np.fmax.reduce(parts, initial=math.nan))
     return Estimate(left.value + right.value, left.standard_error + right.standard_error, tails)
 
 

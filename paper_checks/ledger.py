@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,7 +176,7 @@ def verdict_text(row: Mapping[str, Value | Any]) -> str:
     'holds, sharp (×1.08)'
     """
     ratio = row.get("tightness")
-    if row["verdict"] != HOLDS or ratio is None or math.isnan(ratio):
+    if row["verdict"] != HOLDS or ratio is None:
         return row["verdict"]
     word = "sharp" if row["sharp"] else "vacuous" if ratio > VACUOUS else "not sharp"
     shown = f"{ratio:.2e}" if ratio >= 1e5 else f"{float(f'{ratio:.3g}'):g}"

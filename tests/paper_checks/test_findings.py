@@ -96,3 +96,5 @@ def test_sums_and_multiples_keep_the_larger_kurtosis():
     heavy, light = Estimate(1.0, 0.1, kurtosis=30.0), Estimate(2.0, 0.1)
     assert findings.add(heavy, light).kurtosis == 30.0
     assert findings.scale(heavy, -2.0).kurtosis == 30.0
+    rounding = Estimate(1.0, 1e-17, kurtosis=30.0)  # has no tails that matter
+    assert findings.add(rounding, Estimate(2.0, 0.1, kurtosis=3.0)).kurtosis == 3.0
