@@ -125,7 +125,9 @@ def compare(name: str, case: Case, options: Any) -> Iterator[dict[str, Any]]:
     curved = bool(bounds.rates.curvature.any() or bounds.rates.noise_curvature.any())
     if bounds["gronwall"].kind == CERTIFICATE and curved:  # else the samples say the same
         for bound in run(rollout_bounds, case, SIZE, options, kind=ESTIMATE).values():
-            if bound.kind == ESTIMATE and (bound.grade != "block" or several_blocks(bounds)):
+            if bounds[bound.grade].kind == CERTIFICATE and (
+                bound.grade != "block" or several_blocks(bounds)
+            ):
                 yield from records(name, bound.grade, bound.kind, SIZE, bound.curves, measured)
     yield from prediction(name, case, options, bounds["linearised"], measured)
 

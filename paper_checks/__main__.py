@@ -21,7 +21,15 @@ from types import FrameType
 from typing import Any
 
 from paper_checks.findings import Settings
-from paper_checks.ledger import FOLDER, Claim, read_claims, result_texts, select, write_ledger
+from paper_checks.ledger import (
+    FOLDER,
+    Claim,
+    read_claims,
+    result_texts,
+    select,
+    verdict_text,
+    write_ledger,
+)
 from paper_checks.run import Figure, count_processes, run_tasks
 from sdewm.base import records
 from sdewm.base.checks import check_count, check_device
@@ -30,7 +38,7 @@ from sdewm.plots.tables import text_table
 
 KEYS = (
     "id mark measured standard_error predicted verdict negative_control seconds".split()
-)  # of a row in the JSON file; the log also holds quantity and reason
+)  # of a row in the JSON file; the log also holds quantity, tightness, sharp and reason
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(task, Claim):
                 log.append(result)
                 rows.append(result)
-                text = f"{result['verdict']}, control {result['negative_control']}"
+                text = f"{verdict_text(result)}, control {result['negative_control']}"
             else:
                 text = result or "drawn"
                 broken += [task.id] if result else []
@@ -204,7 +212,7 @@ def report(
             row["id"],
             row["quantity"],
             *result_texts(row),
-            row["verdict"],
+            verdict_text(row),
             row["negative_control"],
             f"{row['seconds']:.1f}",
         ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 import sdewm
-from paper_checks.findings import Finding, Mutate, Settings, conclude
+from paper_checks.findings import Finding, Mutate, Settings, at_most, conclude
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 
@@ -27,13 +29,11 @@ def attacked(settings: Settings, mutate: Mutate) -> Finding:
         lower = sdewm.certify(module, region).attack(seed=index, starts=8, steps=10)
         for name in CONSTANTS:
             upper, found = getattr(proven, name), getattr(lower, name)
-            outcome = HOLDS if found <= upper else FAILS
             text = (
                 f"{name} of {type(module).__name__} {index}: attack {found:.6g}, bound {upper:.6g}"
             )
-            margin = max(upper - found, 1e-12) if outcome == HOLDS else 1e-12
-            verdict = Verdict(outcome, text)
-            findings.append(Finding(name, Estimate(found, 0.0), upper, verdict, margin))
+            one = at_most(name, Estimate(found, 0.0), upper, text)
+            findings.append(replace(one, allowed=max(upper - found, 1e-12)))
         if region is not None:
             everywhere = sdewm.certify(mutate(module))
             for name in CONSTANTS:

@@ -25,7 +25,7 @@ from paper_checks.findings import (
     order_finding,
     scale,
 )
-from sdewm.base.stats import Estimate
+from sdewm.base.stats import Estimate, half_width
 from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model_theorems.episode_statistics import mean_estimate
@@ -39,7 +39,7 @@ from sdewm.sde.solve import solve_path
 from sdewm.theory.curve import Curve
 from sdewm.theory.flow.initial_error import CoupledSystem
 from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, heavy_tails
 
 START = 20  # row of the first state
 NOISE = ObservationPerturbation("noise", 0.1)
@@ -48,7 +48,6 @@ HORIZON = 6  # of the expansion
 IMAGINED = 8  # steps of the divergence
 TURN, STEPS = 60, 300  # steps before and while growth is measured
 EPISODES = (0, 1)  # of which single starts are expanded
-BAND_95 = 1.96  # standard errors on each side
 NAMES = {
     "frobenius": "Frobenius norm",
     "log_norm": "logarithmic norm",
@@ -134,7 +133,8 @@ def value_bias(settings: Settings, mutate: Mutate) -> Finding:
     text = f"slope {order.slope:.3f} in [{low:.3f}, {high:.3f}], claimed 3 ± {ORDER_BAND}"
     reason = order.verdict.reason if math.isnan(high) else text
     verdict = Verdict(order_outcome(order.interval, 3.0), reason)
-    slope = Estimate(order.slope, (high - low) / (2 * BAND_95))
+    episodes = len(case.episodes.observations)  # the interval is that of Student's t
+    slope = Estimate(order.slope, (high - low) / (2 * half_width(1.0, episodes)))
     return Finding("order of E|remainder|", slope, 3.0, verdict, ORDER_BAND)
 
 
@@ -200,6 +200,8 @@ def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
             found.append(sizes[quantity].mean(1).numpy())
     drop = mean_estimate(found[0] - found[1])  # paired by episode
     verdict = Verdict(UNDECIDED, f"the penalty reduces the {NAMES[quantity]} by {drop}")
-    if abs(drop.value) > THRESHOLD * drop.standard_error:
+    if tails := heavy_tails(drop):
+        verdict = Verdict(UNDECIDED, f"{verdict.reason}: {tails}")
+    elif abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
     return Finding(f"reduction of the {NAMES[quantity]}", drop, 0.0, verdict, drop.standard_error)

@@ -11,7 +11,15 @@ import torch
 
 import sdewm
 from paper_checks.cases.rollouts import Rollout, rollout_case
-from paper_checks.findings import THRESHOLD, Finding, Mutate, Settings, compare, conclude
+from paper_checks.findings import (
+    THRESHOLD,
+    Finding,
+    Mutate,
+    Settings,
+    compare,
+    conclude,
+    tightness,
+)
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.sde.linear_moments import moment_path
@@ -23,7 +31,7 @@ from sdewm.sde.world_model_sde import LatentWorldModel
 from sdewm.theory.bounds.formulas import doob_factor, supremum_factor
 from sdewm.theory.curve import Curve
 from sdewm.theory.flow.rollout_divergence import Divergence
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, heavy_tails
 
 LABELS = {
     "mean": "E|D|",
@@ -73,12 +81,22 @@ def below(quantity: str, measured: Curve, claimed: Curve) -> Finding:
     known = np.isfinite(measured.values) & ~np.isnan(claimed.values)
     excess[0] = -np.inf  # at the start both equal |e|
     n = int(np.nanargmax(np.where(known, excess, -np.inf))) if excess.max() > 0 else -1
-    value = Estimate(float(measured.values[n]), float(measured.standard_errors[n]))
+    value = measured.at(float(measured.times[n]))
     allowed = float(claimed.values[n])
     outcome = UNDECIDED if not known.all() else HOLDS if excess.max() <= 0 else FAILS
     reason = f"{quantity} = {value} at t = {measured.times[n]:g}, bound {allowed:.6g}"
+    if value.standard_error > 1e-10 * abs(value.value) and (tails := heavy_tails(value)):
+        outcome, reason = UNDECIDED, f"{reason}: {tails}"
     margin = float(spread[n] + rounding[n]) or 1e-12
-    return Finding(quantity, value, allowed, Verdict(outcome, reason), margin)
+    return Finding(
+        quantity,
+        value,
+        allowed,
+        Verdict(outcome, reason),
+        margin,
+        tightness=tightness(value.value, allowed),
+        sharp=2.0 * value.value > allowed + 2.0 * margin,
+    )
 
 
 @lru_cache(maxsize=8)
@@ -152,7 +170,8 @@ def suprema(settings: Settings, mutate: Mutate) -> Finding:
             values.append(_measure(fine, paths, settings.seed)[name].last)
         correction = values[1].value - values[0].value
         error = 2 * values[1].standard_error + values[0].standard_error
-        measured = Estimate(values[1].value + correction, error)
+        tails = max(one.kurtosis for one in values)
+        measured = Estimate(values[1].value + correction, error, tails)
         findings.append(compare(LABELS[name], measured, exact, abs(correction)))
         holds = Verdict(
             HOLDS if exact <= limit else FAILS, f"{LABELS[name]} = {exact}, bound {limit:.6f}"

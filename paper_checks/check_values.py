@@ -99,6 +99,5 @@ def unbiased(settings: Settings, mutate: Mutate) -> Finding:
     )
     terms = result.terms
     zero = compare("first-order term", terms["first"], 0.0)
-    rest = Estimate(terms["remainder"].value, terms["remainder"].standard_error)
     allowed = 0.05 * abs(terms["second"].value)
-    return conclude([zero, compare("bias − second order", rest, 0.0, allowed)])
+    return conclude([zero, compare("bias − second order", terms["remainder"], 0.0, allowed)])

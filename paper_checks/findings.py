@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from sdewm.base.stats import Estimate
 from sdewm.theory.expansion.expand import CurveRow
 from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
-from sdewm.theory.verdict import HOLDS, UNDECIDED, Verdict, agree, all_of
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, agree, all_of, heavy_tails
 
 THRESHOLD = 5.0  # standard errors (rule b)
+NEGLIGIBLE = 1e-6  # a standard error, over that of the other part of a sum
 SIZES = (0.2, 0.1, 0.05, 0.025)  # of the error (rule c)
 SMALL_SIZES = (0.05, 0.025, 0.0125)  # Monte Carlo: the noise of a path-wise remainder is relative
 
@@ -33,23 +35,42 @@ Mutate = Callable[[Any], Any]  # a negative control; the identity in the check i
 
 @dataclass(frozen=True)
 class Finding:
-    """A measured quantity, its predicted value, and the verdict on their agreement."""
+    """A measured quantity, its predicted value, and the verdict on their agreement.
+
+    Attributes:
+        quantity: what is measured.
+        measured: its value.
+        predicted: the value, or the bound, that is claimed.
+        verdict: whether both agree.
+        allowed: difference at which the verdict changes.
+        tightness: bound / measured value if the claim is a bound; else nan.
+        sharp: whether the comparison would fail if the measured value were twice as large.
+    """
 
     quantity: str
     measured: Estimate
     predicted: float
     verdict: Verdict
-    allowed: float = 1.0  # difference at which the verdict changes
+    allowed: float = 1.0
+    tightness: float = math.nan
+    sharp: bool = False
 
 
 def add(left: Estimate, right: Estimate) -> Estimate:
-    """The sum; its standard error is bounded above by the sum of both standard errors."""
-    return Estimate(left.value + right.value, left.standard_error + right.standard_error)
+    """The sum, with upper bounds of its standard error and its kurtosis.
+
+    The kurtosis of a part whose standard error is negligible, such as rounding, does not count.
+    """
+    largest = max(left.standard_error, right.standard_error)
+    parts = [one.kurtosis for one in (left, right) if one.standard_error > NEGLIGIBLE * largest]
+    tails = float(np.fmax.reduce(parts, initial=math.nan))
+    return Estimate(left.value + right.value, left.standard_error + right.standard_error, tails)
 
 
 def scale(estimate: Estimate, factor: float) -> Estimate:
     """A multiple of an estimate."""
-    return Estimate(factor * estimate.value, abs(factor) * estimate.standard_error)
+    error = abs(factor) * estimate.standard_error
+    return Estimate(factor * estimate.value, error, estimate.kurtosis)
 
 
 def subtract(left: Estimate, right: Estimate) -> Estimate:
@@ -64,6 +85,31 @@ def compare(quantity: str, measured: Estimate, predicted: float, allowed: float 
     verdict = agree(quantity, measured, predicted, THRESHOLD, bias)
     margin = THRESHOLD * measured.standard_error + bias
     return Finding(quantity, measured, predicted, verdict, margin)
+
+
+def at_most(quantity: str, measured: Estimate, bound: float, text: str) -> Finding:
+    """measured ≤ bound within five standard errors and rounding (rule b); `text` is the reason."""
+    rounding = 1e-10 * abs(measured.value)
+    spread = THRESHOLD * measured.standard_error + rounding
+    outcome = HOLDS if measured.value <= bound + spread else FAILS
+    if measured.standard_error > rounding and (tails := heavy_tails(measured)):
+        outcome, text = UNDECIDED, f"{text}: {tails}"
+    return Finding(
+        quantity,
+        measured,
+        bound,
+        Verdict(outcome, text),
+        spread or 1e-12,
+        tightness=tightness(measured.value, bound),
+        sharp=2.0 * measured.value > bound + 2.0 * spread,
+    )
+
+
+def tightness(measured: float, bound: float) -> float:
+    """bound / measured value; 1 if they are equal, infinite for a positive bound on nothing."""
+    if measured == bound:
+        return 1.0
+    return bound / measured if measured != 0.0 else math.inf
 
 
 def order_finding(rows: Sequence[CurveRow], expected: float, scale: float) -> Finding:

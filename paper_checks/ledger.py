@@ -13,6 +13,7 @@ from paper_checks.findings import Finding, Mutate, Settings
 from sdewm.base.checks import check_choice
 from sdewm.base.records import Value, write_whole
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
+from sdewm.theory.verdict import HOLDS, VACUOUS
 
 FOLDER = Path(__file__).resolve().parent
 ROUNDING = 1e-12
@@ -30,7 +31,11 @@ hypotheses or explicit constants), or new (not in the recalled paper). Numbers S
 [MATHEMATICS.md](MATHEMATICS.md).
 
 A *negative control* is a deliberate mistake. A claim holds only if the check fails (red) once the \
-mistake is made."""
+mistake is made.
+
+A claim that a *bound* holds says little if the bound is far above the measured value. The verdict \
+therefore gives bound / measured value of the quantity shown. The claim is *sharp* if the check \
+would also fail for twice the measured value, and *vacuous* if the ratio exceeds 1000."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def write_ledger(
                 claim.mark,
                 row["quantity"],
                 *result_texts(row),
-                row["verdict"],
+                verdict_text(row),
             ]
         )
     count = {name: sum(row["verdict"] == name for row in rows) for name in ("holds", "undecided")}
@@ -155,11 +160,27 @@ def write_ledger(
             f"## {claim.id}",
             f"- **Paper, as recalled:** {claim.statement}\n"
             f"- **Checked ({claim.number}, {claim.mark}):** {claim.ours}\n"
-            f"- **Check:** `{claim.check}`; {row['verdict']}.\n"
+            f"- **Check:** `{claim.check}`; {verdict_text(row)}.\n"
             f"- **Negative control** `{claim.negative_control}`: {made} "
             f"Outcome: {row['negative_control']}.{recalled}",
         ]
     write_whole(path, "\n\n".join(parts) + "\n")
+
+
+def verdict_text(row: Mapping[str, Value | Any]) -> str:
+    """The verdict of a row; for a bound that holds, with how tight it is.
+
+    >>> verdict_text({"verdict": "holds", "tightness": 6466.0, "sharp": False})
+    'holds, vacuous (×6470)'
+    >>> verdict_text({"verdict": "holds", "tightness": 1.078, "sharp": True})
+    'holds, sharp (×1.08)'
+    """
+    ratio = row.get("tightness")
+    if row["verdict"] != HOLDS or ratio is None:
+        return row["verdict"]
+    word = "sharp" if row["sharp"] else "vacuous" if ratio > VACUOUS else "not sharp"
+    shown = f"{ratio:.2e}" if ratio >= 1e5 else f"{float(f'{ratio:.3g}'):g}"
+    return f"holds, {word} (×{shown})"
 
 
 def result_texts(row: Mapping[str, Value | Any]) -> tuple[str, str]:

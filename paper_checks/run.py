@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import runpy
 import signal
@@ -97,6 +98,8 @@ def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
         "negative_control": colour,
         "seconds": round(time.perf_counter() - start, 2),
         "quantity": finding.quantity,
+        "tightness": None if math.isnan(finding.tightness) else finding.tightness,
+        "sharp": finding.sharp,
         "reason": verdict.reason,
     }
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
 from paper_checks.cases.rollouts import Rollout
-from sdewm.sde.rates import ConstantJacobians, Rates
+from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.rates import CertifiedSystem, ConstantJacobians, Rates
+from sdewm.sde.system import check_protocol
 from sdewm.theory.bounds.jacobian_rates import exact_rates
+from sdewm.theory.bounds.weighted_norms import reference_rates
+
+_PATHS, _STEPS = 64, 16  # of sampled rates
 
 
 def understate_rates(rollout: Rollout) -> Rollout:
@@ -87,7 +92,7 @@ class _Derived:
 
 
 class Understated(_Derived):
-    """A system whose certified rates are lower than the true ones."""
+    """A system whose certified, or else sampled, rates are lower than the true ones."""
 
     def __init__(self, system: Any, factor: float) -> None:
         super().__init__(system)
@@ -98,9 +103,26 @@ class Understated(_Derived):
     ) -> Rates:
         if isinstance(self.system, ConstantJacobians):
             rates = exact_rates(self.system, step_size, blocks)
-        else:
+        elif isinstance(self.system, CertifiedSystem):
             rates = self.system.certified_rates(low, high, step_size, blocks)
+        else:
+            rates = self._sampled(low, high, step_size)
         return rates.lowered(self.factor)
+
+    def _sampled(self, low: torch.Tensor, high: torch.Tensor, step_size: float) -> Rates:
+        """The largest rates over some paths from the middle of the box, for all steps."""
+        start = 0.5 * (low + high).expand(_PATHS, -1)
+        drivers = check_protocol(self.system, torch.zeros(()).double(), start)
+        noise = GaussianNoise(drivers=drivers, steps=_STEPS, t1=_STEPS * step_size, seed=0)
+        rates = reference_rates(self.system, start, noise)[0][-1][1]
+        return Rates(**{f.name: _largest(f.name, getattr(rates, f.name)) for f in fields(rates)})
+
+
+def _largest(name: str, values: torch.Tensor) -> torch.Tensor:
+    """The largest value over the steps (for least_log_norm the least), as a single step."""
+    if name == "log_norm":
+        return values.amax(dim=1, keepdim=True)
+    return (values.amin if name == "least_log_norm" else values.amax)(dim=0, keepdim=True)
 
 
 class _Quiet(_Derived):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdewm.base.stats import Estimate
+from sdewm.base.stats import Estimate, kurtosis
 from sdewm.theory.curve import Curve
 
 Times = np.ndarray | Sequence[float]
@@ -28,9 +28,9 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean_estimate(values: np.ndarray) -> Estimate:
-    """Mean of values (E,), one per episode, with its standard error."""
+    """Mean of values (E,), one per episode, with its standard error and the values' kurtosis."""
     mean, error = mean_and_error(values)
-    return Estimate(float(mean), float(error))
+    return Estimate(float(mean), float(error), float(kurtosis(values)))
 
 
 def mean_curve(times: Times, values: np.ndarray) -> Curve:

@@ -68,18 +68,19 @@ def episode_bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Band:
-    """Percentile bootstrap of a statistic, with episodes as the independent units.
+    """Expanded percentile bootstrap of a statistic, with episodes as the independent units.
 
     Each of the B resamples draws E of the E episodes with replacement, with all their steps: steps
     of one episode are dependent, episodes are not. For the sorted statistics T_(0) ≤ … ≤ T_(B−1),
-    the limits are T_(⌊αB'⌋) and T_(⌈(1−α)B'⌉), α = (1 − level)/2, B' = B − 1. There is no
+    the limits are T_(⌊αB'⌋) and T_(⌈(1−α)B'⌉), B' = B − 1. The tail α is that of `tail`. It is less
+    than (1 − level)/2, because resamples of few episodes vary too little. There is no
     interpolation, so infinite values (a horizon that is never reached) are allowed. A resample
     whose statistic is nan counts as −∞ for the lower limit and as +∞ for the upper. A limit is
     therefore finite only if it would be so for any values of the undefined statistics. Intervals of
     an array are pointwise: at level 0.95, about one point in 20 of a curve lies outside.
 
-    The interval is too narrow for few episodes. For the mean of normal variables at level 0.95, the
-    measured coverage is 80 % (E = 4), 90 % (E = 10), 93 % (E = 20) and 94 % (E = 50).
+    The coverage for few episodes is in figures/data/table_coverage.csv. At level 0.95 it is about
+    94 % for normal and heavy-tailed means, but 90 % (E = 8) to 93 % (E = 32) for skewed ones.
 
     Args:
         statistic: function of arrays with any E that returns a number or an array of fixed shape.
@@ -91,21 +92,23 @@ def episode_bootstrap(
 
     Raises:
         ValueError: arrays with different E or with values that are not finite; fewer episodes than
-            the least E with E^−E ≤ α, for which a resample of one episode E times is rarer than the
-            tail probability α (4 for level 0.95); fewer than 1/α resamples.
+            the least E with E^−E ≤ (1 − level)/2, for which a resample of one episode E times is
+            rarer than this (4 for level 0.95); fewer than 2/(1 − level) resamples.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+    Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; for the
+    tail, Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician 69
+    (2015).
 
     >>> errors = np.random.default_rng(0).exponential(size=(100, 3))
     >>> band = episode_bootstrap(lambda e: e.mean(axis=0), errors, seed=0)
     >>> print(band.at(0))
-    1.249 [1.03, 1.486]
+    1.249 [1.027, 1.49]
     """
     level = check_finite_number("level", level)
     if not 0 < level < 1:
         raise ValueError(f"level={level!r}: expected a number between 0 and 1.")
-    tail = (1 - level) / 2
-    resamples = check_count("resamples", resamples, minimum=math.ceil(1 / tail - 1e-6))
+    least = math.ceil(2 / (1 - level) - 1e-6)
+    resamples = check_count("resamples", resamples, minimum=least)
     if not arrays:
         raise ValueError("arrays: none given; expected at least one array (E, …).")
     given = [check_array(f"arrays[{i}]", x, "(E, …)") for i, x in enumerate(arrays)]
@@ -117,6 +120,7 @@ def episode_bootstrap(
         raise ValueError(
             f"arrays: {episodes} episodes; an interval of level {level:g} needs at least {least}."
         )
+    alpha = tail(level, episodes)
     value = np.asarray(statistic(*given), dtype=float)
     draws = np.empty((resamples, *value.shape))
     generator = np.random.default_rng(seed)
@@ -128,12 +132,27 @@ def episode_bootstrap(
     high = np.sort(np.where(undefined, np.inf, draws), axis=0)
     return Band(
         value,
-        low[math.floor(tail * (resamples - 1) + 1e-9)],
-        high[math.ceil((1 - tail) * (resamples - 1) - 1e-9)],
+        low[math.floor(alpha * (resamples - 1) + 1e-9)],
+        high[math.ceil((1 - alpha) * (resamples - 1) - 1e-9)],
         undefined.mean(axis=0),
         level,
         episodes,
     )
+
+
+def tail(level: float, episodes: int) -> float:
+    """Probability α = Φ(−t √(E/(E − 1))) beyond each limit, t Student's quantile for E episodes.
+
+    The mean of E resampled values has the variance (E − 1)/E s²/E, and a normal law: with this α
+    its percentiles are about m ± t s/√E. The tail tends to (1 − level)/2 for many episodes.
+
+    >>> [round(tail(0.95, episodes), 4) for episodes in (8, 32, 1000)]
+    [0.0057, 0.0191, 0.0248]
+    """
+    from scipy.special import ndtr, stdtrit  # not every import of sdewm should pay for it
+
+    quantile = float(stdtrit(episodes - 1, 0.5 + level / 2))
+    return float(ndtr(-quantile * math.sqrt(episodes / (episodes - 1))))
 
 
 def episodes_needed(level: float = LEVEL) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sdewm.base.ridge import fit_state_probe
+from sdewm.base.ridge import cross_fitted_states, fit_state_probe
 from sdewm.open_loop.baselines import reference_errors
 from sdewm.open_loop.calibration import coverage, crps, sample_spread
 from sdewm.open_loop.errors import squared_error
@@ -15,6 +15,7 @@ from sdewm.open_loop.predictions import OpenLoop
 from sdewm.open_loop.scoring import Measured, compared, scored
 from sdewm.open_loop.training_rows import TrainingRows
 
+FOLDS = 5  # of training episodes, for residuals of the probe on episodes that it has not seen
 LEVEL = 0.9  # nominal coverage; the nearest level that the number of samples allows is used
 
 
@@ -31,6 +32,7 @@ class Quantities:
         last: (E, Q), values at the last observed row.
         mean: (Q,), mean of the training data.
         shuffled: (S, E, H, Q), training rows drawn at random.
+        residuals: (R, Q), what a probe of the samples leaves of the truth; None without a probe.
     """
 
     what: str
@@ -41,6 +43,7 @@ class Quantities:
     last: np.ndarray
     mean: np.ndarray
     shuffled: np.ndarray
+    residuals: np.ndarray | None = None
 
 
 def physical_states(
@@ -49,7 +52,8 @@ def physical_states(
     """Physical states decoded from the latents by a linear probe fitted to training posteriors.
 
     The physical state is the vector of observations. Each of its components is divided by its
-    standard deviation in training.
+    standard deviation in training. The residuals of the probe are those of training episodes, each
+    decoded by a probe fitted to the others (`FOLDS` folds).
 
     Args:
         found: the predictions.
@@ -77,6 +81,14 @@ def physical_states(
         probe.predict(latents) / scale
         for latents in (found.rollout.latents, found.one_step.latents, found.latents)
     )
+    unseen = cross_fitted_states(
+        training.latents,
+        training.observations,
+        training.latents,
+        folds=min(FOLDS, len(training.latents)),
+        seed=seed,
+    )
+    residuals = ((training.observations - unseen) / scale).reshape(-1, data.shape[1])
     states = Quantities(
         "physical state",
         "standard deviations of the data",
@@ -86,6 +98,7 @@ def physical_states(
         found.last_observation / scale,
         data.mean(axis=0) / scale,
         np.stack([*shuffled(training.observations, found, training, seed)]) / scale,
+        residuals,
     )
     return states, observed
 
@@ -135,7 +148,13 @@ def state_error(states: Quantities, observed: np.ndarray, seed: int) -> Measured
 
 
 def sample_metrics(states: Quantities, seed: int) -> list[Measured]:
-    """Spread, coverage and CRPS, averaged over quantities."""
+    """Spread, coverage and CRPS, averaged over quantities.
+
+    A probe decodes the mean of a quantity given the latent, not the quantity. For the coverage a
+    residual drawn at random from `states.residuals` is therefore added to every sample; without it
+    even the samples of a perfect model would be too narrow.
+    """
+    generator = np.random.default_rng(seed)
     count = len(states.rollout)
     level = coverage_level(count)
 
@@ -143,6 +162,9 @@ def sample_metrics(states: Quantities, seed: int) -> list[Measured]:
         return values.mean(axis=2)
 
     def inside(samples: np.ndarray) -> np.ndarray:
+        if states.residuals is not None:
+            picks = generator.integers(len(states.residuals), size=samples.shape[:3])
+            samples = samples + states.residuals[picks]
         return over_quantities(coverage(samples, states.truth, level=level))
 
     def score(samples: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ from matplotlib.patches import Patch
 
 from sdewm.plots.panels import Drawing, Panel
 from sdewm.plots.rollout_plots import crossing, left_text, mark_leaving
-from sdewm.plots.series import Rows
+from sdewm.plots.series import Rows, over_episodes
 from sdewm.plots.style import (
-    BAND,
     FIRST,
     GRADES,
     LIGHT,
@@ -36,8 +35,8 @@ BIAS = {
 }
 NOTE = (
     "Two imagined rollouts on the same noise, from the posterior state and from that state after "
-    "perturbed observations; $D_k$ is their difference. Bars and bands around lines: 95 % (±1.96 "
-    "standard errors over episodes); those of bounds are in the table."
+    "perturbed observations; $D_k$ is their difference. Bars and bands around lines: 95 % "
+    "intervals over episodes; those of bounds are in the table."
 )
 
 
@@ -125,6 +124,7 @@ def _columns(
         (row for row in rows if (row["kind"], row["series"]) == (kind, series)),
         key=lambda row: row[along],
     )
-    columns = [[row[name] for row in own] for name in (along, "value", "standard_error")]
-    x, value, error = (np.array(column, dtype=float) for column in columns)
-    return x, value, BAND * np.where(np.isfinite(error), error, 0.0)
+    columns = [[row[name] for row in own] for name in (along, "value")]
+    x, value = (np.array(column, dtype=float) for column in columns)
+    half = np.array([over_episodes(row, "standard_error") for row in own], dtype=float)
+    return x, value, np.where(np.isfinite(half), half, 0.0)

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from sdewm.plots.panels import Drawing, Panel
-from sdewm.plots.series import Rows
+from sdewm.plots.series import Rows, over_episodes
 from sdewm.plots.style import (
-    BAND,
     BLUE,
     FIRST,
     GREY,
@@ -55,7 +54,8 @@ def error_sizes(rows: Rows) -> Drawing:
     (standard errors) and p_value of zero drift.
     """
     sizes = [row[name] for row in rows for name in LOOKS if row[name] > ROUNDING]
-    ends = [row[n] + BAND * row[f"{n}_error"] for row in rows for n in LOOKS if row[n] > ROUNDING]
+    shown = [(row, name) for row in rows for name in LOOKS if row[name] > ROUNDING]
+    ends = [row[name] + over_episodes(row, f"{name}_error") for row, name in shown]
     floor = 10.0 ** (math.floor(math.log10(min(sizes, default=0.1))) - 1)
     limits = (floor, 2.0 * max([*ends, 1.0]))
     panels = []
@@ -65,7 +65,7 @@ def error_sizes(rows: Rows) -> Drawing:
         panels.append(Panel(PERTURBATIONS.get(str(name), str(name)), draw))
     note = (
         "Squared size of the error of the latent per step, over the variance of the posterior. "
-        "Bars: 95 % (±1.96 standard errors over episodes); a bar that reaches the foot has an "
+        "Bars: 95 % intervals over episodes; a bar that reaches the foot has an "
         "interval that contains zero. A perturbation without randomness has no diffusion."
     )
     return Drawing(panels, note, width=2.3, height=1.9)
@@ -85,7 +85,7 @@ def _sizes(axes: Axes, rows: Rows, limits: tuple[float, float]) -> Entries:
         )  # fmt: skip
         for row in rows:
             below = row[name] < foot
-            y, half = max(row[name], foot), BAND * row[f"{name}_error"]
+            y, half = max(row[name], foot), over_episodes(row, f"{name}_error")
             top = max(row[name] + half - y, 0.0)
             accepted = name == "drift" and row["p_value"] >= REJECTED
             fill = "white" if accepted else look.colour
@@ -143,8 +143,8 @@ def loss_changes(rows: Rows) -> Drawing:
         panels.append(Panel(title, partial(_changes, rows=own, label=label)))
     note = (
         r"Change of the expected loss at the end of the horizon when the error of the encoder under"
-        r" perturbed observations is scaled by $\varepsilon$. Bars and bands: 95 % (±1.96 standard "
-        "errors over episodes)."
+        r" perturbed observations is scaled by $\varepsilon$. Bars and bands: 95 % intervals "
+        "over episodes."
     )
     return Drawing(panels, note, width=2.3, height=1.9)
 
@@ -153,13 +153,12 @@ def _changes(axes: Axes, rows: Rows, label: str) -> Entries:
     entries = zero_line(axes)
     for series, (text, look) in CHANGES.items():
         own = [row for row in rows if row["series"] == series]
-        x, value, error = (
-            np.array([row[key] for row in own], dtype=float)
-            for key in ("epsilon", "value", "standard_error")
-        )
+        columns = ([row[key] for row in own] for key in ("epsilon", "value"))
+        x, value = (np.array(column, dtype=float) for column in columns)
+        half = np.array([over_episodes(row, "standard_error") for row in own])
         if look is None:
-            entries |= points(axes, x, value, BAND * error, text)
+            entries |= points(axes, x, value, half, text)
         else:
-            entries |= line(axes, x, value, look, text, BAND * error)
+            entries |= line(axes, x, value, look, text, half)
     axes.set(xlabel=r"size of the error $\varepsilon$", ylabel=label)
     return entries

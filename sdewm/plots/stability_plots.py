@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sdewm.plots.panels import Drawing, Panel
-from sdewm.plots.series import Rows
+from sdewm.plots.series import Rows, over_episodes
 from sdewm.plots.style import (
-    BAND,
     COLOURS,
     DASHES,
     MARKERS,
@@ -49,7 +48,7 @@ def stability_of_model(rows: Rows) -> Drawing:
     note = (
         r"$J=I+A$ is the Jacobian of one policy_step of the prior in the latent state; "
         r"$\lambda_{\max}(\mathrm{sym}\,A)$ has the unit 1/policy_step. Bars and bands: 95 % "
-        "(±1.96 standard errors over episodes). The first steps of the bands are cut by the frame."
+        "intervals over episodes. The first steps of the bands are cut by the frame."
     )
     return Drawing(panels, note, width=2.3, height=1.9)
 
@@ -62,7 +61,7 @@ def _sizes(axes: Axes, rows: Rows) -> Entries:
         entries |= line(axes, [place, place], [low, high], Look(SKY, "-", "", 8.0),
                         "10 to 90 % of states", solid_capstyle="butt")  # fmt: skip
         mean = own["mean"]
-        half = [BAND * mean["standard_error"]]
+        half = [over_episodes(mean, "standard_error")]
         entries |= points(axes, [place], [mean["value"]], half, "mean over states")
     axes.set_xticks(range(len(NAMES)), list(NAMES.values()))
     axes.set_xlim(-0.5, len(NAMES) - 0.5)
@@ -74,7 +73,7 @@ def _exponents(axes: Axes, rows: Rows, limits: tuple[float, float]) -> Entries:
     entries = zero_line(axes)
     for number, series in enumerate(dict.fromkeys(row["series"] for row in rows)):
         own = [row for row in rows if row["series"] == series]
-        half = np.array([BAND * row["standard_error"] for row in own])
+        half = np.array([over_episodes(row, "standard_error") for row in own])
         look = Look(COLOURS[number % 6], DASHES[number % 6], MARKERS[number % 7])
         x, value = ([row[key] for row in own] for key in ("policy_steps", "value"))
         entries |= line(axes, x, value, look, str(series), half)

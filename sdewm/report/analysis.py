@@ -37,6 +37,11 @@ class PerturbedSettings:
         return ObservationPerturbation(self.perturbation, self.strength)
 
 
+def with_episodes(rows: list[Row], episodes: Episodes) -> list[Row]:
+    """The rows with their number of units, from which their intervals take Student's t."""
+    return [{**row, "episodes": len(episodes.observations)} for row in rows]
+
+
 @dataclass(frozen=True)
 class Analysis:
     """One analysis.

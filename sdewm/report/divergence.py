@@ -1,8 +1,8 @@
 """Divergence of imagination from a perturbed initial latent, its bounds, and the bias of values.
 
 Every row has the columns panel, kind, series, horizon (step k), epsilon (scale of the error),
-value, standard_error (over episodes) and label. The label of a bound is "certificate", "estimate"
-or "recalled"; that of an order is its verdict.
+value, standard_error (over episodes), label and episodes (their number). The label of a bound is
+"certificate", "estimate" or "recalled"; that of an order is its verdict.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Analysis, PerturbedSettings
+from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
 from sdewm.report.trained_run import TrainedRun
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.remainder_order import RemainderOrder
@@ -59,7 +59,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     model, behaviour = trained.model, trained.agent.behaviour
     found = divergence_rows(panel, diverge_on_model(model, episodes, perturbation, **grid))
     if not trained.has_policy:
-        return found
+        return with_episodes(found, episodes)
 
     def critic(system: LatentSystem) -> Any:
         return value(system, behaviour.critic)
@@ -71,12 +71,9 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     policy = mean_policy(behaviour.actor)
     closed = diverge_on_model(model, episodes, perturbation, policy=policy, **grid)
     panels = ("recorded actions", "policy in the loop")
-    return [
-        *found,
-        *biases(panels[0]),
-        *divergence_rows(panels[1], closed),
-        *biases(panels[1], policy=policy),
-    ]
+    found += biases(panels[0])
+    found += divergence_rows(panels[1], closed)
+    return with_episodes(found + biases(panels[1], policy=policy), episodes)
 
 
 def summary(found: Sequence[Any]) -> str:

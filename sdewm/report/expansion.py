@@ -18,7 +18,7 @@ from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_m
 from sdewm.model_theorems.value_bias import SECOND_ORDER_WITHIN
 from sdewm.plots.representation_error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Analysis, PerturbedSettings
+from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
 from sdewm.report.trained_run import TrainedRun
 
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -66,7 +66,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
             seed=seed,
         )
         found += rows_of(name, expansion)
-    return found
+    return with_episodes(found, episodes)
 
 
 def losses(trained: TrainedRun) -> dict[str, MakeLoss]:

@@ -18,7 +18,7 @@ from sdewm.model_theorems.representation_error import measure_representation_err
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
-from sdewm.report.analysis import Analysis
+from sdewm.report.analysis import Analysis, with_episodes
 from sdewm.report.trained_run import TrainedRun
 
 VECTORS = {
@@ -77,7 +77,7 @@ def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int)
         progress.update(done)
         found.append(_row(model, episodes, name, strength, draws, seed))
     progress.close()
-    return found
+    return with_episodes(found, episodes)
 
 
 def _row(

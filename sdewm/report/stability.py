@@ -18,7 +18,7 @@ from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from sdewm.plots.stability_plots import stability_of_model
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Analysis
+from sdewm.report.analysis import Analysis, with_episodes
 from sdewm.report.trained_run import TrainedRun
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -88,7 +88,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
                 point = Estimate(float(curve.values[k]), float(curve.standard_errors[k]))
                 series = f"exponent {number}"
                 found.append(_row(name, series, float(time), point, "1/policy_step"))
-    return found
+    return with_episodes(found, episodes)
 
 
 def _row(panel: str, series: str, time: float | None, estimate: Estimate, unit: str) -> Row:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sdewm.base.checks import check_key
 from sdewm.base.stats import Estimate
+from sdewm.theory.origin import Origin
 
 # Of a process D with running supremum D*: E|D|, E|D|², E D*, E (D*)².
 NORMS = ("mean", "mean_square", "sup", "sup_square")
+_COLUMNS = ("times", "values", "standard_errors", "kurtoses")
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,10 @@ class Curve:
         times: `(T,)`, increasing.
         values: `(T,)`.
         standard_errors: `(T,)`; 0 if a value has no sampling error.
+        kurtoses: `(T,)`, see `Estimate.kurtosis`; default: unknown, nan.
 
     Raises:
-        ValueError: the three arrays do not have the same shape `(T,)`.
+        ValueError: the arrays do not have the same shape `(T,)`.
 
     >>> curve = Curve([0.0, 0.5], [1.0, 1.5], [0.0, 0.1])
     >>> str(curve.at(0.5)), str(curve.last)
@@ -34,15 +37,18 @@ class Curve:
     times: np.ndarray
     values: np.ndarray
     standard_errors: np.ndarray
+    kurtoses: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("times", "values", "standard_errors"):
+        if self.kurtoses is None:
+            object.__setattr__(self, "kurtoses", np.full(np.shape(self.values), np.nan))
+        for name in _COLUMNS:
             array = np.array(getattr(self, name), dtype=float)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        shapes = [array.shape for array in (self.times, self.values, self.standard_errors)]
+        shapes = [getattr(self, name).shape for name in _COLUMNS]
         if len(set(shapes)) > 1 or self.times.ndim != 1:
-            raise ValueError(f"times, values, standard_errors have shapes {shapes}: expected (T,).")
+            raise ValueError(f"{', '.join(_COLUMNS)} have shapes {shapes}: expected (T,).")
 
     def at(self, time: float) -> Estimate:
         """The value at a point of the grid.
@@ -56,7 +62,7 @@ class Curve:
             raise ValueError(
                 f"time={time!r} is not on the grid; the nearest point is {self.times[index]!r}."
             )
-        return Estimate(float(self.values[index]), float(self.standard_errors[index]))
+        return Estimate(*(float(getattr(self, name)[index]) for name in _COLUMNS[1:]))
 
     @property
     def last(self) -> Estimate:
@@ -73,9 +79,11 @@ class NormCurves(Mapping[str, Curve]):
 
     Attributes:
         curves: name in NORMS -> Curve.
+        origin: the system, start and error measured, for `GradeBound.tightness`; None if unknown.
     """
 
     curves: dict[str, Curve]
+    origin: Origin | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def times(self) -> np.ndarray:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from sdewm.base.stats import Estimate
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+VACUOUS = 1000.0  # bound / measured value above which a bound says nothing
+HEAVY = 10.0  # kurtosis above which standard errors decide nothing (rule 7)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ def agree(
     """Whether |estimate − reference| ≤ threshold · standard error + bias (acceptance rule b).
 
     For a nonzero reference the verdict is undecided, never "holds", if the allowed difference
-    exceeds |reference|/2: the estimate could then not distinguish the reference from zero.
+    exceeds |reference|/2: the estimate could then not distinguish the reference from zero. It is
+    undecided, too, if sampling errors matter and have heavy tails (see `heavy_tails`).
 
     >>> [agree("P", Estimate(0.54, 0.001), reference).outcome for reference in (0.5399, 1.0798)]
     ['holds', 'fails']
@@ -40,11 +43,27 @@ def agree(
     )
     if not math.isfinite(gap) or not math.isfinite(margin):
         return Verdict(UNDECIDED, f"{reason}: not finite")
+    if threshold * estimate.standard_error > bias and (tails := heavy_tails(estimate)):
+        return Verdict(UNDECIDED, f"{reason}: {tails}")
     if gap > margin:
         return Verdict(FAILS, reason)
     if reference != 0.0 and margin > 0.5 * abs(reference):
         return Verdict(UNDECIDED, f"{reason}: too wide to distinguish it from zero; use more paths")
     return Verdict(HOLDS, reason)
+
+
+def heavy_tails(estimate: Estimate) -> str:
+    """Why the standard error of an estimate decides nothing; "" if it does (rule 7).
+
+    >>> heavy_tails(Estimate(1.0, 0.1, kurtosis=30.0)), heavy_tails(Estimate(1.0, 0.1))
+    ('heavy tails: kurtosis 30 of the batch means, allowed 10; use more paths', '')
+    """
+    if not estimate.kurtosis > HEAVY:  # nan: unknown
+        return ""
+    return (
+        f"heavy tails: kurtosis {estimate.kurtosis:.3g} of the batch means, allowed {HEAVY:g}; "
+        "use more paths"
+    )
 
 
 def all_of(verdicts: list[Verdict]) -> Verdict:

@@ -1,5 +1,6 @@
 """Drift and diffusion from draws of an error: known ones come back, noise is not called drift."""
 
+import itertools
 import math
 
 import numpy as np
@@ -59,16 +60,14 @@ def test_error_bars_of_the_drift_cover_as_often_as_they_say():
     # Steps counted as independent would make the interval too short by about 2 (S28).
 
 
-@pytest.mark.parametrize(("size", "name"), [(2, "Hotelling"), (14, "sign flips")])
-def test_pure_noise_is_called_drift_at_the_stated_rate_and_drift_is_found(size, name):
+@pytest.mark.parametrize("size", [2, 14])
+def test_pure_noise_is_called_drift_at_the_stated_rate_and_drift_is_found(size):
     called = 0
     for seed in range(150):
         found = measured(
             no_drift(12, 3, size), [1.0] * size, rho=0.5, episodes=12, draws=2, steps=3, seed=seed
         )
-        test = found.zero_drift_test()
-        assert test.name == name
-        called += test.p_value < 0.1
+        called += found.zero_drift_test().p_value < 0.1
     low, high = stats.binom.ppf([0.001, 0.999], 150, 0.1)
     assert low <= called <= high
     drift = np.full((27, 3, size), 2.0)
@@ -76,12 +75,32 @@ def test_pure_noise_is_called_drift_at_the_stated_rate_and_drift_is_found(size, 
     assert 0 < found.zero_drift_test().p_value < 0.001  # no number of flips gives zero
 
 
-def test_hotelling_with_one_component_is_the_t_test():
-    found = measured(no_drift(size=1) + 0.01, [1.0])
-    test = found.zero_drift_test()
-    slow = stats.ttest_1samp(found.episode_drift[:, 0], 0.0)
-    assert test.statistic == pytest.approx(slow.statistic**2)
-    assert test.p_value == pytest.approx(slow.pvalue)
+def of_episode_means(rows):
+    shift = rows[:, None, None, :]
+    return ErrorStatistics(shift, np.ones(shift.shape), np.ones((len(rows), 1, rows.shape[1])))
+
+
+def test_the_p_value_is_the_share_of_all_signs():
+    rows = np.random.default_rng(5).standard_normal((8, 3)) + 0.8
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=8)))
+    sizes = ((signs @ rows / 8) ** 2).sum(1)
+    exact = (sizes >= (rows.mean(0) ** 2).sum() * (1 - 1e-12)).mean()
+    assert 0.01 < exact < 0.3
+    found = of_episode_means(rows).zero_drift_test()
+    assert abs(found.p_value - exact) < 5 * math.sqrt(exact * (1 - exact) / 9999)
+    assert found.statistic == pytest.approx((rows.mean(0) ** 2).sum(), rel=1e-12)
+
+
+def test_skewed_means_without_drift_are_rejected_about_as_often_as_stated():
+    called = hotelling = 0
+    for seed in range(300):
+        rows = np.random.default_rng(seed).exponential(size=(12, 4)) - 1.0
+        called += of_episode_means(rows).zero_drift_test(seed).p_value <= 0.05
+        mean, covariance = rows.mean(0), np.cov(rows, rowvar=False)
+        square = 12 * mean @ np.linalg.solve(covariance, mean)
+        hotelling += stats.f.sf(square * 8 / (4 * 11), 4, 8) <= 0.05
+    most = stats.binom.ppf(0.999, 300, 0.06)
+    assert called <= most < hotelling
 
 
 @pytest.mark.parametrize("draws", [1, 2, 16])

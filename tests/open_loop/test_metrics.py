@@ -11,7 +11,7 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model.world_model import WorldModel
 from sdewm.open_loop.errors import psnr
 from sdewm.open_loop.metrics import open_loop_metrics
-from sdewm.open_loop.physical_states import coverage_level
+from sdewm.open_loop.physical_states import coverage_level, physical_states, sample_metrics
 from sdewm.open_loop.training_rows import training_rows
 from tests.model.small_models import A, D, make_model, randn
 from tests.open_loop.open_loop_cases import READ, SHIFT, E, F, H, N, T, made
@@ -206,3 +206,25 @@ def test_training_rows_of_images_are_bytes_with_a_mean_between_0_and_1():
 
 def torch_actions(count, steps):
     return randn(count, steps, A, seed=4).tanh()
+
+
+def test_coverage_counts_what_the_probe_leaves():
+    # The state is the latent plus noise that no probe can read: a perfect model samples the latent.
+    rng = np.random.default_rng(0)
+    found, training = made((-1.0, 1.0))
+    unread = rng.standard_normal(training.observations.shape)
+    noisy = replace(training, observations=training.observations + unread)
+    states, _ = physical_states(found, noisy, seed=0)
+    count, size = 19, 400
+    truth = rng.standard_normal((size, 3, 2)) * states.residuals.std(axis=0)
+    sure = np.zeros((count, size, 3, 2))
+    perfect = replace(
+        states, rollout=sure, one_step=sure, truth=truth, last=truth[:, 0], shuffled=sure
+    )
+    hits = {m.panel: m for m in sample_metrics(perfect, seed=0)}["coverage of the physical state"]
+    assert hits.errors.mean() == pytest.approx(coverage_level(count), abs=0.03)
+    without = replace(perfect, residuals=None)
+    hits = {m.panel: m for m in sample_metrics(without, seed=0)}["coverage of the physical state"]
+    assert hits.errors.mean() == 0.0
+    scale = noisy.observations.reshape(-1, 2).std(axis=0)
+    assert states.residuals.std(axis=0) * scale == pytest.approx(1.0, abs=0.2)

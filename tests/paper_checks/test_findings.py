@@ -66,3 +66,35 @@ def test_conclusion_shows_the_headline_or_what_failed():
 def test_richardson_is_exact_for_polynomials():
     values = [2.0 + 3.0 * h - h**2 + 0.5 * h**3 for h in (0.4, 0.2, 0.1, 0.05)]
     assert richardson(values) == pytest.approx(2.0, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("measured", "bound", "outcome", "sharp"),
+    [
+        (Estimate(1.0, 0.01), 1.0, "holds", True),
+        (Estimate(1.0, 0.01), 0.96, "holds", True),
+        (Estimate(1.0, 0.01), 0.94, "fails", True),
+        (Estimate(1.0, 0.01), 1.85, "holds", True),
+        (Estimate(1.0, 0.01), 1.95, "holds", False),  # twice the measured value is within 5 errors
+        (Estimate(1.0, 0.01, kurtosis=30.0), 5.0, "undecided", False),
+        (Estimate(1.0, 1e-17, kurtosis=30.0), 1.0, "holds", True),
+        (Estimate(0.0, 0.0), 1.0, "holds", False),
+    ],
+)
+def test_a_bound_is_sharp_if_twice_the_measured_value_is_red(measured, bound, outcome, sharp):
+    found = findings.at_most("|S|", measured, bound, "why")
+    assert (found.verdict.outcome, found.sharp) == (outcome, sharp)
+    doubled = Estimate(2 * measured.value, 2 * measured.standard_error, measured.kurtosis)
+    if outcome == "holds":
+        red = findings.at_most("|S|", doubled, bound, "why").verdict.outcome == "fails"
+        assert red == sharp
+    ratio = bound / measured.value if measured.value else math.inf
+    assert found.tightness == pytest.approx(ratio)
+
+
+def test_sums_and_multiples_keep_the_larger_kurtosis():
+    heavy, light = Estimate(1.0, 0.1, kurtosis=30.0), Estimate(2.0, 0.1)
+    assert findings.add(heavy, light).kurtosis == 30.0
+    assert findings.scale(heavy, -2.0).kurtosis == 30.0
+    rounding = Estimate(1.0, 1e-17, kurtosis=30.0)  # has no tails that matter
+    assert findings.add(rounding, Estimate(2.0, 0.1, kurtosis=3.0)).kurtosis == 3.0

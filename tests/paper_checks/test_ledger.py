@@ -55,6 +55,25 @@ def test_ledger_states_results(tmp_path):
     facts = {"paths": 10, "seed": 0, "device": "cpu", "torch": "2"}
     ledger.write_ledger(tmp_path / "LEDGER.md", [claim], [row], facts)
     text = (tmp_path / "LEDGER.md").read_text("utf-8")
-    assert "0.250 ± 0.010" in text
+    assert "0.250 ± 0.010" in text and "| holds |" in text
+    loose = row | {"tightness": 75_000.0, "sharp": False}
+    ledger.write_ledger(tmp_path / "loose.md", [claim], [loose], facts)
+    assert "| holds, vacuous (×75000) |" in (tmp_path / "loose.md").read_text("utf-8")
     assert "1 claims: 1 hold, 0 undecided, 0 fail" in text
     assert "Outcome: red." in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tightness", "sharp", "text"),
+    [
+        ("holds", 1.02, True, "holds, sharp (×1.02)"),
+        ("holds", 999.0, False, "holds, not sharp (×999)"),
+        ("holds", 1e11, False, "holds, vacuous (×1.00e+11)"),
+        ("holds", float("inf"), False, "holds, vacuous (×inf)"),
+        ("holds", None, False, "holds"),
+        ("fails", 0.5, True, "fails"),
+    ],
+)
+def test_a_bound_that_holds_says_how_tight_it_is(verdict, tightness, sharp, text):
+    row = {"verdict": verdict, "tightness": tightness, "sharp": sharp}
+    assert ledger.verdict_text(row) == text

@@ -8,6 +8,7 @@ from paper_checks import (
     check_certificates,
     check_latent_system,
     check_model_theorems,
+    check_penalty,
     check_remainder,
     check_rollouts,
     check_structure,
@@ -16,11 +17,11 @@ from paper_checks import (
 )
 from paper_checks.findings import Settings
 from paper_checks.ledger import named, read_claims
-from paper_checks.negative_controls import expansions, rollouts, trained_models
+from paper_checks.negative_controls import expansions, penalty, rollouts, trained_models
 
 CONTROLS = "paper_checks.negative_controls"
 SETTINGS = Settings(paths=8192)
-MODULES = (expansions, rollouts, trained_models)
+MODULES = (expansions, penalty, rollouts, trained_models)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -52,7 +53,10 @@ CASES = {
     "rollouts:understate_rates": (check_rollouts.bound, {"case": "geometric", "grade": "log_norm"}),
     "rollouts:separate_noise": (
         check_rollouts.bound,
-        {"case": "tanh", "grade": "linearised", "share": 0.01, "t1": 1.0, "steps": 10},
+        {
+            **{"case": "tanh", "grade": "linearised", "kind": "estimate"},
+            **{"share": 0.01, "t1": 1.0, "steps": 10},
+        },
     ),
     "rollouts:without_noise": (check_rollouts.linear_exact, {}),
     "rollouts:with_relaxation": (check_rollouts.integrator, {}),
@@ -63,6 +67,9 @@ CASES = {
     "rollouts:drop_flow_curvature": (check_values.cubic, {}),
     "rollouts:shifted_error": (check_values.unbiased, {}),
     "rollouts:halve_first_layer": (check_certificates.attacked, {}),
+    "penalty:root_before_average": (check_penalty.root, {}),
+    "penalty:constant_deviation": (check_penalty.rate, {}),
+    "penalty:sample_for_probabilities": (check_penalty.samples, {}),
     "trained_models:stationary_variance": (check_latent_system.step, {}),
     "trained_models:stop_gradient": (check_latent_system.derivatives, {}),
     "trained_models:double_claim": (check_latent_system.recovery, {}),

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from paper_checks import check_growth, check_rollouts, check_values
+from paper_checks.cases.expansions import ready_case
 from paper_checks.cases.rollouts import rollout_case
 from paper_checks.findings import Settings
 from paper_checks.negative_controls import rollouts
 from paper_checks.negative_controls.expansions import identity
-from paper_checks.negative_controls.rollouts import separate_noise, understate_rates
+from paper_checks.negative_controls.rollouts import Understated, separate_noise, understate_rates
 from sdewm.theory.curve import Curve
 
 SETTINGS = Settings(paths=8192)
@@ -82,3 +83,23 @@ def test_understated_rates_are_below_the_true_ones():
     low = torch.zeros(1, dtype=torch.float64)
     wrong = rollout.bounded.certified_rates(low, low, 0.1, [slice(0, 1)])
     assert float(wrong.step) < 1.02 and float(wrong.noise) < 0.4
+
+
+def test_a_bound_is_judged_where_it_is_reported():
+    found = check_rollouts.below("|D|", curve([1, 1, 1]), curve([1, 1.5, 3000]))
+    assert (found.tightness, found.sharp) == (3000.0, False)
+    found = check_rollouts.below("|D|", curve([1, 1, 1]), curve([1, 3000, 1.5]))
+    assert (found.tightness, found.sharp) == (1.5, True)
+    heavy = Curve(np.arange(3.0), np.ones(3), np.full(3, 0.01), np.full(3, 30.0))
+    assert check_rollouts.below("|D|", heavy, curve([1, 3, 3])).verdict.outcome == "undecided"
+
+
+def test_the_rates_of_a_system_without_proofs_are_sampled_before_they_are_lowered():
+    case = ready_case("TanhWorldModel")
+    found = [
+        Understated(case, factor).certified_rates(case.x0, case.x0, case.t1 / 16, [slice(0, 4)])
+        for factor in (1.0, 0.2)
+    ]
+    assert found[0].step.shape == (1,) and found[0].log_norm.shape == (3, 1)
+    assert float(found[1].step) == pytest.approx(0.2 * float(found[0].step))
+    assert float(found[0].step) > 0.5

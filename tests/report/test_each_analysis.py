@@ -13,7 +13,7 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty, seed_interval
 from sdewm.plots.panels import lay_out
-from sdewm.plots.representation_error_plots import error_sizes, loss_changes
+from sdewm.plots.representation_error_plots import CHANGES, error_sizes, loss_changes
 from sdewm.report import expansion, open_loop, representation_error
 from sdewm.report.analyses import ANALYSES
 from sdewm.report.trained_run import load_trained_run
@@ -58,6 +58,8 @@ def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     assert (tmp_path / f"{stem}.png").stat().st_size > 10_000
     rows, facts = read_table(tmp_path / "data" / f"{stem}.csv")
     assert len(rows) > 5 and {"command", "commit", "seed", "data_policy", "updates"} <= set(facts)
+    if name != "open_loop":  # whose intervals are bootstrapped
+        assert {row["episodes"] for row in rows} == {int(TINY[name].split()[1])}
     assert f"{name} (measured" in capsys.readouterr().out
     loaded(stem).main(["--out", str(tmp_path)])  # the script draws the same table anew
     again = capsys.readouterr().out
@@ -100,6 +102,16 @@ def test_rows_of_the_error_hold_both_parts_in_units_of_the_posterior():
     assert titles == ["(a) Additive noise", "(b) Random mask", "(c) Constant shift"]
     lines = [line for line in figure.axes[2].lines if len(line.get_xdata()) == 4]
     assert len(lines) == 1  # the drift; a diffusion of zero is not drawn
+
+
+def test_bars_over_few_episodes_are_those_of_students_t():
+    row = {"panel": "loss", "kind": "change", "epsilon": 1.0, "value": 0.0, "standard_error": 0.1}
+    rows = [{**row, "series": series, "episodes": 8} for series in CHANGES]
+    (axes,) = lay_out(loss_changes(rows)).axes
+    ends = axes.collections[0].get_segments()[0][:, 1]
+    assert ends.tolist() == pytest.approx([-0.23646, 0.23646], abs=1e-5)
+    with pytest.raises(ValueError, match="units=1"):
+        lay_out(loss_changes([{**row, "series": series, "episodes": 1} for series in CHANGES]))
 
 
 def test_changes_of_losses_are_drawn_and_their_reach_is_told():

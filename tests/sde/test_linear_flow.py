@@ -157,3 +157,22 @@ def test_terms_are_those_of_the_scheme():
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_growth_rate_of_many_components_is_the_largest_of_close_ones(seed):
+    """Eigenvalues of A near the largest real part, in a skew basis; A_1 = s I adds s²/2."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 56
+    drift = torch.diag(-0.2 - 0.8 * torch.rand(size, dtype=torch.float64, generator=generator))
+    drift[0, 0] = -0.0293
+    for i, (real, turn) in zip(
+        (1, 3, 5), ((-0.0336, 0.072), (-0.0436, 0.153), (-0.13, 0.11)), strict=True
+    ):
+        block = torch.tensor([[real, turn], [-turn, real]], dtype=torch.float64)
+        drift[i : i + 2, i : i + 2] = block
+    mixing = torch.randn(size, size, dtype=torch.float64, generator=generator) / size**0.5
+    basis = torch.eye(size, dtype=torch.float64) + mixing
+    drift = basis @ drift @ torch.linalg.inv(basis)
+    noise = 0.1 * torch.eye(size, dtype=torch.float64)[None]
+    assert mean_square_growth_rate(drift, noise) == pytest.approx(-0.0293 + 0.005, abs=1e-9)

@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+import sdewm
 from sdewm.base.stats import Estimate
+from sdewm.sde.examples import GeometricBrownianMotion
 from sdewm.theory.remainder_order import remainder_order
 from sdewm.theory.verdict import Verdict, agree, all_of
 
@@ -68,3 +71,28 @@ def test_a_conjunction_fails_first():
     assert all_of([verdicts["holds"], verdicts["undecided"], verdicts["fails"]]).outcome == "fails"
     assert all_of([verdicts["holds"], verdicts["undecided"]]).outcome == "undecided"
     assert all_of([verdicts["holds"], verdicts["holds"]]).outcome == "holds"
+
+
+def test_heavy_tails_are_undecided_and_light_tails_are_not():
+    # E|D|² of a geometric Brownian motion is (1 + ν²Δ)^N; for ν = 2 rare paths carry it.
+    outcomes = {}
+    for volatility in (0.4, 2.0):
+        case = GeometricBrownianMotion(growth=0.0, volatility=volatility)
+        exact = (1 + volatility**2 / 20) ** 20
+        found, e = [], torch.ones(1, dtype=torch.float64)
+        for seed in range(10):
+            square = sdewm.rollout_divergence(
+                case, case.x0, e, t1=1.0, steps=20, paths=4096, seed=seed
+            )["mean_square"]
+            assert square.last.kurtosis == square.kurtoses[-1]
+            found.append(agree("E|D|²", square.last, exact).outcome)
+        outcomes[volatility] = set(found)
+    assert outcomes == {0.4: {"holds"}, 2.0: {"undecided"}}
+
+
+def test_the_guard_looks_at_the_kurtosis_where_sampling_errors_matter():
+    heavy = Estimate(1.0, 0.01, kurtosis=30.0)
+    assert agree("P", heavy, 1.0).outcome == "undecided"
+    assert "kurtosis 30" in agree("P", heavy, 5.0).reason
+    assert agree("P", Estimate(1.0, 0.01, kurtosis=9.0), 1.0).outcome == "holds"
+    assert agree("P", Estimate(1.0, 1e-16, kurtosis=30.0), 1.0, bias=1e-12).outcome == "holds"

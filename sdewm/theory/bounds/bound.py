@@ -11,7 +11,8 @@ import torch
 
 from sdewm.base.checks import UnknownName, check_key
 from sdewm.sde.rates import Rates
-from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.curve import NORMS, Curve, NormCurves
+from sdewm.theory.origin import Origin
 
 LINEAR_WITHIN = 0.05  # relative error that defines the range of the linearised prediction
 
@@ -21,22 +22,24 @@ class GradeBound:
     """The bound of one grade over time.
 
     `bound[name]`, name in "mean", "mean_square", "sup", "sup_square", is a Curve. Its standard
-    errors are those of the moments of e and, for grade "linearised", of the reference paths.
+    errors are those of the moments of e and, for grade "linearised", of the sampled paths.
 
     Attributes:
         grade: name of the grade.
-        kind: "certificate": every constant is proven for all paths (for grade "linearised" on each
-            sampled reference path, up to rounding of about 1e-12, so that only the mean over paths
-            has a sampling error); "estimate": constants are suprema over samples; "recalled": not
-            a bound, see `formulas.double_exponential`.
+        kind: "certificate": at least the expectation, with every constant proven and no mean over
+            samples, up to rounding of about 1e-12; "estimate": constants are suprema over samples,
+            or a mean over samples enters; "recalled": not a bound, see
+            `formulas.double_exponential`.
         curves: name -> Curve.
         constants: the constants α, β, λ, κ, … of the bound, each at its maximum over time.
+        origin: the system, start and error that it bounds; None if unknown.
     """
 
     grade: str
     kind: str
     curves: Mapping[str, Curve]
     constants: Mapping[str, float]
+    origin: Origin | None = field(default=None, kw_only=True, repr=False)
 
     def __getitem__(self, name: str) -> Curve:
         check_key("name", name, NORMS)
@@ -50,12 +53,20 @@ class GradeBound:
         """The ratio bound / measured on the grid, for each curve of the bound; 1 is optimal.
 
         Args:
-            measured: name -> Curve on the same grid, as returned by `rollout_divergence`.
+            measured: name -> Curve on the same grid, as returned by `rollout_divergence`. Plain
+                curves without an `origin` are compared in their grid only.
 
         Raises:
-            ValueError: the grids differ.
+            ValueError: the measurement is of another system, start, error or grid.
         """
-        return {name: _ratio(bound, measured[name]) for name, bound in self.curves.items()}
+        ratios = {name: _ratio(bound, measured[name]) for name, bound in self.curves.items()}
+        if isinstance(measured, NormCurves) and self.origin is not None:
+            if measured.origin is not None and (what := self.origin.difference(measured.origin)):
+                raise ValueError(
+                    f"measured is of another {what} than the bound of grade {self.grade!r}; "
+                    "expected a measurement with the same system, x0 and error."
+                )
+        return ratios
 
 
 @dataclass(frozen=True)

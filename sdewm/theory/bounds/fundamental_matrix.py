@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from sdewm.theory.curve import Curve, NormCurves
 from sdewm.theory.flow.flow_variation import FlowVariation
 from sdewm.theory.flow.initial_error import initial_states
 from sdewm.theory.flow.rollout_divergence import norm_curves, path_quantities, path_tile
+from sdewm.theory.origin import Origin
 
 _RECORD_FROM = 50  # evaluations of the variation step from which recording it pays
 
@@ -136,9 +137,11 @@ def fundamental_matrix(
         check_jacobians(system, noise.grid(dtype, states.device), states)
     exact, exact_limit = _exact(system, noise)
     states = states.expand(paths, -1)
+    origin = Origin.of(system, states, None, noise)
     bounds, constants = growth_bounds(system, states, noise, form, kind)
+    bounds = {grade: replace(bound, origin=origin) for grade, bound in bounds.items()}
     curves, kurtosis = _measure(system, states, noise, chunk)
-    return Growth(curves, exact, exact_limit, bounds, constants, kurtosis, paths)
+    return Growth(curves, exact, exact_limit, bounds, constants, kurtosis, paths, origin=origin)
 
 
 class MatrixFlow:

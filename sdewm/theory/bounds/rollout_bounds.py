@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +17,7 @@ from sdewm.base.checks import (
 )
 from sdewm.base.stats import Estimate
 from sdewm.sde.contract import require_contract
+from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import (
     CERTIFICATE,
@@ -51,6 +52,7 @@ from sdewm.theory.bounds.tube import (
 from sdewm.theory.bounds.weighted_rollouts import no_weighted_norms, weighted
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
+from sdewm.theory.origin import Origin
 
 DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
 ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted")
@@ -85,16 +87,21 @@ def rollout_bounds(
         double_exponential   the paper's form as recalled, constant 1: for comparison only
         weighted     log_norm in norms |Sx|, times ‖S⁻¹‖: the lowest of several S     (S12, S16)
 
-    The bound is a certificate if the system proves the constants: by `jacobians()` (affine
-    coefficients) or by `certified_rates` (see sde.rates). Otherwise the constants are suprema over
-    Jacobians at sampled states between both paths, and the bound is an estimate. `.left_out` gives
-    the omitted grades with the reasons.
+    The bound is a certificate if the system proves the constants, by `jacobians()` (affine
+    coefficients) or by `certified_rates` (see sde.rates), and no mean over samples enters it.
+    Otherwise it is an estimate: the constants are suprema over Jacobians at sampled states between
+    both paths, e is drawn, or grade "linearised" averages |y| over sampled paths. Affine systems
+    need no such average: E|y|² is exact (S19), "mean" is its root, and the suprema under
+    multiplicative noise are those of "log_norm". `.left_out` gives the omitted grades with the
+    reasons.
 
     Args:
         system: an Itô system with D components.
         x0: initial state `(D,)` or one per path `(paths, D)`.
         error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
             the Brownian paths. Rates are proven for the errors drawn; moments are their means.
+            "gronwall" and "log_norm" are certificates only if |e| is constant, the other grades
+            only if e is.
         t1: end time.
         steps: number of steps of the scheme.
         grades: names of the grades ("block" is refused for multiplicative noise); "all": all that
@@ -104,8 +111,9 @@ def rollout_bounds(
         t0: start time.
         form: "step": bounds of the Euler–Maruyama scheme with these steps, for any step size;
             "sde": bounds of the equation, which hold for the scheme as the step tends to 0.
-        kind: "certificate": raise an error if no rates are proven; "estimate": do not use proven
-            rates; default: use proven rates if available.
+        kind: "certificate": raise an error if no rates are proven (a grade that averages over
+            samples remains an estimate); "estimate": do not use proven rates; default: use proven
+            rates if available.
         blocks: slices of the state for "block"; default: `system.blocks`, else the components.
         device: device of the computation; default: the CPU.
 
@@ -195,13 +203,12 @@ class _Problem:
                     raise ValueError(f"grades contains {grade!r}: {reason}")
                 wanted = [other for other in wanted if other != grade]
                 left_out[grade] = reason
-        certified = CERTIFICATE if proven is not None else ESTIMATE
-        return RolloutBounds(
-            {grade: self._bound(grade, rates, reference, tube, certified) for grade in wanted},
-            rates,
-            self.form,
-            left_out,
-        )
+        origin = Origin.of(self.system, self.states, self.errors, self.noise)
+        found = {}
+        for grade in wanted:
+            bound = self._bound(grade, rates, reference, tube, proven is not None)
+            found[grade] = replace(bound, origin=origin)
+        return RolloutBounds(found, rates, self.form, left_out)
 
     def _proven_rates(self) -> Rates:
         """The rates that the system proves from these starts; else ValueError saying why not."""
@@ -228,11 +235,14 @@ class _Problem:
         return sample_tube(self.system, self.states[:few], self.errors[:few], self.noise)
 
     def _bound(
-        self, grade: str, rates: Rates, reference: Reference, tube: Tube, kind: str
+        self, grade: str, rates: Rates, reference: Reference, tube: Tube, proven: bool
     ) -> GradeBound:
         constants = named_constants(rates)
         if grade == "linearised":
-            return self._linearised(rates, reference, tube, kind, constants)
+            return self._linearised(rates, reference, tube, proven, constants)
+        by_size = grade in ("gronwall", "log_norm")  # they take |e| only
+        drawn = self._moment(1).standard_error > 0 if by_size else not _same(self.errors)
+        kind = CERTIFICATE if proven and not drawn else ESTIMATE
         if grade == "block":
             parts = torch.stack([self.errors[:, part].norm(dim=1) for part in self.blocks], dim=1)
             norms = formulas.block(rates, self.step_size, parts, self.form)
@@ -243,26 +253,37 @@ class _Problem:
             curve = self._curve(values, torch.zeros_like(values))
             return GradeBound(grade, RECALLED, {"mean": curve, "sup": curve}, constants)
         if grade == "weighted":
-            found, kind = weighted(self.system, tube, rates, self.errors, kind, self.form)
+            exact = proven and isinstance(self.system, ConstantJacobians)
+            found = weighted(self.system, tube, rates, self.errors, exact, self.form)
             curves = {name: self._curve(*pair) for name, pair in found.items()}
-            return GradeBound(grade, kind, curves, constants)
-        factors = {"gronwall": formulas.gronwall, "log_norm": formulas.log_norm}[grade](
-            rates, self.step_size, self.form
+            return GradeBound(grade, kind if exact else ESTIMATE, curves, constants)
+        curves = self._by_factors(
+            {"gronwall": formulas.gronwall, "log_norm": formulas.log_norm}[grade], rates
         )
-        curves = {}
-        for name, factor in factors.items():
-            moment = self._moment(2 if name.endswith("square") else 1)
-            curves[name] = self._curve(factor * moment.value, factor * moment.standard_error)
         return GradeBound(grade, kind, curves, constants)
 
+    def _by_factors(self, grade: Callable[..., formulas.Factors], rates: Rates) -> dict[str, Curve]:
+        curves = {}
+        for name, factor in grade(rates, self.step_size, self.form).items():
+            moment = self._moment(2 if name.endswith("square") else 1)
+            curves[name] = self._curve(factor * moment.value, factor * moment.standard_error)
+        return curves
+
     def _linearised(
-        self, rates: Rates, reference: Reference, tube: Tube, kind: str, constants: dict[str, float]
+        self,
+        rates: Rates,
+        reference: Reference,
+        tube: Tube,
+        proven: bool,
+        constants: dict[str, float],
     ) -> LinearisedBound:
         variation = first_variation(self.system, self.states, self.errors, self.noise)
         prediction = self._curves(variation)
         flat = not bool(rates.curvature.any() or rates.noise_curvature.any())
+        exact = proven and isinstance(self.system, ConstantJacobians)
         if flat:  # D = y
-            curves, remainder = prediction, torch.zeros_like(variation[0])
+            curves = self._affine(rates, variation) if exact else prediction
+            remainder = torch.zeros_like(variation[0])
             rest = self._curve(remainder, remainder)
         elif rates.additive:
             norms, remainders = formulas.linearised(reference, rates, self.step_size, self.form)
@@ -274,17 +295,50 @@ class _Problem:
             pair = formulas.linearised_mean_square(rates, self.step_size, fourth, self.form)
             curves = widened(prediction, *(part.cpu().numpy() for part in pair))
             rest = self._curve(pair[0], torch.zeros_like(pair[0]))
-        if self.form == "sde":
-            kind = ESTIMATE  # y and the reference path are those of the scheme
+        # Elsewhere |y| is a mean over sampled paths; for form "sde" y is that of the scheme.
+        certain = exact or (proven and self.form == "step" and self._one_path(rates))
+        kind = CERTIFICATE if certain and _same(self.errors) else ESTIMATE
         sizes = tube.first.norm(dim=2).mean(0), 0.5 * tube.second.norm(dim=2).mean(0)
         reach = linear_range(*sizes, self._moment(1).value)
         return LinearisedBound("linearised", kind, curves, constants, prediction, rest, reach)
 
+    def _affine(self, rates: Rates, variation: torch.Tensor) -> dict[str, Curve]:
+        """Bounds of |D| = |y| for constant Jacobians, without sampled paths (S19).
+
+        E|y|² is exact, and E|y| at most its root for each e. Under multiplicative noise the suprema
+        are those of S16. Under additive noise y is a function of e, so that all four curves of the
+        scheme are exact.
+        """
+        if rates.additive and self.form == "step":
+            return self._curves(variation)
+        assert isinstance(self.system, ConstantJacobians)
+        drift, noise = (part.to(self.states) for part in self.system.jacobians())
+        grid = self.step_size, self.noise.steps
+        scheme = self.form == "step"
+        if _same(self.errors):
+            e = self.errors[0]
+            moments = moment_path(drift, noise, torch.outer(e, e), *grid, scheme=scheme)
+            squares = moments.diagonal(dim1=1, dim2=2).sum(1)[None]
+        else:  # eᵀGe for each e, where G solves the adjoint equation from the identity
+            eye = torch.eye(len(drift), dtype=drift.dtype, device=drift.device)
+            forms = moment_path(drift.mT, noise.mT, eye, *grid, scheme=scheme)
+            squares = torch.einsum("pi,nij,pj->pn", self.errors, forms, self.errors).clamp_min(0)
+        exact = self._curves(squares.sqrt())
+        return {**self._by_factors(formulas.log_norm, rates), **{n: exact[n] for n in NORMS[:2]}}
+
+    def _one_path(self, rates: Rates) -> bool:
+        """Whether all paths are one: a single start and no noise (β = 0 is proven, g is 0)."""
+        if not (rates.additive and _same(self.states)):
+            return False
+        start, grid = self.states[:1], self.noise.grid(torch.float64, self.states.device)
+        return not any(bool(self.system.g(t, start).any()) for t in grid[:-1])
+
     def _moment(self, power: int) -> Estimate:
-        """E|e|^q over the paths; without error where e is one vector."""
-        values = self.errors.norm(dim=1) ** power
-        if bool((self.errors == self.errors[:1]).all()):
-            return Estimate(float(values[0]), 0.0)
+        """E|e|^q over the paths; without error where |e| is one number, up to rounding."""
+        sizes = self.errors.norm(dim=1)
+        values, largest = sizes**power, float(sizes.max())
+        if largest - float(sizes.min()) <= 1e-12 * largest:
+            return Estimate(largest**power, 0.0)
         return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
     def _curve(self, values: torch.Tensor, errors: torch.Tensor) -> Curve:
@@ -296,8 +350,15 @@ class _Problem:
         values = four_norms(norms)
         if without is not None:
             values = [value - less for value, less in zip(values, four_norms(without), strict=True)]
-        spread = 1.0 / math.sqrt(len(norms))
-        return {
-            name: self._curve(value.mean(0), value.std(0) * spread)
-            for name, value in zip(NORMS, values, strict=True)
-        }
+        curves = {}
+        for name, value in zip(NORMS, values, strict=True):
+            if _same(value):
+                curves[name] = self._curve(value[0], torch.zeros_like(value[0]))
+            else:
+                curves[name] = self._curve(value.mean(0), value.std(0) / math.sqrt(len(value)))
+        return curves
+
+
+def _same(rows: torch.Tensor) -> bool:
+    """Whether every path has the same row."""
+    return bool((rows == rows[:1]).all())

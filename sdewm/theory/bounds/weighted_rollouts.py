@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sdewm.base.progress import Progress
-from sdewm.sde.rates import CERTIFICATE, ESTIMATE, ConstantJacobians, Rates
+from sdewm.sde.rates import ConstantJacobians, Rates
 from sdewm.sde.system import System
 from sdewm.theory.bounds.coefficients import Coefficients
 from sdewm.theory.bounds.formulas import log_norm
@@ -35,9 +35,9 @@ def no_weighted_norms(system: System, size: int, proven: bool) -> str:
 
 
 def weighted(
-    system: System, tube: Tube, euclidean: Rates, errors: torch.Tensor, kind: str, form: str
-) -> tuple[Norms, str]:
-    """The lowest bound of each curve over several weighted norms, at each time, and its kind.
+    system: System, tube: Tube, euclidean: Rates, errors: torch.Tensor, exact: bool, form: str
+) -> Norms:
+    """The lowest bound of each curve over several weighted norms, at each time.
 
     With M = S² and s the least eigenvalue of S, |D| ≤ |SD|/s, and S16 holds for SD with the rates
     of S A S⁻¹. Hence E|D_t|^p is at most s^−p E|Se|^p times the factor of grade "log_norm".
@@ -47,16 +47,14 @@ def weighted(
         tube: paths on which Jacobians are computed if they are not constant.
         euclidean: the rates in the Euclidean norm, one of the norms considered.
         errors: e, `(P, D)`.
-        kind: kind of the Euclidean rates, "certificate" or "estimate".
+        exact: use the constant Jacobians of the system, not sampled ones.
         form: see `rollout_bounds`.
 
     Returns:
-        name -> (bound, standard error), and "certificate" or "estimate".
+        name -> (bound, standard error).
     """
     step_size = float(tube.grid[1] - tube.grid[0])
-    proven = False
-    if kind == CERTIFICATE and isinstance(system, ConstantJacobians):
-        proven = True
+    if exact and isinstance(system, ConstantJacobians):
         drift, columns = (part.to(tube.reference) for part in system.jacobians())
         pairs = constant_rates(drift, columns, step_size, len(tube.grid) - 1)
     else:
@@ -73,7 +71,7 @@ def weighted(
                 lower, best = bound[0] < found[name][0], found[name]
                 bound = torch.where(lower, bound[0], best[0]), torch.where(lower, bound[1], best[1])
             found[name] = bound
-    return found, CERTIFICATE if proven else ESTIMATE
+    return found
 
 
 @torch.no_grad()

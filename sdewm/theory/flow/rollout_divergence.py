@@ -16,7 +16,7 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
-from sdewm.base.stats import BatchSums
+from sdewm.base.stats import BatchSums, kurtosis
 from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
@@ -24,6 +24,7 @@ from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.curve import NORMS, Curve, NormCurves
 from sdewm.theory.flow.initial_error import CoupledSystem, InitialError, draw_errors, initial_states
+from sdewm.theory.origin import Origin
 
 QUANTILES = (0.025, 0.5, 0.975)
 _NUMBERS_AT_ONCE = 1 << 24  # of stored paths: 128 MiB in float64
@@ -120,9 +121,9 @@ def rollout_divergence(
     tile = path_tile(2 * states.shape[1], steps, states.device)
     sums = accumulate(evaluate, 4 * (steps + 1), paths, label="divergence", tile=tile, chunk=chunk)
     kept.sort(axis=0)
-    return Divergence(
-        norm_curves(sums, times), {q: _quantile(kept, q, times) for q in levels}, paths
-    )
+    quantile_curves = {q: _quantile(kept, q, times) for q in levels}
+    origin = Origin.of(system, states, errors, noise)
+    return Divergence(norm_curves(sums, times), quantile_curves, paths, origin=origin)
 
 
 def path_tile(numbers: int, steps: int, device: torch.device) -> int:
@@ -149,12 +150,14 @@ def path_quantities(norms: torch.Tensor, name: str) -> torch.Tensor:
 def norm_curves(sums: BatchSums, times: Sequence[float]) -> dict[str, Curve]:
     """The four NORMS as curves (name -> Curve), from the sums of `path_quantities`."""
     values = sums.means().reshape(len(NORMS), -1)
-    errors = np.full_like(values, math.nan)
+    errors, tails = np.full_like(values, math.nan), np.full_like(values, math.nan)
     if sums.batches > 1:
-        spread = (sums.batch_deviations() ** 2).sum(0) * sums.batches / (sums.batches - 1)
+        parts = sums.batch_deviations()
+        spread = (parts**2).sum(0) * sums.batches / (sums.batches - 1)
         errors = np.sqrt(spread).reshape(values.shape)
+        tails = kurtosis(parts).reshape(values.shape)
     grid = np.array(times)
-    return {name: Curve(grid, values[i], errors[i]) for i, name in enumerate(NORMS)}
+    return {name: Curve(grid, values[i], errors[i], tails[i]) for i, name in enumerate(NORMS)}
 
 
 def _distances(

@@ -9,6 +9,7 @@ import torch
 import sdewm
 from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.sde.examples import (
+    GeometricBrownianMotion,
     LinearFlow,
     LinearWorldModel,
 )
@@ -34,12 +35,28 @@ def test_kinds_are_certificates_where_rates_are_proven():
     for name, system in SYSTEMS.items():
         found = bound(system)
         for grade, one in found.items():
-            expected = "certificate" if name in PROVEN else "estimate"
+            sampled = grade == "linearised" and name in ("network", "recurrent")  # |y| is averaged
+            expected = "certificate" if name in PROVEN and not sampled else "estimate"
             assert one.kind == ("recalled" if grade == "double_exponential" else expected)
             assert one.grade == grade
         assert ("block" in found) == (name in ADDITIVE)
         assert [*found] == [grade for grade in ROLLOUT_GRADES if grade in found]
         assert bound(system, kind="estimate")["log_norm"].kind == "estimate"
+
+
+def test_no_certificate_has_a_sampling_error():
+    drawn = 0.1 * draw(60, 2, seed=1)
+    kinds = {grade: one.kind for grade, one in bound(SYSTEMS["flow"], drawn, grades="all").items()}
+    assert kinds.pop("double_exponential") == "recalled"
+    assert set(kinds.values()) == {"estimate"}  # E|e|^p is a mean over the errors drawn
+    on_circle = 0.1 * drawn / drawn.norm(dim=1, keepdim=True)
+    sized = bound(SYSTEMS["flow"], on_circle, grades="all")
+    certain = [grade for grade, one in sized.items() if one.kind == "certificate"]
+    assert certain == ["gronwall", "log_norm"]  # they take |e| only, which is 0.1
+    for name in PROVEN:
+        for one in bound(SYSTEMS[name]).values():
+            errors = [curve.standard_errors.max() for curve in one.curves.values()]
+            assert one.kind != "certificate" or max(errors) == 0.0
 
 
 def test_estimates_are_below_certificates():
@@ -74,8 +91,62 @@ def test_the_linearised_grade_of_the_equation_is_an_estimate():
     found = bound(SYSTEMS["network"], form="sde")
     assert found["linearised"].kind == "estimate"
     assert found["log_norm"].kind == "certificate"
-    # The scheme's |y|, 0.1 (1 − 0.8 Δ)^15, is below the equation's, 0.1 e^{−1.2}.
-    assert bound(LinearFlow(), form="sde")["linearised"].kind == "estimate"
+
+
+def test_affine_systems_have_exact_moments_in_both_forms():
+    case = LinearFlow()
+    e, grid = torch.tensor([0.0, 0.1], **F64), {"t1": 1.5, "steps": 15}
+    drift, noise = case.jacobians()
+    for form in ("step", "sde"):
+        found = bound(case, e, form=form, **grid)["linearised"]
+        assert found.kind == "certificate"
+        covariance = torch.outer(e, e)
+        for _ in range(15):  # S19, both levels, by other means than moment_path
+            if form == "step":
+                step = torch.eye(2, **F64) + 0.1 * drift
+                covariance = step @ covariance @ step.T + 0.1 * sum(
+                    a @ covariance @ a.T for a in noise
+                )
+            else:
+                eye = torch.eye(2, **F64)
+                rate = torch.kron(drift, eye) + torch.kron(eye, drift)
+                rate = rate + sum(torch.kron(a, a) for a in noise)
+                covariance = (torch.linalg.matrix_exp(0.1 * rate) @ covariance.flatten()).view(2, 2)
+        assert found["mean_square"].last.value == pytest.approx(
+            float(covariance.trace()), rel=1e-12
+        )
+        assert found["mean"].last.value == pytest.approx(
+            float(covariance.trace()) ** 0.5, rel=1e-12
+        )
+        whole = bound(case, e, form=form, **grid)["log_norm"]
+        assert found["sup"].last.value == whole["sup"].last.value
+
+
+def test_drawn_errors_of_affine_systems_have_the_mean_of_their_exact_moments():
+    case, drawn = LinearFlow(), 0.1 * draw(40, 2, seed=1)
+    found = bound(case, drawn, paths=40)["linearised"]
+    each = [bound(case, e)["linearised"]["mean_square"].last.value for e in drawn]
+    spread = np.std(each, ddof=1) / 40**0.5
+    assert found["mean_square"].last.value == pytest.approx(np.mean(each), rel=1e-12)
+    assert found["mean_square"].last.standard_error == pytest.approx(spread, rel=1e-12)
+
+
+def test_heavy_tails_do_not_beat_a_certificate():
+    # 1000 sampled paths miss the rare ones that carry E|D|²: their mean is mostly far below it.
+    e, exact = torch.ones(1, **F64), 1.2**20
+    case = GeometricBrownianMotion(growth=0.0, volatility=2.0)
+    below = 0
+    for seed in range(25):
+        found = bound(case, e, steps=20, paths=1000, seed=seed, grades=("linearised", "log_norm"))
+        for one in found.values():
+            assert one.kind == "certificate"
+            assert one["mean_square"].last.value >= exact * (1 - 1e-12)
+        assert found["linearised"]["mean_square"].last.value == pytest.approx(exact, rel=1e-12)
+        below += found["linearised"].prediction["mean_square"].last.value < exact
+    assert below >= 18
+    sampled = bound(case, e, steps=20, paths=1000, kind="estimate")["linearised"]
+    assert sampled.kind == "estimate"
+    assert sampled["mean_square"].last.value < exact
 
 
 def test_blocks_are_refused_for_multiplicative_noise():
@@ -130,6 +201,52 @@ def test_tightness_is_a_ratio_with_errors_and_refuses_another_grid():
     end = GradeBound("g", "estimate", {"mean": Curve(times, [0.0, np.inf], [0.0, np.nan])}, {})
     ratio = end.tightness({"mean": Curve(times, [0.0, 2.0], [0.0, 0.1])})["mean"]
     np.testing.assert_array_equal(ratio.values, [1.0, np.inf])
+
+
+class Faster(LinearFlow):
+    """The same drift with less noise."""
+
+    def g(self, t, y):
+        return 0.9 * super().g(t, y)
+
+
+def test_tightness_refuses_a_measurement_of_another_system_start_or_error():
+    case, e, grid = LinearFlow(), torch.tensor([0.1, 0.0], **F64), {"t1": 1.0, "steps": 5}
+    found = sdewm.rollout_bounds(case, case.x0, e, paths=20, **grid)["log_norm"]
+
+    def measured(system=case, x0=case.x0, error=e, **options):
+        chosen = grid | {"paths": 30, "seed": 3} | options
+        return sdewm.rollout_divergence(system, x0, error, **chosen)
+
+    for same in (measured(), measured(LinearFlow()), measured(error=e.expand(7, 2))):
+        assert found.tightness(same)["mean"].last.value > 0.9
+    assert found.tightness(measured(case, case.x0.float(), dtype=torch.float32))
+    for name, other in (
+        ("system", measured(Faster())),
+        ("x0", measured(x0=2 * case.x0)),
+        ("error", measured(error=1.01 * e)),
+        ("error", measured(error=e.flip(0))),  # of the same size
+        ("error", sdewm.fundamental_matrix(case, case.x0, paths=2, **grid)),
+    ):
+        with pytest.raises(ValueError, match=f"measured is of another {name} .* 'log_norm'"):
+            found.tightness(other)
+    with pytest.raises(ValueError, match="measure with the same t0, t1 and steps"):
+        found.tightness(measured(t1=2.0))
+
+
+def test_tightness_takes_other_draws_of_one_law_and_refuses_another_law():
+    case, grid = LinearFlow(), {"t1": 1.0, "steps": 5}
+
+    def law(size):
+        return lambda count, generator: size * torch.randn(count, 2, generator=generator, **F64)
+
+    found = sdewm.rollout_bounds(case, case.x0, law(0.1), paths=2000, **grid)["log_norm"]
+    for seed in range(20):
+        options = {"paths": 500, "seed": seed} | grid
+        found.tightness(sdewm.rollout_divergence(case, case.x0, law(0.1), **options))
+    other = sdewm.rollout_divergence(case, case.x0, law(0.15), paths=500, **grid)
+    with pytest.raises(ValueError, match="another error"):
+        found.tightness(other)
 
 
 def values_of(found):
