@@ -31,7 +31,7 @@ TOP_LEVEL = {
     *("pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", "README.md", ".gitignore", ".ci"),
     *("sdewm", "analysis", "tests", "figures", "paper_checks"),
 }
-TARGETS = {"verify", "test", "lint", "bench", "bench-learning", "clean"}
+TARGETS = {"verify", "test", "lint", "bench", "bench-learning", "mutants", "clean"}
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -124,6 +124,8 @@ def test_make_has_exactly_the_documented_targets():
         ),
         (["bench"], ".venv/bin/python analysis/table_bench.py"),
         (["bench", "ONLY=a b"], ".venv/bin/python analysis/table_bench.py --only a b"),
+        (["mutants"], ".venv/bin/python tests/run_mutants.py"),
+        (["mutants", "ONLY=a b"], ".venv/bin/python tests/run_mutants.py --only a b"),
         (["bench-learning"], ".venv/bin/python analysis/sweep_learning.py"),
         (["bench-learning", "ONLY=a b"], ".venv/bin/python analysis/sweep_learning.py --only a b"),
     ],
