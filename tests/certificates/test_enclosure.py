@@ -8,6 +8,7 @@ from torch import nn
 
 import sdewm
 from sdewm.certificates.enclosure import interval_distance
+from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.certificates.interval import Interval
 from sdewm.certificates.layers import Residual
 
@@ -63,3 +64,33 @@ def test_the_distance_of_the_members_of_an_interval_is_a_norm_of_its_radius(shap
     exact = math.sqrt(shape[0] * shape[1])  # the norm of a matrix of ones
     found = interval_distance(Interval(-radius, radius))
     assert exact <= found < exact * (1 + 1e-12)
+
+
+def test_a_normalised_entry_reaches_the_root_of_the_size_less_one():
+    network = nn.LayerNorm(3, eps=1e-9, dtype=torch.float64)
+    wide = torch.full((3,), 1e3, dtype=torch.float64)
+    for shift in (torch.inf, 1e3):
+        certificate = sdewm.certify(network, (-wide - shift, wide + shift))
+        reached = network(torch.tensor([[200.0, -100.0, -100.0]], dtype=torch.float64)).detach()[0, 0]
+        assert float(reached) > 1.41
+        assert certificate.output is not None and certificate.output[1][0] >= reached
+
+
+def test_at_a_point_the_jacobian_of_a_normalisation_is_the_derivative():
+    network = nn.LayerNorm(3, dtype=torch.float64)
+    centre = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
+    certificate = sdewm.certify(network, (centre - 1e-9, centre + 1e-9))
+    exact = torch.func.jacrev(network)(centre).detach()
+    assert certificate.jacobian is not None
+    for end in certificate.jacobian:
+        torch.testing.assert_close(end, exact, rtol=0, atol=1e-6)
+
+
+def test_the_curvature_of_a_recurrent_model_composes_those_of_cell_and_head():
+    system = RecurrentSystem.like_trained(hidden=4, latent=2, seed=0)
+    cell, head = system.certificates
+    assert cell.lipschitz_2 > 1.2
+    low = high = system.x0
+    rates = system.certified_rates(low, high, 1.0, list(system.blocks.values()))
+    second = head.curvature_2 * cell.lipschitz_2**2 + head.lipschitz_2 * cell.curvature_2
+    assert rates.curvature.item() == pytest.approx(math.hypot(cell.curvature_2, second))

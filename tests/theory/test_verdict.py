@@ -68,3 +68,8 @@ def test_a_conjunction_fails_first():
     assert all_of([verdicts["holds"], verdicts["undecided"], verdicts["fails"]]).outcome == "fails"
     assert all_of([verdicts["holds"], verdicts["undecided"]]).outcome == "undecided"
     assert all_of([verdicts["holds"], verdicts["holds"]]).outcome == "holds"
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.09, "holds"), (0.11, "undecided")])
+def test_a_value_is_compared_only_to_within_half_of_it(error, outcome):
+    assert agree("x", Estimate(1.0, error), 1.0).outcome == outcome

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import sdewm
-from sdewm.sde.examples import OrnsteinUhlenbeck
+from sdewm.sde.examples import LinearFlow, OrnsteinUhlenbeck
+from sdewm.theory.expansion.backward_equation import value_function_terms
 
 STEPS, T1, SIGMA, SIGMA_BAR, NOISE, RATE, START = 4, 1.5, 0.4, 0.6, 0.5, -0.8, 1.2
 
@@ -71,3 +72,29 @@ def test_the_claimed_order_is_four_where_the_loss_is_even_in_the_error():
         error = sdewm.Perturbation(diffusion=case.error_diffusion, driver=driver)
         grid = {"t1": case.t1, "steps": 2, "increments": "enumerate"}
         assert sdewm.expand(case, error, case.loss, case.x0, **grid).order().expected == order
+
+
+def test_an_error_that_acts_on_itself_has_a_second_derivative():
+    """dx = ε x dt in two steps: E x = (1 + εΔ)² x0, of which ε² Δ² x0 is Q_drift."""
+
+    class Rest(Walk):
+        def f(self, t, y):
+            return 0 * y
+
+    x0 = torch.tensor([START], dtype=torch.float64)
+    error = sdewm.Perturbation(drift=lambda t, y: y)
+    grid = {"t1": 1.0, "steps": 2, "increments": "enumerate"}
+    terms = sdewm.expand(Rest(), error, lambda y: y[:, 0], x0, **grid).terms
+    assert terms["c1"].value == pytest.approx(2 * 0.5 * START)
+    assert terms["Q_drift"].value == pytest.approx(0.25 * START)
+    assert terms["c2"].value == pytest.approx(0.25 * START)
+
+
+def test_the_value_function_sees_every_driver():
+    matrices = (((0.3, 0.1), (-0.2, 0.25)), ((0.0, 0.4), (0.1, -0.3)))
+    case = LinearFlow(noise=matrices)
+    error = sdewm.Perturbation(diffusion=case.error_diffusion)
+    found = value_function_terms(case, error, case.loss, case.x0, t1=1.5, steps=3, paths=12_000)
+    exact = case.exact_terms(steps=3)["P"]
+    assert found["P"].standard_error < 0.1 * exact
+    assert found["P"].deviation_from(exact) < 5
