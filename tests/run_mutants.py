@@ -119,7 +119,9 @@ def chosen(mutants: Sequence[Mutant], only: Sequence[str]) -> list[Mutant]:
 
 
 def run_tests(copy: Path, tests: Sequence[str], *, unchanged: bool) -> tuple[str, str]:
-    """"passed", "failed" (or without end) or "broken" in a copy of the project, and what was said.
+    """What tests do in a copy of the project: "passed", "failed" or "broken"; and what was said.
+
+    Tests that do not end count as failed.
 
     Compiled files are written for unchanged files only: a mutant may have the size and the second
     of the file that it replaces, and would then be taken for it.

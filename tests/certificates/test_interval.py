@@ -43,7 +43,8 @@ def test_the_results_of_all_ends_are_inside_and_one_is_at_each_end(name, width):
     ]
     for exact in results:
         assert_contains(found, exact)
-    for low, high, *exact in zip(rational(found.lower), rational(found.upper), *results):
+    ends = rational(found.lower), rational(found.upper)
+    for low, high, *exact in zip(*ends, *results, strict=True):
         slack = Fraction(2) ** -51 * max(1, *(abs(one) for one in exact))
         assert min(exact) - low <= slack and high - max(exact) <= slack
 
