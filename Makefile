@@ -3,6 +3,7 @@
 # lint    ruff (rules and format) everywhere, pyright on sdewm
 # bench   speed table                                                  ONLY="ROW ..."
 # bench-learning  train the runs of the learning curves and draw them; hours   ONLY="RUN ..."
+# mutants change the numerics in one place at a time and see that a test fails; about 25 minutes   ONLY="NAME or path ..."
 # clean   delete everything that make built
 # The first target to run builds .venv; PYTHON=/path/to/python3.12 chooses the interpreter.
 
@@ -31,7 +32,7 @@ endif
 chosen := $(if $(ONLY),$(if $(absent),-k '$(ONLY)',$(ONLY)))
 none_chosen = { code=$$?; [ $$code != 5 ] || echo "ONLY=$(ONLY) chooses no test" >&2; exit $$code; }
 
-.PHONY: verify test lint bench bench-learning clean venv
+.PHONY: verify test lint bench bench-learning mutants clean venv
 .NOTPARALLEL:
 
 verify: venv
@@ -50,6 +51,9 @@ bench: venv
 
 bench-learning: venv
 	$(python) analysis/sweep_learning.py$(if $(ONLY), --only $(ONLY))
+
+mutants: venv
+	$(python) tests/run_mutants.py$(if $(ONLY), --only $(ONLY))
 
 venv:
 	@sh .ci/build_venv "$(PYTHON)"

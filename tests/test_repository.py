@@ -32,7 +32,7 @@ TOP_LEVEL = {
     *("pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", "README.md", ".gitignore", ".ci"),
     *("sdewm", "analysis", "tests", "figures", "paper_checks"),
 }
-TARGETS = {"verify", "test", "lint", "bench", "bench-learning", "clean"}
+TARGETS = {"verify", "test", "lint", "bench", "bench-learning", "mutants", "clean"}
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -134,6 +134,8 @@ def test_make_has_exactly_the_documented_targets():
         ),
         (["bench"], ".venv/bin/python analysis/table_bench.py"),
         (["bench", "ONLY=a b"], ".venv/bin/python analysis/table_bench.py --only a b"),
+        (["mutants"], ".venv/bin/python tests/run_mutants.py"),
+        (["mutants", "ONLY=a b"], ".venv/bin/python tests/run_mutants.py --only a b"),
         (["bench-learning"], ".venv/bin/python analysis/sweep_learning.py"),
         (["bench-learning", "ONLY=a b"], ".venv/bin/python analysis/sweep_learning.py --only a b"),
     ],
@@ -254,7 +256,10 @@ def test_import_is_light():
 
 
 def test_no_test_depends_on_the_speed_of_the_machine():
-    """Processes are started, and events waited for, by tests/child_process.py alone."""
+    """Processes are started, and events waited for, by tests/child_process.py alone.
+
+    `make mutants` is not a test, and ends mutants that loop for ever.
+    """
     measured = r"\btime\.(?:sleep\((?!HANG_SECONDS)|monotonic\(|perf_counter\(|process_time\()"
     started = r"\bsubprocess\.(?:run|Popen|call|check_\w+)\(|\btimeout="
     found = {
@@ -262,7 +267,7 @@ def test_no_test_depends_on_the_speed_of_the_machine():
         for path in (ROOT / "tests").rglob("*.py")
         if re.search(f"{measured}|{started}", path.read_text(encoding="utf-8"))
     }
-    assert found == {"child_process.py"}
+    assert found == {"child_process.py", "run_mutants.py"}
 
 
 def test_the_front_lists_every_public_name_once_and_all_are_there():

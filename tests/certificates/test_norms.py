@@ -8,6 +8,7 @@ import torch
 
 from sdewm.certificates.interval import Interval, image, product
 from sdewm.certificates.norms import (
+    frobenius,
     joint_eigenvalue,
     joint_norm,
     largest_eigenvalue,
@@ -122,3 +123,10 @@ def test_unbounded_coordinates_reach_only_the_rows_that_touch_them():
     found = image(matrix, box)
     assert float(found.upper[0]) == pytest.approx(1.0)
     assert float(found.upper[1]) == math.inf and float(found.lower[1]) == -math.inf
+
+
+def test_the_norm_of_a_long_vector_is_bounded_by_more_than_its_own_rounding():
+    vector = normal(10_000, seed=11)
+    square = sum(fractions.Fraction(entry) ** 2 for entry in vector.tolist())
+    excess = fractions.Fraction(frobenius(vector)) ** 2 / square - 1
+    assert 0 < excess < fractions.Fraction(1, 10**11)

@@ -46,6 +46,30 @@ def test_at_size_one_the_model_sees_the_other_observations(latent):
     assert not torch.allclose(half, (expected + unperturbed) / 2, atol=1e-3)  # not linear
 
 
+@pytest.mark.parametrize("variance", ["step", "stationary"])
+def test_errors_are_rates_of_a_system_with_another_relaxation_time(variance):
+    """Coefficients at size 1 are those of the model fed with the other observations, for any τ."""
+    model, tau = make_model("gaussian"), 4.0
+    actions, observations = inputs()
+    options = {"actions": actions, "relaxation_time": tau, "variance": variance}
+    system = as_system(model, observations=observations, error_drivers=2, **options)
+    others = inputs(seed=7)[1]
+    fed = as_system(model, observations=others, error_drivers=2, **options)
+    start = system.start(flat(random_state(model.rssm, EPISODES)))
+    error, now = encoder_error(system, others), torch.tensor(1.0, dtype=torch.float64)
+    assert torch.allclose(system.f(now, start) + error.drift(now, start), fed.f(now, start))
+    assert torch.allclose(system.g(now, start) + error.diffusion(now, start), fed.g(now, start))
+
+    drift, same = randn(EPISODES, STEPS, Z, seed=1), randn(EPISODES, STEPS, Z, seed=2)
+    independent = randn(EPISODES, STEPS, Z, 2, seed=3)
+    tabled = tabled_error(system, drift=drift, same=same, independent=independent)
+    latent, scale = system.model.latent, {"step": 1.0, "stationary": 2.0}[variance]
+    assert torch.allclose(tabled.drift(now, start)[:, latent], drift[:, 1] / tau)
+    found = tabled.diffusion(now, start)[:, latent] / (scale / tau) ** 0.5
+    assert torch.allclose(found[:, :, :Z], torch.diag_embed(same[:, 1]))
+    assert torch.allclose(found[:, :, Z:], independent[:, 1])
+
+
 def test_errors_enter_the_latent_alone():
     _, system, start = made(error_drivers=2)
     zero = torch.zeros((), dtype=start.dtype)

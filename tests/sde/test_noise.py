@@ -167,3 +167,9 @@ def test_bad_sizes_are_refused_by_name(arguments, word):
 def test_half_precision_is_refused():
     with pytest.raises(ValueError, match="float16"):
         GaussianNoise(drivers=1, steps=2, t1=1.0).increments(0, 4, torch.float16)
+
+
+@pytest.mark.parametrize("law", [*RANDOM, EnumeratedNoise])
+def test_the_grid_goes_from_start_to_end_in_equal_steps(law):
+    noise = law(drivers=1, steps=4, t0=1.0, t1=3.0)
+    assert noise.grid(torch.float64).tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]

@@ -257,3 +257,22 @@ def test_a_coefficient_that_is_not_a_number_is_named():
         FloatingPointError, match=r"diffusion is nan at t = 0.5, path 0, component 0"
     ):
         solve_path(system, START + 1, GOOD["noise"])
+
+
+def test_stages_within_a_step_are_evaluated_at_their_own_times():
+    """dx = t dt + ½ dB: the stages of "srk" integrate a linear function of time exactly."""
+
+    class Clock:
+        noise_type, sde_type = "additive", "ito"
+
+        def f(self, t, y):
+            return t.expand_as(y)
+
+        def g(self, t, y):
+            return torch.full((*y.shape, 1), 0.5, dtype=y.dtype)
+
+    noise = GaussianNoise(drivers=1, steps=4, t0=1.0, t1=3.0)
+    start = torch.zeros(3, 1, dtype=torch.float64)
+    found = solve_path(Clock(), start, noise, method="srk")[:, 0]
+    walk = 0.5 * noise.increments(0, 3).sum(0)
+    torch.testing.assert_close(found, walk + (3.0**2 - 1.0**2) / 2, rtol=1e-12, atol=1e-12)

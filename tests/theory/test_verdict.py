@@ -96,3 +96,8 @@ def test_the_guard_looks_at_the_kurtosis_where_sampling_errors_matter():
     assert "kurtosis 30" in agree("P", heavy, 5.0).reason
     assert agree("P", Estimate(1.0, 0.01, kurtosis=9.0), 1.0).outcome == "holds"
     assert agree("P", Estimate(1.0, 1e-16, kurtosis=30.0), 1.0, bias=1e-12).outcome == "holds"
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.09, "holds"), (0.11, "undecided")])
+def test_a_value_is_compared_only_to_within_half_of_it(error, outcome):
+    assert agree("x", Estimate(1.0, error), 1.0).outcome == outcome

@@ -1,5 +1,8 @@
 """Bounds of the expansion's terms (S13)."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +60,51 @@ def test_a_diffusion_error_along_the_noise_adds_its_mixed_term():
     exact = case.exact_terms(steps=16)["S"]
     bounds = [term_bounds(case, one, case.loss, case.x0, **grid)["S"] for one in (error, alone)]
     assert bounds[1] < 0.95 * exact < exact < bounds[0]
+
+
+class DiagonalNoise(examples.LinearFlow):
+    """Noise k acts on component k alone, in proportion to r_k · x: A_k = e_k r_kᵀ."""
+
+    noise_type = "diagonal"
+    rows = torch.tensor([[0.3, 0.1], [-0.2, 0.25]], dtype=torch.float64)
+
+    def g(self, t, y):
+        return y @ self.rows.T
+
+    def jacobians(self):
+        return self.matrix, torch.diag_embed(torch.eye(2, dtype=torch.float64)) @ self.rows
+
+
+@pytest.mark.parametrize("noise_type", ["general", "diagonal"])
+def test_with_constant_coefficients_the_bounds_are_their_recursion_written_out(noise_type):
+    columns = (((0.3, 0.1), (-0.2, 0.25)), ((0.0, 0.4), (0.1, -0.3)))
+    general = noise_type == "general"
+    case = examples.LinearFlow(noise=columns) if general else DiagonalNoise()
+    sigma = torch.tensor([0.3, -0.1], dtype=torch.float64)
+    sigma_bar = [[0.2, 0.5], [-0.4, 0.1]] if general else [0.2, 0.5]
+    own = torch.tensor(sigma_bar, dtype=torch.float64)
+    error = sdewm.Perturbation(
+        drift=lambda t, y: sigma.expand_as(y), diffusion=lambda t, y: own.expand(len(y), *own.shape)
+    )
+
+    def loss(y):  # ∇²L = diag(1, −3)
+        return 0.5 * y[:, 0] ** 2 - 1.5 * y[:, 1] ** 2
+
+    found = term_bounds(case, error, loss, case.x0, t1=1.5, steps=6, paths=4)
+    drift, noise = (part.numpy() for part in case.jacobians())
+    bars = own.numpy() if general else np.diag(sigma_bar)  # (D, M)
+    step = np.eye(2) + 0.25 * drift
+    square = np.linalg.eigvalsh(step.T @ step + 0.25 * sum(one.T @ one for one in noise))[-1]
+    mixed = np.linalg.norm(sum(one.T @ bars[:, k] for k, one in enumerate(noise)))
+    xi, eta = 0.0, 0.0
+    for _ in range(6):
+        xi = math.sqrt(square) * xi + 0.25 * np.linalg.norm(sigma)
+        energy = 0.25 * np.linalg.norm(bars) ** 2
+        eta = math.sqrt(square * eta**2 + 2 * 0.25 * mixed * eta + energy)
+    terms = {"eta": eta, "xi": xi, "S": 3 * eta**2, "S_cross": 3 * xi * eta, "S_drift": 3 * xi**2}
+    for name, value in terms.items():
+        assert found[name] == pytest.approx(value, rel=1e-9), name
+    assert found["P"] / eta == pytest.approx(found["P_drift"] / xi)
 
 
 def test_a_lowered_rate_is_noticed():

@@ -274,3 +274,14 @@ def test_wrong_derivatives_are_refused():
         ValueError, match=r"coefficients \(system.f, system.g\) block derivatives by detach"
     ):
         Coefficients(Detached(), ZERO, torch.ones(3, 2, **F64))
+
+
+def test_the_rates_of_a_step_are_the_extremes_over_the_segments():
+    """On the circle A = −0.9 cos x: ν is its least value over the tube, not its largest."""
+    system = CircleDiffusion()
+    tube, rates, _ = sampled(system, torch.tensor([0.8], **F64))
+    for n in range(5):
+        slopes = -0.9 * torch.cos(module.segments(tube, n))
+        assert float(slopes.max() - slopes.min()) > 0.05
+        assert rates.least_log_norm[n].item() == pytest.approx(float(slopes.min()))
+        assert rates.drift[n].item() == pytest.approx(float(slopes.abs().max()))

@@ -61,3 +61,12 @@ def test_the_perturbed_step_is_affine_in_both_sizes():
     torch.testing.assert_close(drift, model.error_drift(T, states))
     expected = model.independent_error_diffusion(T, states)[:, :, 0] * v[:, 3:]
     torch.testing.assert_close(noise, expected)
+
+
+@pytest.mark.parametrize("driver", ["same", "independent"])
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_loss_is_even_in_an_error_without_drift_on_its_own_driver_alone(moves, driver):
+    error = sdewm.Perturbation(
+        drift=(lambda t, y: y) if moves else None, diffusion=lambda t, y: y, driver=driver
+    )
+    assert error.is_even == (not moves and driver == "independent")

@@ -1,0 +1,50 @@
+"""Intervals of the order of a remainder, from groups and from batches with known slopes."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sdewm.base.stats import Estimate
+from sdewm.theory.remainder_order import remainder_order
+
+EPSILONS = (0.4, 0.2, 0.1, 0.05)
+
+
+def order(replicates, by_group):
+    means = replicates.mean(0)
+    errors = replicates.std(0, ddof=1) / math.sqrt(len(replicates))
+    remainders = [Estimate(*map(float, pair)) for pair in zip(means, errors, strict=True)]
+    options = {"expected": 3, "scale": 1.0, "rounding": 2e-16, "by_group": by_group}
+    return remainder_order(EPSILONS, remainders, replicates, **options)
+
+
+def test_the_interval_over_groups_is_students():
+    slopes = np.array([2.9, 3.0, 3.15, 3.2])
+    remainders = np.array(EPSILONS) ** slopes[:, None]
+    remainders[:, 0] *= 7.0  # the largest of four sizes is not used
+    found = order(remainders, by_group=True)
+    half = student.ppf(0.975, 3) * slopes.std(ddof=1) / 2
+    assert found.slope == pytest.approx(slopes.mean())
+    assert found.interval == pytest.approx((slopes.mean() - half, slopes.mean() + half))
+
+
+def test_the_interval_over_batches_has_the_width_of_95_percent():
+    """Only the smallest size varies: the slope moves by −log(mean)/(2 log 2) of it."""
+    rng = np.random.default_rng(5)
+    factors = np.ones((400, 4))
+    factors[:, 3] = 1 + 0.2 * rng.normal(size=400)
+    found = order(factors * np.array(EPSILONS) ** 3, by_group=False)
+    error = 0.2 / 20 / (2 * math.log(2))
+    width = found.interval[1] - found.interval[0]
+    assert width == pytest.approx(2 * 1.96 * error, rel=0.08)  # 90 % would be 16 % less
+
+
+def test_one_remainder_without_precision_leaves_the_order_undecided():
+    rng = np.random.default_rng(5)
+    factors = np.ones((100, 4))
+    factors[:, 3] = 1 + 2.0 * rng.normal(size=100)  # relative standard error about 0.2
+    found = order(factors * np.array(EPSILONS) ** 3, by_group=False)
+    assert found.verdict.outcome == "undecided"
+    assert "relative standard error" in found.verdict.reason
