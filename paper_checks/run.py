@@ -26,7 +26,7 @@ from paper_checks.ledger import Claim
 from paper_checks.negative_controls.expansions import identity
 from sdewm.base.records import ROOT
 from sdewm.base.stats import Estimate
-from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict, needs_paths
 
 COLOUR_OF = {FAILS: "red", HOLDS: "green", UNDECIDED: "undecided"}
 MOST_PROCESSES = 8  # with more, each has too little work
@@ -75,14 +75,17 @@ def _command(words: list[str]) -> Iterator[None]:
 def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
     """Check one claim and its negative control; return the row of the ledger."""
     start = time.perf_counter()
+    # Rule (b): what Monte Carlo refutes or leaves open for want of paths is decided by one rerun.
+    more = replace(settings, paths=4 * settings.paths, seed=settings.seed + 1)
     finding = _finding(claim, settings, identity)
-    if finding.verdict.outcome == FAILS and finding.measured.standard_error > 0:
-        # Rule (b): a Monte Carlo failure is decided by one rerun with a new seed and 4 × paths.
-        more = replace(settings, paths=4 * settings.paths, seed=settings.seed + 1)
+    refuted = finding.verdict.outcome == FAILS and finding.measured.standard_error > 0
+    if refuted or needs_paths(finding.verdict):
         again = _finding(claim, more, identity)
         reason = f"{again.verdict.reason} (rerun; first run: {finding.verdict.reason})"
         finding = replace(again, verdict=Verdict(again.verdict.outcome, reason))
     control = _finding(claim, settings, claim.control)
+    if needs_paths(control.verdict):
+        control = _finding(claim, more, claim.control)
     colour = COLOUR_OF[control.verdict.outcome]
     verdict = finding.verdict
     if verdict.outcome == HOLDS and colour != "red":

@@ -225,8 +225,16 @@ def test_a_configuration_that_was_edited_is_refused_with_a_sentence(tmp_path, ca
         code, _, err = run(capsys, "resume", place)
         assert code in (1, 2) and said in err and "Traceback" not in err, name
         assert (place / "metrics.jsonl").read_bytes() == rows
+    before = json.loads(good)["eval_episodes"]
+    (place / "config.json").write_text(json.dumps({**json.loads(good), "eval_episodes": 7}))
+    code, _, err = run(capsys, "evaluate", place, "--episodes", "1")
+    said = f"eval_episodes: {before} -> 7"
+    assert code == 0 and f"changed since the checkpoint: {said}" in err
+    assert read_log(place / "evaluation.jsonl")[0][-1]["changed"] == said
     (place / "config.json").write_text(good)
     assert run(capsys, "resume", place)[0] == 0
+    assert run(capsys, "evaluate", place, "--episodes", "1")[0] == 0
+    assert "changed" not in read_log(place / "evaluation.jsonl")[0][-1]
 
 
 def test_a_finished_run_is_lengthened_and_says_so(tmp_path, capsys):

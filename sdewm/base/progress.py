@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 def format_seconds(seconds: float) -> str:
@@ -68,3 +72,18 @@ class Progress:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
             self.open = False
+
+
+def counted(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items, with a progress line that counts those that are done.
+
+    >>> [*counted("squares", "ab", 2)]
+    ['a', 'b']
+    """
+    progress = Progress(label, total)
+    try:
+        for number, item in enumerate(items):
+            progress.update(number)
+            yield item
+    finally:
+        progress.close()

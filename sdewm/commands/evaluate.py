@@ -39,10 +39,11 @@ def evaluate_run(words: list[str]) -> int:
     check_count("episodes", given.episodes)
     check_count("seed", given.seed, minimum=0)
     allow_module(given.env)
-    config, agent, counters = trained_agent(given.run)
+    saved = trained_agent(given.run)
+    config, counters = saved.config, saved.counters
     progress = Progress("episodes", given.episodes)
     episodes = evaluate(
-        agent.policy("mean"),
+        saved.agent.policy("mean"),
         config,
         episodes=given.episodes,
         seed=given.seed,
@@ -58,5 +59,7 @@ def evaluate_run(words: list[str]) -> int:
         f"{counters['updates']} updates",
         flush=True,
     )
-    append_evaluation(given.run, {**counters, "by": "evaluate", **row})  # it may be read-only
+    changed = {} if saved.changed is None else {"changed": saved.changed}
+    found = {**counters, "by": "evaluate", **row, **changed}
+    append_evaluation(given.run, found)  # it may be read-only
     return 0

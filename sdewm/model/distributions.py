@@ -79,6 +79,9 @@ def mix_uniform(logits: Tensor, share: float) -> Tensor:
     return torch.log((1 - share) * torch.softmax(logits, -1) + share / logits.shape[-1])
 
 
+UNITS = 2**30  # of probability, in which classes are drawn
+
+
 def sample_one_hot(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """One-hot draw by inversion: class k where P(class < k) ≤ u < P(class ≤ k); no gradient.
 
@@ -90,9 +93,11 @@ def sample_one_hot(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    cumulative = probabilities.detach().cumsum(-1)
+    # Whole numbers have one sum in every order: this is deterministic on every device.
+    shares, draws = ((x * UNITS).long() for x in (probabilities.detach(), uniforms))
+    cumulative = shares.cumsum(-1)
     # The last class receives the probability that rounding leaves below one.
-    index = (cumulative[..., :-1] <= uniforms.unsqueeze(-1)).sum(-1, keepdim=True)
+    index = (cumulative[..., :-1] <= draws.unsqueeze(-1)).sum(-1, keepdim=True)
     classes = torch.arange(probabilities.shape[-1], device=index.device)
     return (index == classes).to(probabilities.dtype)  # one_hot() would first check all numbers
 

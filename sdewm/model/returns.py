@@ -43,17 +43,18 @@ class ReturnNormaliser(nn.Module):
 
     low: Tensor
     high: Tensor
+    levels: Tensor
 
     def __init__(self, rate: float = 0.01) -> None:
         super().__init__()
         self.rate = rate
         for name in ("low", "high"):
             self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("levels", torch.tensor([0.05, 0.95]), persistent=False)
 
     def update(self, returns: Tensor) -> None:
         """Update the moving averages with one batch of returns."""
-        levels = torch.tensor([0.05, 0.95], device=returns.device)
-        low, high = torch.quantile(returns.detach().float().flatten(), levels)
+        low, high = torch.quantile(returns.detach().float().flatten(), self.levels)
         self.low.lerp_(low, self.rate)
         self.high.lerp_(high, self.rate)
 

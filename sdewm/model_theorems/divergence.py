@@ -133,9 +133,7 @@ def diverge_on_model(
         ValueError: an argument is not allowed; the message states what is.
         FloatingPointError: trajectories become infinite or nan.
 
-    >>> from sdewm.latent_sde.inputs import LatentPolicy
-    from sdewm.latent_sde.model_contract import episode_inputs, require_model
-    from sdewm.latent_sde.models import StepModel
+    >>> from sdewm.latent_sde.models import StepModel
     >>> model = StepModel(lambda x, a, v: 0.9 * x + a + 0.1 * v, state_size=2, noise_size=2,
     ...                   encoder=lambda x, o: (x + o, torch.full_like(x, 0.1)))
     >>> episodes = Episodes(torch.zeros(2, 6, 2), torch.ones(2, 6, 2), torch.zeros(2, 6))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_count
+from sdewm.base.progress import counted
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.jacobian.diagnostics import jacobian_metrics
 from sdewm.jacobian.products import Tensors
@@ -59,9 +60,10 @@ def jacobian_sizes(
     states = clean_paths(model, episodes, seed).states[:, :-1:every]
     actions = episodes.previous_actions[:, 1::every].double()
     generator = torch.Generator().manual_seed(seed)
+    flat = [table.flatten(0, 1).split(STATES_AT_ONCE) for table in (states, actions)]
+    rows = zip(*flat, strict=True)
     parts: list[dict[str, Tensor]] = []
-    rows = (states.flatten(0, 1).split(STATES_AT_ONCE), actions.flatten(0, 1).split(STATES_AT_ONCE))
-    for state, action in zip(*rows, strict=True):
+    for state, action in counted("Jacobians", rows, len(flat[0])):
 
         def whole(h: Tensor, z: Tensor, action: Tensor = action) -> Tensors:
             return mean_step(model.rssm, State(h, z), action)

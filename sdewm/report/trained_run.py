@@ -29,6 +29,7 @@ class TrainedRun:
         agent: the agent at the newest valid checkpoint.
         counters: counters of that checkpoint.
         has_policy: False if only the world model was trained.
+        changed: fields of config.json that were edited since that checkpoint; None: none.
     """
 
     run: Path
@@ -37,6 +38,7 @@ class TrainedRun:
     agent: Agent
     counters: dict[str, int]
     has_policy: bool
+    changed: str | None
 
     @cached_property
     def model(self) -> RSSMModel:
@@ -63,6 +65,7 @@ class TrainedRun:
             "obs": self.config.obs,
             "updates": self.counters["updates"],
             "weights": self._digest(),
+            "changed": self.changed,
             "noise": self.model.surrogate or "exact",
             "data": self.data.name,
             "data_policy": found["policy"],
@@ -97,5 +100,6 @@ def load_trained_run(run: Path, data: Path) -> TrainedRun:
                 f"data={str(data)!r} has {name}={recorded[name]!r}, but run={str(run)!r} has "
                 f"{name}={own!r}: expected episodes of the run's environment."
             )
-    config, agent, counters = saved_agent(run)
-    return TrainedRun(run, data, config, agent, counters, facts.data is None)
+    saved = saved_agent(run)
+    policy = facts.data is None
+    return TrainedRun(run, data, saved.config, saved.agent, saved.counters, policy, saved.changed)

@@ -9,6 +9,7 @@ from sdewm.base.stats import Estimate
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 VACUOUS = 1000.0  # bound / measured value above which a bound says nothing
+MORE = "use more paths"  # ends the reason of a verdict that more paths may decide
 HEAVY = 10.0  # kurtosis above which standard errors decide nothing (rule 7)
 
 
@@ -48,7 +49,7 @@ def agree(
     if gap > margin:
         return Verdict(FAILS, reason)
     if reference != 0.0 and margin > 0.5 * abs(reference):
-        return Verdict(UNDECIDED, f"{reason}: too wide to distinguish it from zero; use more paths")
+        return Verdict(UNDECIDED, f"{reason}: too wide to distinguish it from zero; {MORE}")
     return Verdict(HOLDS, reason)
 
 
@@ -62,8 +63,17 @@ def heavy_tails(estimate: Estimate) -> str:
         return ""
     return (
         f"heavy tails: kurtosis {estimate.kurtosis:.3g} of the batch means, allowed {HEAVY:g}; "
-        "use more paths"
+        f"{MORE}"
     )
+
+
+def needs_paths(verdict: Verdict) -> bool:
+    """Whether a verdict is undecided for want of paths.
+
+    >>> needs_paths(agree("P", Estimate(1.0, 0.3), 1.0)), needs_paths(Verdict(HOLDS, "equal"))
+    (True, False)
+    """
+    return verdict.outcome == UNDECIDED and verdict.reason.endswith(MORE)
 
 
 def all_of(verdicts: list[Verdict]) -> Verdict:

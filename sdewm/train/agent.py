@@ -264,7 +264,7 @@ class Agent:
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)
         found = self.jacobian.metrics(rows, seen, embed, generator)
-        return {name: torch.tensor(value) for name, value in found.items()}
+        return {name: torch.tensor(value, device=self.device) for name, value in found.items()}
 
     # -- parts of an update ----------------------------------------------------------------------
 

@@ -98,9 +98,9 @@ class UpdateMeans:
         """The values added since the last row."""
         return [[list(names), torch.stack(vectors)] for names, vectors in self._groups]
 
-    def load_state_dict(self, state: Iterable[Any]) -> None:
-        """Restore a `state_dict`."""
-        self._groups = [(tuple(names), list(table.unbind(0))) for names, table in state]
+    def load_state_dict(self, state: Iterable[Any], device: torch.device) -> None:
+        """Restore a `state_dict`, on the device of the metrics to come."""
+        self._groups = [(tuple(names), list(table.to(device).unbind(0))) for names, table in state]
 
 
 class RunLog:

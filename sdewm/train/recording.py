@@ -101,7 +101,9 @@ def record_run(
         ValueError: as `trained_agent` or `record_dataset`.
         OSError: the disk is full or fails. Episodes already written remain.
     """
-    config, agent, counters = trained_agent(run)
+    saved = trained_agent(run)
+    agent, updates = saved.agent, saved.counters["updates"]
+    edited = "" if saved.changed is None else f", changed since: {saved.changed}"
 
     def make_policy(seed: int) -> Policy:
         agent.policy_generator.manual_seed(seed)
@@ -110,10 +112,10 @@ def record_run(
     return record_dataset(
         directory,
         make_policy,
-        config,
+        saved.config,
         episodes=episodes,
         seed=seed,
-        policy_name=f"{mode} of {run} at {counters['updates']} updates",
+        policy_name=f"{mode} of {run} at {updates} updates{edited}",
         progress=progress,
     )
 

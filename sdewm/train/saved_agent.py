@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,8 +15,26 @@ from sdewm.train.run_directory import config_changes, load_agent, read_run
 from sdewm.train.sources import check_environment
 
 
-def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
-    """Configuration, agent and counters of a run with a trained policy; see `saved_agent`.
+@dataclass(frozen=True)
+class SavedAgent:
+    """The agent of a run at its newest valid checkpoint.
+
+    Attributes:
+        config: its configuration.
+        agent: the agent.
+        counters: counters of the checkpoint.
+        changed: fields of config.json that were edited since the checkpoint, in one text; None if
+            there are none.
+    """
+
+    config: Config
+    agent: Agent
+    counters: dict[str, int]
+    changed: str | None
+
+
+def trained_agent(run: Path) -> SavedAgent:
+    """The agent of a run with a trained policy; see `saved_agent`.
 
     Raises:
         ValueError: as `saved_agent`, or the policy was not trained (--world-model-only).
@@ -31,8 +49,8 @@ def trained_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
     return saved_agent(run)
 
 
-def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
-    """Configuration, agent and counters of a run at its newest valid checkpoint.
+def saved_agent(run: Path) -> SavedAgent:
+    """The agent of a run at its newest valid checkpoint; edits of its configuration are told.
 
     The agent is placed on the CPU if the run's device is not available.
 
@@ -44,12 +62,13 @@ def saved_agent(run: Path) -> tuple[Config, Agent, dict[str, int]]:
     facts = read_run(run)
     config = replace(facts.config, compile=False)
     state = Checkpoints(run / "checkpoints").load()
-    if changes := config_changes(state.get("config"), facts.config):
-        sys.stderr.write(f"changed since the checkpoint: {', '.join(changes)}\n")
+    changed = "; ".join(config_changes(state.get("config"), facts.config)) or None
+    if changed is not None:
+        sys.stderr.write(f"changed since the checkpoint: {changed}\n")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         sys.stderr.write(f"device={config.device!r} is not available; using the CPU.\n")
         config = replace(config, device="cpu")
     check_config(config)
     agent = Agent(config, *check_environment(config))
     load_agent(agent.load_networks, state["agent"], run)
-    return config, agent, state["counters"]
+    return SavedAgent(config, agent, state["counters"], changed)

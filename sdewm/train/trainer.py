@@ -318,7 +318,7 @@ class Trainer:
         if changes:
             sys.stderr.write(f"changed since the checkpoint: {', '.join(changes)}\n")
         self.seconds, self.finished = state["seconds"], state["finished"]
-        self.means.load_state_dict(state["means"])
+        self.means.load_state_dict(state["means"], torch.device(self.config.device))
         note_resume(self.run, self.config, self.updates, changes)
         return state["kept"]
 

@@ -32,13 +32,13 @@ def make_run(folder, data=None):
 def test_a_copy_has_the_networks_and_little_else(tmp_path):
     agent, run, copy = make_run(tmp_path / "run"), tmp_path / "run", tmp_path / "copy"
     weights_copy(run, copy)
-    config, found, counters = saved_agent(copy)
-    assert config == CONFIG and counters == COUNTERS
+    saved = saved_agent(copy)
+    assert saved.config == CONFIG and saved.counters == COUNTERS and saved.changed is None
     for part in ("world_model", "behaviour"):
         for name, tensor in getattr(agent, part).state_dict().items():
-            assert torch.equal(getattr(found, part).state_dict()[name], tensor), name
-    saved = Checkpoints(copy / "checkpoints").load()
-    assert {name.split("/")[1] for name, _ in tensors_of(saved)} == {"world_model", "behaviour"}
+            assert torch.equal(getattr(saved.agent, part).state_dict()[name], tensor), name
+    state = Checkpoints(copy / "checkpoints").load()
+    assert {name.split("/")[1] for name, _ in tensors_of(state)} == {"world_model", "behaviour"}
     with pytest.raises(ValueError, match="is not an empty directory|already holds a run"):
         weights_copy(run, copy)
 
@@ -58,6 +58,6 @@ def test_of_a_world_model_alone_the_behaviour_is_left_out(tmp_path):
     assert [*saved["agent"]] == ["world_model"]
     assert str(tmp_path) not in (tmp_path / "copy" / "manifest.json").read_text("utf-8")
     assert read_run(tmp_path / "copy").data is not None
-    found = saved_agent(tmp_path / "copy")[1]
+    found = saved_agent(tmp_path / "copy").agent
     weights = found.world_model.state_dict()
     assert all(torch.equal(weights[n], t) for n, t in agent.world_model.state_dict().items())

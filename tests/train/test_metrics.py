@@ -62,7 +62,7 @@ def test_means_go_on_after_a_checkpoint():
         whole.add(metrics)
         (first if number < 7 else second).add(metrics)
         if number == 6:
-            second.load_state_dict(first.state_dict())
+            second.load_state_dict(first.state_dict(), torch.device("cpu"))
     second.check(20)
     assert second.take() == whole.take()
 

@@ -1,5 +1,6 @@
 """A run of the real agent on real physics, killed and resumed, as `sdewm` does it."""
 
+import json
 import signal
 import sys
 
@@ -104,7 +105,11 @@ def test_a_run_from_pixels_learns_to_reconstruct_and_draws_it(env, tmp_path):
 def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
     run, data, model = (tmp_path / name for name in ("run", "data", "model"))
     finish("train", *WORDS, "--run", run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"eval_episodes": 7}))
     finish("record", data, "--from-run", run, "--episodes", "2")
+    said = read_dataset(data).facts["policy"]
+    assert said.endswith("updates, changed since: eval_episodes: 1 -> 7")
     assert (read_dataset(data).rows, read_dataset(data).facts["env"]) == (
         2 * 126,
         "dmc:cartpole_swingup",

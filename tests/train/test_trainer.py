@@ -12,7 +12,8 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.base.records import read_log
-from sdewm.data.rollout import RandomPolicy
+from sdewm.data import rollout
+from sdewm.data.rollout import EndlessEpisodeError, RandomPolicy
 from sdewm.train import checkpoint, trainer
 from sdewm.train.checkpoint import CheckpointError, Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS, DivergedError
@@ -286,3 +287,14 @@ def test_a_replay_that_outgrows_the_machine_is_warned_of(tmp_path, monkeypatch):
     made = Trainer(tmp_path, RunFacts(small_config(replay_capacity=10**9), None, {}))
     monkeypatch.setattr(trainer, "machine_memory_mb", lambda: 2 * need)
     assert "--replay-capacity" not in made.describe()[-1]  # of so many rows only 300 are used
+
+
+def test_an_evaluation_that_does_not_end_saves_what_was_learnt(whole, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as short:
+        short.setattr(rollout, "MOST_STEPS", 40)  # episodes have 100
+        with pytest.raises(EndlessEpisodeError, match="has not ended after 40 policy steps"):
+            train(run)
+    assert Checkpoints(run / "checkpoints").load()["counters"]["updates"] > 0
+    resume(run)
+    assert same_runs(run, whole)

@@ -12,6 +12,7 @@ import torch
 
 from sdewm.base.checks import check_count, check_finite_number, check_output, check_place
 from sdewm.base.derivative_checks import check_derivatives
+from sdewm.base.progress import counted
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import second_order
 from sdewm.jacobian.products import joined_step
@@ -177,7 +178,8 @@ def lyapunov_exponents(
     first = torch.randn(batch, size, count, dtype=x.dtype, generator=generator)
     tangents, growth = torch.linalg.qr(first.to(x.device)).Q, []  # (B, D, k)
     checked = {round(k * (steps - 1) / 4) for k in range(5)}
-    for n, move in enumerate(_maps(step, x, steps, dt, seed)):
+    maps = counted("Lyapunov exponents", _maps(step, x, steps, dt, seed), steps)
+    for n, move in enumerate(maps):
         if n in checked:
             _check_map(move, x)
         with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ import torch
 from sdewm.base.checks import (
     check_count,
     check_device,
-    check_finite_number,
     check_float_dtype,
     check_interval,
 )
@@ -188,7 +188,7 @@ def _check_levels(quantiles: object) -> tuple[float, ...]:
     if not isinstance(quantiles, Sequence) or isinstance(quantiles, str):
         raise ValueError(f"quantiles={quantiles!r}: expected a sequence of levels in (0, 1).")
     for level in quantiles:
-        if not 0.0 < check_finite_number("quantiles contains a value", level) < 1.0:
+        if not isinstance(level, Real) or not 0.0 < float(level) < 1.0:
             raise ValueError(f"quantiles contains {level!r}: expected levels in (0, 1).")
     return tuple(float(level) for level in quantiles)
 
