@@ -100,6 +100,7 @@ class Agent:
             generator,
             mode,
             store_latents=mode == "sample" and self.config.context > 0,
+            autocast=self._autocast,
         )
 
     @property
@@ -264,7 +265,7 @@ class Agent:
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)
         found = self.jacobian.metrics(rows, seen, embed, generator)
-        return {name: torch.tensor(value, device=self.device) for name, value in found.items()}
+        return {name: torch.full((), value, device=self.device) for name, value in found.items()}
 
     # -- parts of an update ----------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class UpdateMeans:
         """
         number = last_update - sum(len(vectors) for _, vectors in self._groups)
         for names, vectors in self._groups:
-            for values in torch.stack(vectors).tolist():
+            for values in torch.stack(vectors).cpu().tolist():
                 number += 1
                 bad = {
                     name: value

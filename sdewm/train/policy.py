@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ class AgentPolicy:
         generator: generator of the noise of latents and actions.
         mode: "sample" draws actions, "mean" takes their mean.
         store_latents: whether to return the latent state with every row, for the replay.
+        autocast: a new context in which the networks compute.
     """
 
     def __init__(
@@ -33,9 +35,11 @@ class AgentPolicy:
         generator: torch.Generator,
         mode: Literal["sample", "mean"],
         store_latents: bool = False,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.world_model, self.actor = world_model, actor
         self.generator, self.mode, self.store_latents = generator, mode, store_latents
+        self.autocast = autocast
 
     def start(self, envs: int) -> dict[str, Tensor]:
         """The state before the first row."""
@@ -46,17 +50,14 @@ class AgentPolicy:
         self, rows: Mapping[str, np.ndarray], state: Mapping[str, Tensor]
     ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Any]]:
         """Actions (N, A) in [−1, 1], the next state, and latents of these rows if requested."""
-        device, rssm = self.generator.device, self.world_model.rssm
-        count = len(rows["reward"])
-        observation, action, is_first = (
-            torch.as_tensor(rows[name], device=device)
-            for name in ("observation", "previous_action", "is_first")
-        )
+        rssm, count = self.world_model.rssm, len(rows["reward"])
+        observation, action, is_first = self._on_device(rows)
         noise = rssm.latent.draw_noise((count,), self.generator)
         before = State(state["deter"], state["stoch"])
-        embed = self.world_model.encoder(observation)
-        now = rssm.observe_step(before, action, is_first, embed, noise)
-        law = self.actor(now.features)
+        with self.autocast():
+            embed = self.world_model.encoder(observation)
+            now = rssm.observe_step(before, action, is_first, embed, noise)
+            law = self.actor(now.features)
         chosen = law.mean
         if self.mode == "sample":
             chosen = law.sample(self.actor.law.draw_noise(tuple(law.mean.shape), self.generator))
@@ -67,3 +68,16 @@ class AgentPolicy:
                 "stoch": pack_stoch(now.stoch, self.world_model.config.rssm),
             }
         return chosen.clamp(-1, 1).float().cpu().numpy(), now._asdict(), extras
+
+    def _on_device(self, rows: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+        """Observation, previous action and is_first; numbers of one type travel in one array."""
+        device, observation = self.generator.device, rows["observation"]
+        parts = [rows["previous_action"], rows["is_first"].astype(np.float32)[:, None]]
+        if observation.dtype == np.float32:
+            parts.append(observation)
+        packed = torch.as_tensor(np.concatenate(parts, 1)).to(device)
+        size = parts[0].shape[1]
+        action, is_first = packed[:, :size], packed[:, size] != 0
+        if observation.dtype == np.float32:
+            return packed[:, size + 1 :], action, is_first
+        return torch.as_tensor(observation).to(device), action, is_first
