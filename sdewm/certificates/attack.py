@@ -92,7 +92,7 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _turn_2(direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The power method: |Jv| has the gradient JᵀJv/|Jv|."""
+    """The power method: |Jv| has the gradient JᵀJv/|Jv|. A gradient of zero turns nothing."""
     still = torch.linalg.vector_norm(gradient, dim=1, keepdim=True) == 0
     return torch.where(still, direction, _unit(gradient))
 
@@ -242,7 +242,7 @@ def _ascents(
         shift = 2.0 * results["lipschitz_2"][0]
 
         def turn_shifted(direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-            return _unit(gradient + shift * direction)
+            return _turn_2(direction, gradient + shift * direction)
 
         def along(x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return (first(x, v) * v).sum(dim=1)

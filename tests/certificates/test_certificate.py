@@ -46,6 +46,16 @@ def test_networks_are_never_above_their_certificates(block):
         assert inside(jacobians, (low - rounding, high + rounding)), (block, number)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_attack_on_a_contraction_finds_its_negative_logarithmic_norm(size):
+    module = torch.nn.Linear(size, size).double()
+    with torch.no_grad():
+        module.weight.copy_(-0.02 * torch.eye(size))
+    for seed in range(20):
+        found = sdewm.certify(module).attack(seed=seed, starts=8, steps=5)
+        assert found.log_norm_2 == pytest.approx(-0.02)
+
+
 def test_global_certificates_are_above_the_attack_and_above_the_regional_ones():
     for number, (module, region) in enumerate(cases(2000, 2060)):
         globally, locally = sdewm.certify(module), sdewm.certify(module, region)

@@ -4,6 +4,7 @@ import pytest
 
 from sdewm.base.records import ROOT, read_table
 from sdewm.cli import main
+from sdewm.report import analyses
 from sdewm.report.analyses import ANALYSES
 
 MODELS = ROOT / "paper_checks" / "small_models"
@@ -20,7 +21,7 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
-def test_tables_and_figures_are_written_and_reused_by_the_next_call(tmp_path, capsys):
+def test_tables_and_figures_are_written_and_reused_by_the_next_call(tmp_path, capsys, monkeypatch):
     words = [RUN, "--data", DATA, "--out", tmp_path, *ERROR, *STABILITY]
     code, out, _ = run(capsys, *words, "--only", "error")
     assert code == 0 and "error (measured" in out
@@ -31,8 +32,11 @@ def test_tables_and_figures_are_written_and_reused_by_the_next_call(tmp_path, ca
     assert {row["panel"] for row in rows} == {"noise", "mask", "shift"}
     assert facts["draws"] == "2" and facts["run"] == "agent" and facts["noise"] == "exact"
     before = (tmp_path / "data" / f"{stem}.csv").read_bytes()
+    drawn = []
+    monkeypatch.setattr(analyses, "save_figure", lambda *given: drawn.append(given[2]) or [])
     code, out, _ = run(capsys, *words, "--only", "error", "stability")
     assert code == 0 and "error (cached" in out and "stability (measured" in out
+    assert drawn == [stem, ANALYSES["stability"].stem]
     assert (tmp_path / "data" / f"{stem}.csv").read_bytes() == before
     code, out, _ = run(capsys, *words, "--error.draws", "3", "--only", "error")
     assert code == 0 and "error (measured" in out

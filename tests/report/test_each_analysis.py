@@ -17,6 +17,7 @@ from sdewm.plots.representation_error_plots import CHANGES, error_sizes, loss_ch
 from sdewm.report import expansion, open_loop, representation_error
 from sdewm.report.analyses import ANALYSES
 from sdewm.report.trained_run import load_trained_run
+from sdewm.scripts import model_figure
 from tests.model.small_models import A, D, make_model, randn
 
 MODELS = ROOT / "paper_checks" / "small_models"
@@ -61,8 +62,11 @@ def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     if name != "open_loop":  # whose intervals are bootstrapped
         assert {row["episodes"] for row in rows} == {int(TINY[name].split()[1])}
     assert f"{name} (measured" in capsys.readouterr().out
+    drawn = []
+    monkeypatch.setattr(model_figure, "save_figure", lambda *given: drawn.append(given[2]) or [])
     loaded(stem).main(["--out", str(tmp_path)])  # the script draws the same table anew
     again = capsys.readouterr().out
+    assert drawn == [stem]
     assert ANALYSES[name].summary(rows) in again
 
 

@@ -1,7 +1,7 @@
 """Agents and a whole run on a device that is not the CPU; run as a script, it prints JSON lines.
 
-Every preset, made small, makes three updates with and without autocast, the third of them with a
-row of the log. Then a run is trained, saved, and resumed.
+Presets, made small, make three updates, the third of them with a row of the log. Then a run is
+trained, saved, and resumed.
 """
 
 import json
@@ -46,11 +46,11 @@ def small(config, **changes):
 
 
 def updates(config):
-    """What crosses between the devices in the second and in the third update."""
+    """What crosses between the devices in an update after the first, a logged one, in acting."""
     agent, means = Agent(config, *SPACES), UpdateMeans()
     batch = {name: rows.to(DEVICE) for name, rows in make_batch(config).items()}
     found = []
-    for _ in range(3):
+    for _ in range(3):  # in the first the penalty looks at its step
         with crossings() as crossed:
             metrics, fresh = agent.update(batch)
         found.append(crossed)
@@ -72,7 +72,7 @@ def updates(config):
     rows["previous_action"] = np.zeros((2, ACTIONS), np.float32)
     with crossings() as acting:
         policy(rows, policy.start(2))
-    return {"second": found[1], "third": found[2], "acting": acting}
+    return {"second": found[1], "logged": found[2], "acting": acting}
 
 
 def whole_run(folder):
