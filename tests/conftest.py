@@ -19,3 +19,6 @@ hypothesis.settings.register_profile(
     print_blob=False,
 )
 hypothesis.settings.load_profile("reproducible")
+
+# They change torch for the whole process; test_other_device.py runs them in one of its own.
+collect_ignore = ["other_device.py", "train/on_other_device.py"]

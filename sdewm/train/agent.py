@@ -65,6 +65,8 @@ class Agent:
         self.jacobian = JacobianTerm(config.jacobian, self.world_model, frozen_actor)
         self.noise_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
+        # Of its own, so that runs with other penalties share every other random number.
+        self.probe_generator = torch.Generator(self.device).manual_seed(config.seed + 5)
         self.step = act_and_imagine
         if config.compile:
             self._compile()
@@ -243,6 +245,7 @@ class Agent:
             "updates": self.updates,
             "noise_generator": self.noise_generator.get_state(),
             "policy_generator": self.policy_generator.get_state(),
+            "probe_generator": self.probe_generator.get_state(),
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
@@ -258,6 +261,7 @@ class Agent:
         self.updates = int(state["updates"])
         self.noise_generator.set_state(state["noise_generator"].cpu())
         self.policy_generator.set_state(state["policy_generator"].cpu())
+        self.probe_generator.set_state(state["probe_generator"].cpu())
 
     def _watch(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
         """Jacobian diagnostics at states of this batch; their noise depends on the update."""
@@ -298,5 +302,5 @@ class Agent:
             rssm.latent.draw_noise((batch, length), generator),
             rssm.latent.draw_noise((horizon, starts), generator),
             self.behaviour.actor.law.draw_noise((horizon, starts, self.actions), generator),
-            self.jacobian.draw(batch, length, generator),
+            self.jacobian.draw(batch, length, self.probe_generator),
         )

@@ -60,7 +60,7 @@ class Config:
     eval_episodes: PositiveInt = 10
     """Episodes per evaluation, on fixed seeds."""
     checkpoint_every_seconds: PositiveFloat = 300.0
-    """Seconds between checkpoints."""
+    """Seconds between checkpoints; longer if saving takes more than 5 % of that time."""
     log_every_updates: PositiveInt = 250
     """Updates between rows of metrics.jsonl."""
     seed: NonNegativeInt = 0

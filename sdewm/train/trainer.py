@@ -47,6 +47,8 @@ from sdewm.train.run_directory import (
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import DatasetSource, EnvironmentSource, Source
 
+SAVING = 0.05  # largest share of the time that is spent on checkpoints
+
 
 class Trainer:
     """Trains one run, from its first step or from its newest valid checkpoint.
@@ -83,6 +85,7 @@ class Trainer:
         self.finished: list[tuple[float, int]] = []  # return and length of episodes since the row
         self.updates = self.evaluated = 0  # the latter: env_frames at the last evaluation
         self.seconds = 0.0  # of the sessions before this one
+        self.interval = self.config.checkpoint_every_seconds
         self.note = ""  # for the progress line
         self._draws_episodes = True
 
@@ -128,6 +131,7 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(locked(self.run))
             stack.enter_context(_deterministic(self.config.deterministic))
+            stack.enter_context(_tensor_cores(torch.device(self.config.device)))
             stack.callback(self.source.close)
             kept = self._load() if self.checkpoints.exist() else None
             keep_facts(self.run, self.facts)
@@ -164,7 +168,7 @@ class Trainer:
             else:
                 self.finished += source.collect()
             self.progress.update(source.done(self.updates), self.note)
-            if time.monotonic() - self.saved >= self.config.checkpoint_every_seconds:
+            if time.monotonic() - self.saved >= self.interval:
                 self._save()
             self.stop.check()
         if self.row_from[0] < self.updates:
@@ -263,6 +267,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Save a checkpoint; DivergedError if the agent has a value that is not finite."""
+        begun = time.monotonic()
         state = {
             "agent": self._good_agent_state(),
             "config": plain_config(self.config),
@@ -277,6 +282,8 @@ class Trainer:
         }
         self.checkpoints.save(self.updates, state, self.replay)
         self.saved = time.monotonic()
+        longest = (self.saved - begun) / SAVING
+        self.interval = max(self.config.checkpoint_every_seconds, longest)
 
     def _good_agent_state(self) -> dict[str, Any]:
         """State of the agent to be saved; DivergedError if a value in it is not finite."""
@@ -321,6 +328,18 @@ class Trainer:
         self.means.load_state_dict(state["means"], torch.device(self.config.device))
         note_resume(self.run, self.config, self.updates, changes)
         return state["kept"]
+
+
+@contextmanager
+def _tensor_cores(device: torch.device) -> Iterator[None]:
+    """Context in which float32 products on a GPU are computed in TF32 (10 bits of mantissa)."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -252,6 +252,18 @@ def test_figures_of_the_jacobian_come_at_logged_updates():
     assert second["jacobian/frobenius_mean"] > 0 and agent.updates == 2
 
 
+@pytest.mark.parametrize("config", [SMALL, GAUSSIAN], ids=["v3", "v2"])
+def test_runs_of_other_weights_share_every_other_random_number(config):
+    found = []
+    for weight in (0.0, 1e-30):
+        agent = make_agent(config, jacobian=PenaltyConfig(weight=weight, fraction=0.5))
+        run(agent, 12)
+        found.append(weights_of(agent.world_model, agent.behaviour))
+        found[-1].append(agent.policy("sample").generator.get_state())
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_the_penalty_lowers_the_jacobian():
     norms = {}
     for weight in (0.0, 10.0):

@@ -298,3 +298,16 @@ def test_an_evaluation_that_does_not_end_saves_what_was_learnt(whole, tmp_path, 
     assert Checkpoints(run / "checkpoints").load()["counters"]["updates"] > 0
     resume(run)
     assert same_runs(run, whole)
+
+
+def test_saving_takes_at_most_a_twentieth_of_the_time(tmp_path, monkeypatch, update_clock):
+    save, at = Checkpoints.save, []
+
+    def slow(self, updates, *rest):
+        at.append(updates)
+        UpdateClock.updates += 1  # a second passes
+        return save(self, updates, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    train(tmp_path / "run", checkpoint_every_seconds=5.0)
+    assert at[0] <= 6 and [b - a for a, b in zip(at[:-1], at[1:-1], strict=False)] == [20] * 4
