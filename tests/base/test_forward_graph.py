@@ -23,7 +23,12 @@ FUNCTIONS = {
     ),
     "products": lambda x, s: x * x * s + 2.0 * x * s * s + aten.mul.Scalar(x * s, 3.0),
     "quotients": lambda x, s: (
-        x / (2.0 + x * x) + s / (2.0 + x) + x / 3.0 + aten.div.Scalar(x * s, 4.0) + 1.0 / (3.0 + x)
+        W.sum(1) / (3.0 + x * s)
+        + x / (2.0 + x * x)
+        + s / (2.0 + x)
+        + x / 3.0
+        + aten.div.Scalar(x * s, 4.0)
+        + 1.0 / (3.0 + x)
     ),
     "matrices": lambda x, s: (x @ W) @ W.T * s + x * torch.addmm(W[0], x, W).sum(1, keepdim=True),
     "a matrix of the state": lambda x, s: (x.T @ x) @ W + s * torch.addmm(x.mm(W)[:4], x[:4], W),
