@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -40,11 +41,12 @@ class Compiled:
     """A function of tensors, compiled once per combination of shapes, dtypes and devices.
 
     The graph is first recorded (`base.taylor.record`) and then compiled. If recording or compiling
-    fails (a function that cannot be recorded, a machine without a compiler), the function runs
-    uncompiled. The compiled function gives the same values up to rounding.
+    fails (a function that cannot be recorded, a machine without a compiler), or if the environment
+    has TORCH_COMPILE_DISABLE=1, the function runs uncompiled. The compiled function gives the same
+    values up to rounding. No gradients are recorded.
 
     Args:
-        function: takes tensors and returns a tensor.
+        function: takes tensors and returns a tensor or a tuple of tensors.
 
     Attributes:
         active: whether the last call ran compiled code; None before the first call.
@@ -54,24 +56,37 @@ class Compiled:
     (tensor([2., 2.]), True)
     """
 
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.active: bool | None = None
-        self._versions: dict[tuple, Callable[..., torch.Tensor]] = {}
+        self._versions: dict[tuple, Callable[..., Any]] = {}
 
-    def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
-        """The value of the function."""
+    def __call__(self, *arguments: torch.Tensor) -> Any:
+        """The value of the function, without gradient where it is compiled."""
         arguments = tuple(a.contiguous() for a in arguments)  # compiled for one memory layout
-        key = tuple((a.shape, a.dtype, a.device) for a in arguments)
-        if key not in self._versions:
-            self._versions[key] = self._compile(arguments)
-        version = self._versions[key]
-        self.active = version is not self.function
-        return version(*arguments)
+        kind = arguments[0].device.type
+        cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+        key = (cast, *((a.shape, a.dtype, a.device) for a in arguments))
+        with torch.no_grad():
+            if key not in self._versions:
+                self._versions[key] = self._compile(arguments)
+            version = self._versions[key]
+            self.active = version is not self.function
+            return version(*arguments)
 
-    def _compile(self, arguments: tuple[torch.Tensor, ...]) -> Callable[..., torch.Tensor]:
+    def _compile(self, arguments: tuple[torch.Tensor, ...]) -> Callable[..., Any]:
+        one = False
+
+        def function(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            nonlocal one
+            found = self.function(*inputs)
+            one = isinstance(found, torch.Tensor)
+            return (found,) if one else tuple(found)
+
+        if os.environ.get("TORCH_COMPILE_DISABLE") == "1":  # as torch.compile does
+            return self.function
         try:
-            graph_module = record(lambda *inputs: (self.function(*inputs),), arguments)
+            graph_module = record(function, arguments)
             with warnings.catch_warnings():  # torch's compiler warns of its own use of torch.jit
                 warnings.simplefilter("ignore", DeprecationWarning)
                 from torch._inductor import compile as compile_graph
@@ -80,4 +95,4 @@ class Compiled:
                 compiled(*arguments)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
             return self.function
-        return lambda *inputs: compiled(*inputs)[0]
+        return (lambda *inputs: compiled(*inputs)[0]) if one else compiled

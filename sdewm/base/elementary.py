@@ -183,6 +183,8 @@ _ELEMENTARY: dict[Any, Any] = {
     _C._nn.glu: glu,
     functional.scaled_dot_product_attention: attention,
 }
+# Torch's own layer norm has right derivatives if both are taken backwards (vjp, then backward).
+RIGHT_IN_REVERSE = frozenset({functional.layer_norm, torch.layer_norm})
 _NATIVE = (torch.instance_norm, torch.batch_norm)  # other order of arguments: see below
 
 
@@ -203,6 +205,9 @@ def _read(tensor: torch.Tensor) -> np.ndarray:
 class ElementaryOperations(TorchFunctionMode):
     """Inside, the operations of this file run in their elementary form, so derivatives are right.
 
+    Args:
+        keep: functions left as they are.
+
     >>> load_forward_rules()
     >>> x = torch.tensor([[0.5, 1.0, 2.0]], dtype=torch.float64)
     >>> norm = lambda x: functional.layer_norm(x, (3,))
@@ -215,6 +220,10 @@ class ElementaryOperations(TorchFunctionMode):
     (True, False)
     """
 
+    def __init__(self, keep: frozenset[Any] = frozenset()) -> None:
+        super().__init__()
+        self._forms = {func: form for func, form in _ELEMENTARY.items() if func not in keep}
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function itself, or its elementary form."""
         if func in (torch.Tensor.__array__, torch.Tensor.numpy):
@@ -226,4 +235,4 @@ class ElementaryOperations(TorchFunctionMode):
         if func is functional.multi_head_attention_forward:  # calls attention out of our sight
             with sdpa_kernel(SDPBackend.MATH):
                 return func(*args, **(kwargs or {}))
-        return _ELEMENTARY.get(func, func)(*args, **(kwargs or {}))
+        return self._forms.get(func, func)(*args, **(kwargs or {}))

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from sdewm.base.elementary import ElementaryOperations
+from sdewm.base.elementary import RIGHT_IN_REVERSE, ElementaryOperations
 
 Tensors = torch.Tensor | tuple[torch.Tensor, ...]
 Step = Callable[..., Any]  # of tensors (B, …), returning Tensors
@@ -59,11 +59,13 @@ def join_rows(rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
     )
 
 
-def joined_step(step: Step, rows: int) -> Callable[..., torch.Tensor]:
-    """The step with its outputs joined into one tensor (B, C)."""
+def joined_step(
+    step: Step, rows: int, keep: frozenset[Any] = frozenset()
+) -> Callable[..., torch.Tensor]:
+    """The step with its outputs joined into one tensor (B, C); `keep`: see ElementaryOperations."""
 
     def joined(*inputs: torch.Tensor) -> torch.Tensor:
-        with ElementaryOperations():
+        with ElementaryOperations(keep):
             outputs = as_rows("the output of step", step(*inputs))
         if outputs[0].shape[0] != rows:
             raise ValueError(
@@ -78,9 +80,21 @@ def joined_step(step: Step, rows: int) -> Callable[..., torch.Tensor]:
 def pull_back(
     step: Step, inputs: Tensors
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """Outputs (B, C) of the step, and the map of covectors (B, C) to J_bᵀ u_b (B, n), by vjp."""
+    """Outputs (B, C) of the step, and the map of covectors (B, C) to J_bᵀ u_b (B, n), by vjp.
+
+    A gradient of the map is right to first order, which is what a penalty needs.
+    """
+    device = as_rows("inputs", inputs)[0].device.type
+    # Under autocast torch's second derivative mixes precisions, and refuses.
+    mixed = torch.is_autocast_enabled(device)
+    return _pull_back(step, inputs, frozenset() if mixed else RIGHT_IN_REVERSE)
+
+
+def _pull_back(
+    step: Step, inputs: Tensors, keep: frozenset[Any]
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
     rows = as_rows("inputs", inputs)
-    found: Any = torch.func.vjp(joined_step(step, rows[0].shape[0]), *rows)
+    found: Any = torch.func.vjp(joined_step(step, rows[0].shape[0], keep), *rows)
     outputs, pull = found
     return outputs, lambda covectors: join_rows(pull(covectors.to(outputs.dtype)))
 
@@ -91,7 +105,7 @@ def push_forward(step: Step, inputs: Tensors) -> Callable[[torch.Tensor], torch.
     u ↦ Jᵀu is linear, so its own vjp is v ↦ Jv. Forward mode (`torch.func.jvp`) gives the same and
     is no faster here; under `torch.compile` it fails with modules that this file has to adapt.
     """
-    outputs, pull = pull_back(step, inputs)
+    outputs, pull = _pull_back(step, inputs, frozenset())
     found: Any = torch.func.vjp(pull, torch.zeros_like(outputs))
     images, push = found
     return lambda directions: push(directions.to(images.dtype))[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from sdewm.model.heads import SCALAR_HEADS, ScalarHead
 from sdewm.model.networks import MLP, initialise_all
 from sdewm.model.returns import ReturnNormaliser, lambda_return
 from sdewm.model.rssm import RSSM, State
+from sdewm.model.scan import Scan, step_by_step
 from sdewm.model.world_model import ReplayRows, WorldModel
 
 
@@ -88,11 +89,18 @@ class Actor(nn.Module):
 
 
 def act_and_imagine(
-    rssm: RSSM, actor: Actor, state: State, latent_noise: Tensor, action_noise: Tensor
-) -> tuple[Tensor, State]:
-    """The actor's action in each state, and one step of the prior under that action."""
+    rssm: RSSM,
+    actor: Actor,
+    deter: Tensor,
+    stoch: Tensor,
+    latent_noise: Tensor,
+    action_noise: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of the prior under the actor's action: next deter and stoch, and the action."""
+    state = State(deter, stoch)
     action = actor(state.features).sample(action_noise)
-    return action, rssm.imagine_step(state, action, latent_noise)
+    deter, stoch = rssm.imagine_step(state, action, latent_noise)
+    return deter, stoch, action
 
 
 def imagine(
@@ -101,7 +109,7 @@ def imagine(
     start: State,
     latent_noise: Tensor,
     action_noise: Tensor,
-    step: Callable[..., tuple[Tensor, State]] = act_and_imagine,
+    scan: Scan | None = None,
 ) -> Imagined:
     """H steps of the prior under the actor from N states.
 
@@ -111,14 +119,12 @@ def imagine(
         start: N states; gradients are not propagated beyond them.
         latent_noise: (H, N, …) from `latent.draw_noise`.
         action_noise: (H, N, A) from `draw_noise` of the action distribution.
-        step: `act_and_imagine`, or its compiled version.
+        scan: of `act_and_imagine` with this rssm and actor; None: step by step.
     """
-    state, features, actions = start, [start.features], []
-    for drawn, chosen in zip(latent_noise, action_noise, strict=True):
-        action, state = step(rssm, actor, state, drawn, chosen)
-        features.append(state.features)
-        actions.append(action)
-    return Imagined(torch.stack(features, 1), torch.stack(actions, 1))
+    unroll = scan or partial(step_by_step, partial(act_and_imagine, rssm, actor))
+    deter, stoch, action = unroll(start, (latent_noise, action_noise))
+    features = torch.cat([start.features.unsqueeze(0), State(deter, stoch).features])
+    return Imagined(features.transpose(0, 1).contiguous(), action.transpose(0, 1).contiguous())
 
 
 class Objective(Protocol):

@@ -12,6 +12,7 @@ state and the action before it are set to zero.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -21,6 +22,7 @@ from sdewm.base.checks import check_choice
 from sdewm.base.fields import PositiveFloat, PositiveInt, UnitInterval
 from sdewm.model.latents import CategoricalLatent, GaussianLatent, Latent
 from sdewm.model.networks import ACTIVATIONS, MLP, BlockLinear, Dense, SumLinear, make_norm
+from sdewm.model.scan import Scan, step_by_step
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ class RSSM(nn.Module):
         )
         self.deter_size = config.deter
         self.features_size = config.deter + self.latent.size
+        self.scan: Scan | None = None  # of `posterior_step`, where gradients are taken
 
     def initial(self, batch: int) -> State:
         """The state before the first row, which is zero."""
@@ -223,16 +226,22 @@ class RSSM(nn.Module):
         return State(deter, self.latent.sample(self.posterior(deter, embed), noise))
 
     def posterior_step(
-        self, state: State, keep: Tensor, action: Tensor, embedded: Tensor, noise: Tensor
-    ) -> tuple[State, Tensor]:
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        keep: Tensor,
+        action: Tensor,
+        embedded: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The recurrent part of `observe_step`, on the embedded action and observation.
 
         Returns:
-            The state and the stats of the posterior from which its stoch was drawn.
+            The next deter and stoch, and the stats of the posterior from which stoch was drawn.
         """
-        deter = self.cell(state.deter * keep, state.stoch * keep, action)
+        deter = self.cell(deter * keep, stoch * keep, action)
         posterior = self._posterior(deter, embedded)
-        return State(deter, self.latent.sample(posterior, noise)), posterior
+        return deter, self.latent.sample(posterior, noise), posterior
 
     def observe(
         self,
@@ -256,16 +265,14 @@ class RSSM(nn.Module):
             is_first = torch.cat([torch.ones_like(is_first[:, :1]), is_first[:, 1:]], 1)
         keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # (B, T, 1)
         # All that does not depend on the recurrent state, for all steps at once.
-        actions = self.cell.embed_action(clip_action(previous_action) * keep).unbind(1)
-        embedded = self.posterior_input.of_y(embed).unbind(1)
-        state, deters, stochs, posteriors = initial, [], [], []
-        for t, (kept, drawn) in enumerate(zip(keep.unbind(1), noise.unbind(1), strict=True)):
-            state, posterior = self.posterior_step(state, kept, actions[t], embedded[t], drawn)
-            deters.append(state.deter)
-            stochs.append(state.stoch)
-            posteriors.append(posterior)
-        states = State(torch.stack(deters, 1), torch.stack(stochs, 1))
-        return Observed(states, self.prior(states.deter), torch.stack(posteriors, 1))
+        actions = self.cell.embed_action(clip_action(previous_action) * keep)
+        embedded = self.posterior_input.of_y(embed)
+        inputs = tuple(part.transpose(0, 1) for part in (keep, actions, embedded, noise))
+        unroll = partial(step_by_step, self.posterior_step)
+        if self.scan is not None and torch.is_grad_enabled():
+            unroll = self.scan
+        deter, stoch, posterior = (part.transpose(0, 1) for part in unroll(initial, inputs))
+        return Observed(State(deter, stoch), self.prior(deter), posterior)
 
 
 def clip_action(action: Tensor) -> Tensor:

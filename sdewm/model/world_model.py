@@ -179,7 +179,7 @@ class WorldModel(nn.Module):
         return self.decoder.predict(State(torch.stack(deter, 1), torch.stack(stoch, 1)).features)
 
 
-def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> Tensor:
     """Weighted sum of the losses, Σ weight·loss.
 
     Raises:

@@ -17,12 +17,14 @@ from sdewm.data.replay import Field
 from sdewm.model.behaviour import Behaviour, act_and_imagine, imagine
 from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
+from sdewm.model.scan import Scan
 from sdewm.model.world_model import ReplayRows, WorldModel, total_loss
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
 from sdewm.train.latent_storage import pack_stoch, stored_fields, unpack_stoch
 from sdewm.train.optimiser import Optimiser
 from sdewm.train.policy import AgentPolicy
+from sdewm.train.update_graph import UpdateGraph
 
 
 class Noise(NamedTuple):
@@ -67,7 +69,11 @@ class Agent:
         self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
         # Of its own, so that runs with other penalties share every other random number.
         self.probe_generator = torch.Generator(self.device).manual_seed(config.seed + 5)
-        self.step = act_and_imagine
+        self.scan: Scan | None = None  # of imagination
+        self.penalty_weight = torch.zeros((), device=self.device)
+        self._graph: UpdateGraph | None = None
+        if config.cuda_graph == "auto" and self.device.type == "cuda":
+            self._graph = UpdateGraph(self._learn, self.learned)
         if config.compile:
             self._compile()
 
@@ -79,11 +85,12 @@ class Agent:
         """
         remove_broken_libraries()
         model, compiled = self.world_model, partial(torch.compile, dynamic=False)
-        model.rssm.posterior_step = compiled(model.rssm.posterior_step)  # type: ignore[method-assign]
+        model.rssm.scan = Scan(model.rssm.posterior_step, [model.rssm], states=2)
         model.losses = compiled(model.losses)  # type: ignore[method-assign]
         self.behaviour.losses = compiled(self.behaviour.losses)  # type: ignore[method-assign]
         self.jacobian.loss = compiled(self.jacobian.loss)  # type: ignore[method-assign]
-        self.step = compiled(self.step)
+        rssm, actor = self.frozen_model.rssm, self.behaviour.actor
+        self.scan = Scan(partial(act_and_imagine, rssm, actor), [actor], states=2)
 
     # -- acting ----------------------------------------------------------------------------------
 
@@ -134,30 +141,45 @@ class Agent:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         rows, initial = self._split_context(batch)
         noise = self._draw_noise(*rows.reward.shape)
+        if self.jacobian.on:
+            self.penalty_weight.fill_(self.jacobian.schedule(self.updates))
+        self.updates += 1
+        self.optimiser.schedule(self.updates)
+        learn = self._graph if behaviour and self._graph is not None else self._learn
+        metrics, seen = learn(rows, initial, noise, behaviour)
+        if behaviour:
+            self.behaviour.update_slow_critic(self.updates)
+        if self.updates % self.config.log_every_updates == 0:
+            metrics = metrics | self._watch(rows, seen)
+        return metrics, self._refreshed(batch, seen)
+
+    def _learn(
+        self, rows: ReplayRows, initial: State | None, noise: Noise, behaviour: bool
+    ) -> tuple[dict[str, Tensor], Observed]:
+        """The part of an update that takes place on the device alone; it can be recorded.
+
+        All that changes from one update to the next is in tensors: the arguments, the weight of the
+        penalty, the learning rates, the numbers of steps.
+        """
         with self._autocast():
             losses, metrics, seen = self.model_losses(rows, initial, noise)
-            weights = self.world_model.weights()
+            weights: dict[str, float | Tensor] = {**self.world_model.weights()}
             if self.jacobian.on:
-                weights["jacobian"] = self.jacobian.schedule(self.updates)
+                weights["jacobian"] = self.penalty_weight
             if behaviour:
                 more, returns, more_metrics = self.behaviour_losses(rows, seen, noise)
                 losses, metrics = losses | more, metrics | more_metrics
-                weights = weights | self.behaviour.weights()
+                weights |= self.behaviour.weights()
                 if self.config.behaviour.replay_critic_weight:
                     weights["replay_critic"] = self.config.behaviour.replay_critic_weight
         total = total_loss(losses, weights)
         total.backward()
-        self.updates += 1
-        norms = self.optimiser.step(self.updates)
-        if behaviour:
-            self.behaviour.update_slow_critic(self.updates)
+        norms = self.optimiser.step()
         metrics = {f"loss/{name}": value for name, value in losses.items()} | metrics
         metrics |= {f"gradient_norm/{name}": value for name, value in norms.items()}
         metrics["loss/total"] = total
         metrics = {name: value.detach().float().clone() for name, value in metrics.items()}
-        if self.updates % self.config.log_every_updates == 0:
-            metrics |= self._watch(rows, seen)
-        return metrics, self._refreshed(batch, seen)
+        return metrics, seen
 
     def model_losses(
         self, rows: ReplayRows, initial: State | None, noise: Noise
@@ -193,7 +215,7 @@ class Agent:
                 start,
                 noise.latent,
                 noise.action,
-                self.step,
+                self.scan,
             )
         continues = 1 - rows.is_terminal[:, ::stride].flatten().float()
         losses, returns = self.behaviour.losses(
@@ -248,6 +270,16 @@ class Agent:
             "probe_generator": self.probe_generator.get_state(),
         }
 
+    def learned(self) -> list[Tensor]:
+        """All tensors that an update changes: weights, running scales and moments."""
+        moments = self.optimiser.algorithm.state.values()
+        return [
+            *self.world_model.parameters(),
+            *self.behaviour.parameters(),
+            *self.behaviour.buffers(),
+            *(tensor for entry in moments for tensor in entry.values()),
+        ]
+
     def load_networks(self, state: Mapping[str, Any]) -> None:
         """Restore only the networks; a run with --world-model-only has no behaviour to restore."""
         self.world_model.load_state_dict(state["world_model"])
@@ -258,6 +290,8 @@ class Agent:
         """Restore a `state_dict` of the same configuration and spaces."""
         self.load_networks(state)
         self.optimiser.load_state_dict(state["optimiser"])
+        if self._graph is not None:  # the moments are other tensors now
+            self._graph.forget()
         self.updates = int(state["updates"])
         self.noise_generator.set_state(state["noise_generator"].cpu())
         self.policy_generator.set_state(state["policy_generator"].cpu())

@@ -71,6 +71,10 @@ class Config:
     """Arithmetic of the networks; bfloat16 uses autocast and keeps the weights in float32."""
     compile: bool = False
     """Compile the losses with torch.compile: slow start, faster updates."""
+    cuda_graph: Literal["auto", "off"] = "auto"
+    """Record updates as a CUDA graph.
+    auto: on a GPU, if a replay gives the same numbers as an ordinary update;
+    off: never."""
     deterministic: bool = False
     """Use deterministic kernels; on a CPU, runs with equal settings are then equal bit for bit."""
     pictures: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -60,7 +61,9 @@ class LaProp(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], config: OptimiserConfig) -> None:
-        super().__init__(groups, {"lr": 0.0})
+        # The rate may be a tensor, and steps are counted on the weights' device ("capturable" tells
+        # torch to restore them there), so that a recorded update has nothing to read on the host.
+        super().__init__(groups, {"lr": 0.0, "capturable": True})
         self.config = config
 
     @torch.no_grad()
@@ -72,12 +75,14 @@ class LaProp(torch.optim.Optimizer):
                 weights, gradients = zip(*both, strict=True)
                 self._step_group([*weights], [*gradients], group["lr"])
 
-    def _step_group(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+    def _step_group(
+        self, weights: list[Tensor], gradients: list[Tensor], rate: float | Tensor
+    ) -> None:
         beta1, beta2 = self.config.beta1, self.config.beta2
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight] = {
-                    "step": torch.zeros(()),  # on the CPU: reading it stops nothing
+                    "step": torch.zeros((), device=weight.device),
                     "square": torch.zeros_like(weight),
                     "momentum": torch.zeros_like(weight),
                 }
@@ -86,14 +91,19 @@ class LaProp(torch.optim.Optimizer):
         _torch._foreach_add_(steps, 1)
         gradients = clip_adaptively(weights, gradients, self.config.clip)
         _torch._foreach_lerp_(squares, _torch._foreach_mul(gradients, gradients), 1 - beta2)
-        ages = [int(step) for step in steps]
+        ages = torch.stack(steps).double()
         root = _torch._foreach_sqrt(squares)
-        _torch._foreach_mul_(root, [(1 - beta2**age) ** -0.5 for age in ages])  # √ν̂
+        _torch._foreach_mul_(root, [*_unbiased(beta2, ages).rsqrt().unbind()])  # √ν̂
         _torch._foreach_add_(root, self.config.eps)
         _torch._foreach_div_(gradients, root)
         _torch._foreach_lerp_(momenta, gradients, 1 - beta1)
-        change = _torch._foreach_mul(momenta, [rate / (1 - beta1**age) for age in ages])
+        change = _torch._foreach_mul(momenta, [*(rate / _unbiased(beta1, ages)).unbind()])
         _torch._foreach_sub_(weights, change)
+
+
+def _unbiased(beta: float, ages: Tensor) -> Tensor:
+    """1 − βᵃ, the weight of everything after the start at zero in a running mean of age a."""
+    return -torch.expm1(ages * math.log(beta)) if beta else torch.ones_like(ages)
 
 
 def clip_adaptively(
@@ -120,28 +130,41 @@ class Optimiser:
             name: [weight for weight in part.parameters() if weight.requires_grad]
             for name, part in parts.items()
         }
-        rates = {name: getattr(config, f"{name}_lr") for name in self.parts}
-        groups = [{"params": self.parts[n], "lr": rates[n]} for n in self.parts]
+        self._rates = [getattr(config, f"{name}_lr") for name in self.parts]
+        groups: list[dict[str, Any]] = [{"params": weights} for weights in self.parts.values()]
+        device = next((weights[0].device for weights in self.parts.values() if weights), None)
+        on_gpu = device is not None and device.type == "cuda"
+        for group in groups:
+            group["lr"] = torch.zeros((), dtype=torch.float64, device=device)
         if config.algorithm == "laprop":
             self.algorithm: torch.optim.Optimizer = LaProp(groups, config)
         else:
             self.algorithm = torch.optim.AdamW(
-                groups, betas=(config.beta1, config.beta2), eps=config.eps, foreach=True
+                groups if on_gpu else [group | {"lr": 0.0} for group in groups],
+                betas=(config.beta1, config.beta2),
+                eps=config.eps,
+                weight_decay=0.0,  # theirs depends on the learning rate
+                foreach=True,
+                capturable=on_gpu,
             )
-        self._rates = [*rates.values()]
 
-    def step(self, updates: int) -> dict[str, Tensor]:
-        """Update number `updates` (from 1) from the gradients in `.grad`, then clear them.
+    def schedule(self, updates: int) -> None:
+        """Set the learning rates of update number `updates` (from 1)."""
+        warmup = self.config.warmup_updates
+        factor = min(1.0, updates / warmup) if warmup else 1.0
+        for group, rate in zip(self.algorithm.param_groups, self._rates, strict=True):
+            if isinstance(group["lr"], Tensor):  # in place: a recorded update reads it there
+                group["lr"].fill_(factor * rate)
+            else:
+                group["lr"] = factor * rate
+
+    @torch.no_grad()
+    def step(self) -> dict[str, Tensor]:
+        """One update from the gradients in `.grad`, which are then cleared.
 
         Returns:
             The norm of each part's gradient before clipping.
         """
-        warmup = self.config.warmup_updates
-        factor = min(1.0, updates / warmup) if warmup else 1.0
-        for group, rate in zip(self.algorithm.param_groups, self._rates, strict=True):
-            group["lr"] = factor * rate
-            if self.config.algorithm == "adam":  # AdamW takes lr · weight_decay off at every update
-                group["weight_decay"] = self.config.weight_decay / group["lr"]
         norms = {}
         for name, weights in self.parts.items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -150,6 +173,9 @@ class Optimiser:
             norms[name] = torch.stack(_torch._foreach_norm(gradients)).norm()
             if self.config.algorithm == "adam":
                 _torch._foreach_mul_(gradients, (self.config.clip / norms[name]).clamp(max=1.0))
+                if self.config.weight_decay:
+                    kept = [weight for weight in weights if weight.grad is not None]
+                    _torch._foreach_mul_(kept, 1 - self.config.weight_decay)
         self.algorithm.step()
         self.algorithm.zero_grad(set_to_none=True)
         return norms

@@ -32,6 +32,11 @@ def set_gradients(layer, update, size=1.0):
         weight.grad = size * randn(*weight.shape, seed=100 * update + index)
 
 
+def advance(optimiser, update):
+    optimiser.schedule(update)
+    return optimiser.step()
+
+
 class SlowLaProp:
     """One tensor, as a list of Python numbers."""
 
@@ -64,7 +69,7 @@ def test_laprop_with_warm_up_equals_a_loop_over_numbers(size):
         set_gradients(layer, update, size)
         for one, weight in zip(slow, layer.parameters(), strict=True):
             one.step(weight.grad.flatten().tolist(), 1e-2 * min(1.0, update / 3))
-        optimiser.step(update)
+        advance(optimiser, update)
         for one, weight in zip(slow, layer.parameters(), strict=True):
             assert weight.detach().flatten().tolist() == pytest.approx(one.weights, rel=1e-10)
 
@@ -73,7 +78,7 @@ def test_the_first_step_has_the_size_of_the_rate():
     layer = make_layer()
     before = layer.weight.detach().clone()
     set_gradients(layer, 1, 1e-9)
-    Optimiser(OptimiserConfig(warmup_updates=0), {"model": layer}).step(1)
+    advance(Optimiser(OptimiserConfig(warmup_updates=0), {"model": layer}), 1)
     change = (layer.weight - before).abs()
     assert torch.allclose(change, torch.full_like(change, 4e-5), rtol=1e-6)
 
@@ -87,7 +92,7 @@ def test_momentum_is_of_scaled_gradients_and_not_scaled_afterwards():
     for update, size in enumerate((1.0, 100.0, 1.0), 1):
         for layer in layers:
             set_gradients(layer, update, size)
-        laprop.step(update)
+        advance(laprop, update)
         adam.step()
     assert not torch.allclose(layers[0].weight, layers[1].weight, rtol=1e-6)
 
@@ -110,7 +115,7 @@ def test_zero_gradients_leave_the_weights():
     before = [weight.detach().clone() for weight in layer.parameters()]
     for weight in layer.parameters():
         weight.grad = torch.zeros_like(weight)
-    Optimiser(OptimiserConfig(warmup_updates=0), {"model": layer}).step(1)
+    advance(Optimiser(OptimiserConfig(warmup_updates=0), {"model": layer}), 1)
     assert all(torch.equal(w, b) for w, b in zip(layer.parameters(), before, strict=True))
 
 
@@ -136,7 +141,7 @@ def test_adam_removes_a_fraction_of_1e_6_of_every_weight_per_update():
     for update in range(1, 11):
         for weight in layer.parameters():
             weight.grad = torch.zeros_like(weight)
-        optimiser.step(update)
+        advance(optimiser, update)
     for weight, start in zip(layer.parameters(), before, strict=True):
         assert torch.allclose(weight, start * (1 - 1e-6) ** 10, rtol=1e-13)
         assert not torch.allclose(weight, start, rtol=1e-7, atol=0)
@@ -147,7 +152,7 @@ def test_weight_decay_does_not_depend_on_the_learning_rate():
     layer = make_layer()
     start = layer.weight.detach().clone()
     layer.weight.grad = torch.zeros_like(layer.weight)
-    Optimiser(config, {"model": layer}).step(1)
+    advance(Optimiser(config, {"model": layer}), 1)
     assert torch.allclose(layer.weight, start * 0.99, rtol=1e-12)
 
 
@@ -170,7 +175,7 @@ def test_adam_clips_the_norm_of_each_part_by_itself(size):
                 copy.grad = weight.grad * min(1.0, 100.0 / norm)
                 copy *= 1 - 1e-6
             slow[name].step()
-        found = optimiser.step(update)
+        found = advance(optimiser, update)
         assert {name: value.item() for name, value in found.items()} == pytest.approx(norms)
     for name, part in parts.items():
         for copy, weight in zip(
@@ -185,7 +190,7 @@ def test_every_part_has_its_rate_and_gradients_are_cleared():
     optimiser = Optimiser(config, parts)
     for part in parts.values():
         set_gradients(part, 1, 1e-6)
-    optimiser.step(2)
+    advance(optimiser, 2)
     for name, rate in (("model", 1e-2), ("actor", 1e-3), ("critic", 1e-4)):
         change = (parts[name].weight - make_layer().weight).abs().mean()
         assert change.item() == pytest.approx(rate / 2, rel=1e-6)  # half of the warm-up
@@ -200,7 +205,7 @@ def test_parts_without_gradient_stay_and_frozen_weights_are_left_out():
         assert optimiser.parts["critic"] == []
         before = parts["actor"].weight.detach().clone()
         set_gradients(parts["model"], 1)
-        norms = optimiser.step(1)
+        norms = advance(optimiser, 1)
         assert [*norms] == ["model"] and torch.equal(parts["actor"].weight, before)
         assert torch.equal(frozen.weight, parts["model"].weight)  # sees the update
 
@@ -211,19 +216,19 @@ def test_a_restored_optimiser_goes_on_bitwise_the_same(config):
     optimisers = [Optimiser(config, {"model": layer}) for layer in layers]
     for update in range(1, 4):
         set_gradients(layers[0], update)
-        optimisers[0].step(update)
+        advance(optimisers[0], update)
     layers[1].load_state_dict(layers[0].state_dict())
     saved = optimisers[0].state_dict()
     optimisers[1].load_state_dict(saved)
     for optimiser, layer in zip(optimisers, layers, strict=True):
         for update in range(4, 7):
             set_gradients(layer, update)
-            optimiser.step(update)
+            advance(optimiser, update)
     assert torch.equal(layers[0].weight, layers[1].weight)
     fresh = make_layer()
     fresh.load_state_dict(layers[0].state_dict())
     forgetful = Optimiser(config, {"model": fresh})
     for layer, optimiser in ((layers[0], optimisers[0]), (fresh, forgetful)):
         set_gradients(layer, 7)
-        optimiser.step(7)
+        advance(optimiser, 7)
     assert not torch.equal(layers[0].weight, fresh.weight)

@@ -1,0 +1,153 @@
+"""The scan's gradients against those of torch along the steps."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from sdewm.model.behaviour import Actor, BehaviourConfig, act_and_imagine, imagine
+from sdewm.model.networks import initialise_all
+from sdewm.model.rssm import State
+from sdewm.model.scan import Scan, step_by_step
+from tests.model.small_models import A, E, generator, make_rssm, noise_for, randn, random_state
+
+B, T = 3, 7
+KINDS = {
+    "block GRU, categorical": ("categorical", "block_gru"),
+    "GRU, categorical": ("categorical", "gru"),
+    "GRU, Gaussian": ("gaussian", "gru"),
+    "block GRU, Gaussian": ("gaussian", "block_gru"),
+}
+kinds = pytest.mark.parametrize("kind", [*KINDS])
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+
+
+def case(kind, dtype=torch.float64):
+    """An RSSM and inputs of `observe`, some of which need a gradient; two rows are first rows."""
+    latent, cell = KINDS[kind]
+    rssm = make_rssm(latent, cell=cell, deter=16, hidden=8, blocks=4).to(dtype)
+    is_first = torch.zeros(B, T, dtype=torch.bool)
+    is_first[0, 3] = is_first[2, 5] = True
+    embed, action = randn(B, T, E), torch.tanh(randn(B, T, A, seed=1))
+    noise, start = noise_for(rssm, B, T), random_state(rssm.double(), B)
+    rssm.to(dtype)
+    tensors = [part.to(dtype).requires_grad_() for part in (embed, action, *start)]
+    return rssm, tensors, is_first, noise.to(dtype)
+
+
+def gradients(rssm, tensors, is_first, noise):
+    """Of a loss in all that `observe` returns, by the name of the weight or place of the input."""
+    embed, action, *start = tensors
+    seen = rssm.observe(embed, action, is_first, noise, State(*start))
+    parts = (*seen.state, seen.prior, seen.posterior)
+    loss = sum(
+        (part * randn(*part.shape, seed=seed).to(part)).sum() for seed, part in enumerate(parts)
+    )
+    sources = dict(rssm.named_parameters()) | dict(enumerate(tensors))
+    return dict(zip(sources, torch.autograd.grad(loss, [*sources.values()]), strict=True))
+
+
+def with_scan(rssm, step=None):
+    rssm.scan = Scan(step or rssm.posterior_step, [rssm], states=2)
+    return rssm
+
+
+def distance(ours, theirs):
+    """Largest error of a gradient, relative to its size."""
+    return max(float((ours[k] - theirs[k]).norm() / theirs[k].norm()) for k in theirs)
+
+
+@kinds
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_gradients_are_those_of_torch(kind, dtype, bound, uncompiled):
+    inputs = case(kind, dtype)
+    slow = gradients(*inputs)
+    assert all(float(part.norm()) > 0 for part in slow.values())
+    with_scan(inputs[0])
+    assert distance(gradients(*inputs), slow) < bound
+
+
+@kinds
+def test_a_step_that_forgets_the_state_in_its_adjoint_is_noticed(kind, uncompiled):
+    inputs = case(kind)
+    slow, rssm = gradients(*inputs), inputs[0]
+    for forgotten in (0, 1):
+
+        def step(*tensors, forgotten=forgotten):
+            parts = [*tensors]
+            parts[forgotten] = parts[forgotten].detach()
+            return rssm.posterior_step(*parts)
+
+        with_scan(rssm, step)
+        assert distance(gradients(*inputs), slow) > 1e-3
+
+
+def test_compiled_values_and_gradients():
+    inputs = case("GRU, categorical", torch.float32)
+    slow = gradients(*inputs)
+    scan = with_scan(inputs[0]).scan
+    assert distance(gradients(*inputs), slow) < 1e-5
+    with torch.no_grad():  # weights change in place, and the compiled step follows
+        for weight in inputs[0].parameters():
+            weight.mul_(1.1)
+    fast, inputs[0].scan = gradients(*inputs), None
+    changed = gradients(*inputs)
+    assert distance(fast, changed) < 1e-5 < distance(slow, changed)
+    assert scan.forward.active is scan.adjoint(4).active
+
+
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+def test_imagination_through_the_dynamics(latent, uncompiled):
+    rssm = make_rssm(latent).requires_grad_(False)
+    config = BehaviourConfig(units=8, actor_layers=1)
+    actor = Actor(config, rssm.features_size, A, "rms", "silu").double()
+    initialise_all(actor, generator())
+    start, noise = random_state(rssm, B), noise_for(rssm, T, B)
+    chosen = randn(T, B, A)
+    scan = Scan(partial(act_and_imagine, rssm, actor), [actor], states=2)
+
+    def found(*scans):
+        imagined = imagine(rssm, actor, start, noise, chosen, *scans)
+        loss = (imagined.features * randn(*imagined.features.shape)).sum()
+        loss = loss + (imagined.action * randn(*imagined.action.shape, seed=1)).sum()
+        return dict(enumerate(torch.autograd.grad(loss, [*actor.parameters()])))
+
+    slow = found()
+    assert distance(found(scan), slow) < 1e-12
+    assert all(weight.grad is None for weight in rssm.parameters())
+
+
+def test_it_needs_no_gradient_to_run(uncompiled):
+    start, inputs = (torch.zeros(B, 1),), (torch.ones(T, B, 1),)
+
+    def step(state, x):
+        return (torch.tanh(state) + x,)
+
+    ours, slow = Scan(step, [], states=1)(start, inputs), step_by_step(step, start, inputs)
+    assert torch.equal(ours[0], slow[0])
+
+
+def test_a_second_derivative_and_changed_weights_are_refused(uncompiled):
+    rssm, (embed, action, *start), is_first, noise = case("GRU, Gaussian")
+    with_scan(rssm)
+    deter = rssm.observe(embed, action, is_first, noise, State(*start)).state.deter
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice; use step_by_step"):
+        torch.autograd.grad(deter.sum(), embed, create_graph=True)
+    deter = rssm.observe(embed, action, is_first, noise, State(*start)).state.deter
+    with torch.no_grad():
+        rssm.posterior_output[-1].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        deter.sum().backward()
+
+
+def test_bfloat16_under_autocast(uncompiled):
+    inputs = case("GRU, categorical", torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        slow = gradients(*inputs)
+        with_scan(inputs[0])
+        ours = gradients(*inputs)
+    assert distance(ours, slow) < 0.05
