@@ -7,9 +7,15 @@ python analysis/bench_training.py --device cuda --list              the rows of 
 An update is `Agent.update` on a batch drawn beforehand, of random rows with the shapes of the
 environment. Compared functions are timed in alternation. The rows of an update of preset P:
 
-update_P            the full update
-update_P_compiled   the full update compiled, against uncompiled
+update_P            the full update, compiled
+update_P_compiled   the same against not compiled
+update_P_since      the same against commit BASELINE, not compiled, each in its own process
+world_model_P_since the update of the world model alone, likewise
+startup_P           seconds from the start of Python to the first update, with nothing compiled yet
+startup_P_cached    the same when the compiled parts are on the disk
 penalty_P           the update with the Jacobian penalty, one probe on every row, against without
+penalty_P_quarter   the same on a quarter of the rows, drawn anew for each update
+update_P_graph      the update as a CUDA graph, against the update without (on a GPU)
 update_P_part/…     parts of the full update: losses of the world model; imagination with the losses
                     of actor and critic; backward pass; optimiser
 share_of_flops_P    fraction of the measured time that the matrix products and convolutions (as
@@ -19,11 +25,16 @@ share_of_latency_P  fraction of the measured time that the sequential operations
                     in its backward pass, 12 in each step of imagination
 """
 
+import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -36,7 +47,8 @@ from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.presets import preset
 
-ROUNDS = 9
+HERE = Path(__file__).resolve().parent
+ROUNDS, STARTS = 9, 3
 WARM_UP = 2  # of these rounds' runs, untimed
 UPDATES = {"cpu": 5, "cuda": 20}  # in one run
 MATMUL = {"cpu": 1024, "cuda": 8192}  # rows of the matrices that set the pace
@@ -55,12 +67,16 @@ class Case:
     unit: str
     aim: str
     aim_threads: int = 1
+    since: bool = False  # compared with BASELINE
 
 
+BASELINE = "15ecc86"
 CASES = {
-    "tiny": Case(preset("tiny"), (5,), 1, "cpu", "updates/s", ">= 15", 2),  # cartpole_swingup
+    "tiny": Case(  # cartpole_swingup
+        preset("tiny"), (5,), 1, "cpu", "updates/s", ">= 15", 2, since=True
+    ),
     "dreamerv3_12m_pixels": Case(
-        preset("dreamerv3-12m", precision="bfloat16", compile=True),
+        preset("dreamerv3-12m", precision="bfloat16"),
         (64, 64, 3),
         6,  # walker_walk
         "cuda",
@@ -79,7 +95,9 @@ ANALYSES = {
 class Updates:
     """An agent on a device, and a batch for it; a call makes some updates."""
 
-    def __init__(self, case: Case, device: torch.device, **changes: Any) -> None:
+    def __init__(
+        self, case: Case, device: torch.device, compiled: bool = True, **changes: Any
+    ) -> None:
         config = replace(case.config, device=str(device), **changes)
         infinite = float("inf")
         pixels = len(case.observation) == 3
@@ -88,7 +106,8 @@ class Updates:
         self.agent = Agent(config, space, Box(-1.0, 1.0, (case.actions,)))
         self.batch = random_batch(self.agent, case, device)
         self.count, self.device = UPDATES[device.type], device
-        if config.compile:
+        if compiled:
+            self.agent.compile()
             say("compiling the update: a minute or more …")
             say(f"compiled in {seconds(self.once, device):.0f} s")
 
@@ -139,11 +158,17 @@ def whole(name: str, device: torch.device) -> Iterator[BenchRow]:
 
 
 def compared(
-    name: str, device: torch.device, row: str, baseline: str, aim: str = "", **changes: Any
+    name: str,
+    device: torch.device,
+    row: str,
+    baseline: str,
+    aim: str = "",
+    theirs: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
 ) -> Iterator[BenchRow]:
-    """An agent with changes compared with one without; an aim "<=" refers to the cost."""
+    """An agent with changes compared with another; an aim "<=" refers to the cost."""
     case = CASES[name]
-    runs = {"theirs": Updates(case, device), "ours": Updates(case, device, **changes)}
+    runs = {"theirs": Updates(case, device, **theirs), "ours": Updates(case, device, **changes)}
     times = in_turns(runs, device, ROUNDS, WARM_UP)
     costs = [a / b for a, b in zip(times["ours"], times["theirs"], strict=True)]
     ratios = costs if aim.startswith("<=") else [1 / cost for cost in costs]
@@ -152,14 +177,92 @@ def compared(
 
 
 def compiled(name: str, device: torch.device) -> Iterator[BenchRow]:
-    yield from compared(name, device, f"update_{name}_compiled", "not compiled", compile=True)
+    row = f"update_{name}_compiled"
+    yield from compared(name, device, row, "not compiled", theirs={"compiled": False})
+
+
+def recorded(name: str, device: torch.device) -> Iterator[BenchRow]:
+    row = f"update_{name}_graph"
+    yield from compared(name, device, row, "no CUDA graph", theirs={"cuda_graph": "off"})
 
 
 def penalty(name: str, device: torch.device) -> Iterator[BenchRow]:
-    jacobian = replace(CASES[name].config.jacobian, weight=PENALTY_WEIGHT)
-    yield from compared(
-        name, device, f"penalty_{name}", "without penalty", "<= 1.08", jacobian=jacobian
-    )
+    """With one probe on every row, and on a quarter of the rows."""
+    for ending, fraction, aim in (("", 1.0, "<= 1.2"), ("_quarter", 0.25, "<= 1.08")):
+        config = CASES[name].config.jacobian
+        jacobian = replace(config, weight=PENALTY_WEIGHT, fraction=fraction)
+        row = f"penalty_{name}{ending}"
+        yield from compared(name, device, row, "without penalty", aim, jacobian=jacobian)
+
+
+class Served:
+    """Updates in a process of their own, with the code below `tree`."""
+
+    def __init__(self, tree: Path, how: str, **environment: str) -> None:
+        words = [sys.executable, str(HERE / "serve_updates.py"), how, str(torch.get_num_threads())]
+        own = os.environ | {"PYTHONPATH": str(tree)} | environment
+        start = now(torch.device("cpu"))
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own, cwd=tree
+        )
+        if self._line() != "ready":
+            raise RuntimeError(f"{' '.join(words)} did not start.")
+        self.startup = now(torch.device("cpu")) - start
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def seconds(self, kind: str) -> float:
+        """Seconds of one update."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{kind}\n")
+        self.process.stdin.flush()
+        return float(self._line())
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def since(name: str, device: torch.device) -> Iterator[BenchRow]:
+    """Updates of this version and of the baseline in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        packed = subprocess.run(
+            ["git", "archive", BASELINE, "sdewm"], cwd=HERE.parent, capture_output=True, check=True
+        )
+        subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
+        served = {"theirs": Served(tree, "plain"), "ours": Served(HERE.parent, "compiled")}
+        for row, kind, aim in (
+            (f"update_{name}_since", "whole", "<= 0.5"),
+            (f"world_model_{name}_since", "model", "<= 0.45"),
+        ):
+            taken: dict[str, list[float]] = {who: [] for who in served}
+            for number in range(WARM_UP + ROUNDS):
+                for who, one in served.items():
+                    passed = one.seconds(kind)
+                    if number >= WARM_UP:
+                        taken[who].append(passed)
+            costs = [a / b for a, b in zip(taken["ours"], taken["theirs"], strict=True)]
+            ours = in_unit(taken["ours"], "ms")
+            yield bench_row(row, ours, "ms", ratios=costs, baseline=f"commit {BASELINE}", aim=aim)
+        for one in served.values():
+            one.close()
+
+
+def startup(name: str, device: torch.device) -> Iterator[BenchRow]:
+    """From the start of Python to the end of the first update."""
+    for ending, aim in (("", "<= 20"), ("_cached", "<= 8")):
+        taken = []
+        for _ in range(STARTS):
+            with tempfile.TemporaryDirectory() as folder:
+                cache = {"TORCHINDUCTOR_CACHE_DIR": folder}
+                for _ in range(2 if ending else 1):
+                    one = Served(HERE.parent, "compiled", **cache)
+                    one.close()
+                taken.append(one.startup)
+        aim = aim if torch.get_num_threads() > 1 else ""  # on two cores
+        yield bench_row(f"startup_{name}{ending}", taken, "s", baseline="", aim=aim)
 
 
 def parts(name: str, device: torch.device) -> Iterator[BenchRow]:
@@ -204,7 +307,7 @@ def shares(name: str, device: torch.device) -> Iterator[BenchRow]:
     """Ideal times over the time of the update; the machine's speed is measured in alternation."""
     case, updates = CASES[name], Updates(CASES[name], device)
     with FlopCounterMode(display=False) as counter:
-        Updates(case, device, compile=False).once()
+        Updates(case, device, compiled=False).once()
     work = counter.get_total_flops()
     config, rows = case.config, MATMUL[device.type]
     kind = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
@@ -256,9 +359,13 @@ def jobs(device: str) -> dict[tuple[str, ...], Measure]:
         if case.device != device:
             continue
         found[f"update_{name}",] = partial(whole, name)
-        if not case.config.compile:
-            found[f"update_{name}_compiled",] = partial(compiled, name)
-        found[f"penalty_{name}",] = partial(penalty, name)
+        found[f"update_{name}_compiled",] = partial(compiled, name)
+        found[f"penalty_{name}", f"penalty_{name}_quarter"] = partial(penalty, name)
+        if device == "cuda":
+            found[f"update_{name}_graph",] = partial(recorded, name)
+        if case.since:
+            found[f"update_{name}_since", f"world_model_{name}_since"] = partial(since, name)
+            found[f"startup_{name}", f"startup_{name}_cached"] = partial(startup, name)
         found[tuple(f"update_{name}_part/{part}" for part in ANALYSES)] = partial(parts, name)
         ideals = ("flops", "latency")
         found[tuple(f"share_of_{ideal}_{name}" for ideal in ideals)] = partial(shares, name)

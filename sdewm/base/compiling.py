@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -13,6 +16,7 @@ import torch
 
 from sdewm.base.taylor import record
 
+OPTIONS = {"size_asserts": False}  # `Compiled` has looked at the sizes itself
 LINKING_SECONDS = 60.0  # upper limit on the time that a linker takes
 
 
@@ -37,16 +41,36 @@ def remove_broken_libraries() -> list[Path]:
     return removed
 
 
+def missing_compiler(device: torch.device) -> str | None:
+    """What the compiler of tensor functions needs on this device and is not there; else None."""
+    if device.type == "cpu":
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        return None if shutil.which(compiler) else f"a C++ compiler ({compiler})"
+    if device.type == "cuda":
+        return None if importlib.util.find_spec("triton") else "triton"
+    return f"a compiler for {device.type}"
+
+
+def trace(
+    function: Callable[..., tuple[torch.Tensor, ...]], example: tuple[torch.Tensor, ...]
+) -> torch.fx.GraphModule:
+    """The graph of all operations of `function`, gradients that it takes by autograd included."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(function)(*example)
+
+
 class Compiled:
     """A function of tensors, compiled once per combination of shapes, dtypes and devices.
 
-    The graph is first recorded (`base.taylor.record`) and then compiled. If recording or compiling
+    The graph is first recorded and then compiled. If recording or compiling
     fails (a function that cannot be recorded, a machine without a compiler), or if the environment
     has TORCH_COMPILE_DISABLE=1, the function runs uncompiled. The compiled function gives the same
     values up to rounding. No gradients are recorded.
 
     Args:
         function: takes tensors and returns a tensor or a tuple of tensors.
+        recorded: makes the graph; `record`, or `trace` for a function that takes gradients.
 
     Attributes:
         active: whether the last call ran compiled code; None before the first call.
@@ -56,8 +80,12 @@ class Compiled:
     (tensor([2., 2.]), True)
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        recorded: Callable[..., torch.fx.GraphModule] = record,
+    ) -> None:
+        self.function, self.recorded = function, recorded
         self.active: bool | None = None
         self._versions: dict[tuple, Callable[..., Any]] = {}
 
@@ -86,12 +114,12 @@ class Compiled:
         if os.environ.get("TORCH_COMPILE_DISABLE") == "1":  # as torch.compile does
             return self.function
         try:
-            graph_module = record(function, arguments)
+            graph_module = self.recorded(function, arguments)
             with warnings.catch_warnings():  # torch's compiler warns of its own use of torch.jit
                 warnings.simplefilter("ignore", DeprecationWarning)
                 from torch._inductor import compile as compile_graph
 
-                compiled: Any = compile_graph(graph_module, list(arguments))
+                compiled: Any = compile_graph(graph_module, list(arguments), OPTIONS)
                 compiled(*arguments)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
             return self.function

@@ -61,10 +61,22 @@ class BehaviourConfig:
 
 
 class Imagined(NamedTuple):
-    """An imagined batch: features of states 0 … H (N, H + 1, F), actions of steps 0 … H − 1."""
+    """An imagined batch: states 0, and states 1 … H and actions 0 … H − 1, time first."""
 
-    features: Tensor
-    action: Tensor
+    start: State  # (N, …)
+    later: State  # (H, N, …)
+    actions: Tensor  # (H, N, A)
+
+    @property
+    def features(self) -> Tensor:
+        """Features of states 0 … H: (N, H + 1, F)."""
+        whole = torch.cat([self.start.features.unsqueeze(0), self.later.features])
+        return whole.transpose(0, 1).contiguous()
+
+    @property
+    def action(self) -> Tensor:
+        """Actions of steps 0 … H − 1: (N, H, A)."""
+        return self.actions.transpose(0, 1).contiguous()
 
 
 class Actor(nn.Module):
@@ -123,8 +135,7 @@ def imagine(
     """
     unroll = scan or partial(step_by_step, partial(act_and_imagine, rssm, actor))
     deter, stoch, action = unroll(start, (latent_noise, action_noise))
-    features = torch.cat([start.features.unsqueeze(0), State(deter, stoch).features])
-    return Imagined(features.transpose(0, 1).contiguous(), action.transpose(0, 1).contiguous())
+    return Imagined(start, State(deter, stoch), action)
 
 
 class Objective(Protocol):

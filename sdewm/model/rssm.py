@@ -251,6 +251,18 @@ class RSSM(nn.Module):
         noise: Tensor,
         initial: State | None = None,
     ) -> Observed:
+        """`filter`, and the prior at each state."""
+        state, posterior = self.filter(embed, previous_action, is_first, noise, initial)
+        return Observed(state, self.prior(state.deter), posterior)
+
+    def filter(
+        self,
+        embed: Tensor,
+        previous_action: Tensor,
+        is_first: Tensor,
+        noise: Tensor,
+        initial: State | None = None,
+    ) -> tuple[State, Tensor]:
         """Posterior along a batch of sequences; `observe_step` in a loop is the slow version.
 
         Args:
@@ -259,6 +271,9 @@ class RSSM(nn.Module):
             is_first: (B, T).
             noise: (B, T, …) of `latent.draw_noise`.
             initial: the state before row 0; None: the zero state.
+
+        Returns:
+            The states (B, T, …), and the stats of the posteriors from which stoch was drawn.
         """
         if initial is None:
             initial = self.initial(len(embed))
@@ -271,8 +286,9 @@ class RSSM(nn.Module):
         unroll = partial(step_by_step, self.posterior_step)
         if self.scan is not None and torch.is_grad_enabled():
             unroll = self.scan
-        deter, stoch, posterior = (part.transpose(0, 1) for part in unroll(initial, inputs))
-        return Observed(State(deter, stoch), self.prior(deter), posterior)
+        found = unroll(initial, inputs)
+        deter, stoch, posterior = (part.transpose(0, 1).contiguous() for part in found)
+        return State(deter, stoch), posterior
 
 
 def clip_action(action: Tensor) -> Tensor:

@@ -8,23 +8,27 @@ where the first tensors of y_t are the next state s_t and the others are further
 gradient of every weight T times. `Scan` has a backward pass of its own. With ḡ_t the gradient of
 the loss with respect to y_t where it is used, and λ_t the whole gradient,
 
-    λ_T = ḡ_T,   λ_t = ḡ_t + (∂y_{t+1}/∂s_t)ᵀ λ_{t+1},   ∂L/∂θ = Σ_t (∂y_t/∂θ)ᵀ λ_t.
+    λ_T = ḡ_T,   λ_t = ḡ_t + (∂y_{t+1}/∂s_t)ᵀ λ_{t+1}.
 
-Only the recursion of λ is sequential. It needs neither gradients of weights nor a recorded graph,
-so the step and its adjoint are compiled. The sum over t is one pass over all rows of all steps.
+The forward pass keeps what enters and leaves each product with a weight matrix. The recursion of λ
+starts from there, so it repeats no product, and yields the gradient at each product's result. The
+gradient of a weight matrix is then a single product over the rows of all steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from sdewm.base.compiling import Compiled
+from sdewm.base.compiling import Compiled, trace
 
 Tensors = tuple[Tensor, ...]
 # step(*state, *inputs) → (*next state, *further outputs), all tensors (B, …).
@@ -48,7 +52,7 @@ def step_by_step(step: FlatStep, state: Tensors, inputs: Tensors) -> Tensors:
             [-2.]]))
     """
     rows = []
-    for now in zip(*inputs, strict=True):
+    for now in zip(*(part.unbind() for part in inputs), strict=True):
         rows.append(step(*state, *now))
         state = rows[-1][: len(state)]
     return tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
@@ -61,7 +65,8 @@ class Scan:
 
     Args:
         step: function of the state and of the inputs of one time step; treats rows independently.
-        modules: those whose weights the step uses.
+        modules: those whose weights the step uses. The weights of a layer (`nn.Linear`,
+            `BlockLinear`) may be used by that layer only, other weights in any way.
         states: number of tensors of the state.
 
     >>> linear = nn.Linear(2, 2)
@@ -77,27 +82,147 @@ class Scan:
         self.weights = [
             weight for part in modules for weight in part.parameters() if weight.requires_grad
         ]
-        self.forward = Compiled(step)
-        self._adjoints: dict[int, Compiled] = {}
+        self.values = Compiled(step, trace)
+        self.forward = Compiled(self._forward, trace)  # the values, and what to keep
+        self.outputs = 0  # of the step; known after the first forward pass, as are
+        self.products: list[Product] = []
+        self._adjoints: dict[tuple[bool, ...], Compiled] = {}
 
     def __call__(self, state: Tensors, inputs: Tensors) -> Tensors:
         """The outputs of all steps, each (T, B, …), with gradients to state, inputs and weights."""
+        if not torch.is_grad_enabled():
+            return step_by_step(self.values, state, inputs)
         found: Any = _Scan.apply(self, *state, *inputs, *self.weights)
         return found
 
-    def adjoint(self, inputs: int) -> Compiled:
-        """(s_{t−1}, x_t, ḡ_{t−1}, λ_t) ↦ λ_{t−1} of the state, for so many tensors in x_t."""
-        if inputs not in self._adjoints:
-            self._adjoints[inputs] = Compiled(partial(self._pull_back, inputs))
-        return self._adjoints[inputs]
+    def adjoint(self, wanted: tuple[bool, ...]) -> Compiled:
+        """The step of λ, for the inputs that need a gradient.
 
-    def _pull_back(self, inputs: int, *tensors: Tensor) -> Tensors:
-        first, second = self.states, self.states + inputs
-        state, now, rest = tensors[:first], tensors[first:second], tensors[second:]
-        direct, after = rest[:first], rest[first:]
-        found: Any = torch.func.vjp(lambda *before: self.step(*before, *now), *state)
-        _, pull = found
-        return tuple(a + b for a, b in zip(direct, pull(after), strict=True))
+        (s_{t−1}, x_t, results of the products, ḡ_{t−1}, λ_t) ↦ λ_{t−1} of the state, then the
+        gradients of the inputs wanted, of the results of the products, and of `other_weights`.
+        """
+        if wanted not in self._adjoints:
+            self._adjoints[wanted] = Compiled(partial(self._pull_back, wanted), trace)
+        return self._adjoints[wanted]
+
+    @property
+    def other_weights(self) -> list[Tensor]:
+        """The weights that are no part of a product."""
+        used = {id(w) for product in self.products for w in (product.matrix, product.bias)}
+        return [weight for weight in self.weights if id(weight) not in used]
+
+    def _forward(self, *tensors: Tensor) -> Tensors:
+        with _Products() as met:
+            outputs = self.step(*tensors)
+        self.outputs, self.products = len(outputs), met.products
+        return (*outputs, *met.arguments, *met.results)
+
+    def _pull_back(self, wanted: tuple[bool, ...], *tensors: Tensor) -> Tensors:
+        parts = iter(tensors)
+
+        def take(count: int) -> list[Tensor]:
+            return [next(parts) for _ in range(count)]
+
+        state, inputs = take(self.states), take(len(wanted))
+        results, direct, whole = take(len(self.products)), take(self.states), [*parts]
+        leaves = [x.detach().requires_grad_() for x in (*state, *inputs, *results)]
+        first, second = self.states, self.states + len(inputs)
+        with torch.enable_grad(), _Products(leaves[second:]):
+            outputs = self.step(*leaves[:second])
+        sources = [*leaves[:first], *self._some(leaves[first:second], wanted), *leaves[second:]]
+        used = [w for product in self.products for w in (product.matrix, product.bias)]
+        inside = [weight for weight in used if weight is not None and weight.requires_grad]
+        pairs = [(y, g) for y, g in zip(outputs, whole, strict=True) if y.requires_grad]
+        taken, given = zip(*pairs, strict=True)
+        found = torch.autograd.grad(
+            taken, [*sources, *self.other_weights, *inside], given, allow_unused=True
+        )
+        count = len(found) - len(inside)
+        if any(gradient is not None for gradient in found[count:]):
+            raise RuntimeError(
+                "step uses a weight of a layer outside it; use step_by_step."
+            )
+        filled = [
+            torch.zeros_like(x) if gradient is None else gradient
+            for x, gradient in zip([*sources, *self.other_weights], found[:count], strict=True)
+        ]
+        earlier = [a + b for a, b in zip(direct, filled, strict=False)]
+        return (*earlier, *filled[first:])
+
+    @staticmethod
+    def _some(parts: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+        return [part for part, chosen in zip(parts, wanted, strict=True) if chosen]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of activations with a weight matrix: x Wᵀ + b of a linear layer, or x W of blocks.
+
+    Attributes:
+        matrix: W, (out, in) of a linear layer or (G, in, out) of G blocks.
+        bias: b, or None.
+    """
+
+    matrix: Tensor
+    bias: Tensor | None
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """The gradient of x from that of the result."""
+        matrix = self.matrix.detach().to(gradient.dtype)
+        return gradient @ (matrix if matrix.dim() == 2 else matrix.mT)
+
+    def gradients(self, argument: Tensor, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Weights with their gradients, from x and the result's gradient at all steps (T, …)."""
+        x = argument.to(gradient.dtype)
+        if self.matrix.dim() == 2:
+            rows = gradient.reshape(-1, gradient.shape[-1])
+            found = [(self.matrix, rows.mT @ x.reshape(-1, x.shape[-1]))]
+            if self.bias is not None:
+                found.append((self.bias, rows.sum(0)))
+            return found
+        x, rows = (part.movedim(0, 1).flatten(1, 2) for part in (x, gradient))  # (G, T·B, …)
+        return [(self.matrix, x.mT @ rows)]
+
+
+class _Products(TorchFunctionMode):
+    """Records the products with weights; with `known`, these are taken as the results instead."""
+
+    def __init__(self, known: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.known = [*known]
+        self.products: list[Product] = []
+        self.arguments: list[Tensor] = []
+        self.results: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function, or its known result."""
+        if func not in (functional.linear, torch.bmm) or not isinstance(args[1], nn.Parameter):
+            return func(*args, **(kwargs or {}))
+        bias = (*args, None)[2] if not kwargs else kwargs.get("bias")
+        product = Product(args[1], bias)
+        if self.known:
+            result: Any = _Known.apply(self.known[len(self.products)], args[0], product)
+        else:
+            result = func(*args, **(kwargs or {}))
+        self.products.append(product)
+        self.arguments.append(args[0])
+        self.results.append(result)
+        return result
+
+
+class _Known(torch.autograd.Function):
+    """The result of a product, with gradients to itself and to the product's argument."""
+
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, argument: Tensor, product: Product) -> Tensor:  # type: ignore[override]
+        """The known result."""
+        ctx.product, ctx.dtype = product, argument.dtype
+        return result.view_as(result)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        """Of the result, and of the argument."""
+        return gradient, ctx.product.back(gradient).to(ctx.dtype), None
 
 
 class _Scan(torch.autograd.Function):
@@ -108,72 +233,68 @@ class _Scan(torch.autograd.Function):
         """All steps, without a graph."""
         last = len(tensors) - len(scan.weights)
         state, inputs = tensors[: scan.states], tensors[scan.states : last]
-        outputs = step_by_step(scan.forward, state, inputs)
+        found = step_by_step(scan.forward, state, inputs)
+        outputs, kept = found[: scan.outputs], found[scan.outputs :]
         # The weights are saved so that torch notices a change of them before the backward pass.
-        ctx.save_for_backward(*tensors, *outputs[: scan.states])
+        ctx.save_for_backward(*tensors, *kept, *outputs[: scan.states])
         ctx.scan, ctx.inputs = scan, len(inputs)
         ctx.autocast = _autocast_as_now(outputs[0].device.type)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *direct: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """The recursion of λ, then all rows of all steps at once."""
+        """The recursion of λ, then one product for each weight matrix."""
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError("a Scan cannot be differentiated twice; use step_by_step.")
         scan, count = ctx.scan, ctx.scan.states
-        saved = ctx.saved_tensors
+        saved, products = ctx.saved_tensors, len(ctx.scan.products)
         first, inputs = saved[:count], saved[count : count + ctx.inputs]
+        states, kept = saved[-count:], saved[-count - 2 * products : -count]
+        wanted = ctx.needs_input_grad[1 + count : 1 + count + ctx.inputs]
         before = [
-            torch.cat([start.unsqueeze(0), states[:-1]])
-            for start, states in zip(first, saved[-count:], strict=True)
+            torch.cat([start.unsqueeze(0), part[:-1]])
+            for start, part in zip(first, states, strict=True)
         ]
         with ctx.autocast():
-            whole, start = _total_gradients(scan, before, inputs, direct)
-            found = _gradients_of_all_rows(ctx, before, inputs, whole)
-        return (None, *start, *found)
+            start, found = _recursion(scan, wanted, (*before, *inputs, *kept[products:]), direct)
+        gradients = iter(found)
+        of_inputs = [next(gradients) if chosen else None for chosen in wanted]
+        of_weights: dict[int, Tensor] = {}
+        for product, argument in zip(scan.products, kept[:products], strict=True):
+            for weight, gradient in product.gradients(argument, next(gradients)):
+                total = of_weights.get(id(weight), 0.0) + gradient.to(weight.dtype)
+                of_weights[id(weight)] = total
+        for weight in scan.other_weights:
+            of_weights[id(weight)] = next(gradients).sum(0)
+        return (None, *start, *of_inputs, *(of_weights.get(id(w)) for w in scan.weights))
 
 
-def _total_gradients(
-    scan: Scan, before: Sequence[Tensor], inputs: Sequence[Tensor], direct: Sequence[Tensor]
-) -> tuple[list[Tensor], Tensors]:
-    """λ_1 … λ_T of every output, each (T, B, …), and the gradient of the initial state."""
-    adjoint, count, steps = scan.adjoint(len(inputs)), scan.states, len(direct[0])
-    nothing = tuple(torch.zeros_like(part[0]) for part in before)
-    now, found = tuple(part[-1] for part in direct[:count]), []
-    for t in reversed(range(steps)):
-        found.append(now)
-        earlier = tuple(part[t - 1] for part in direct[:count]) if t else nothing
-        further = (part[t] for part in direct[count:])
-        at = (part[t] for part in (*before, *inputs))
-        now = adjoint(*at, *earlier, *now, *further)
-    states = [torch.stack(parts[::-1]) for parts in zip(*found, strict=True)]
-    return [*states, *direct[count:]], now
+def _recursion(
+    scan: Scan, wanted: tuple[bool, ...], along: Sequence[Tensor], direct: Sequence[Tensor]
+) -> tuple[Tensors, list[Tensor]]:
+    """The gradient of the initial state, and what `Scan.adjoint` gives beside it, each (T, …).
+
+    Args:
+        scan: the scan.
+        wanted: the inputs that need a gradient.
+        along: states before each step, inputs and results of the products, each (T, …).
+        direct: ḡ of every output, (T, B, …).
+    """
+    adjoint, count = scan.adjoint(wanted), scan.states
+    nothing = tuple(torch.zeros_like(part[0]) for part in direct[:count])
+    now = tuple(part[-1] for part in direct[:count])
+    steps = [*zip(*(part.unbind() for part in along), strict=True)]
+    used = [*zip(*(part.unbind() for part in direct), strict=True)]
+    found = []
+    for t in reversed(range(len(steps))):
+        earlier = used[t - 1][:count] if t else nothing
+        now, further = _split(adjoint(*steps[t], *earlier, *now, *used[t][count:]), count)
+        found.append(further)
+    return now, [torch.stack(parts[::-1]) for parts in zip(*found, strict=True)]
 
 
-def _gradients_of_all_rows(
-    ctx: Any, before: Sequence[Tensor], inputs: Sequence[Tensor], whole: Sequence[Tensor]
-) -> list[Tensor | None]:
-    """Σ_t (∂y_t/∂·)ᵀ λ_t for the inputs and the weights that need a gradient."""
-    scan, steps = ctx.scan, len(whole[0])
-    needed = ctx.needs_input_grad[1 + scan.states :]
-    rows = [part.flatten(0, 1).detach() for part in inputs]
-    for part, wanted in zip(rows, needed, strict=False):
-        part.requires_grad_(wanted)
-    with torch.enable_grad():
-        outputs = scan.step(*(part.flatten(0, 1) for part in before), *rows)
-    pairs = [
-        (output, gradient.flatten(0, 1))
-        for output, gradient in zip(outputs, whole, strict=True)
-        if output.requires_grad
-    ]
-    sources = [x for x, wanted in zip([*rows, *scan.weights], needed, strict=True) if wanted]
-    taken, weighted = zip(*pairs, strict=True)
-    gradients = iter(torch.autograd.grad(taken, sources, weighted, allow_unused=True))
-    found = [next(gradients) if wanted else None for wanted in needed]
-    for place in range(len(inputs)):
-        if (gradient := found[place]) is not None:
-            found[place] = gradient.unflatten(0, (steps, -1))
-    return found
+def _split(parts: Tensors, count: int) -> tuple[Tensors, Tensors]:
+    return parts[:count], parts[count:]
 
 
 def _autocast_as_now(device: str) -> Callable[[], AbstractContextManager]:

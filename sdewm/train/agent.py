@@ -74,23 +74,23 @@ class Agent:
         self._graph: UpdateGraph | None = None
         if config.cuda_graph == "auto" and self.device.type == "cuda":
             self._graph = UpdateGraph(self._learn, self.learned)
-        if config.compile:
-            self._compile()
 
-    def _compile(self) -> None:
-        """Compile the steps and the losses separately.
+    def compile(self) -> None:
+        """Compile the steps and the losses, at the first update; values change by rounding only.
 
         Compiling the update as one graph, with its loops unrolled, takes many minutes. The parts
         take seconds each, and all steps of a loop share one compiled function.
         """
         remove_broken_libraries()
-        model, compiled = self.world_model, partial(torch.compile, dynamic=False)
-        model.rssm.scan = Scan(model.rssm.posterior_step, [model.rssm], states=2)
-        model.losses = compiled(model.losses)  # type: ignore[method-assign]
+        rssm, compiled = self.world_model.rssm, partial(torch.compile, dynamic=False)
+        rssm.scan = Scan(rssm.posterior_step, [rssm], states=2)
+        self._encode = compiled(self._encode)  # type: ignore[method-assign]
+        self._score = compiled(self._score)  # type: ignore[method-assign]
         self.behaviour.losses = compiled(self.behaviour.losses)  # type: ignore[method-assign]
         self.jacobian.loss = compiled(self.jacobian.loss)  # type: ignore[method-assign]
-        rssm, actor = self.frozen_model.rssm, self.behaviour.actor
-        self.scan = Scan(partial(act_and_imagine, rssm, actor), [actor], states=2)
+        actor = self.behaviour.actor
+        step = partial(act_and_imagine, self.frozen_model.rssm, actor)
+        self.scan = Scan(step, [actor], states=2)
 
     # -- acting ----------------------------------------------------------------------------------
 
@@ -185,21 +185,33 @@ class Agent:
         self, rows: ReplayRows, initial: State | None, noise: Noise
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Observed]:
         """World-model losses with the Jacobian penalty, metrics, and the posterior states."""
-        embed = self.world_model.encoder(rows.observation)
-        seen = self.world_model.rssm.observe(
+        embed = self._encode(rows.observation)
+        state, posterior = self.world_model.rssm.filter(
             embed, rows.previous_action, rows.is_first, noise.posterior, initial
         )
-        losses = self.world_model.losses(rows, seen)
+        losses, metrics, prior = self._score(rows, state, posterior)
+        seen = Observed(state, prior, posterior)
         if self.jacobian.on:
             losses["jacobian"] = self.jacobian.loss(rows, seen, embed, noise.jacobian)
-        latent = self.world_model.rssm.latent
+        return losses, metrics, seen
+
+    def _encode(self, observation: Tensor) -> Tensor:
+        return self.world_model.encoder(observation)
+
+    def _score(
+        self, rows: ReplayRows, state: State, posterior: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Losses of the world model, metrics of the latent, and the priors."""
+        rssm = self.world_model.rssm
+        prior = rssm.prior(state.deter)
+        losses = self.world_model.losses(rows, Observed(state, prior, posterior))
         with torch.no_grad():
             metrics = {
-                "latent/kl": latent.kl(seen.posterior, seen.prior).mean(),
-                "latent/prior_entropy": latent.entropy(seen.prior).mean(),
-                "latent/posterior_entropy": latent.entropy(seen.posterior).mean(),
+                "latent/kl": rssm.latent.kl(posterior, prior).mean(),
+                "latent/prior_entropy": rssm.latent.entropy(prior).mean(),
+                "latent/posterior_entropy": rssm.latent.entropy(posterior).mean(),
             }
-        return losses, metrics, seen
+        return losses, metrics, prior
 
     def behaviour_losses(
         self, rows: ReplayRows, seen: Observed, noise: Noise
@@ -228,7 +240,7 @@ class Agent:
             metrics = {
                 "behaviour/return": returns.mean(),
                 "behaviour/return_scale": self.behaviour.returns.scale(),
-                "behaviour/action_std": imagined.action.std(0).mean(),
+                "behaviour/action_std": imagined.actions.std(1).mean(),
             }
         return losses, returns, metrics
 

@@ -60,7 +60,7 @@ def saved_agent(run: Path) -> SavedAgent:
         CheckpointError: there is no valid checkpoint.
     """
     facts = read_run(run)
-    config = replace(facts.config, compile=False)
+    config = facts.config
     state = Checkpoints(run / "checkpoints").load()
     changed = "; ".join(config_changes(state.get("config"), facts.config)) or None
     if changed is not None:

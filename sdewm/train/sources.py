@@ -41,6 +41,11 @@ class Source(Protocol):
         ...
 
     @property
+    def planned_updates(self) -> int:
+        """Number of updates in the whole run."""
+        ...
+
+    @property
     def env_frames(self) -> int:
         """Simulator steps so far, summed over environments."""
         ...
@@ -111,6 +116,7 @@ class EnvironmentSource:
     def __init__(self, config: Config) -> None:
         _check_learns(config)
         self.config, self.total = config, config.env_frames
+        self.planned_updates = self._due(config.env_frames // config.action_repeat)
         self.vector = configured_vector(config, config.envs, config.seed)
         observation, action = self.vector.single_observation_space, self.vector.single_action_space
         assert isinstance(observation, Box) and isinstance(action, Box)
@@ -147,11 +153,16 @@ class EnvironmentSource:
 
     def due_updates(self) -> int:
         """Number of updates due so far."""
+        enough = self.replay.can_sample(self.config.batch_length + self.config.context)
+        return self._due(self.collector.policy_steps) if enough else 0
+
+    def _due(self, policy_steps: int) -> int:
         config = self.config
-        fresh = self.collector.policy_steps - config.prefill_policy_steps
-        batch = config.batch_size * config.batch_length
-        enough = self.replay.can_sample(config.batch_length + config.context)
-        return max(0, math.floor(fresh * config.train_ratio / batch)) if enough else 0
+        fresh, batch = (
+            policy_steps - config.prefill_policy_steps,
+            config.batch_size * config.batch_length,
+        )
+        return max(0, math.floor(fresh * config.train_ratio / batch))
 
     def collect(self) -> list[tuple[float, int]]:
         """One step of all environments into the replay; (return, length) of finished episodes."""
@@ -187,6 +198,7 @@ class DatasetSource:
 
     def __init__(self, config: Config, data: Path) -> None:
         self.config, self.total = config, config.updates
+        self.planned_updates = config.updates
         self.dataset = read_dataset(data)
         observation, action = (self.dataset.fields[n] for n in ("observation", "previous_action"))
         pixels = observation.dtype == torch.uint8

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdewm.base.allocation import keep_freed_memory
+from sdewm.base.compiling import missing_compiler
 from sdewm.base.progress import Progress
 from sdewm.data.rollout import EndlessEpisodeError
 from sdewm.train.agent import Agent
@@ -47,6 +49,7 @@ from sdewm.train.run_directory import (
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import DatasetSource, EnvironmentSource, Source
 
+LONG = 2000  # updates from which compilation is worth its seconds
 SAVING = 0.05  # largest share of the time that is spent on checkpoints
 
 
@@ -76,6 +79,7 @@ class Trainer:
         else:
             self.source = DatasetSource(self.config, facts.data)
         self.agent = Agent(self.config, *self.source.spaces)
+        self._compiles = self._compile()
         self.source.attach(self.agent.policy("sample"), self.agent.latent_fields)
         self.replay = self.source.replay
         learns_all = facts.data is None
@@ -89,6 +93,19 @@ class Trainer:
         self.note = ""  # for the progress line
         self._draws_episodes = True
 
+    def _compile(self) -> str:
+        """Compile the updates if it is asked for or pays; a line about it."""
+        wanted, missing = self.config.compile, missing_compiler(self.agent.device)
+        long = self.source.planned_updates >= LONG
+        if long:
+            keep_freed_memory()
+        if wanted == "off" or (wanted == "auto" and not long):
+            return "updates: not compiled"
+        if missing is not None:
+            return f"updates: not compiled, which takes longer; there is not {missing}"
+        self.agent.compile()
+        return "updates: compiled at the first, which takes some seconds"
+
     def describe(self) -> list[str]:
         """Description of the run, line by line, with a warning if memory will be too small."""
         config, memory = self.config, self.replay.bytes / 1e6
@@ -96,6 +113,7 @@ class Trainer:
         return [
             f"{self.run}: {what}, {config.obs}, preset {config.preset}, seed {config.seed}",
             *self.agent.describe(),
+            self._compiles,
             f"replay: at most {self.replay.capacity} rows, {memory:.0f} MB on {config.device}",
             *self._memory_warning(),
         ]

@@ -142,8 +142,10 @@ def test_the_scale_divides_the_advantage_and_can_be_off():
 
 def test_a_terminal_start_trains_nothing_and_returns_hold_the_rewards():
     model, behaviour, imagined, losses, returns = case(REINFORCE)
-    changed = imagined._replace(features=imagined.features.clone())
-    changed.features[2] += 1.0
+    parts = [part.clone() for part in (*imagined.start, *imagined.later)]
+    for part in parts:
+        part[..., 2, :] += 1.0
+    changed = imagined._replace(start=State(*parts[:2]), later=State(*parts[2:]))
     again, new_returns = behaviour.losses(model, behaviour.critic, changed, CONTINUES)
     assert not torch.allclose(returns[2], new_returns[2])
     assert torch.allclose(again["critic"], losses["critic"], rtol=1e-12)

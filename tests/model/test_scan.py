@@ -97,7 +97,7 @@ def test_compiled_values_and_gradients():
     fast, inputs[0].scan = gradients(*inputs), None
     changed = gradients(*inputs)
     assert distance(fast, changed) < 1e-5 < distance(slow, changed)
-    assert scan.forward.active is scan.adjoint(4).active
+    assert scan.forward.active is scan.adjoint((False, True, True, False)).active
 
 
 @pytest.mark.parametrize("latent", ["categorical", "gaussian"])
@@ -129,6 +129,34 @@ def test_it_needs_no_gradient_to_run(uncompiled):
 
     ours, slow = Scan(step, [], states=1)(start, inputs), step_by_step(step, start, inputs)
     assert torch.equal(ours[0], slow[0])
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_weight_used_outside_its_layer_is_refused(name, uncompiled):
+    layer = torch.nn.Linear(2, 2)
+
+    def step(state, x):
+        return (torch.tanh(layer(state)) + x * getattr(layer, name).sum(),)
+
+    found = Scan(step, [layer], states=1)((torch.ones(3, 2),), (torch.ones(4, 3, 2),))[0]
+    with pytest.raises(RuntimeError, match="uses a weight of a layer outside it"):
+        found.sum().backward()
+
+
+def test_a_layer_used_twice_and_a_weight_outside_layers(uncompiled):
+    layer = torch.nn.Linear(2, 2).double()
+    layer.scale = torch.nn.Parameter(torch.tensor([0.5, 2.0], dtype=torch.float64))
+
+    def step(state, x):
+        return torch.tanh(layer(layer(state) * layer.scale) + x), layer.scale * state
+
+    start, x = (torch.ones(3, 2).double(),), (torch.linspace(0, 1, 24).double().view(4, 3, 2),)
+    found = []
+    for unroll in (Scan(step, [layer], states=1), partial(step_by_step, step)):
+        one, two = unroll(start, x)
+        loss = (one * torch.arange(1.0, 5.0)[:, None, None]).sum() + two.square().sum()
+        found.append(dict(enumerate(torch.autograd.grad(loss, [*layer.parameters()]))))
+    assert distance(*found) < 1e-12
 
 
 def test_a_second_derivative_and_changed_weights_are_refused(uncompiled):

@@ -42,7 +42,7 @@ def small(config, **changes):
         config.behaviour, imagination_horizon=3, units=16, actor_layers=1, critic_layers=1
     )
     settings = {"batch_size": 3, "batch_length": 6, "log_every_updates": 3, "device": NAME}
-    return replace(config, model=model, behaviour=behaviour, compile=False, **settings, **changes)
+    return replace(config, model=model, behaviour=behaviour, **settings, **changes)
 
 
 def updates(config):
