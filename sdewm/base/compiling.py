@@ -55,9 +55,13 @@ def trace(
     function: Callable[..., tuple[torch.Tensor, ...]], example: tuple[torch.Tensor, ...]
 ) -> torch.fx.GraphModule:
     """The graph of all operations of `function`, gradients that it takes by autograd included."""
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    return make_fx(function)(*example)
+    # One place for the shapes of all nodes: torch would make one for each, and look up the stack.
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function)(*example)
 
 
 class Compiled:
@@ -92,18 +96,23 @@ class Compiled:
     def __call__(self, *arguments: torch.Tensor) -> Any:
         """The value of the function, without gradient where it is compiled."""
         arguments = tuple(a.contiguous() for a in arguments)  # compiled for one memory layout
+        return self.version(*arguments)(*arguments)
+
+    def version(self, *arguments: torch.Tensor) -> Callable[..., Any]:
+        """What to call for contiguous arguments of these shapes, dtypes and devices, many times."""
         kind = arguments[0].device.type
         cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
         key = (cast, *((a.shape, a.dtype, a.device) for a in arguments))
-        with torch.no_grad():
-            if key not in self._versions:
+        if key not in self._versions:
+            with torch.no_grad():
                 self._versions[key] = self._compile(arguments)
-            version = self._versions[key]
-            self.active = version is not self.function
-            return version(*arguments)
+        version = self._versions[key]
+        self.active = version is not self.function
+        return torch.no_grad()(version)
 
     def _compile(self, arguments: tuple[torch.Tensor, ...]) -> Callable[..., Any]:
         one = False
+        arguments = tuple(a.detach().clone() for a in arguments)  # views would be part of it
 
         def function(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
             nonlocal one

@@ -69,14 +69,8 @@ class Imagined(NamedTuple):
 
     @property
     def features(self) -> Tensor:
-        """Features of states 0 … H: (N, H + 1, F)."""
-        whole = torch.cat([self.start.features.unsqueeze(0), self.later.features])
-        return whole.transpose(0, 1).contiguous()
-
-    @property
-    def action(self) -> Tensor:
-        """Actions of steps 0 … H − 1: (N, H, A)."""
-        return self.actions.transpose(0, 1).contiguous()
+        """Features of states 0 … H: (H + 1, N, F)."""
+        return torch.cat([self.start.features.unsqueeze(0), self.later.features])
 
 
 class Actor(nn.Module):
@@ -228,31 +222,32 @@ class Behaviour(nn.Module):
             The losses by name, and the λ-returns (N, H).
         """
         config, features = self.config, imagined.features
-        after = features[:, 1:]  # the states arrived at
-        reward = world_model.reward.mean(world_model.reward(after))  # (N, H)
-        discount = config.discount * world_model.continue_probability(after)
-        slow = self.slow_critic.mean(self.slow_critic(features))  # (N, H + 1)
-        law = self.critic(features.detach())
+        after = features[1:]  # the states arrived at; time first, so that rows lie side by side
+        reward = world_model.reward.mean(world_model.reward(after)).T  # (N, H)
+        discount = config.discount * world_model.continue_probability(after).T
+        slow = self.slow_critic.mean(self.slow_critic(features)).T  # (N, H + 1)
+        law = self.critic(features.detach())  # (H + 1, N, …)
         if config.slow_targets:
             value = slow
         elif self.objective.needs_gradient:
-            value = critic.mean(critic(features))
+            value = critic.mean(critic(features)).T
         else:
-            value = self.critic.mean(law.detach())
+            value = self.critic.mean(law.detach()).T
         returns = lambda_return(reward, discount, value[:, 1:], config.discount_lambda)
         with torch.no_grad():
             self.returns.update(returns)
             scale = self.returns.scale() if config.normalise_returns else returns.new_ones(())
             chances = torch.cat([start_continues[:, None], discount[:, :-1]], 1)
             weight = chances.cumprod(1)  # (N, H)
-        actions = self.actor(features[:, :-1].detach())
-        log_prob = actions.log_prob(imagined.action.detach())
+        actions = self.actor(features[:-1].detach())
+        log_prob = actions.log_prob(imagined.actions.detach()).T
         gain = self.objective.gain(log_prob, returns, value[:, :-1], scale)
         losses = {
             "actor": -(weight * gain).mean(),
-            "entropy": -(weight * actions.entropy()).mean(),
+            "entropy": -(weight * actions.entropy().T).mean(),
         }
-        return losses | self.critic_losses(law[:, :-1], returns, slow[:, :-1], weight), returns
+        more = self.critic_losses(law[:-1], returns.T, slow[:, :-1].T, weight.T)
+        return losses | more, returns
 
     def critic_losses(
         self, law: Tensor, returns: Tensor, slow: Tensor, weight: Tensor

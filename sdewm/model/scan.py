@@ -90,8 +90,9 @@ class Scan:
 
     def __call__(self, state: Tensors, inputs: Tensors) -> Tensors:
         """The outputs of all steps, each (T, B, …), with gradients to state, inputs and weights."""
+        state, inputs = _contiguous(state), _contiguous(inputs)
         if not torch.is_grad_enabled():
-            return step_by_step(self.values, state, inputs)
+            return step_by_step(self.values.version(*state, *_first(inputs)), state, inputs)
         found: Any = _Scan.apply(self, *state, *inputs, *self.weights)
         return found
 
@@ -139,9 +140,7 @@ class Scan:
         )
         count = len(found) - len(inside)
         if any(gradient is not None for gradient in found[count:]):
-            raise RuntimeError(
-                "step uses a weight of a layer outside it; use step_by_step."
-            )
+            raise RuntimeError("step uses a weight of a layer outside it; use step_by_step.")
         filled = [
             torch.zeros_like(x) if gradient is None else gradient
             for x, gradient in zip([*sources, *self.other_weights], found[:count], strict=True)
@@ -233,7 +232,8 @@ class _Scan(torch.autograd.Function):
         """All steps, without a graph."""
         last = len(tensors) - len(scan.weights)
         state, inputs = tensors[: scan.states], tensors[scan.states : last]
-        found = step_by_step(scan.forward, state, inputs)
+        step = scan.forward.version(*state, *_first(inputs))
+        found = step_by_step(step, state, inputs)
         outputs, kept = found[: scan.outputs], found[scan.outputs :]
         # The weights are saved so that torch notices a change of them before the backward pass.
         ctx.save_for_backward(*tensors, *kept, *outputs[: scan.states])
@@ -247,7 +247,7 @@ class _Scan(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError("a Scan cannot be differentiated twice; use step_by_step.")
         scan, count = ctx.scan, ctx.scan.states
-        saved, products = ctx.saved_tensors, len(ctx.scan.products)
+        saved, products = [part.detach() for part in ctx.saved_tensors], len(scan.products)
         first, inputs = saved[:count], saved[count : count + ctx.inputs]
         states, kept = saved[-count:], saved[-count - 2 * products : -count]
         wanted = ctx.needs_input_grad[1 + count : 1 + count + ctx.inputs]
@@ -255,6 +255,7 @@ class _Scan(torch.autograd.Function):
             torch.cat([start.unsqueeze(0), part[:-1]])
             for start, part in zip(first, states, strict=True)
         ]
+        direct = _contiguous(direct)
         with ctx.autocast():
             start, found = _recursion(scan, wanted, (*before, *inputs, *kept[products:]), direct)
         gradients = iter(found)
@@ -285,16 +286,22 @@ def _recursion(
     now = tuple(part[-1] for part in direct[:count])
     steps = [*zip(*(part.unbind() for part in along), strict=True)]
     used = [*zip(*(part.unbind() for part in direct), strict=True)]
-    found = []
-    for t in reversed(range(len(steps))):
+    found, last = [], len(steps) - 1
+    pull = adjoint.version(*steps[last], *nothing, *now, *used[last][count:])
+    for t in range(last, -1, -1):
         earlier = used[t - 1][:count] if t else nothing
-        now, further = _split(adjoint(*steps[t], *earlier, *now, *used[t][count:]), count)
-        found.append(further)
+        given = pull(*steps[t], *earlier, *now, *used[t][count:])
+        now = given[:count]
+        found.append(given[count:])
     return now, [torch.stack(parts[::-1]) for parts in zip(*found, strict=True)]
 
 
-def _split(parts: Tensors, count: int) -> tuple[Tensors, Tensors]:
-    return parts[:count], parts[count:]
+def _contiguous(parts: Sequence[Tensor]) -> Tensors:
+    return tuple(part.contiguous() for part in parts)
+
+
+def _first(parts: Sequence[Tensor]) -> Tensors:
+    return tuple(part[0] for part in parts)
 
 
 def _autocast_as_now(device: str) -> Callable[[], AbstractContextManager]:

@@ -95,7 +95,7 @@ class Trainer:
 
     def _compile(self) -> str:
         """Compile the updates if it is asked for or pays; a line about it."""
-        wanted, missing = self.config.compile, missing_compiler(self.agent.device)
+        wanted, missing = self.config.compile, missing_compiler(torch.device(self.config.device))
         long = self.source.planned_updates >= LONG
         if long:
             keep_freed_memory()

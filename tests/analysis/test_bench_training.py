@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -37,7 +38,10 @@ def lines(script, *words):
 
 @pytest.fixture
 def short(monkeypatch):
-    """A small agent, few rounds."""
+    """A small agent, few rounds; nothing is compiled, but asked for in `short`."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **how: asked.append(how) or function)
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     small = preset("tiny", batch_size=2, batch_length=4)
     case = replace(training.CASES["tiny"], config=small)
     monkeypatch.setitem(training.CASES, "tiny", case)
@@ -46,6 +50,7 @@ def short(monkeypatch):
     monkeypatch.setattr(training, "CHAIN", 10)
     for script in (training, environments):
         monkeypatch.setattr(script, "ROUNDS", 3)
+    return asked
 
 
 class Clock:
@@ -91,7 +96,7 @@ def test_the_case_is_the_preset_at_the_size_of_its_task():
     assert (observation.shape, action.shape) == (case.observation, (case.actions,))
     case = training.CASES["dreamerv3_12m_pixels"]
     assert (case.config.batch_size, case.config.batch_length) == (16, 64)
-    assert (case.config.precision, case.config.compile) == ("bfloat16", True)
+    assert case.config.precision == "bfloat16"
 
 
 def test_a_row_of_a_script_is_measured():
@@ -126,9 +131,10 @@ def test_the_penalty_is_on_in_one_agent_only(short, monkeypatch):
             made.append(self.agent.jacobian.on)
 
     monkeypatch.setattr(training, "Updates", Noted)
-    (row,) = training.penalty("tiny", CPU)
-    assert made == [False, True]
-    assert row["aim"] == "<= 1.08" and row["low"] <= row["ratio"] <= row["high"]
+    whole, quarter = training.penalty("tiny", CPU)
+    assert made == [False, True] * 2
+    assert (whole["aim"], quarter["aim"]) == ("<= 1.2", "<= 1.08")
+    assert all(row["low"] <= row["ratio"] <= row["high"] for row in (whole, quarter))
 
 
 def test_the_parts_are_told_apart_and_make_up_the_update(short, monkeypatch, clock):
@@ -163,14 +169,57 @@ def test_operations_are_counted_and_shares_follow_from_them(short, monkeypatch):
 
 
 def test_one_of_two_agents_is_compiled(short, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(torch, "compile", lambda function, **how: asked.append(how) or function)
+    made = []
+
+    class Noted(training.Updates):
+        def __init__(self, *arguments, **changes):
+            before = len(short)
+            super().__init__(*arguments, **changes)
+            made.append(len(short) > before)
+
+    monkeypatch.setattr(training, "Updates", Noted)
     (row,) = training.compiled("tiny", CPU)
-    assert asked and row["ratio"] > 0 and row["baseline"] == "not compiled"
-    assert "compiling the update" in capsys.readouterr().err
-    asked.clear()
-    next(training.penalty("tiny", CPU))
-    assert not asked
+    assert made == [False, True]
+    assert row["ratio"] > 0 and row["baseline"] == "not compiled"
+    assert capsys.readouterr().err.count("compiling the update") == 1
+
+
+def test_versions_are_timed_in_turns(short, monkeypatch):
+    """The baseline takes twice as long here; the first rounds do not count."""
+    asked = []
+
+    class Slower(training.Served):
+        def __init__(self, tree, how):
+            self.tree, self.how = tree, how
+            assert (tree / "sdewm" / "train" / "agent.py").exists()
+            asked.append((tree == ROOT, how))
+
+        def seconds(self, kind):
+            asked.append(kind)
+            return 0.02 if self.how == "compiled" else 0.04
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(training, "Served", Slower)
+    try:
+        whole, model = training.since("tiny", CPU)
+    except subprocess.CalledProcessError:
+        pytest.skip("the history of the repository is not here")
+    assert asked[:2] == [(False, "plain"), (True, "compiled")]
+    assert asked[2:] == ["whole"] * 2 * (3 + training.WARM_UP) + ["model"] * 2 * (
+        3 + training.WARM_UP
+    )
+    assert (whole["ratio"], whole["aim"], model["aim"]) == (0.5, "<= 0.5", "<= 0.45")
+    assert whole["value"] == pytest.approx(20) and whole["unit"] == "ms"
+
+
+def test_updates_are_served_by_a_process_of_their_own():
+    one = training.Served(ROOT, "plain")
+    try:
+        assert one.startup > 0 and one.seconds("model") > 0
+    finally:
+        one.close()
 
 
 def test_simulator_steps_are_counted_with_the_repeat(short, monkeypatch, clock):

@@ -1,11 +1,18 @@
 """Compilation never changes numbers beyond rounding, and never takes the program down."""
 
 import os
+import sys
 import time
 
 import torch
 
-from sdewm.base.compiling import LINKING_SECONDS, Compiled, remove_broken_libraries
+from sdewm.base.compiling import (
+    LINKING_SECONDS,
+    Compiled,
+    missing_compiler,
+    remove_broken_libraries,
+    trace,
+)
 
 
 def test_compiled_numbers_agree_to_rounding_at_several_shapes():
@@ -55,3 +62,31 @@ def test_empty_libraries_of_an_interrupted_compilation_are_removed(tmp_path, mon
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["good.so", "in_the_making.so", "notes.txt"]
     assert remove_broken_libraries() == []
+
+
+def test_a_missing_compiler_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    assert "no-such-compiler" in missing_compiler(torch.device("cpu"))
+    monkeypatch.setenv("CXX", sys.executable)
+    assert missing_compiler(torch.device("cpu")) is None
+
+
+def test_tuples_gradients_and_layouts():
+    def slopes(x, y):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return (*torch.autograd.grad((torch.tanh(x) * y).sum(), x), x + y)
+
+    compiled = Compiled(slopes, trace)
+    x, y = torch.linspace(-1, 1, 12).view(3, 4), torch.linspace(0, 1, 12).view(4, 3).T
+    for one, two in zip(compiled(x, y), slopes(x, y), strict=True):
+        torch.testing.assert_close(one, two)
+    same = compiled.version(x, y.contiguous())
+    torch.testing.assert_close(same(x, y.contiguous())[1], x + y)
+    assert len(compiled._versions) == 1
+
+
+def test_nothing_is_compiled_where_torch_is_told_not_to(monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    compiled = Compiled(lambda x: 3 * x)
+    assert torch.equal(compiled(torch.ones(2)), 3 * torch.ones(2)) and compiled.active is False

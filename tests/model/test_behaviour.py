@@ -79,9 +79,9 @@ def test_imagination_equals_a_slow_loop(latent):
         deter = rssm.deterministic(state, actions[-1])
         state = State(deter, rssm.latent.sample(rssm.prior(deter), drawn[step]))
         features.append(state.features)
-    assert torch.allclose(imagined.features, torch.stack(features, 1), rtol=1e-10)
-    assert torch.allclose(imagined.action, torch.stack(actions, 1), rtol=1e-10)
-    assert imagined.features.shape == (N, H + 1, model.rssm.features_size)
+    assert torch.allclose(imagined.features, torch.stack(features), rtol=1e-10)
+    assert torch.allclose(imagined.actions, torch.stack(actions), rtol=1e-10)
+    assert imagined.features.shape == (H + 1, N, model.rssm.features_size)
 
 
 def slow_losses(model, behaviour, imagined):
@@ -90,7 +90,7 @@ def slow_losses(model, behaviour, imagined):
     returns = torch.zeros(N, H, dtype=torch.float64)
     scale = behaviour.returns.scale()
     for n in range(N):
-        features = imagined.features[n]
+        features = imagined.features[:, n]
         judge = behaviour.slow_critic if config.slow_targets else behaviour.critic
         value = judge.mean(judge(features))
         slow = behaviour.slow_critic.mean(behaviour.slow_critic(features))
@@ -105,7 +105,7 @@ def slow_losses(model, behaviour, imagined):
         for t in range(H):
             law = behaviour.actor(features[t])  # the state the action was taken in
             goal = returns[n, t]
-            log_prob = law.log_prob(imagined.action[n, t])
+            log_prob = law.log_prob(imagined.actions[t, n])
             reinforce = (goal - value[t]) / scale * log_prob
             gain = goal / scale if config.actor_gradient == "dynamics" else reinforce
             sums["actor"] -= weight * gain.item()

@@ -118,7 +118,7 @@ def expected_gradients(horizon, lambda_, objective="reinforce"):
 
     def losses():
         imagined = imagine(views[0].rssm, behaviour.actor, start, latent, chosen)
-        assert imagined.action.abs().max() < 1
+        assert imagined.actions.abs().max() < 1
         return behaviour.losses(*views, imagined, count * chances)
 
     found, _ = losses()

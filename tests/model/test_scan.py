@@ -113,7 +113,7 @@ def test_imagination_through_the_dynamics(latent, uncompiled):
     def found(*scans):
         imagined = imagine(rssm, actor, start, noise, chosen, *scans)
         loss = (imagined.features * randn(*imagined.features.shape)).sum()
-        loss = loss + (imagined.action * randn(*imagined.action.shape, seed=1)).sum()
+        loss = loss + (imagined.actions * randn(*imagined.actions.shape, seed=1)).sum()
         return dict(enumerate(torch.autograd.grad(loss, [*actor.parameters()])))
 
     slow = found()

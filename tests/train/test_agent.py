@@ -169,7 +169,7 @@ def test_imagination_starts_at_posterior_states_with_their_own_continuation(ever
         found.update(features=imagined.features, continues=continues) or ({}, torch.zeros(1))
     )
     agent.behaviour_losses(rows, seen, noise)
-    assert torch.equal(found["features"][:, 0], seen.state.features[:, ::every].flatten(0, 1))
+    assert torch.equal(found["features"][0], seen.state.features[:, ::every].flatten(0, 1))
     assert torch.equal(found["continues"], 1.0 - rows.is_terminal[:, ::every].flatten().float())
     assert found["continues"].sum() == len(found["continues"]) - 2
     assert not found["features"].requires_grad
@@ -302,3 +302,19 @@ def test_a_penalty_with_the_policy_included_trains_the_dynamics_alone():
     agent.model_losses(rows, initial, noise)[0]["jacobian"].backward()
     assert any(weight.grad is not None for weight in agent.world_model.parameters())
     assert all(weight.grad is None for weight in agent.behaviour.parameters())
+
+
+def test_compiled_updates_are_ordinary_updates(monkeypatch):
+    """The compiler itself takes a minute here: test_scan.py and `make bench` run it."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **how: asked.append(how) or function)
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    config = replace(SMALL, jacobian=replace(SMALL.jacobian, weight=0.1))
+    plain, fast = make_agent(config), make_agent(config)
+    fast.compile()
+    for seed in range(3):
+        ours, theirs = (agent.update(make_batch(config, seed=seed))[0] for agent in (fast, plain))
+        assert set(ours) == set(theirs)
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-6)
+    assert len(asked) == 4 and fast.scan and fast.world_model.rssm.scan

@@ -277,6 +277,36 @@ def test_a_world_model_learns_from_a_recorded_dataset(tmp_path):
     assert same_runs(tmp_path / "again", run)
 
 
+@pytest.mark.parametrize(
+    ("compile", "updates", "there", "compiles"),
+    [
+        ("auto", 1999, True, False),
+        ("auto", 2000, True, True),
+        ("auto", 2000, False, False),
+        ("off", 10**6, True, False),
+        ("on", 3, True, True),
+    ],
+)
+def test_long_runs_are_compiled(tmp_path, monkeypatch, compile, updates, there, compiles):
+    calls = []
+    monkeypatch.setattr(trainer.EnvironmentSource, "_due", lambda source, steps: updates)
+    monkeypatch.setattr(trainer, "missing_compiler", lambda device: None if there else "g++")
+    monkeypatch.setattr(trainer, "keep_freed_memory", lambda: calls.append("memory"))
+    monkeypatch.setattr(
+        trainer.Agent, "compile", lambda agent: calls.append("compile"), raising=False
+    )
+    made = Trainer(tmp_path, RunFacts(small_config(compile=compile), None, {}))
+    assert ("compile" in calls) == compiles and ("memory" in calls) == (updates >= 2000)
+    told = [line for line in made.describe() if line.startswith("updates: ")]
+    assert len(told) == 1 and ("not compiled" in told[0]) == (not compiles)
+    assert ("g++" in told[0]) == (compile != "off" and not there)
+
+
+def test_planned_updates_are_those_made(whole):
+    made = Trainer(whole, read_run(whole))
+    assert made.source.planned_updates == read_log(whole / "metrics.jsonl")[0][-1]["updates"] == 100
+
+
 def test_a_replay_that_outgrows_the_machine_is_warned_of(tmp_path, monkeypatch):
     made = Trainer(tmp_path, RunFacts(small_config(replay_capacity=200), None, {}))
     need = 200 * made.replay.bytes / made.replay.capacity / 1e6  # 300 steps do not all stay
