@@ -4,14 +4,22 @@ python analysis/bench_speed.py --list                      every name with its n
 python analysis/bench_speed.py --threads 1 normal_torch/float32         one row, as JSON
 
 Competing functions are timed in alternation, A B C A B C …. A ratio is the median over the rounds;
-`low` and `high` are the minimum and maximum.
+`low` and `high` are the minimum and maximum. The rows ou_compiled_vs_c_loop and _vs_diffrax exist
+where gcc and diffrax do.
 """
 
+import ctypes
+import importlib.util
 import math
+import shutil
+import subprocess
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torchsde import sdeint
@@ -30,6 +38,9 @@ from sdewm.theory.expansion.error_variation import ErrorVariation
 STEP = 2.0**-10  # sums of it are exact, so that torchsde takes as many steps as we do
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SLOW = "torchsde default"
+COMPILER = "gcc"
+HAS_C = shutil.which(COMPILER) is not None
+HAS_DIFFRAX = importlib.util.find_spec("diffrax") is not None
 Contestants = dict[str, Callable[[], object]]
 
 
@@ -118,6 +129,72 @@ def torchsde_alone(system: object, x: torch.Tensor, steps: int, method: str) -> 
     sdeint(system, x, ends, dt=STEP, method=method)
 
 
+class CLoop:
+    """The same steps in C (ornstein_uhlenbeck.c), compiled for this machine: float32 on one thread.
+
+    This is what to compare with: it draws its normals where they are used and stores none.
+    """
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / "loop.so"
+            flags = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
+            source = Path(__file__).with_name("ornstein_uhlenbeck.c")
+            command = [COMPILER, *flags, str(source), "-o", str(library), "-lm"]
+            subprocess.run(command, check=True)
+            self.simulate = ctypes.CDLL(str(library)).simulate
+        self.simulate.argtypes = [
+            ctypes.c_void_p,
+            *(ctypes.c_long, ctypes.c_long),
+            *(ctypes.c_float, ctypes.c_uint64),
+        ]
+
+    def __call__(self, x: torch.Tensor, steps: int) -> torch.Tensor:
+        ends = x.clone()
+        self.simulate(ends.data_ptr(), ends.numel(), steps, STEP, 1)
+        return ends
+
+
+def diffrax_loop(x: torch.Tensor, steps: int, tree: bool) -> Callable[[], object]:
+    """Euler steps of diffrax, with its virtual Brownian tree or its fast noise for fixed steps."""
+    import diffrax
+    import jax
+    from jax import numpy as jnp
+
+    start, t1 = jnp.asarray(x.numpy()), steps * STEP
+    shape = jax.ShapeDtypeStruct(start.shape, start.dtype)
+
+    @jax.jit
+    def ends(key: jax.Array) -> jax.Array:
+        if tree:
+            path = diffrax.VirtualBrownianTree(0.0, t1, tol=STEP / 2, shape=shape, key=key)
+        else:
+            path = diffrax.UnsafeBrownianPath(shape=shape, key=key)
+        drift = diffrax.ODETerm(lambda t, y, _: -0.8 * y)
+        noise = diffrax.ControlTerm(lambda t, y, _: diffrax_diagonal(jnp.full_like(y, 0.5)), path)
+        solution = diffrax.diffeqsolve(
+            diffrax.MultiTerm(drift, noise),
+            diffrax.Euler(),
+            0.0,
+            t1,
+            STEP,
+            start,
+            max_steps=steps + 1,
+            adjoint=diffrax.DirectAdjoint() if tree else diffrax.ForwardMode(),
+        )
+        return solution.ys[-1]
+
+    keys = iter(jax.random.split(jax.random.key(0), 1 << 12))
+    return lambda: ends(next(keys)).block_until_ready()
+
+
+def diffrax_diagonal(values: Any) -> Any:
+    """A diagonal diffusion for diffrax."""
+    import lineax
+
+    return lineax.DiagonalLinearOperator(values)
+
+
 def exhaust(stream: Iterable[object]) -> None:
     deque(stream, maxlen=0)
 
@@ -145,7 +222,20 @@ def ornstein_uhlenbeck(
         "our compiled normals": lambda: exhaust(normals.stream(0, batch, dtype, device)),
         "our compiled two-point": lambda: exhaust(bits.stream(0, batch, dtype, device)),
         "random words": lambda: exhaust(words(counters) for _ in range(steps)),
+        **(other_libraries(x, steps) if device.type == "cpu" else {}),
     }
+
+
+def other_libraries(x: torch.Tensor, steps: int) -> Contestants:
+    """A C loop and diffrax, where they are; both in float32."""
+    found: Contestants = {}
+    if x.dtype == torch.float32 and HAS_C:
+        loop = CLoop()
+        found["C loop"] = lambda: loop(x, steps)
+    if x.dtype == torch.float32 and HAS_DIFFRAX:
+        found["diffrax"] = diffrax_loop(x, steps, tree=False)
+        found["diffrax, tree"] = diffrax_loop(x, steps, tree=True)
+    return found
 
 
 def solvers(precision: str, batch: int) -> list[Race]:
@@ -185,6 +275,21 @@ def solvers(precision: str, batch: int) -> list[Race]:
             Row("ou_solve_compiled_noise_vs_default", fast, tree, ">= 12"),
         ),
         race(64 if large else 500, 2, Row("ou_solve_vs_srk", plain, f"{SLOW}, srk")),
+    ]
+
+
+def limits(batch: int) -> list[Race]:
+    """The compiled step against other libraries in float32, on one thread."""
+    large = batch > 1024
+    rows = [Row("ou_compiled_vs_c_loop", "compiled step", "C loop")] * HAS_C
+    rows += [Row("ou_compiled_vs_diffrax", "compiled step", "diffrax")] * HAS_DIFFRAX
+    if not large:
+        tree = Row("ou_compiled_vs_diffrax_tree", "compiled step", "diffrax, tree")
+        rows += [tree] * HAS_DIFFRAX
+    steps = 64 if large else 1000
+    contestants = partial(ornstein_uhlenbeck, torch.float32, batch, steps)
+    return [
+        Race(f"/float32/{batch}", [row], contestants, 1e6 / steps, "us/step", 5) for row in rows
     ]
 
 
@@ -255,10 +360,15 @@ def all_races() -> list[Race]:
     return races + [r for b in (1024, 65536) for p in DTYPES for r in solvers(p, b)]
 
 
+LIMITS = [race for batch in (1024, 65536) for race in limits(batch)]
+
+
 def jobs(device: str) -> dict[tuple[str, ...], Measure]:
-    """The races for any kind of device, by the names of their rows."""
-    return {race.names: race.measure for race in all_races()}
+    """The races for a kind of device, by the names of their rows."""
+    races = all_races() + (LIMITS if device == "cpu" else [])
+    return {race.names: race.measure for race in races}
 
 
 if __name__ == "__main__":
-    run_script(jobs, threads=(1, 2))
+    alone = [name for race in LIMITS for name in race.names]
+    run_script(jobs, threads=(1, 2), one_thread=alone)
