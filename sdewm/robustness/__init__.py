@@ -1,0 +1,1 @@
+"""Returns and errors under perturbations, and statistics over training seeds."""
