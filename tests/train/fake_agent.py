@@ -87,6 +87,9 @@ class FakeAgent:
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.updates = 0
 
+    def compile(self):
+        """There is nothing to compile."""
+
     latent_fields = {"deter": Field((1,), torch.float32, mutable=True)}
 
     def policy(self, mode):
