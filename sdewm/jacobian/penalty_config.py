@@ -59,6 +59,9 @@ class PenaltyConfig:
     """Time constant U of the schedule, in updates."""
     floor: NonNegativeFloat = 0.0
     """Smallest weight of the schedule decay."""
+    excess_over: NonNegativeFloat = 0.0
+    """Penalise max(0, mean ‖J‖_F² − this). The number of modes that prediction has to remember
+    leaves its memory alone (S26)."""
     log_norm_threshold: float = 0.0
     """Logarithmic norm (rate per step) below which nothing is penalised."""
 
@@ -87,6 +90,11 @@ def check_penalty(config: PenaltyConfig, name: str = "") -> None:
         raise ValueError(f"{given('floor')}: only {dotted(name, 'schedule')}='decay' has a floor.")
     if config.floor > config.weight:
         raise ValueError(f"{given('floor')}: expected at most {given('weight')}.")
+    if config.excess_over and (config.kind != "frobenius" or not config.squared):
+        raise ValueError(
+            f"{given('excess_over')}: only the squared Frobenius norm has it; {given('kind')} and "
+            f"{given('squared')} were given."
+        )
     heads = config.map in ("prior", "posterior")
     if heads and config.inputs == "stoch":
         raise ValueError(f"{given('inputs')}: {given('map')} does not depend on it; use 'deter'.")
@@ -128,10 +136,10 @@ def configured_penalty(
     """The penalty of the config without its weight: a scalar; `probes` from `draw_probes`."""
     if config.kind == "log_norm":
         return log_norm_penalty(step, inputs, config.log_norm_threshold)
-    if probes is None:
-        return jacobian_penalty(step, inputs, Exact(), squared=config.squared)
     side = InputProjection if config.side == "input" else OutputProjection
-    return jacobian_penalty(step, inputs, side(probes), squared=config.squared)
+    estimator = Exact() if probes is None else side(probes)
+    penalty = jacobian_penalty(step, inputs, estimator, squared=config.squared)
+    return (penalty - config.excess_over).clamp(min=0.0) if config.excess_over else penalty
 
 
 def describe_penalty(config: PenaltyConfig, inputs: int, outputs: int) -> str:
@@ -157,6 +165,8 @@ def describe_penalty(config: PenaltyConfig, inputs: int, outputs: int) -> str:
         )
     size = f"{outputs} × {inputs} squared derivatives"
     norm = f"‖J‖_F², the sum of {size} (weight {config.weight * outputs * inputs:g} on their mean)"
+    if config.excess_over:
+        norm = f"its excess over {config.excess_over:g}; that is of {norm}"
     if not config.squared:
         norm = f"‖J‖_F, the root of the sum of {size}"
     how = "exact"

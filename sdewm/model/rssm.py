@@ -189,6 +189,11 @@ class RSSM(nn.Module):
         self.features_size = config.deter + self.latent.size
         self.scan: Scan | None = None  # of `posterior_step`, where gradients are taken
 
+    def dynamics_weights(self) -> list[nn.Parameter]:
+        """The weights of cell and prior head: those of imagination."""
+        parts = ("cell.", "prior_head.")
+        return [weight for name, weight in self.named_parameters() if name.startswith(parts)]
+
     def initial(self, batch: int) -> State:
         """The state before the first row, which is zero."""
         weight = self.posterior_input.of_x.weight
@@ -233,15 +238,26 @@ class RSSM(nn.Module):
         action: Tensor,
         embedded: Tensor,
         noise: Tensor,
+        error: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The recurrent part of `observe_step`, on the embedded action and observation.
+
+        Args:
+            deter: (B, R), like all arguments of one time step.
+            stoch: (B, Z).
+            keep: (B, 1), 0 where the state before is forgotten.
+            action: its embedding.
+            embedded: the observation's.
+            noise: of the draw of stoch.
+            error: added to stoch.
 
         Returns:
             The next deter and stoch, and the stats of the posterior from which stoch was drawn.
         """
         deter = self.cell(deter * keep, stoch * keep, action)
         posterior = self._posterior(deter, embedded)
-        return deter, self.latent.sample(posterior, noise), posterior
+        stoch = self.latent.sample(posterior, noise)
+        return deter, stoch if error is None else stoch + error, posterior
 
     def observe(
         self,
@@ -262,6 +278,7 @@ class RSSM(nn.Module):
         is_first: Tensor,
         noise: Tensor,
         initial: State | None = None,
+        error: Tensor | None = None,
     ) -> tuple[State, Tensor]:
         """Posterior along a batch of sequences; `observe_step` in a loop is the slow version.
 
@@ -271,6 +288,7 @@ class RSSM(nn.Module):
             is_first: (B, T).
             noise: (B, T, …) of `latent.draw_noise`.
             initial: the state before row 0; None: the zero state.
+            error: (B, T, Z), added to stoch.
 
         Returns:
             The states (B, T, …), and the stats of the posteriors from which stoch was drawn.
@@ -282,7 +300,8 @@ class RSSM(nn.Module):
         # All that does not depend on the recurrent state, for all steps at once.
         actions = self.cell.embed_action(clip_action(previous_action) * keep)
         embedded = self.posterior_input.of_y(embed)
-        inputs = tuple(part.transpose(0, 1) for part in (keep, actions, embedded, noise))
+        along = (keep, actions, embedded, noise, *([] if error is None else [error]))
+        inputs = tuple(part.transpose(0, 1) for part in along)
         unroll = partial(step_by_step, self.posterior_step)
         if self.scan is not None and torch.is_grad_enabled():
             unroll = self.scan

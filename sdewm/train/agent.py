@@ -19,6 +19,7 @@ from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
 from sdewm.model.scan import Scan
 from sdewm.model.world_model import ReplayRows, WorldModel, total_loss
+from sdewm.train.comparators import Comparators, Disturbance
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
 from sdewm.train.latent_storage import pack_stoch, stored_fields, unpack_stoch
@@ -34,6 +35,7 @@ class Noise(NamedTuple):
     latent: Tensor  # (H, N, …) of imagination from N states
     action: Tensor  # (H, N, A)
     jacobian: Drawn
+    disturbance: Disturbance
 
 
 class Agent:
@@ -61,7 +63,10 @@ class Agent:
             "actor": self.behaviour.actor,
             "critic": self.behaviour.critic,
         }
-        self.optimiser = Optimiser(config.optimiser, self.parts)
+        rssm = self.world_model.rssm
+        self.comparators = Comparators(config.comparator, rssm.latent.size).to(self.device)
+        dynamics = rssm.dynamics_weights()
+        self.optimiser = Optimiser(config.optimiser, self.parts, dynamics)
         self.updates = 0
         frozen_actor = share_frozen(self.behaviour.actor)
         self.jacobian = JacobianTerm(config.jacobian, self.world_model, frozen_actor)
@@ -69,6 +74,7 @@ class Agent:
         self.policy_generator = torch.Generator(self.device).manual_seed(config.seed + 2)
         # Of its own, so that runs with other penalties share every other random number.
         self.probe_generator = torch.Generator(self.device).manual_seed(config.seed + 5)
+        self.comparator_generator = torch.Generator(self.device).manual_seed(config.seed + 6)
         self.scan: Scan | None = None  # of imagination
         self.penalty_weight = torch.zeros((), device=self.device)
         self._graph: UpdateGraph | None = None
@@ -140,7 +146,7 @@ class Agent:
         self, batch: Mapping[str, Tensor], behaviour: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         rows, initial = self._split_context(batch)
-        noise = self._draw_noise(*rows.reward.shape)
+        noise = self._draw_noise(rows.observation)
         if self.jacobian.on:
             self.penalty_weight.fill_(self.jacobian.schedule(self.updates))
         self.updates += 1
@@ -185,10 +191,13 @@ class Agent:
         self, rows: ReplayRows, initial: State | None, noise: Noise
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Observed]:
         """World-model losses with the Jacobian penalty, metrics, and the posterior states."""
-        embed = self._encode(rows.observation)
+        seen_by_encoder = noise.disturbance.observation
+        embed = self._encode(rows.observation if seen_by_encoder is None else seen_by_encoder)
+        error = self.comparators.latent_error(noise.disturbance)
         state, posterior = self.world_model.rssm.filter(
-            embed, rows.previous_action, rows.is_first, noise.posterior, initial
+            embed, rows.previous_action, rows.is_first, noise.posterior, initial, error
         )
+        self.comparators.measure(state.stoch if error is None else state.stoch - error)
         losses, metrics, prior = self._score(rows, state, posterior)
         seen = Observed(state, prior, posterior)
         if self.jacobian.on:
@@ -280,6 +289,8 @@ class Agent:
             "noise_generator": self.noise_generator.get_state(),
             "policy_generator": self.policy_generator.get_state(),
             "probe_generator": self.probe_generator.get_state(),
+            "comparators": dict(self.comparators.state_dict()),
+            "comparator_generator": self.comparator_generator.get_state(),
         }
 
     def learned(self) -> list[Tensor]:
@@ -289,6 +300,7 @@ class Agent:
             *self.world_model.parameters(),
             *self.behaviour.parameters(),
             *self.behaviour.buffers(),
+            *self.comparators.buffers(),
             *(tensor for entry in moments for tensor in entry.values()),
         ]
 
@@ -308,6 +320,8 @@ class Agent:
         self.noise_generator.set_state(state["noise_generator"].cpu())
         self.policy_generator.set_state(state["policy_generator"].cpu())
         self.probe_generator.set_state(state["probe_generator"].cpu())
+        self.comparators.load_state_dict(state["comparators"])
+        self.comparator_generator.set_state(state["comparator_generator"].cpu())
 
     def _watch(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
         """Jacobian diagnostics at states of this batch; their noise depends on the update."""
@@ -340,7 +354,8 @@ class Agent:
         fresh = {"deter": deter, "stoch": stoch}
         return {name: torch.cat([batch[name][:, :1], fresh[name]], 1) for name in fresh}
 
-    def _draw_noise(self, batch: int, length: int) -> Noise:
+    def _draw_noise(self, observation: Tensor) -> Noise:
+        batch, length = observation.shape[:2]
         config, generator, rssm = self.config, self.noise_generator, self.world_model.rssm
         horizon = config.behaviour.imagination_horizon
         starts = batch * -(-length // config.behaviour.imagination_stride)
@@ -349,4 +364,5 @@ class Agent:
             rssm.latent.draw_noise((horizon, starts), generator),
             self.behaviour.actor.law.draw_noise((horizon, starts, self.actions), generator),
             self.jacobian.draw(batch, length, self.probe_generator),
+            self.comparators.draw(observation, self.comparator_generator),
         )

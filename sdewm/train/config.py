@@ -12,6 +12,7 @@ from sdewm.base.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_
 from sdewm.jacobian.penalty_config import PenaltyConfig, check_penalty
 from sdewm.model.behaviour import BehaviourConfig
 from sdewm.model.world_model import WorldModelConfig
+from sdewm.train.comparators import ComparatorConfig
 from sdewm.train.optimiser import OptimiserConfig
 
 
@@ -89,6 +90,8 @@ class Config:
     """Optimiser."""
     jacobian: PenaltyConfig = field(default_factory=PenaltyConfig)
     """Jacobian penalty."""
+    comparator: ComparatorConfig = field(default_factory=ComparatorConfig)
+    """Alternatives to the penalty."""
 
 
 def check_config(config: Config) -> None:

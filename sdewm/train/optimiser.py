@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -47,6 +47,8 @@ class OptimiserConfig:
     """Updates over which the learning rates rise linearly from 0."""
     weight_decay: Beta = 0.0
     """Fraction of each weight removed per update, decoupled from the learning rate (adam)."""
+    dynamics_weight_decay: Beta = 0.0
+    """The same for the weights of recurrent cell and prior head alone, with any algorithm."""
 
 
 class LaProp(torch.optim.Optimizer):
@@ -122,10 +124,16 @@ class Optimiser:
     Args:
         config: see `OptimiserConfig`.
         parts: modules by name, "model", "actor" and "critic"; each has its own learning rate.
+        dynamics: the weights of which `dynamics_weight_decay` removes a fraction.
     """
 
-    def __init__(self, config: OptimiserConfig, parts: Mapping[str, nn.Module]) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: OptimiserConfig,
+        parts: Mapping[str, nn.Module],
+        dynamics: Sequence[Tensor] = (),
+    ) -> None:
+        self.config, self.dynamics = config, [*dynamics]
         self.parts = {
             name: [weight for weight in part.parameters() if weight.requires_grad]
             for name, part in parts.items()
@@ -176,6 +184,8 @@ class Optimiser:
                 if self.config.weight_decay:
                     kept = [weight for weight in weights if weight.grad is not None]
                     _torch._foreach_mul_(kept, 1 - self.config.weight_decay)
+        if self.config.dynamics_weight_decay:
+            _torch._foreach_mul_(self.dynamics, 1 - self.config.dynamics_weight_decay)
         self.algorithm.step()
         self.algorithm.zero_grad(set_to_none=True)
         return norms

@@ -124,7 +124,7 @@ def test_frozen_views_see_every_update_and_every_load(config):
 def gradients(agent, batch, wanted):
     """Gradient sums by part of one loss of the behaviour."""
     rows, initial = agent._split_context(batch)
-    noise = agent._draw_noise(*rows.reward.shape)
+    noise = agent._draw_noise(rows.observation)
     _, _, seen = agent.model_losses(rows, initial, noise)
     losses, _, _ = agent.behaviour_losses(rows, seen, noise)
     losses[wanted].backward()
@@ -162,7 +162,7 @@ def test_imagination_starts_at_posterior_states_with_their_own_continuation(ever
     agent = make_agent(replace(SMALL, context=0, behaviour=behaviour))
     batch = make_batch(agent.config, firsts=((0, 3), (1, 5)))  # rows (0, 2) and (1, 4) are terminal
     rows = ReplayRows.of(batch)
-    noise = agent._draw_noise(*rows.reward.shape)
+    noise = agent._draw_noise(rows.observation)
     _, _, seen = agent.model_losses(rows, None, noise)
     found = {}
     agent.behaviour.losses = lambda model, critic, imagined, continues: (
@@ -194,7 +194,7 @@ def test_slow_critic_and_normaliser_follow_the_updates():
 
 def observed(agent, batch):
     rows, initial = agent._split_context(batch)
-    noise = agent._draw_noise(*rows.reward.shape)
+    noise = agent._draw_noise(rows.observation)
     return agent.model_losses(rows, initial, noise)[2], noise
 
 
@@ -298,7 +298,7 @@ def test_bfloat16_keeps_weights_and_losses_in_float32():
 def test_a_penalty_with_the_policy_included_trains_the_dynamics_alone():
     agent = make_agent(PENALISED)
     rows, initial = agent._split_context(make_batch(PENALISED))
-    noise = agent._draw_noise(*rows.reward.shape)
+    noise = agent._draw_noise(rows.observation)
     agent.model_losses(rows, initial, noise)[0]["jacobian"].backward()
     assert any(weight.grad is not None for weight in agent.world_model.parameters())
     assert all(weight.grad is None for weight in agent.behaviour.parameters())

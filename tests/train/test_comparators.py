@@ -1,0 +1,158 @@
+"""Each comparator does what it claims, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sdewm.jacobian.penalty_config import PenaltyConfig, configured_penalty
+from sdewm.train.comparators import SCALE_RATE, ComparatorConfig, Comparators
+from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch
+
+BOTH = pytest.mark.parametrize("config", [SMALL, GAUSSIAN], ids=["categorical", "gaussian"])
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def with_comparator(config, **settings):
+    return replace(config, comparator=ComparatorConfig(**settings))
+
+
+def drawn(settings, rows=(64, 40), size=3, seed=0):
+    return Comparators(ComparatorConfig(**settings), size).draw(
+        torch.zeros(*rows, 4), generator(seed)
+    )
+
+
+def test_latent_noise_has_zero_mean_and_is_white_in_time():
+    error = drawn({"latent_noise": 0.2}).latent
+    assert abs(float(error.mean())) < 5 * 0.2 / error.numel() ** 0.5
+    assert float(error.std()) == pytest.approx(0.2, rel=0.05)
+    assert abs(float((error[:, 1:] * error[:, :-1]).mean())) < 5 * 0.04 / error.numel() ** 0.5
+    along = error.mean(1)  # the mean over time shrinks as that of independent draws
+    assert float(along.std()) == pytest.approx(0.2 / 40**0.5, rel=0.2)
+
+
+def test_latent_drift_has_the_same_energy_and_a_fixed_sign():
+    error = drawn({"latent_drift": 0.2}).latent
+    assert torch.equal(error, error[:, :1].expand_as(error))
+    assert sorted(error.unique().tolist()) == pytest.approx([-0.2, 0.2])
+    noise = drawn({"latent_noise": 0.2}).latent
+    assert float((error**2).mean()) == pytest.approx(float((noise**2).mean()), rel=0.05)
+    assert abs(float(error[:, 0].mean())) < 5 * 0.2 / error[:, 0].numel() ** 0.5  # over sequences
+    assert float(error.mean(1).std()) == pytest.approx(0.2, rel=0.05)  # not over time
+
+
+@BOTH
+def test_the_error_is_added_in_standard_deviations_of_stoch(config):
+    agent = make_agent(with_comparator(config, latent_noise=0.5))
+    plain = make_agent(config)
+    first = agent.update(make_batch(config))[0]
+    other = plain.update(make_batch(config))[0]
+    for name in other:  # nothing is known of the scale yet
+        assert torch.equal(first[name], other[name]), name
+    rows, initial = plain._split_context(make_batch(config))
+    plain = make_agent(config)
+    noise = plain._draw_noise(rows.observation)
+    with torch.no_grad():
+        embed = plain.world_model.encoder(rows.observation)
+        seen = plain.world_model.rssm.filter(
+            embed, rows.previous_action, rows.is_first, noise.posterior, initial
+        )[0]
+    scale = agent.comparators.spread / agent.comparators.weight
+    torch.testing.assert_close(scale, seen.stoch.flatten(0, 1).std(0), rtol=1e-4, atol=1e-6)
+    assert float(agent.comparators.weight) == pytest.approx(SCALE_RATE)
+    second, third = (
+        made.update(make_batch(config, seed=1))[0] for made in (agent, make_agent(config))
+    )
+    assert not torch.equal(second["loss/reconstruction"], third["loss/reconstruction"])
+
+
+def test_the_step_after_sees_the_error_and_the_posterior_does_not():
+    agent = make_agent(GAUSSIAN)
+    rows, _ = agent._split_context(make_batch(GAUSSIAN))
+    rssm, embed = agent.world_model.rssm, agent.world_model.encoder(rows.observation)
+    noise = agent._draw_noise(rows.observation).posterior
+    arguments = (embed, rows.previous_action, rows.is_first & False, noise)
+    error = torch.zeros(*embed.shape[:2], rssm.latent.size)
+    error[:, 2] = 1.0
+    (plain, law), (moved, other) = rssm.filter(*arguments), rssm.filter(*arguments, None, error)
+    assert torch.equal(moved.deter[:, :3], plain.deter[:, :3]) and torch.equal(
+        law[:, :3], other[:, :3]
+    )
+    torch.testing.assert_close(moved.stoch[:, 2], plain.stoch[:, 2] + 1.0)
+    assert not torch.allclose(moved.deter[:, 3], plain.deter[:, 3])
+
+
+def test_the_encoder_sees_noise_and_the_targets_are_clean():
+    config = with_comparator(SMALL, input_noise=0.3, input_mask=0.2)
+    agent, seen, targets = make_agent(config), [], []
+    encoder, losses = agent.world_model.encoder.forward, agent.world_model.losses
+    agent.world_model.encoder.forward = lambda x: seen.append(x) or encoder(x)
+    agent.world_model.losses = lambda rows, found: targets.append(rows) or losses(rows, found)
+    batch = make_batch(config)
+    agent.update(batch)
+    clean = batch["observation"][:, config.context :]
+    assert torch.equal(targets[0].observation, clean)
+    masked = seen[0] == 0
+    assert 0.05 < float(masked.float().mean()) < 0.4
+    gap = (seen[0] - clean)[~masked]
+    assert float(gap.std()) == pytest.approx(0.3, rel=0.3)
+
+
+@pytest.mark.parametrize("algorithm", ["laprop", "adam"])
+def test_weight_decay_on_the_dynamics_acts_on_them_alone(algorithm):
+    rule = replace(
+        SMALL.optimiser, algorithm=algorithm, model_lr=1e-12, actor_lr=1e-12, critic_lr=1e-12,
+        dynamics_weight_decay=0.1, warmup_updates=0,
+    )  # fmt: skip
+    agent = make_agent(replace(SMALL, optimiser=rule))
+    before = {name: w.detach().clone() for name, w in agent.world_model.named_parameters()}
+    agent.update(make_batch(SMALL))
+    for name, weight in agent.world_model.named_parameters():
+        decays = name.startswith(("rssm.cell.", "rssm.prior_head."))
+        expected = before[name] * (0.9 if decays else 1.0)
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-8, msg=name)
+
+
+def test_the_hinge_has_no_gradient_below_its_floor():
+    weight = torch.full((3, 3), 0.5, requires_grad=True)
+
+    def penalty(excess):
+        config = PenaltyConfig(weight=1.0, estimator="exact", excess_over=excess)
+        return configured_penalty(config, lambda x: x @ weight, (torch.ones(4, 3),), None)
+
+    assert penalty(0.0).item() == pytest.approx(9 * 0.25)
+    assert penalty(1.0).item() == pytest.approx(9 * 0.25 - 1)
+    (slope,) = torch.autograd.grad(penalty(1.0), weight)
+    assert torch.allclose(slope, torch.ones(3, 3))  # that of the whole
+    below = penalty(3.0)
+    assert below.item() == 0.0
+    assert torch.equal(torch.autograd.grad(below, weight)[0], torch.zeros(3, 3))
+
+
+def test_other_random_numbers_are_shared_and_the_state_is_restored():
+    config = with_comparator(GAUSSIAN, latent_noise=0.3, input_noise=0.1)
+    agent, plain = make_agent(config), make_agent(GAUSSIAN)
+    for seed in range(3):
+        agent.update(make_batch(config, seed=seed))
+        plain.update(make_batch(config, seed=seed))
+    assert torch.equal(agent.noise_generator.get_state(), plain.noise_generator.get_state())
+    other = make_agent(config)
+    other.load_state_dict(agent.state_dict())
+    ours, theirs = (made.update(make_batch(config, seed=9))[0] for made in (agent, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_scan_of_disturbed_steps_has_the_right_gradients(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **how: function)
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    config = with_comparator(SMALL, latent_noise=0.3)
+    plain, fast = make_agent(config), make_agent(config)
+    fast.compile()
+    for seed in range(3):
+        ours, theirs = (made.update(make_batch(config, seed=seed))[0] for made in (fast, plain))
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-6)
