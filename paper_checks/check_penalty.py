@@ -1,4 +1,4 @@
-"""The Jacobian penalty: bias of a root, rate of a step, samples without a derivative (S23–S25)."""
+"""The Jacobian penalty: roots, rates, samples without a derivative, memory (S23–S25, S29)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 PROBES, LEAST_ROWS = 16, 4096
 ONE_PROBE, SIXTEEN_PROBES = 0.797885, 0.984496  # means of the root over the norm, at rank one
 STEPS, STEP_SIZE, DIFFERENCE = 24, 0.5, 1e-5
+MODELS, PATH = 24, 12
 
 
 def _draw(*shape: int, seed: int) -> torch.Tensor:
@@ -133,6 +134,69 @@ def samples(settings: Settings, mutate: Mutate) -> Finding:
             compare("largest ‖J‖_F² of a sample", Estimate(still, 0.0), 0.0),
         ]
     )
+
+
+class ExactModel:
+    """A latent model that predicts a system in the plane exactly (S29).
+
+    The physical state s = (a, b) moves by P(s) = A s + B tanh(C s), and its latent is
+    φ(s) = O (s, bend · sin(W s)) with a rotation O. The model reads s off the latent, moves it, and
+    maps it back; what is off the image of φ is multiplied by `rest`.
+    """
+
+    def __init__(self, seed: int, size: int = 5, bend: float = 0.5, rest: float = 0.3) -> None:
+        self.rotation = torch.linalg.qr(_draw(size, size, seed=seed))[0]
+        self.waves = _draw(size - 2, 2, seed=seed + 1)
+        self.matrix = torch.eye(2, dtype=torch.float64) + 0.2 * _draw(2, 2, seed=seed + 2)
+        self.inner, self.outer = (0.3 * _draw(2, 2, seed=seed + k) for k in (3, 4))
+        self.bend, self.rest = bend, rest
+
+    def physical(self, s: torch.Tensor) -> torch.Tensor:
+        """P, row by row."""
+        return s @ self.matrix.T + torch.tanh(s @ self.inner.T) @ self.outer.T
+
+    def latent(self, s: torch.Tensor) -> torch.Tensor:
+        """φ, row by row."""
+        return torch.cat([s, self.bend * torch.sin(s @ self.waves.T)], 1) @ self.rotation.T
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """F, row by row."""
+        s = (x @ self.rotation)[:, :2]
+        return self.latent(self.physical(s)) + self.rest * (x - self.latent(s))
+
+
+def _volume(jacobian: torch.Tensor) -> float:
+    return 0.5 * float(torch.logdet(jacobian.T @ jacobian))
+
+
+def memory_floor(settings: Settings, mutate: Mutate) -> Finding:
+    """Mean ln ‖J‖_F² along a path of exact models, against the floor (S29)."""
+    findings, gap = [], 0.0
+    for index in range(MODELS):
+        model = ExactModel(10 * (index + 100 * settings.seed))
+        if index == 0:  # the case of equality
+            model = ExactModel(0, bend=0.0, rest=0.0)
+            turn = torch.tensor([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]])
+            model.matrix, model.outer = 0.95 * turn.double(), torch.zeros_like(model.outer)
+        step, s = mutate(model), _draw(1, 2, seed=index)
+        start, norms, volumes = s, [], []
+        for _ in range(PATH):
+            moved = model.physical(s)
+            predicted = step(model.latent(s))
+            gap = max(gap, float((predicted - model.latent(moved)).abs().max()))
+            jacobian = row_jacobians(step, model.latent(s))[0]
+            norms.append(float(jacobian.square().sum().log()))
+            volumes.append(float(torch.linalg.det(row_jacobians(model.physical, s)[0]).abs().log()))
+            s = moved
+        ends = [_volume(row_jacobians(model.latent, at)[0]) for at in (s, start)]
+        floor = math.log(2) + (sum(volumes) + ends[0] - ends[1]) / PATH  # 2/d = 1
+        mean = Estimate(sum(norms) / PATH, 0.0)
+        if index == 0:
+            findings.append(compare("mean ln ‖J‖_F², isometric", mean, floor, 1e-10))
+        text = f"mean ln ‖J‖_F² {mean.value:.6g}, floor {floor:.6g}"
+        findings.append(at_most("floor", Estimate(floor, 0.0), mean.value + 1e-12, text))
+    findings.append(compare("largest F(φ(s)) − φ(P(s))", Estimate(gap, 0.0), 0.0, 1e-10))
+    return conclude(findings)
 
 
 def row_jacobians_of(function: Callable, y: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ FLOORS = {
     "jacobian": 1,
     "data": 1,
     "perturbations": 1,
+    "robustness": 1,
     "theory": 2,
     "model": 2,
     "latent_sde": 3,

@@ -28,3 +28,14 @@ def sample_for_probabilities(probabilities: Any) -> Any:
     """The sample, not its probabilities, is differentiated by central differences (S25)."""
     uniforms = torch.full((1,), 0.5, dtype=torch.float64)
     return lambda logits: sample_one_hot(probabilities(logits), uniforms.expand(len(logits)))
+
+
+def forgotten_coordinate(model: Any) -> Any:
+    """The derivative leaves out one physical coordinate; the predictions stay exact (S29)."""
+
+    def forgetting(x: torch.Tensor) -> torch.Tensor:
+        s = (x @ model.rotation)[:, :2]
+        kept = torch.cat([s[:, :1], s[:, 1:].detach()], 1)
+        return model.latent(model.physical(kept)) + model.rest * (x - model.latent(s))
+
+    return forgetting

@@ -61,7 +61,7 @@ class PenaltyConfig:
     """Smallest weight of the schedule decay."""
     excess_over: NonNegativeFloat = 0.0
     """Penalise max(0, mean ‖J‖_F² − this). The number of modes that prediction has to remember
-    leaves its memory alone (S26)."""
+    leaves its memory alone (S29)."""
     log_norm_threshold: float = 0.0
     """Logarithmic norm (rate per step) below which nothing is penalised."""
 

@@ -70,6 +70,7 @@ CASES = {
     "penalty:root_before_average": (check_penalty.root, {}),
     "penalty:constant_deviation": (check_penalty.rate, {}),
     "penalty:sample_for_probabilities": (check_penalty.samples, {}),
+    "penalty:forgotten_coordinate": (check_penalty.memory_floor, {}),
     "trained_models:stationary_variance": (check_latent_system.step, {}),
     "trained_models:stop_gradient": (check_latent_system.derivatives, {}),
     "trained_models:double_claim": (check_latent_system.recovery, {}),
