@@ -79,6 +79,9 @@ KINDS = {
 }
 
 
+STEPWISE, HELD = ("noise", "mask"), "-held"
+
+
 @dataclass(frozen=True)
 class ObservationPerturbation:
     """An observation perturbation with its strength.
@@ -91,6 +94,8 @@ class ObservationPerturbation:
             image under a black square).
         strength: in the units above; pixel values range from 0 to 1, vectors are in the
             environment's units.
+        held: in acting, whether noise and masks are drawn once for an episode instead of at every
+            step; all others are drawn once for an episode in any case.
 
     Raises:
         ValueError: an unknown name, or a strength out of range.
@@ -103,9 +108,25 @@ class ObservationPerturbation:
 
     name: str
     strength: float
+    held: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name and strength, as `parse_perturbations` reads them."""
+        return f"{self.name}{HELD if self.held else ''}:{self.strength:g}"
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it is drawn anew at every step of an episode."""
+        return self.name in STEPWISE and not self.held
 
     def __post_init__(self) -> None:
         check_choice("perturbation", self.name, KINDS)
+        if self.held and self.name not in STEPWISE:
+            raise ValueError(
+                f"perturbation='{self.name}{HELD}': {self.name} is drawn once an episode; "
+                f"only {' and '.join(STEPWISE)} can be held."
+            )
         greatest, strength = (
             KINDS[self.name].greatest,
             check_finite_number("strength", self.strength),
@@ -115,6 +136,14 @@ class ObservationPerturbation:
             raise ValueError(
                 f"strength={strength}: {self.name} takes a number from {least:g} to {greatest:g} "
                 f"({KINDS[self.name].unit})."
+            )
+
+    def check_fits(self, observations: str) -> None:
+        """Refuse "vectors" or "images" to which this perturbation does not apply."""
+        kinds = KINDS[self.name].observations
+        if observations not in kinds:
+            raise ValueError(
+                f"perturbation={self.name!r} is for {' and '.join(kinds)}, not for {observations}."
             )
 
     def __call__(self, observations: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,3 +162,28 @@ class ObservationPerturbation:
             return kind.perturb(observations, self.strength, generator)
         changed = kind.perturb(observations.float() / 255, self.strength, generator)
         return (255 * changed).clamp_(0, 255).round_().to(torch.uint8)
+
+
+def parse_perturbations(word: str) -> list[ObservationPerturbation]:
+    """Perturbations from a text: a name, or "noise-held" and "mask-held", and its strengths.
+
+    Raises:
+        ValueError: no strength, an unknown name, or a strength out of range.
+
+    >>> [one.label for one in parse_perturbations("noise-held:0.1,0.2")]
+    ['noise-held:0.1', 'noise-held:0.2']
+    """
+    name, _, strengths = word.partition(":")
+    if not strengths:
+        raise ValueError(f"perturbation={word!r}: expected NAME:STRENGTH,STRENGTH,…")
+    held = name.endswith(HELD)
+    found = []
+    for text in strengths.split(","):
+        try:
+            strength = float(text)
+        except ValueError as problem:
+            raise ValueError(
+                f"perturbation={word!r}: {text!r} is no number; expected NAME:STRENGTH,STRENGTH,…"
+            ) from problem
+        found.append(ObservationPerturbation(name.removesuffix(HELD), strength, held))
+    return found
