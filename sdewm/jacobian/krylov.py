@@ -63,7 +63,11 @@ def largest_ritz_pair(
     >>> largest_ritz_pair(lambda v: v @ matrix, torch.ones(1, 3, dtype=torch.float64), 3)[0]
     tensor([3.], dtype=torch.float64)
     """
-    space, mapped = krylov_space(operator, start, iterations)
+    return ritz_pair(*krylov_space(operator, start, iterations))
+
+
+def ritz_pair(space: torch.Tensor, mapped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest Ritz value `(S,)` and its unit vector `(S, D)` from a `krylov_space`."""
     small = space @ mapped.mT
     # The eigenvalue 0 of a zero vector must not pass for the largest of a negative map.
     present = space.norm(dim=2) > 0.5
