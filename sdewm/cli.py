@@ -1,4 +1,4 @@
-"""The command line: `sdewm train | resume | evaluate | record | analyse`."""
+"""The command line: `sdewm train | resume | evaluate | record | analyse | study`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ commands:
   evaluate   mean return of a run's policy
   record     record a dataset of episodes
   analyse    check the theorems on a run's world model: tables, figures, summaries
+  study      train and compare the arms of a declared study: rows, intervals, verdicts
 
 `sdewm COMMAND --help` lists the arguments of a command, `sdewm --version` prints the version.
 
@@ -33,8 +34,9 @@ examples:
   sdewm record data/cartpole --from-run runs/cartpole --episodes 100
   sdewm train --preset tiny --world-model-only --data data/cartpole --run runs/model
   sdewm analyse runs/cartpole
+  sdewm study weights.toml --jobs 2
 """
-COMMANDS = ("train", "resume", "evaluate", "record", "analyse")
+COMMANDS = ("train", "resume", "evaluate", "record", "analyse", "study")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +80,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from sdewm.commands.record import record
 
         return record
+    if name == "study":
+        from sdewm.commands.study import study
+
+        return study
     from sdewm.commands.analyse import analyse_run
 
     return analyse_run

@@ -33,6 +33,7 @@ FLOORS = {
     "open_loop": 4,
     "robustness": 4,
     "report": 5,
+    "study": 5,
     "commands": 6,
     "scripts": 6,
     "cli": 7,

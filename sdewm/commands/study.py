@@ -1,0 +1,71 @@
+"""`sdewm study`: train and measure the cells of a declared study, and report its verdicts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sdewm.base.checks import check_count
+from sdewm.commands.parsing import FAILURE, parse, say
+from sdewm.study.declaration import read_study
+from sdewm.study.engine import Place, missing_cells, read_rows, run_study
+from sdewm.study.verdicts import report
+from sdewm.train.signals import Interrupted, StopRequest
+
+
+@dataclass(frozen=True)
+class StudyWords:
+    """Train and measure what is missing of a study declared in a TOML file, then report."""
+
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY.toml")]
+    """File of the declaration (see sdewm/study/declaration.py)."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/studies/NAME)")
+    ] = None
+    """Directory of runs, logs and rows.csv."""
+    jobs: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per core)")
+    ] = None
+    """Cells trained at a time, one thread each."""
+    plan: bool = False
+    """Only list the cells, done and missing."""
+    report: bool = False
+    """Only report the rows that are there."""
+
+
+def study(words: list[str]) -> int:
+    """Run a study; a second call does what is missing."""
+    given = parse(StudyWords, words, "study")
+    declared = read_study(given.study)
+    folder = given.out or Path("runs") / "studies" / declared.name
+    place = Place(folder, declared.digest)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = check_count("jobs", given.jobs or cores or 1)
+    if given.plan:
+        missing = missing_cells(declared, place)
+        for cell in declared.cells:
+            print(f"{'missing' if cell in missing else 'done   '}  {cell.name}")
+        print(
+            f"{len(missing)} of {len(declared.cells)} cells of {declared.updates} updates missing"
+        )
+        return 0
+    failed: list[str] = []
+    if not given.report:
+        stop = StopRequest()
+        with stop.listening():
+            try:
+                failed = run_study(
+                    declared, place, jobs, stop, lambda line: print(line, file=sys.stderr)
+                )
+            except Interrupted as ended:
+                again = f"sdewm study {given.study}"
+                return say(f"Stopped by {ended}; {again} goes on with the rest.", ended.exit_code)
+    print(report(declared, read_rows(declared, place)), flush=True)
+    if failed:
+        return say(f"failed: {', '.join(failed)}", FAILURE)
+    return 0

@@ -1,0 +1,225 @@
+"""What a study declares before its first run, in one TOML file.
+
+name = "weights"
+data = "data/cartpole"            # recorded episodes to train on (sdewm record)
+test_data = "data/cartpole_test"  # other episodes, on which end points are measured
+preset = "tiny"
+updates = 2000
+seeds = [0, 1, 2]
+end_points = ["open_loop 25", "decoded noise:0.2", "jacobian"]
+
+[settings]                        # of all arms, by their names on the command line
+"model.units" = 32
+
+[arms.baseline]
+[arms.paper]
+"jacobian.weight" = 0.001
+
+[[comparisons]]
+claim = "C5"
+arm = "paper"
+baseline = "baseline"
+end_point = "open_loop 25"
+margin = 0.10                     # of the logarithm; smaller values are better
+confirmatory = true
+
+[[controls]]
+arm = "strong"
+baseline = "baseline"
+end_point = "open_loop 25"
+expected = "worse"                # or "better"; if it is not, the study is void
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sdewm.base.checks import check_choice, check_count
+from sdewm.base.fields import NonNegativeFloat, check_fields
+from sdewm.study.end_points import check_end_point
+from sdewm.train.config import Config, check_config
+from sdewm.train.presets import preset
+
+Setting = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against a baseline, by an end point of which smaller values are better."""
+
+    claim: str
+    arm: str
+    baseline: str
+    end_point: str
+    margin: NonNegativeFloat = 0.1
+    confirmatory: bool = True
+
+
+@dataclass(frozen=True)
+class Control:
+    """What must be seen for the study to mean anything."""
+
+    arm: str
+    baseline: str
+    end_point: str
+    expected: Literal["better", "worse"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an arm with a seed."""
+
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its directory."""
+        return f"{self.arm}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A declared study; see the head of this file."""
+
+    name: str
+    data: str
+    test_data: str
+    preset: str
+    updates: int
+    seeds: tuple[int, ...]
+    end_points: tuple[str, ...]
+    settings: dict[str, Setting]
+    arms: dict[str, dict[str, Setting]]
+    comparisons: tuple[Comparison, ...]
+    controls: tuple[Control, ...]
+
+    @property
+    def digest(self) -> str:
+        """Of everything declared: rows of another declaration are not rows of this study."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All runs, seed by seed."""
+        return [Cell(arm, seed) for seed in self.seeds for arm in self.arms]
+
+    def config(self, cell: Cell) -> Config:
+        """The configuration of a cell."""
+        base = preset(self.preset, updates=self.updates, seed=cell.seed)
+        return with_settings(base, {**self.settings, **self.arms[cell.arm]})
+
+    def words(self, cell: Cell, run: Path) -> list[str]:
+        """The arguments of `sdewm` that train a cell."""
+        settings = {**self.settings, **self.arms[cell.arm]}
+        words = ["train", "--preset", self.preset, "--world-model-only", "--data", self.data]
+        words += ["--updates", str(self.updates), "--seed", str(cell.seed), "--run", str(run)]
+        for name, value in settings.items():
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                before, _, last = flag.rpartition(".")
+                off = f"{before}.no-{last}" if before else f"no-{last}"
+                words.append(f"--{flag if value else off}")
+            else:
+                words += [f"--{flag}", str(value)]
+        return words
+
+
+def with_settings(config: Config, settings: dict[str, Setting]) -> Config:
+    """The configuration with other fields, by dotted names.
+
+    Raises:
+        ValueError: an unknown field, or a value that is not allowed.
+
+    >>> with_settings(preset("tiny"), {"jacobian.weight": 0.1}).jacobian.weight
+    0.1
+    """
+    for name, value in settings.items():
+        config = _changed(config, name.replace("-", "_").split("."), value, name)
+    check_config(config)
+    return config
+
+
+def _changed(part: Any, path: list[str], value: Setting, name: str) -> Any:
+    if not is_dataclass(part) or isinstance(part, type):
+        raise ValueError(f"setting {name!r}: {path[0]} is part of no group of settings.")
+    here = check_choice(f"setting {name!r}, {path[0]}", path[0], [f.name for f in fields(part)])
+    if len(path) == 1:
+        return replace(part, **{here: value})
+    return replace(part, **{here: _changed(getattr(part, here), path[1:], value, name)})
+
+
+def read_study(path: Path) -> Study:
+    """The study declared in a file, checked as a whole before anything starts.
+
+    Raises:
+        ValueError: the file is no TOML, or something in it is missing, unknown or not allowed.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as problem:
+        raise ValueError(f"study={str(path)!r} cannot be read: {problem}.") from problem
+    names = [field.name for field in fields(Study)]
+    for key in table:
+        check_choice(f"study={str(path)!r}, entry", key, names)
+    table = {"settings": {}, "comparisons": [], "controls": [], **table}
+    if missing := [name for name in names if name not in table]:
+        raise ValueError(f"study={str(path)!r}: {missing[0]} is missing.")
+    kinds: dict[str, type] = {
+        **dict.fromkeys(("name", "data", "test_data", "preset"), str),
+        **dict.fromkeys(("seeds", "end_points", "comparisons", "controls"), list),
+        **dict.fromkeys(("settings", "arms"), dict),
+    }
+    for name, kind in kinds.items():
+        if not isinstance(table[name], kind):
+            raise ValueError(f"{name}={table[name]!r}: expected {kind.__name__}.")
+    study = Study(
+        **{name: table[name] for name in ("name", "data", "test_data", "preset")},
+        updates=check_count("updates", table["updates"]),
+        seeds=tuple(check_count("seeds", seed, minimum=0) for seed in table["seeds"]),
+        end_points=tuple(table["end_points"]),
+        settings=table["settings"],
+        arms=table["arms"],
+        comparisons=tuple(_entry(Comparison, "comparisons", one) for one in table["comparisons"]),
+        controls=tuple(_entry(Control, "controls", one) for one in table["controls"]),
+    )
+    _check(study)
+    return study
+
+
+def _entry(kind: type, name: str, entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name}: {entry!r}; expected a table.")
+    known = [field.name for field in fields(kind)]
+    for key in entry:
+        check_choice(f"{name}, entry", key, known)
+    try:
+        made = kind(**entry)
+    except TypeError as problem:
+        raise ValueError(f"{name}: {problem}.") from problem
+    check_fields(made, name)
+    return made
+
+
+def _check(study: Study) -> None:
+    if not study.seeds or len({*study.seeds}) < len(study.seeds):
+        raise ValueError(f"seeds={[*study.seeds]}: expected different seeds, at least one.")
+    if not study.arms:
+        raise ValueError("arms: expected at least one.")
+    for end_point in study.end_points:
+        check_end_point(end_point)
+    for one in (*study.comparisons, *study.controls):
+        check_choice("arm", one.arm, study.arms)
+        check_choice("baseline", one.baseline, study.arms)
+        check_choice("end_point", one.end_point, study.end_points)
+    for name in ("data", "test_data"):
+        if not Path(getattr(study, name)).is_dir():
+            raise ValueError(f"{name}={getattr(study, name)!r}: there is no such directory.")
+    for cell in study.cells:
+        study.config(cell)

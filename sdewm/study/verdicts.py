@@ -1,0 +1,111 @@
+"""Verdicts of a study: support, refuted, undecided; or void where a control fails.
+
+All end points are logarithms of which smaller is better. With the difference d of an arm to its
+baseline, paired by seed, and its t interval at the family-wise level .95 (Bonferroni over the
+confirmatory comparisons):
+
+    support     the interval lies below −margin
+    refuted     the interval lies above −margin
+    undecided   otherwise, or fewer than 2 pairs
+
+A control holds if its own .95 interval lies above 0 (expected "worse") or below 0 ("better").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdewm.plots.tables import number_text, text_table
+from sdewm.robustness.statistics import Comparison as Paired
+from sdewm.robustness.statistics import compare
+from sdewm.study.declaration import Comparison, Control, Study
+from sdewm.study.engine import arms_of
+
+LEVEL = 0.95
+SUPPORT, REFUTED, UNDECIDED, VOID = "support", "refuted", "undecided", "void"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison or control with what was seen; `outcome` of a control: "holds" or "fails"."""
+
+    declared: Comparison | Control
+    paired: Paired | None
+    outcome: str
+
+
+def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], list[Judged]]:
+    """Controls and comparisons, judged; all comparisons are void if a control does not hold."""
+    controls = [_control(one, rows) for one in study.controls]
+    void = any(one.outcome != "holds" for one in controls)
+    family = max(1, sum(one.confirmatory for one in study.comparisons))
+    comparisons = []
+    for one in study.comparisons:
+        level = 1 - (1 - LEVEL) / (family if one.confirmatory else 1)
+        paired = _paired(one, rows, level)
+        outcome = UNDECIDED
+        if paired is not None and paired.difference.high < -one.margin:
+            outcome = SUPPORT
+        elif paired is not None and paired.difference.low > -one.margin:
+            outcome = REFUTED
+        comparisons.append(Judged(one, paired, VOID if void else outcome))
+    return controls, comparisons
+
+
+def _paired(
+    one: Comparison | Control, rows: Sequence[dict[str, str]], level: float
+) -> Paired | None:
+    ours, theirs = (arms_of(rows, arm, one.end_point) for arm in (one.arm, one.baseline))
+    seeds = sorted({*ours} & {*theirs})
+    if len(seeds) < 2:
+        return None
+    return compare(
+        np.array([ours[seed] for seed in seeds]), np.array([theirs[seed] for seed in seeds]), level
+    )
+
+
+def _control(one: Control, rows: Sequence[dict[str, str]]) -> Judged:
+    paired = _paired(one, rows, LEVEL)
+    holds = paired is not None and (
+        paired.difference.low > 0 if one.expected == "worse" else paired.difference.high < 0
+    )
+    return Judged(one, paired, "holds" if holds else "fails")
+
+
+def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
+    """Tables of the arms and of the verdicts."""
+    controls, comparisons = judge(study, rows)
+    lines = []
+    for arm in study.arms:
+        cells = [arm]
+        for name in study.end_points:
+            values = [*arms_of(rows, arm, name).values()]
+            mean = number_text(float(np.mean(values)), 4) if values else "–"
+            cells.append(f"{mean} ({len(values)})")
+        lines.append(cells)
+    text = [
+        f"{study.name}: {study.updates} updates, declaration {study.digest}; means (seeds)",
+        text_table(["arm", *study.end_points], lines),
+        "",
+    ]
+    header = "claim arm baseline end_point difference interval sign_flip_p pairs verdict".split()
+    text.append(text_table(header, [_cells(one) for one in (*controls, *comparisons)]))
+    text.append("differences of logarithms, paired by seed; intervals at family-wise level 0.95")
+    if any(one.outcome != "holds" for one in controls):
+        text.append("VOID: a control does not hold, so nothing follows from this study.")
+    return "\n".join(text)
+
+
+def _cells(one: Judged) -> list[str]:
+    declared, paired = one.declared, one.paired
+    claim = declared.claim if isinstance(declared, Comparison) else f"control: {declared.expected}"
+    seen = ["–", "–", "–", "0"]
+    if paired is not None:
+        difference = paired.difference
+        ends = f"{number_text(difference.low, 3)} … {number_text(difference.high, 3)}"
+        seen = [number_text(difference.estimate, 3), ends, number_text(paired.sign_p, 3)]
+        seen.append(str(paired.pairs))
+    return [claim, declared.arm, declared.baseline, declared.end_point, *seen, one.outcome]

@@ -1,0 +1,286 @@
+"""Declared studies: what is refused, which cells run, what survives, and the verdicts."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from sdewm.base.stats import Estimate
+from sdewm.cli import main
+from sdewm.study import engine
+from sdewm.study.declaration import read_study, with_settings
+from sdewm.study.engine import Place, append_rows, missing_cells, read_rows, run_study
+from sdewm.study.verdicts import judge, report
+from sdewm.train.presets import preset
+from sdewm.train.signals import Interrupted, StopRequest
+from tests.child_process import ROOT
+
+EPISODES = ROOT / "paper_checks" / "small_models" / "episodes"
+TEXT = f"""
+name = "smoke"
+data = "{EPISODES}"
+test_data = "{EPISODES}"
+preset = "tiny"
+updates = 4
+seeds = [0, 1, 2]
+end_points = ["open_loop 5", "jacobian"]
+
+[settings]
+"model.units" = 16
+"model.rssm.deter" = 16
+"model.rssm.hidden" = 16
+batch_size = 2
+batch_length = 8
+
+[arms.baseline]
+[arms.strong]
+"jacobian.weight" = 1.0
+pictures = false
+
+[[comparisons]]
+claim = "C5"
+arm = "strong"
+baseline = "baseline"
+end_point = "open_loop 5"
+
+[[controls]]
+arm = "strong"
+baseline = "baseline"
+end_point = "jacobian"
+expected = "better"
+"""
+
+
+def written(folder, text=TEXT):
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path):
+    return read_study(written(tmp_path))
+
+
+@pytest.fixture
+def place(study, tmp_path):
+    return Place(tmp_path / "out", study.digest)
+
+
+def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_path):
+    assert [cell.name for cell in study.cells][:3] == [
+        *("baseline-seed0", "strong-seed0", "baseline-seed1")
+    ]
+    assert len(study.cells) == 6
+    words = study.words(study.cells[1], tmp_path / "run")
+    assert words[:4] == ["train", "--preset", "tiny", "--world-model-only"]
+    for pair in (["--updates", "4"], ["--seed", "0"], ["--jacobian.weight", "1.0"]):
+        assert words[words.index(pair[0]) + 1] == pair[1]
+    assert (
+        "--no-pictures" in words
+        and ["--model.units", "16"]
+        == words[words.index("--model.units") : words.index("--model.units") + 2]
+    )
+    config = study.config(study.cells[1])
+    assert (config.jacobian.weight, config.model.units, config.pictures) == (1.0, 16, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "smoke"', 'nam = "smoke"', "did you mean 'name'?"),
+        ('name = "smoke"\n', "", "name is missing"),
+        ("updates = 4", "updates = 0", "updates=0"),
+        ("seeds = [0, 1, 2]", "seeds = [0, 0]", "expected different seeds"),
+        ("seeds = [0, 1, 2]", "seeds = []", "expected different seeds, at least one"),
+        ("seeds = [0, 1, 2]", "seeds = 3", "seeds=3: expected list"),
+        ('"jacobian.weight" = 1.0', '"jacobian.wieght" = 1.0', "did you mean 'weight'?"),
+        ('"jacobian.weight" = 1.0', '"jacobian.weight" = -1.0', "jacobian.weight=-1.0"),
+        ('"jacobian.weight" = 1.0', '"batch_size.x" = 1', "part of no group"),
+        ('preset = "tiny"', 'preset = "tyni"', "preset='tyni' is not allowed"),
+        ('"open_loop 5", "jacobian"', '"open_lop 5"', "end_point='open_lop 5'"),
+        ('"open_loop 5", "jacobian"', '"open_loop 500", "jacobian"', "expected 1 to 80 policy"),
+        ('"open_loop 5", "jacobian"', '"decoded noise", "jacobian"', "expected NAME:STRENGTH"),
+        ('end_point = "jacobian"', 'end_point = "decoded noise:0"', "end_point="),
+        ('arm = "strong"', 'arm = "stong"', "did you mean 'strong'?"),
+        ('expected = "better"', 'expected = "good"', "expected="),
+        ('claim = "C5"', 'clam = "C5"', "did you mean 'claim'?"),
+        ('claim = "C5"\n', "", "claim"),
+        (f'test_data = "{EPISODES}"', 'test_data = "nowhere"', "there is no such directory"),
+        ("[arms.baseline]", "[arms.baseline", "cannot be read"),
+    ],
+)
+def test_a_wrong_declaration_is_one_sentence_before_anything_starts(
+    old, new, said, tmp_path, capsys
+):
+    assert old in TEXT
+    path = written(tmp_path, TEXT.replace(old, new))
+    assert main(["study", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_settings_reach_nested_fields_and_are_checked():
+    assert with_settings(preset("tiny"), {"model.rssm.deter": 32}).model.rssm.deter == 32
+    with pytest.raises(ValueError, match="model.units=-1"):
+        with_settings(preset("tiny"), {"model.units": -1})
+
+
+def rows_for(study, values):
+    """Rows from {(arm, end_point): values by seed}."""
+    return [
+        {
+            "arm": arm, "end_point": name, "seed": str(seed), "digest": study.digest,
+            "value": repr(value), "standard_error": "0.1",
+        }
+        for (arm, name), row in values.items()
+        for seed, value in enumerate(row)
+    ]  # fmt: skip
+
+
+SEEN = {  # differences of the arm to the baseline: three seeds
+    "support": [-0.30, -0.31, -0.29],
+    "refuted": [0.00, 0.01, -0.01],
+    "undecided": [-0.30, 0.10, -0.10],
+}
+
+
+@pytest.mark.parametrize("outcome", [*SEEN])
+@pytest.mark.parametrize("control", [True, False])
+def test_verdicts_follow_the_declared_rule_and_are_void_without_the_control(
+    study, outcome, control
+):
+    values = {
+        ("baseline", "open_loop 5"): [1.0, 2.0, 3.0],
+        ("strong", "open_loop 5"): [
+            a + b for a, b in zip([1.0, 2.0, 3.0], SEEN[outcome], strict=True)
+        ],
+        ("baseline", "jacobian"): [1.0, 1.1, 1.2],
+        ("strong", "jacobian"): [0.5, 0.61, 0.7] if control else [1.4, 0.9, 1.2],
+    }
+    rows = rows_for(study, values)
+    controls, comparisons = judge(study, rows)
+    assert controls[0].outcome == ("holds" if control else "fails")
+    assert comparisons[0].outcome == (outcome if control else "void")
+    text = report(study, rows)
+    assert ("VOID" in text) == (not control) and comparisons[0].outcome in text
+
+
+def test_pairs_are_of_equal_seeds_and_one_pair_decides_nothing(study):
+    values = {("baseline", "open_loop 5"): [1.0, 5.0], ("strong", "open_loop 5"): [0.5]}
+    _, comparisons = judge(study, rows_for(study, values))
+    assert comparisons[0].paired is None and comparisons[0].outcome == "void"
+
+
+class FakeCells:
+    """In the place of training and measuring; `behaviour` gives the code that a cell runs."""
+
+    def __init__(self, monkeypatch, behaviour=lambda cell, attempt: "pass"):
+        self.started, self.behaviour = [], behaviour
+        monkeypatch.setattr(engine, "_start", self.start)
+        monkeypatch.setattr(
+            engine, "measure", lambda run, data, names: [Estimate(1.5, 0.1)] * len(names)
+        )
+
+    def start(self, study, place, cell):
+        self.started.append(cell.name)
+        log = place.log(cell)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        code = self.behaviour(cell, self.started.count(cell.name))
+        process = subprocess.Popen([sys.executable, "-S", "-c", code], start_new_session=True)
+        return process, log.open("a")
+
+
+def test_a_second_call_does_what_is_missing(study, place, monkeypatch):
+    fake, said = FakeCells(monkeypatch), []
+    assert run_study(study, place, 2, StopRequest(), said.append) == []
+    rows = read_rows(study, place)
+    assert len(rows) == 12 and sorted(fake.started) == sorted(cell.name for cell in study.cells)
+    assert rows[0]["value"] == "1.5" and rows[0]["digest"] == study.digest
+    assert "sdewm train --preset tiny" in rows[0]["command"] and "[6/6]" in said[-1]
+    text = place.table.read_text()
+    place.table.write_text(text[: text.rindex("\n", 0, -30) - 5])  # a line was cut off
+    lost = missing_cells(study, place)
+    assert len(lost) == 1
+    fake.started.clear()
+    run_study(study, place, 2, StopRequest(), said.append)
+    assert fake.started == [lost[0].name] and missing_cells(study, place) == []
+    header = place.table.read_text().splitlines()
+    assert header.count(header[0]) == 1
+
+
+def test_rows_of_another_declaration_do_not_count(study, place, tmp_path, monkeypatch):
+    FakeCells(monkeypatch)
+    run_study(study, place, 2, StopRequest(), lambda line: None)
+    other = read_study(written(tmp_path, TEXT.replace("updates = 4", "updates = 5")))
+    elsewhere = Place(place.folder, other.digest)
+    assert other.digest != study.digest and len(missing_cells(other, elsewhere)) == 6
+    assert elsewhere.run(other.cells[0]) != place.run(study.cells[0])
+    assert len(read_rows(study, place)) == 12
+
+
+def test_a_failed_cell_is_tried_again_then_reported_while_the_others_go_on(
+    study, place, monkeypatch
+):
+    def behaviour(cell, attempt):
+        if cell.name == "strong-seed1":
+            return "raise SystemExit(3)"
+        return "raise SystemExit(1)" if cell.name == "baseline-seed0" and attempt == 1 else "pass"
+
+    fake, said = FakeCells(monkeypatch, behaviour), []
+    (failed,) = run_study(study, place, 2, StopRequest(), said.append)
+    assert failed.startswith("strong-seed1 (see ") and fake.started.count("strong-seed1") == 2
+    assert fake.started.count("baseline-seed0") == 2
+    assert [cell.name for cell in missing_cells(study, place)] == ["strong-seed1"]
+    assert any("tried again" in line for line in said)
+
+
+def test_an_interruption_ends_the_cells_and_keeps_the_rows(study, place, tmp_path, monkeypatch):
+    held = (
+        "import signal, time, pathlib\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    time.sleep(60)\n"
+        f"except KeyboardInterrupt:\n    pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+    )
+    FakeCells(monkeypatch, lambda cell, attempt: held if cell.seed else "pass")
+    stop = StopRequest()
+
+    def interrupt():
+        while len(read_rows(study, place)) < 4:
+            time.sleep(0.05)
+        time.sleep(1.0)  # the next cells have begun
+        stop.number = signal.SIGTERM
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Interrupted):
+        run_study(study, place, 1, stop, lambda line: None)
+    thread.join()
+    assert (tmp_path / "saved").exists() and len(read_rows(study, place)) == 4
+
+
+def test_a_real_study_from_the_command_line(tmp_path, capsys):
+    path = written(tmp_path, TEXT.replace("seeds = [0, 1, 2]", "seeds = [0]"))
+    out = tmp_path / "out"
+    assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
+    assert "2 of 2 cells of 4 updates missing" in capsys.readouterr().out
+    assert main(["study", str(path), "--out", str(out), "--jobs", "2"]) == 0
+    said = capsys.readouterr()
+    assert (
+        "void" in said.out and "[2/2]" in said.err
+    )  # one seed decides nothing, not even a control
+    study = read_study(path)
+    rows = read_rows(study, Place(out, study.digest))
+    assert len(rows) == 4 and all(float(row["standard_error"]) > 0 for row in rows)
+    assert main(["study", str(path), "--out", str(out), "--report"]) == 0
+    assert capsys.readouterr().out == said.out
+
+
+def test_rows_are_appended_below_one_head(tmp_path):
+    row = dict.fromkeys(engine.COLUMNS, "x")
+    for _ in range(2):
+        append_rows(tmp_path / "rows.csv", [row])
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("study,digest,arm")
