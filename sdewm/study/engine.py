@@ -27,6 +27,7 @@ COLUMNS = (
     *("study", "digest", "arm", "seed", "updates", "end_point", "value", "standard_error"),
     *("commit", "command"),
 )
+TRAINER = (sys.executable, "-m", "sdewm.cli")
 ATTEMPTS, POLL_SECONDS = 2, 0.2
 Line = Callable[[str], None]
 
@@ -137,7 +138,7 @@ def _start(study: Study, place: Place, cell: Cell) -> tuple[subprocess.Popen[str
         folder.mkdir(parents=True, exist_ok=True)
     file = log.open("a", encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "sdewm.cli", *words],
+        [*TRAINER, *words],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=file,
         stderr=subprocess.STDOUT,

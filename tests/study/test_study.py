@@ -1,10 +1,8 @@
 """Declared studies: what is refused, which cells run, what survives, and the verdicts."""
 
 import signal
-import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -16,7 +14,7 @@ from sdewm.study.engine import Place, append_rows, missing_cells, read_rows, run
 from sdewm.study.verdicts import judge, report
 from sdewm.train.presets import preset
 from sdewm.train.signals import Interrupted, StopRequest
-from tests.child_process import ROOT
+from tests.child_process import ROOT, wait_until
 
 EPISODES = ROOT / "paper_checks" / "small_models" / "episodes"
 TEXT = f"""
@@ -175,26 +173,36 @@ def test_pairs_are_of_equal_seeds_and_one_pair_decides_nothing(study):
 
 
 class FakeCells:
-    """In the place of training and measuring; `behaviour` gives the code that a cell runs."""
+    """In the place of training and measuring; the code runs in the trainer's process.
 
-    def __init__(self, monkeypatch, behaviour=lambda cell, attempt: "pass"):
-        self.started, self.behaviour = [], behaviour
-        monkeypatch.setattr(engine, "_start", self.start)
-        monkeypatch.setattr(
-            engine, "measure", lambda run, data, names: [Estimate(1.5, 0.1)] * len(names)
+    It finds the name of its cell in `cell`, the number of its attempts in `attempt`, and a folder
+    for marks in `marks`.
+    """
+
+    def __init__(self, monkeypatch, folder, code="pass"):
+        self.names = folder / "started.txt"
+        script = folder / "trainer.py"
+        script.write_text(
+            "import pathlib, signal, sys, time\n"
+            f"marks, names = pathlib.Path({str(folder)!r}), pathlib.Path({str(self.names)!r})\n"
+            "cell = pathlib.Path(sys.argv[sys.argv.index('--run') + 1]).name\n"
+            "with names.open('a') as file:\n    file.write(cell + '\\n')\n"
+            "attempt = names.read_text().split().count(cell)\n" + code + "\n"
         )
+        monkeypatch.setattr(engine, "TRAINER", (sys.executable, "-S", str(script)))
+        found = Estimate(1.5, 0.1)
+        monkeypatch.setattr(engine, "measure", lambda run, data, names: [found] * len(names))
 
-    def start(self, study, place, cell):
-        self.started.append(cell.name)
-        log = place.log(cell)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        code = self.behaviour(cell, self.started.count(cell.name))
-        process = subprocess.Popen([sys.executable, "-S", "-c", code], start_new_session=True)
-        return process, log.open("a")
+    @property
+    def started(self):
+        return self.names.read_text().split() if self.names.exists() else []
+
+    def forget(self):
+        self.names.unlink()
 
 
-def test_a_second_call_does_what_is_missing(study, place, monkeypatch):
-    fake, said = FakeCells(monkeypatch), []
+def test_a_second_call_does_what_is_missing(study, place, tmp_path, monkeypatch):
+    fake, said = FakeCells(monkeypatch, tmp_path), []
     assert run_study(study, place, 2, StopRequest(), said.append) == []
     rows = read_rows(study, place)
     assert len(rows) == 12 and sorted(fake.started) == sorted(cell.name for cell in study.cells)
@@ -204,7 +212,7 @@ def test_a_second_call_does_what_is_missing(study, place, monkeypatch):
     place.table.write_text(text[: text.rindex("\n", 0, -30) - 5])  # a line was cut off
     lost = missing_cells(study, place)
     assert len(lost) == 1
-    fake.started.clear()
+    fake.forget()
     run_study(study, place, 2, StopRequest(), said.append)
     assert fake.started == [lost[0].name] and missing_cells(study, place) == []
     header = place.table.read_text().splitlines()
@@ -212,7 +220,7 @@ def test_a_second_call_does_what_is_missing(study, place, monkeypatch):
 
 
 def test_rows_of_another_declaration_do_not_count(study, place, tmp_path, monkeypatch):
-    FakeCells(monkeypatch)
+    FakeCells(monkeypatch, tmp_path)
     run_study(study, place, 2, StopRequest(), lambda line: None)
     other = read_study(written(tmp_path, TEXT.replace("updates = 4", "updates = 5")))
     elsewhere = Place(place.folder, other.digest)
@@ -222,35 +230,33 @@ def test_rows_of_another_declaration_do_not_count(study, place, tmp_path, monkey
 
 
 def test_a_failed_cell_is_tried_again_then_reported_while_the_others_go_on(
-    study, place, monkeypatch
+    study, place, tmp_path, monkeypatch
 ):
-    def behaviour(cell, attempt):
-        if cell.name == "strong-seed1":
-            return "raise SystemExit(3)"
-        return "raise SystemExit(1)" if cell.name == "baseline-seed0" and attempt == 1 else "pass"
-
-    fake, said = FakeCells(monkeypatch, behaviour), []
+    code = (
+        "if cell == 'strong-seed1':\n    sys.exit('out of luck')\n"
+        "if cell == 'baseline-seed0' and attempt == 1:\n    sys.exit(1)"
+    )
+    fake, said = FakeCells(monkeypatch, tmp_path, code), []
     (failed,) = run_study(study, place, 2, StopRequest(), said.append)
     assert failed.startswith("strong-seed1 (see ") and fake.started.count("strong-seed1") == 2
+    assert place.log(study.cells[3]).read_text().count("out of luck") == 2
     assert fake.started.count("baseline-seed0") == 2
     assert [cell.name for cell in missing_cells(study, place)] == ["strong-seed1"]
     assert any("tried again" in line for line in said)
 
 
 def test_an_interruption_ends_the_cells_and_keeps_the_rows(study, place, tmp_path, monkeypatch):
-    held = (
-        "import signal, time, pathlib\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try:\n    time.sleep(60)\n"
-        f"except KeyboardInterrupt:\n    pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+    code = (
+        "if not cell.endswith('0'):\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    try:\n        (marks / 'begun').touch()\n        signal.pause()\n"
+        "    except KeyboardInterrupt:\n        (marks / 'saved').touch()\n"
     )
-    FakeCells(monkeypatch, lambda cell, attempt: held if cell.seed else "pass")
+    FakeCells(monkeypatch, tmp_path, code)
     stop = StopRequest()
 
     def interrupt():
-        while len(read_rows(study, place)) < 4:
-            time.sleep(0.05)
-        time.sleep(1.0)  # the next cells have begun
+        wait_until((tmp_path / "begun").exists)
         stop.number = signal.SIGTERM
 
     thread = threading.Thread(target=interrupt)
