@@ -43,6 +43,9 @@ def step_by_step(step: FlatStep, state: Tensors, inputs: Tensors) -> Tensors:
         state: the state before the first step, tensors (B, …).
         inputs: tensors (T, B, …).
 
+    Raises:
+        ValueError: no time step.
+
     >>> add = lambda s, x: (s + x, -s)
     >>> step_by_step(add, (torch.zeros(1),), (torch.ones(3, 1),))
     (tensor([[1.],
@@ -51,6 +54,10 @@ def step_by_step(step: FlatStep, state: Tensors, inputs: Tensors) -> Tensors:
             [-1.],
             [-2.]]))
     """
+    if not inputs or 0 in (len(part) for part in inputs):
+        raise ValueError(
+            f"inputs have {[len(part) for part in inputs]} steps; expected at least 1."
+        )
     rows = []
     for now in zip(*(part.unbind() for part in inputs), strict=True):
         rows.append(step(*state, *now))
@@ -64,7 +71,8 @@ class Scan:
     It cannot be differentiated twice. Shapes, dtypes and devices other than before compile anew.
 
     Args:
-        step: function of the state and of the inputs of one time step; treats rows independently.
+        step: function of the state and of the inputs of one time step; treats rows independently,
+            draws no random numbers, and changes nothing in place that enters or leaves a layer.
         modules: those whose weights the step uses. The weights of a layer (`nn.Linear`,
             `BlockLinear`) may be used by that layer only, other weights in any way.
         states: number of tensors of the state.
@@ -79,22 +87,35 @@ class Scan:
 
     def __init__(self, step: FlatStep, modules: Sequence[nn.Module], states: int) -> None:
         self.step, self.states = step, states
-        self.weights = [
-            weight for part in modules for weight in part.parameters() if weight.requires_grad
-        ]
+        every = (weight for part in modules for weight in part.parameters())
+        # Each once: modules may share weights.
+        self.weights = [*{id(w): w for w in every if w.requires_grad}.values()]
         self.values = Compiled(step, trace)
         self.forward = Compiled(self._forward, trace)  # the values, and what to keep
         self.outputs = 0  # of the step; known after the first forward pass, as are
         self.products: list[Product] = []
         self._adjoints: dict[tuple[bool, ...], Compiled] = {}
+        self._is_checked = False
 
     def __call__(self, state: Tensors, inputs: Tensors) -> Tensors:
         """The outputs of all steps, each (T, B, …), with gradients to state, inputs and weights."""
         state, inputs = _contiguous(state), _contiguous(inputs)
+        self._check(state, inputs)
         if not torch.is_grad_enabled():
             return step_by_step(self.values.version(*state, *_first(inputs)), state, inputs)
         found: Any = _Scan.apply(self, *state, *inputs, *self.weights)
         return found
+
+    @torch.no_grad()
+    def _check(self, state: Tensors, inputs: Tensors) -> None:
+        """Refuse a step that gives other values the second time; looked at once."""
+        _require_steps(inputs)
+        if self._is_checked:
+            return
+        first, second = (self.step(*state, *_first(inputs)) for _ in range(2))
+        if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+            raise ValueError("step is random; draw its noise before and pass it as an input.")
+        self._is_checked = True
 
     def adjoint(self, wanted: tuple[bool, ...]) -> Compiled:
         """The step of λ, for the inputs that need a gradient.
@@ -115,6 +136,7 @@ class Scan:
     def _forward(self, *tensors: Tensor) -> Tensors:
         with _Products() as met:
             outputs = self.step(*tensors)
+        met.check()
         self.outputs, self.products = len(outputs), met.products
         return (*outputs, *met.arguments, *met.results)
 
@@ -126,7 +148,9 @@ class Scan:
 
         state, inputs = take(self.states), take(len(wanted))
         results, direct, whole = take(len(self.products)), take(self.states), [*parts]
-        leaves = [x.detach().requires_grad_() for x in (*state, *inputs, *results)]
+        leaves = [
+            x.detach().requires_grad_(x.is_floating_point()) for x in (*state, *inputs, *results)
+        ]
         first, second = self.states, self.states + len(inputs)
         with torch.enable_grad(), _Products(leaves[second:]):
             outputs = self.step(*leaves[:second])
@@ -192,13 +216,13 @@ class _Products(TorchFunctionMode):
         self.products: list[Product] = []
         self.arguments: list[Tensor] = []
         self.results: list[Tensor] = []
+        self._versions: list[int] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function, or its known result."""
-        if func not in (functional.linear, torch.bmm) or not isinstance(args[1], nn.Parameter):
+        product = _product(func, args, kwargs or {})
+        if product is None:
             return func(*args, **(kwargs or {}))
-        bias = (*args, None)[2] if not kwargs else kwargs.get("bias")
-        product = Product(args[1], bias)
         if self.known:
             result: Any = _Known.apply(self.known[len(self.products)], args[0], product)
         else:
@@ -206,7 +230,27 @@ class _Products(TorchFunctionMode):
         self.products.append(product)
         self.arguments.append(args[0])
         self.results.append(result)
+        self._versions += [args[0]._version, result._version]
         return result
+
+    def check(self) -> None:
+        """Refuse changes in place of what entered or left a product, which is kept."""
+        both = zip(self.arguments, self.results, strict=True)
+        if self._versions != [part._version for pair in both for part in pair]:
+            raise RuntimeError(
+                "step changes in place what enters or leaves a layer; copy it first."
+            )
+
+
+def _product(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Product | None:
+    """The product of a call with a weight matrix, if it is that of a layer; else None."""
+    if func not in (functional.linear, torch.bmm) or len(args) < 2:
+        return None
+    matrix, bias = args[1], args[2] if len(args) > 2 else kwargs.get("bias")
+    wanted = 2 if func is functional.linear else 3
+    if not isinstance(matrix, nn.Parameter) or matrix.dim() != wanted:
+        return None
+    return Product(matrix, bias) if bias is None or isinstance(bias, nn.Parameter) else None
 
 
 class _Known(torch.autograd.Function):
@@ -294,6 +338,12 @@ def _recursion(
         now = given[:count]
         found.append(given[count:])
     return now, [torch.stack(parts[::-1]) for parts in zip(*found, strict=True)]
+
+
+def _require_steps(inputs: Tensors) -> None:
+    lengths = [len(part) for part in inputs]
+    if not lengths or 0 in lengths:
+        raise ValueError(f"inputs have {lengths} steps; expected at least 1.")
 
 
 def _contiguous(parts: Sequence[Tensor]) -> Tensors:

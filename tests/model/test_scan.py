@@ -143,6 +143,86 @@ def test_a_weight_used_outside_its_layer_is_refused(name, uncompiled):
         found.sum().backward()
 
 
+LAYER, OTHER = torch.nn.Linear(3, 3).double(), torch.nn.Linear(3, 3).double()
+SHARED = torch.nn.Linear(3, 3).double()
+SHARED.weight = LAYER.weight
+VECTOR = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]).double())])
+GRU, NORM = torch.nn.GRUCell(3, 3).double(), torch.nn.LayerNorm(3).double()
+linear = torch.nn.functional.linear
+UNUSUAL = {
+    "a bias that is computed": (
+        lambda s, x: (torch.tanh(linear(s, LAYER.weight, LAYER.bias.exp()) + x),), [LAYER],
+    ),
+    "named weights": (lambda s, x: (linear(s, weight=LAYER.weight, bias=LAYER.bias) + x,), [LAYER]),
+    "a vector for a matrix": (
+        lambda s, x: (torch.tanh(linear(s, VECTOR[0]))[:, None] + x,), [VECTOR],
+    ),
+    "shared weights": (lambda s, x: (torch.tanh(LAYER(s) + SHARED(x)),), [LAYER, SHARED]),
+    "a module given twice": (lambda s, x: (torch.tanh(LAYER(s) + x),), [LAYER, LAYER]),
+    "a recurrent cell of torch": (lambda s, x: (GRU(x, s),), [GRU]),
+    "a normalisation": (lambda s, x: (NORM(LAYER(s) + x),), [LAYER, NORM]),
+    "a module that is not given": (lambda s, x: (torch.tanh(LAYER(s) + OTHER(x)),), [LAYER]),
+    "a constant and the state itself": (
+        lambda s, x: (torch.tanh(LAYER(x)), torch.ones_like(x), s), [LAYER],
+    ),
+    "no gradient inside": (lambda s, x: (torch.tanh(LAYER(s.detach()) + x),), [LAYER]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*UNUSUAL])
+def test_unusual_steps_have_the_gradients_of_torch(name, uncompiled):
+    step, modules = UNUSUAL[name]
+    start, x = randn(4, 3).requires_grad_(), randn(5, 4, 3, seed=1).requires_grad_()
+    weights = [weight for part in modules for weight in part.parameters()]
+    found = []
+    for unroll in (Scan(step, modules, states=1), partial(step_by_step, step)):
+        outputs = unroll((start,), (x,))
+        loss = sum((one * randn(*one.shape, seed=2)).sum() + one.square().sum() for one in outputs)
+        gradients = torch.autograd.grad(loss, [start, x, *weights], allow_unused=True)
+        found.append([torch.zeros(1).double() if one is None else one for one in gradients])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(*torch.broadcast_tensors(ours, theirs), rtol=1e-12, atol=1e-13)
+
+
+def test_whole_numbers_may_be_inputs(uncompiled):
+    scan = Scan(lambda s, i: (torch.tanh(LAYER(s)) * i[:, None],), [LAYER], states=1)
+    found = scan((torch.ones(4, 3).double(),), (torch.ones(5, 4, dtype=torch.int64),))[0]
+    found.sum().backward()
+    assert LAYER.weight.grad.abs().sum() > 0
+    LAYER.zero_grad(set_to_none=True)
+
+
+def in_place(s, x):
+    result = LAYER(s)
+    result += x
+    return (torch.tanh(result),)
+
+
+@pytest.mark.parametrize(
+    ("step", "problem", "said"),
+    [
+        (in_place, RuntimeError, "changes in place what enters or leaves a layer"),
+        (lambda s, x: (LAYER(s).relu_() + x,), RuntimeError, "changes in place"),
+        (lambda s, x: (torch.dropout(LAYER(s), 0.5, True) + x,), ValueError, "step is random"),
+    ],
+)
+def test_steps_that_break_the_contract_are_refused(step, problem, said, uncompiled):
+    scan = Scan(step, [LAYER], states=1)
+    with pytest.raises(problem, match=said):
+        scan((torch.ones(4, 3).double(),), (torch.ones(5, 4, 3).double(),))
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_short_sequences(length, uncompiled):
+    start, x = (torch.ones(4, 3).double(),), (torch.ones(length, 4, 3).double(),)
+    scan = Scan(lambda s, x: (torch.tanh(LAYER(s) + x),), [LAYER], states=1)
+    if length:
+        assert scan(start, x)[0].shape == (1, 4, 3)
+        return
+    with pytest.raises(ValueError, match=r"inputs have \[0\] steps; expected at least 1"):
+        scan(start, x)
+
+
 def test_a_layer_used_twice_and_a_weight_outside_layers(uncompiled):
     layer = torch.nn.Linear(2, 2).double()
     layer.scale = torch.nn.Parameter(torch.tensor([0.5, 2.0], dtype=torch.float64))
