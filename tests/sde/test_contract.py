@@ -107,6 +107,19 @@ def test_findings_are_listed_with_a_remedy_each():
     assert sdewm.check_system(Made(lambda t, y: -y), X0, **GRID, loss=square, error=ERROR) == []
 
 
+@pytest.mark.parametrize("late", [0.0, 0.6])
+def test_the_later_times_of_a_long_run_are_looked_at(late):
+    """Only its first 256 of 2560 steps are followed, to t = 0.1; the rows mix from `late` on."""
+
+    def drift(t, y):
+        return -y + (y.mean(0) - y if float(t) >= late else 0 * y)
+
+    findings = sdewm.check_system(Made(drift), X0, t1=1.0, steps=2560)
+    assert [finding.check for finding in findings] == ["rows"]
+    if late:
+        assert sdewm.check_system(Made(drift), X0, t1=late / 2, steps=2560) == []
+
+
 def test_an_error_that_breaks_the_contract_is_named():
     error = sdewm.Perturbation(drift=lambda t, y: y - y.mean(0))
     with pytest.raises(ValueError, match=r"error\.drift .* mixes the rows"):
