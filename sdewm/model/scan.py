@@ -68,7 +68,8 @@ def step_by_step(step: FlatStep, state: Tensors, inputs: Tensors) -> Tensors:
 class Scan:
     """`step_by_step` of one step, compiled and with a backward pass of its own.
 
-    It cannot be differentiated twice. Shapes, dtypes and devices other than before compile anew.
+    It cannot be differentiated twice. Shapes, dtypes and devices other than before compile anew;
+    everything else that the step reads, such as a training mode, stays as it was at the first call.
 
     Args:
         step: function of the state and of the inputs of one time step; treats rows independently,
@@ -137,6 +138,12 @@ class Scan:
         with _Products() as met:
             outputs = self.step(*tensors)
         met.check()
+        given = {id(weight) for weight in self.weights}
+        used = (w for product in met.products for w in (product.matrix, product.bias))
+        if any(w is not None and w.requires_grad and id(w) not in given for w in used):
+            raise ValueError(
+                "step uses a layer of none of the modules given; name its module, too."
+            )
         self.outputs, self.products = len(outputs), met.products
         return (*outputs, *met.arguments, *met.results)
 

@@ -161,7 +161,6 @@ UNUSUAL = {
     "a module given twice": (lambda s, x: (torch.tanh(LAYER(s) + x),), [LAYER, LAYER]),
     "a recurrent cell of torch": (lambda s, x: (GRU(x, s),), [GRU]),
     "a normalisation": (lambda s, x: (NORM(LAYER(s) + x),), [LAYER, NORM]),
-    "a module that is not given": (lambda s, x: (torch.tanh(LAYER(s) + OTHER(x)),), [LAYER]),
     "a constant and the state itself": (
         lambda s, x: (torch.tanh(LAYER(x)), torch.ones_like(x), s), [LAYER],
     ),
@@ -204,6 +203,7 @@ def in_place(s, x):
         (in_place, RuntimeError, "changes in place what enters or leaves a layer"),
         (lambda s, x: (LAYER(s).relu_() + x,), RuntimeError, "changes in place"),
         (lambda s, x: (torch.dropout(LAYER(s), 0.5, True) + x,), ValueError, "step is random"),
+        (lambda s, x: (torch.tanh(LAYER(s) + OTHER(x)),), ValueError, "of none of the modules"),
     ],
 )
 def test_steps_that_break_the_contract_are_refused(step, problem, said, uncompiled):
