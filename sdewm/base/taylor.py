@@ -207,6 +207,9 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
     shapes = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
     with torch.no_grad(), tracing(shapes):
         graph_module = make_fx(functionalize(plain), _decompositions())(*example)
+    for node in graph_module.graph.nodes:
+        if getattr(node.target, "overloadpacket", None) in _SHAPED_BY_VALUES:
+            raise NotRecordable(f"the shape of {node.target} depends on values")
     simplify(graph_module.graph)
     graph_module.recompile()
     graph_module.meta[DERIVATIVES] = {}
@@ -233,6 +236,14 @@ _READS = frozenset(
         *("item", "tolist", "numpy", "__array__", "__dlpack__", "__float__", "__int__"),
         *("__bool__", "__index__", "__complex__", "__format__"),
     )
+)
+
+
+_aten: Any = torch.ops.aten
+# Their shapes are numbers outside torch, which a graph would freeze.
+_SHAPED_BY_VALUES = frozenset(
+    getattr(_aten, name)
+    for name in ("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive")
 )
 
 
