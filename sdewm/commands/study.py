@@ -45,7 +45,7 @@ def study(words: list[str]) -> int:
     folder = given.out or Path("runs") / "studies" / declared.name
     place = Place(folder, declared.digest)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = check_count("jobs", given.jobs or cores or 1)
+    jobs = check_count("jobs", (cores or 1) if given.jobs is None else given.jobs)
     if given.plan:
         missing = missing_cells(declared, place)
         for cell in declared.cells:

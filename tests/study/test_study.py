@@ -120,6 +120,11 @@ def test_a_wrong_declaration_is_one_sentence_before_anything_starts(
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_no_cell_at_a_time_is_refused(tmp_path, capsys):
+    assert main(["study", str(written(tmp_path)), "--jobs", "0"]) == 2
+    assert "jobs=0" in capsys.readouterr().err
+
+
 def test_settings_reach_nested_fields_and_are_checked():
     assert with_settings(preset("tiny"), {"model.rssm.deter": 32}).model.rssm.deter == 32
     with pytest.raises(ValueError, match="model.units=-1"):
