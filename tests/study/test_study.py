@@ -3,12 +3,15 @@
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sdewm.base.stats import Estimate
 from sdewm.cli import main
-from sdewm.study import engine
+from sdewm.robustness.statistics import compare
+from sdewm.study import end_points, engine
 from sdewm.study.declaration import read_study, with_settings
 from sdewm.study.engine import Place, append_rows, missing_cells, read_rows, run_study
 from sdewm.study.verdicts import judge, report
@@ -295,3 +298,22 @@ def test_rows_are_appended_below_one_head(tmp_path):
         append_rows(tmp_path / "rows.csv", [row])
     lines = (tmp_path / "rows.csv").read_text().splitlines()
     assert len(lines) == 3 and lines[0].startswith("study,digest,arm")
+
+
+def test_intervals_of_several_confirmatory_comparisons_are_wider(tmp_path):
+    second = '[[comparisons]]\nclaim = "C6"\narm = "strong"\nbaseline = "baseline"\n'
+    study = read_study(written(tmp_path, TEXT + second + 'end_point = "jacobian"\n'))
+    theirs, ours = [1.0, 2.0, 3.0], [0.7, 1.8, 2.6]
+    values = {("baseline", "open_loop 5"): theirs, ("strong", "open_loop 5"): ours}
+    found = judge(study, rows_for(study, values))[1][0].paired.difference
+    assert found == compare(ours, theirs, 0.975).difference
+    assert found != compare(ours, theirs, 0.95).difference
+
+
+def test_an_open_loop_end_point_is_the_mean_logarithm_at_its_step(monkeypatch):
+    errors = np.exp(np.arange(12.0).reshape(2, 6))  # of 2 episodes at 6 steps
+    rollout = SimpleNamespace(observations=[errors, errors])
+    found = SimpleNamespace(rollout=rollout, observations=None)
+    monkeypatch.setattr(end_points, "open_loop", lambda *arguments, **named: found)
+    monkeypatch.setattr(end_points, "squared_error", lambda one, truth: one)
+    assert end_points._open_loop(None, None, 4, 0).value == pytest.approx((3 + 9) / 2)

@@ -156,3 +156,12 @@ def test_a_scan_of_disturbed_steps_has_the_right_gradients(monkeypatch):
         ours, theirs = (made.update(make_batch(config, seed=seed))[0] for made in (fast, plain))
         for name in theirs:
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-6)
+
+
+def test_the_latent_error_is_drawn_in_standard_deviations_of_the_batches_seen():
+    made = Comparators(ComparatorConfig(latent_noise=0.5), 2)
+    stoch = torch.randn(50, 40, 2, generator=generator(3)) * torch.tensor([2.0, 0.1])
+    made.measure(stoch)
+    found = made.draw(torch.zeros(3, 4, 1), generator())
+    expected = found.latent * stoch.flatten(0, 1).std(0)
+    torch.testing.assert_close(made.latent_error(found), expected, rtol=1e-4, atol=1e-7)
