@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -194,12 +195,19 @@ def _read(tensor: torch.Tensor) -> np.ndarray:
     Raises:
         ValueError: a state that is being differentiated: its derivative would be lost.
     """
-    if _C._functorch.is_functorch_wrapped_tensor(tensor):
+    inner = tensor
+    # One number without a derivative comes from the time: one that comes from states mixes rows,
+    # which is checked elsewhere.
+    while inner.dim() == 0 and _C._functorch.is_gradtrackingtensor(inner):
+        if inner.requires_grad or forward_ad.unpack_dual(inner, level=0).tangent is not None:
+            break
+        inner = _C._functorch.get_unwrapped(inner)
+    if _C._functorch.is_functorch_wrapped_tensor(inner):
         raise ValueError(
             "a state is read outside torch, by NumPy, so that its derivative is lost: compute "
             "with it in torch; only the time may be read."
         )
-    return np.array(tensor.tolist())
+    return np.array(inner.tolist())
 
 
 class ElementaryOperations(TorchFunctionMode):

@@ -12,6 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.taylor import Tensors
 
+ROWS_REMEDY = (
+    "each row of the result may depend on its own row only: look for a sum or mean over axis 0, a "
+    "missing axis, a branch on the number of rows, a generator that is seeded anew, or batch "
+    "normalisation in training mode"
+)
+
+MANY_ROWS = 4096  # of a batch as large as those of a computation,
+MANY_NUMBERS = 1 << 20  # unless its arguments or values are more numbers than these
+
 Function = Callable[..., Any]  # of tensors (B, …), returning a tensor or a tuple of tensors
 
 
@@ -80,9 +89,7 @@ def impurity(
         return Finding(
             "rows",
             f"{where} mixes the rows of its batch",
-            "each row of the result may depend on its own row only: look for a sum or mean over "
-            "axis 0, a missing axis, or batch normalisation in training mode "
-            f"(a row changes by {mixed:.2g} with other values in the others)",
+            f"{ROWS_REMEDY} (a row changes by {mixed:.2g} with other values in the others)",
         )
     if precision.operation is not None and torch.float64 in {a.dtype for a in arguments}:
         return Finding(
@@ -102,13 +109,56 @@ def mixed_rows(function: Function, arguments: Tensors, value: Tensors) -> float 
     """By how much even rows change if the odd ones are exchanged, or None if they do not."""
     with torch.no_grad():
         changed = outputs_of(function(*(_exchanged(argument) for argument in arguments)))
+    rows = len(arguments[0])
+    even = [(a[::2], b[::2]) for a, b in zip(changed, value, strict=True) if len(b) == rows]
+    return _row_gap(tuple(a for a, _ in even), tuple(b for _, b in even))
+
+
+def batch_dependence(
+    where: str, function: Function, arguments: Tensors, largest: bool
+) -> Finding | None:
+    """A row whose value is another one in a batch of two rows or, where `largest`, of many.
+
+    Rows keep their places, because a function may look up what belongs to row i. One that does not
+    take a batch of many rows is not asked for it.
+    """
+    value = outputs_of(function(*(argument.clone() for argument in arguments)))
+    given, device = len(arguments[0]), arguments[0].device
+    per_row = max(part.numel() for part in (*arguments, *value)) // given
+    many = min(MANY_ROWS, MANY_NUMBERS // max(1, per_row))
+    for rows in (min(2, given), many if largest and many > given else 0):
+        if not rows:
+            continue
+        batch = torch.arange(rows, device=device) % given
+        try:
+            other = outputs_of(function(*(argument[batch] for argument in arguments)))
+        except (RuntimeError, IndexError, ValueError):
+            if rows == many:
+                continue
+            raise
+        both = min(rows, given)
+        gap = _row_gap(tuple(o[:both] for o in other), tuple(part[:both] for part in value))
+        if gap is not None:
+            return Finding(
+                "rows",
+                f"{where} gives a row another value (by {gap:.2g}) in a batch of {rows} than in "
+                f"one of {given}",
+                ROWS_REMEDY,
+            )
+    return None
+
+
+def _row_gap(values: Tensors, expected: Tensors) -> float | None:
+    """The greatest difference of two values of the same rows, or None where it is rounding.
+
+    Values of other shapes are the business of the check of shapes.
+    """
     worst: float | None = None
-    for now, before in zip(changed, value, strict=True):
-        if now.shape != before.shape or len(before) != len(arguments[0]):
-            continue  # a wrong shape is the business of the check of shapes
-        kept = before[::2].double()
-        gap = float((now[::2].double() - kept).abs().max())
-        if gap > _rounding(value) ** 0.5 * (1.0 + float(kept.abs().max())):
+    for now, before in zip(values, expected, strict=True):
+        if now.shape != before.shape:
+            continue
+        gap = float((now.double() - before.double()).abs().max())
+        if gap > _rounding(expected) ** 0.5 * (1.0 + float(before.double().abs().max())):
             worst = max(gap, worst or 0.0)
     return worst
 

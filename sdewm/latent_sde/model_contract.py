@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_output
-from sdewm.base.findings import Finding, impurity, require, wrong_derivative
+from sdewm.base.findings import (
+    Finding,
+    batch_dependence,
+    impurity,
+    require,
+    wrong_derivative,
+)
 from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import fuse
 from sdewm.data.recorded_episodes import Episodes, check_rows
@@ -164,7 +170,12 @@ def _impurities(
     except ValueError as problem:
         return [_outputs_finding(str(problem))], None
     parts = _parts(model, rows, inputs.policy, prior)
-    found = (impurity(name, p.function, p.arguments, NOISE) for name, p in parts.items())
+    with torch.no_grad():
+        found = [
+            impurity(name, part.function, part.arguments, NOISE)
+            or batch_dependence(name, part.function, part.arguments, largest=True)
+            for name, part in parts.items()
+        ]
     kept = [finding for finding in found if finding is not None]
     return sorted(kept, key=lambda finding: ORDER.index(finding.check)), rows
 

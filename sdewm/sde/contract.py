@@ -13,7 +13,13 @@ from typing import Any
 import torch
 
 from sdewm.base.checks import check_count, check_interval, check_output, check_place
-from sdewm.base.findings import Finding, impurity, require, wrong_derivative
+from sdewm.base.findings import (
+    Finding,
+    batch_dependence,
+    impurity,
+    require,
+    wrong_derivative,
+)
 from sdewm.base.smoothness import roughest
 from sdewm.base.taylor import fuse
 from sdewm.sde.system import StepSystem, System, check_drivers, step_of
@@ -43,7 +49,7 @@ def check_system(
 
         keep its arguments as they are        "in place"
         give the same value twice             "random"
-        treat the rows of the batch apart     "rows"
+        treat the rows of the batch apart     "rows" (at every step that is followed)
         compute in the precision of its input "precision"
         have right automatic derivatives      "derivatives"
 
@@ -82,14 +88,15 @@ def check_system(
     if error is not None and not (hasattr(error, "drift") and hasattr(error, "diffusion")):
         raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
     states = (x0.unsqueeze(0) if x0.dim() == 1 else x0).detach()
-    path = visited_states(system, states, start, end, steps)
+    coefficients = named_coefficients(system, error)
+    path, mixed = follow(system, coefficients, states, start, end, steps)
     if loss is not None:
         if not callable(loss):
             raise ValueError(f"loss={loss!r}: expected a function (B, D) -> (B,).")
         ends = path[-1][1]
         check_output("loss", loss(ends.clone()), (len(ends),), like=ends)
     losses = {} if loss is None else {"loss": loss}
-    return list(contract_findings(named_coefficients(system, error), path, losses))
+    return list(contract_findings(coefficients, path, losses, mixed))
 
 
 def require_contract(
@@ -115,9 +122,10 @@ def require_contract(
         loss_name: what messages call it.
         derivatives: whether derivatives of the coefficients are used.
     """
-    path = visited_states(system, states.detach(), *interval, steps)
+    coefficients = named_coefficients(system, error)
+    path, mixed = follow(system, coefficients, states.detach(), *interval, steps)
     losses = {} if loss is None else {loss_name: loss}
-    require(contract_findings(named_coefficients(system, error), path, losses, derivatives))
+    require(contract_findings(coefficients, path, losses, mixed, derivatives))
 
 
 def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[str, Coefficient]:
@@ -142,13 +150,26 @@ def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[s
     return found
 
 
-def visited_states(
-    system: System | StepSystem, states: torch.Tensor, start: float, end: float, steps: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Times and states (t, y) of a few paths, the first of them the initial states themselves.
+Path = list[tuple[torch.Tensor, torch.Tensor]]  # times () and states (B, D)
+
+
+def follow(
+    system: System | StepSystem,
+    coefficients: Mapping[str, Coefficient],
+    states: torch.Tensor,
+    start: float,
+    end: float,
+    steps: int,
+) -> tuple[Path, dict[str, Finding]]:
+    """Times and states of a few paths, the first of them the initial states themselves.
 
     Of a long run the first VISITED_STEPS steps are followed, and the later times are seen at the
-    last states. A coefficient that changes its argument changes a copy.
+    last states. A coefficient that changes its argument changes a copy. At each step the
+    coefficients are evaluated a second time with a few of the rows in another order.
+
+    Returns:
+        The times and states at which everything is to be checked; and, by the names of the
+        coefficients, where a row's value was found to depend on the batch around it.
     """
     kept = states[:ROWS]
     rows = kept if len(kept) > 1 else kept.expand(ROWS, -1)
@@ -157,12 +178,20 @@ def visited_states(
     generator = torch.Generator().manual_seed(0)
     followed = min(steps, VISITED_STEPS)
     wanted = {round(k * (followed - 1) / (TIMES - 1)) for k in range(TIMES)}
-    path, y = [], rows.clone()
+    largest = (0, followed - 1)  # steps at which a batch of many rows is tried
+    path, mixed, y = [], {}, rows.clone()
     with torch.no_grad():
         for n in range(followed):
             t = states.new_tensor(start + n * size)
             if n in wanted:
                 path.append((t, y.clone()))
+            for name, function in coefficients.items():
+                if name not in mixed:
+                    place = f"{name} at t = {float(t):.4g}"
+                    found = batch_dependence(
+                        place, lambda x, t=t, f=function: f(t.clone(), x), (y,), n in largest
+                    )
+                    mixed |= {} if found is None else {name: found}
             noise = torch.randn(len(y), drivers, dtype=y.dtype, generator=generator).to(y.device)
             drift, change = step(t, y.clone(), size**0.5 * noise)
             after = (y + size * drift + change).detach()
@@ -172,32 +201,43 @@ def visited_states(
         for k in range(1, TIMES) if steps > followed else ():
             late = start + size * (followed + round(k * (steps - 1 - followed) / (TIMES - 1)))
             path.append((states.new_tensor(late), y.clone()))
-    return [*path, (states.new_tensor(end), y)]
+    return [*path, (states.new_tensor(end), y)], mixed
 
 
 def contract_findings(
     coefficients: Mapping[str, Coefficient],
     path: Sequence[tuple[torch.Tensor, torch.Tensor]],
     losses: Mapping[str, Loss],
+    mixed: Mapping[str, Finding],
     derivatives: bool = True,
 ) -> Iterable[Finding]:
-    """The findings at the states of a path, whose last are the ends; one for each function."""
+    """The findings at the states of a path, whose last are the ends; one for each function.
+
+    Those in `mixed` are known already.
+    """
     *inner, (_, ends) = path
     # A component that no path moves says which row it is, such as the number of an episode.
     labels = (ends == path[0][1]).all(0)
     impure = False
     for name, function in coefficients.items():
+        found = None
         for t, y in inner:
             place = f"{name} at t = {float(t):.4g}"
             found = impurity(place, lambda x, t=t, f=function: f(t.clone(), x), (y,), NOISE)
             if found is not None:
-                impure = True
-                yield found
                 break
+        found = found or mixed.get(name)
+        if found is not None:
+            impure = True
+            yield found
     if derivatives and not impure:
         yield from _first_wrong_derivative(coefficients, inner)
     for name, loss in losses.items():
-        found = impurity(name, loss, (ends,), NOISE) or _smoothness(name, loss, ends, labels)
+        found = (
+            impurity(name, loss, (ends,), NOISE)
+            or batch_dependence(name, loss, (ends,), largest=True)
+            or _smoothness(name, loss, ends, labels)
+        )
         if found is None and derivatives:
             found = wrong_derivative([name], fuse(lambda x, f=loss: (f(x),), (ends,)), (ends,))
         if found is not None:
