@@ -12,21 +12,26 @@ import tyro
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
-from sdewm.perturbations.observation import ObservationPerturbation, parse_perturbations
+from sdewm.perturbations.parsing import Perturbation, perturbations_of
 from sdewm.plots.tables import number_text, text_table
-from sdewm.robustness.evaluation import perturbed_returns
+from sdewm.robustness.evaluation import (
+    ARMS_BEFORE,
+    check_same_task,
+    over_runs,
+    perturbed_returns,
+)
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
 from sdewm.train.metrics import append_evaluation
-from sdewm.train.run_directory import allow_module
-from sdewm.train.saved_agent import SavedAgent, trained_agent
+from sdewm.train.run_directory import allow_module, read_run
+from sdewm.train.saved_agent import saved_agent, trained_agent
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Evaluate the policy of a run, with mean actions, at its newest valid checkpoint."""
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run directory."""
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
+    """Run directories; several only with --perturb, and of the same task."""
     episodes: int = 10
     """Number of evaluation episodes."""
     seed: int = EVALUATION_SEED
@@ -35,9 +40,17 @@ class Evaluate:
         tuple[str, ...],
         tyro.conf.arg(metavar="NAME:STRENGTH,…", help_behavior_hint="(default: none)"),
     ] = ()
-    """Perturbations of the observations, each beside the same episodes unperturbed, such as
-    noise:0.1,0.2 noise-held:0.1 mask:0.25 shift:0.1; for images also brightness, rotation and
-    occlusion. `-held`: drawn once for an episode."""
+    """Perturbations, each beside the same episodes unperturbed, such as noise:0.1,0.2.
+    observations: noise, mask, mask-noise (each also with -held: drawn once for an episode), shift;
+    of images brightness, rotation, jitter, occlusion, occlusion-noise;
+    dynamics (dmc:): gravity, mass, friction, actuator (each also with -drift, -walk), delay;
+    latents: latent-noise, latent-heavy, latent-scale, latent-drift;
+    attacks: fgsm-posterior, pgd-posterior, fgsm-value, pgd-value;
+    paper: those of the paper's tables."""
+    policy: Annotated[
+        Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: the run's own)")
+    ] = None
+    """With --perturb: run whose agent acts on what the run's world model decodes."""
     env: Annotated[
         str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: none)")
     ] = None
@@ -45,16 +58,24 @@ class Evaluate:
 
 
 def evaluate_run(words: list[str]) -> int:
-    """Print mean returns over episodes and append them to the run's evaluation.jsonl."""
+    """Print mean returns over episodes and append them to the runs' evaluation.jsonl."""
     given = parse(Evaluate, words, "evaluate")
     check_count("episodes", given.episodes, 2 if given.perturb else 1)
     check_count("seed", given.seed, minimum=0)
-    perturbations = [one for word in given.perturb for one in parse_perturbations(word)]
+    if not given.runs:
+        raise ValueError("RUN: expected a run directory; see sdewm evaluate --help.")
+    if not given.perturb and (len(given.runs) > 1 or given.policy is not None):
+        raise ValueError("several runs, and --policy, need --perturb; noise:0 changes nothing.")
     allow_module(given.env)
-    saved = trained_agent(given.run)
+    if given.perturb:
+        first, *others = (read_run(run).config for run in given.runs)
+        for other in others:
+            check_same_task(first, other)
+        observations = "images" if first.obs == "pixels" else "vectors"
+        return _evaluate_perturbed(given, perturbations_of(given.perturb, observations))
+    (run,) = tuple(given.runs)
+    saved = trained_agent(run)
     config, counters = saved.config, saved.counters
-    if perturbations:
-        return _evaluate_perturbed(given, saved, perturbations)
     progress = Progress("episodes", given.episodes)
     episodes = evaluate(
         saved.agent.policy("mean"),
@@ -75,37 +96,52 @@ def evaluate_run(words: list[str]) -> int:
     )
     changed = {} if saved.changed is None else {"changed": saved.changed}
     found = {**counters, "by": "evaluate", **row, **changed}
-    append_evaluation(given.run, found)  # it may be read-only
+    append_evaluation(run, found)  # it may be read-only
     return 0
 
 
-def _evaluate_perturbed(
-    given: Evaluate, saved: SavedAgent, perturbations: Sequence[ObservationPerturbation]
-) -> int:
-    for one in perturbations:
-        one.check_fits("images" if saved.config.obs == "pixels" else "vectors")
-    progress = Progress("episodes", given.episodes * (2 + len(perturbations)))
-    rows = perturbed_returns(
-        saved,
-        perturbations,
-        episodes=given.episodes,
-        seed=given.seed,
-        progress=progress.update,
-    )
+def _evaluate_perturbed(given: Evaluate, perturbations: Sequence[Perturbation]) -> int:
+    """Rows of each run, and with several runs those over all of them."""
+    own = given.policy is None
+    saved = [trained_agent(run) if own else saved_agent(run) for run in given.runs]
+    actor = None if given.policy is None else trained_agent(given.policy)
+    arms = ARMS_BEFORE + len(perturbations)
+    progress = Progress("episodes", given.episodes * arms * len(saved))
+    tables: list[list[dict[str, Any]]] = []
+    for number, (run, one) in enumerate(zip(given.runs, saved, strict=True)):
+        before = number * given.episodes * arms
+        rows = perturbed_returns(
+            one,
+            perturbations,
+            episodes=given.episodes,
+            seed=given.seed,
+            actor=actor,
+            progress=lambda done, before=before: progress.update(before + done),
+        )
+        tables.append(rows)
+        facts = {**one.counters, "by": "evaluate --perturb", "seed": given.seed}
+        facts |= {} if own else {"policy": str(given.policy)}
+        facts |= {} if one.changed is None else {"changed": one.changed}
+        for row in rows:
+            append_evaluation(run, {**facts, "episodes": given.episodes, **row})
     progress.close()
-    facts = {**saved.counters, "by": "evaluate --perturb", "seed": given.seed}
-    changed = {} if saved.changed is None else {"changed": saved.changed}
-    for row in rows:
-        append_evaluation(given.run, {**facts, "episodes": given.episodes, **row, **changed})
-    header = "perturbation return interval difference interval retention mean std share".split()
-    print(
-        f"{saved.config.env}: {given.episodes} episodes with seed {given.seed} in each row, after "
-        f"{saved.counters['env_frames']} env_frames and {saved.counters['updates']} updates; "
-        "95 % t intervals over episodes, "
-        "differences paired with the unperturbed episodes; mean, std and share of what changed"
-    )
-    print(text_table(header, [_cells(row) for row in rows], right=" ".join(header[1:])), flush=True)
+    for run, one, rows in zip(given.runs, saved, tables, strict=True):
+        print(
+            f"{run}, {one.config.env}: {given.episodes} episodes with seed {given.seed} in each "
+            f"row, after {one.counters['env_frames']} env_frames and {one.counters['updates']} "
+            "updates; 95 % t intervals over episodes, differences paired with the unperturbed "
+            "episodes; mean, std and share of what changed"
+        )
+        _print_table(rows)
+    if len(tables) > 1:
+        print(f"over {len(tables)} runs: 95 % t intervals over runs, differences paired by run")
+        _print_table(over_runs(tables))
     return 0
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    header = "perturbation return interval difference interval retention mean std share".split()
+    print(text_table(header, [_cells(row) for row in rows], right=" ".join(header[1:])), flush=True)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

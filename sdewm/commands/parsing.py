@@ -26,16 +26,19 @@ def parse(kind: type[Arguments], words: list[str], command: str, **options: Any)
     """
     _check_options(kind, words, command)
     given = tyro.cli(kind, args=words, prog=f"sdewm {command}", **options)
-    paths = {name: value for name, value in vars(given).items() if isinstance(value, Path)}
-    return replace(given, **{name: _at_home(name, path) for name, path in paths.items()})  # type: ignore[type-var]
+    return replace(given, **{name: _at_home(name, value) for name, value in vars(given).items()})  # type: ignore[type-var]
 
 
-def _at_home(name: str, path: Path) -> Path:
-    """The path with ~ replaced by the home directory, which no shell does in --run=~/x."""
+def _at_home(name: str, value: Any) -> Any:
+    """Paths with ~ replaced by the home directory, which no shell does in --run=~/x."""
+    if isinstance(value, tuple):
+        return tuple(_at_home(name, one) for one in value)
+    if not isinstance(value, Path):
+        return value
     try:
-        return path.expanduser()
+        return value.expanduser()
     except RuntimeError as problem:
-        raise ValueError(f"{name}={str(path)!r}: there is no such home directory.") from problem
+        raise ValueError(f"{name}={str(value)!r}: there is no such home directory.") from problem
 
 
 def say(sentence: object, code: int) -> int:

@@ -13,7 +13,8 @@ import tyro
 from sdewm.base.checks import check_count
 from sdewm.commands.parsing import FAILURE, parse, say
 from sdewm.study.declaration import read_study
-from sdewm.study.engine import Place, missing_cells, read_rows, run_study
+from sdewm.study.engine import run_study
+from sdewm.study.rows import Place, missing_cells, read_rows
 from sdewm.study.verdicts import report
 from sdewm.train.signals import Interrupted, StopRequest
 
@@ -43,7 +44,7 @@ def study(words: list[str]) -> int:
     given = parse(StudyWords, words, "study")
     declared = read_study(given.study)
     folder = given.out or Path("runs") / "studies" / declared.name
-    place = Place(folder, declared.digest)
+    place = Place(folder, declared.digest, given.study)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = check_count("jobs", (cores or 1) if given.jobs is None else given.jobs)
     if given.plan:

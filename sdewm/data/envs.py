@@ -61,7 +61,14 @@ def check_env(env: object) -> str:
 
 
 def make_env(
-    env: str, *, obs: str, action_repeat: int, render: str, seed: int, index: int
+    env: str,
+    *,
+    obs: str,
+    action_repeat: int,
+    render: str,
+    seed: int,
+    index: int,
+    change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> gymnasium.Env:
     """One environment with all its wrappers.
 
@@ -76,6 +83,7 @@ def make_env(
         render: for dmc: "full" or "fast" (`DmcEnv`).
         seed: seed of the run, shared by all its environments.
         index: index of this environment among them.
+        change: wraps the simulator itself, below the action repeat.
 
     Raises:
         ValueError: a name, a space or a value that is not allowed.
@@ -103,6 +111,8 @@ def make_env(
         draw = base.frame
     else:
         base = _gym_env(name, pixels)
+    if change is not None:
+        base = change(base)
     try:
         wrapped: gymnasium.Env = UnitActions(ActionRepeat(base, action_repeat))
     except ValueError as problem:

@@ -36,6 +36,7 @@ def make_vector(
     action_repeat: int,
     render: str,
     seed: int,
+    change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> EpisodeVector:
     """Parallel environments of `make_env`, with the indices 0, 1, … and one seed.
 
@@ -49,6 +50,7 @@ def make_vector(
         action_repeat: simulator steps per policy step.
         render: "full" or "fast", as in `make_env`.
         seed: seed of the run.
+        change: wraps each simulator, as in `make_env`.
 
     Raises:
         ValueError: as `make_env`, or the number of environments is not allowed.
@@ -66,6 +68,7 @@ def make_vector(
         "action_repeat": action_repeat,
         "render": render,
         "seed": seed,
+        "change": change,
     }
     functions = [
         functools.partial(make_env, **common, index=index)

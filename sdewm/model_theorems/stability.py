@@ -87,6 +87,39 @@ def jacobian_sizes(
     return {name: torch.cat([part[name] for part in parts]).unflatten(0, lead) for name in parts[0]}
 
 
+def step_eigenvalues(
+    model: RSSMModel, episodes: Episodes, *, every: int = 1, seed: int = 0
+) -> Tensor:
+    """|λ| of the Jacobian ∂(h', m')/∂(h, z) of one step, largest first, along the episodes.
+
+    Args:
+        model: a world model in float64.
+        episodes: recorded, of T rows.
+        every: interval between the rows used, from the first row on.
+        seed: seed of the posterior's noise.
+
+    Returns:
+        Moduli (E, ⌈(T − 1)/every⌉, D).
+    """
+    states = clean_paths(model, episodes, seed).states[:, :-1:every]
+    actions = episodes.previous_actions[:, 1::every].double()
+
+    def mean(state: Tensor, action: Tensor) -> Tensor:
+        split = State(*(part[None] for part in model.split(state)))
+        return torch.cat(mean_step(model.rssm, split, action[None])[:2], 1)[0]
+
+    jacobian = torch.func.vmap(torch.func.jacfwd(mean))
+    parts = [
+        torch.linalg.eigvals(jacobian(state, action)).abs().sort(descending=True).values
+        for state, action in zip(
+            states.flatten(0, 1).split(STATES_AT_ONCE),
+            actions.flatten(0, 1).split(STATES_AT_ONCE),
+            strict=True,
+        )
+    ]
+    return torch.cat(parts).unflatten(0, states.shape[:2])
+
+
 def model_lyapunov(
     world_model: WorldModel | RSSMModel,
     episodes: Episodes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,21 +17,51 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from sdewm.base.checks import check_choice, check_finite_number
 
-PerturbByStrength = Callable[[Tensor, float, torch.Generator], Tensor]
+PerturbByStrength = Callable[..., Tensor]  # (observations, strength, generator[, held])
 
 
 def _random(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
 
 
-def _noise(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    drawn = torch.randn(x.shape, generator=generator, device=generator.device).to(x.device)
+def _noise(x: Tensor, strength: float, generator: torch.Generator, held: bool = False) -> Tensor:
+    shape = _drawn_shape(x, held)
+    drawn = torch.randn(shape, generator=generator, device=generator.device).to(x.device)
     return x + strength * drawn
 
 
-def _mask(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    shape = (*x.shape[:-1], 1) if x.dim() == 5 else tuple(x.shape)  # whole pixels
+def _drawn_shape(x: Tensor, held: bool) -> tuple[int, ...]:
+    """That of x, with one time step if the draw is the same at all."""
+    return (len(x), 1 if held else x.shape[1], *x.shape[2:])
+
+
+def _mask(x: Tensor, strength: float, generator: torch.Generator, held: bool = False) -> Tensor:
+    shape = _drawn_shape(x, held)
+    shape = (*shape[:-1], 1) if x.dim() == 5 else shape  # whole pixels
     return torch.where(_random(x, shape, generator) < strength, 0.0, x)
+
+
+def _mask_noise(
+    x: Tensor, strength: float, generator: torch.Generator, held: bool = False
+) -> Tensor:
+    """As `_mask`, with uniform noise in [0, 1] in images and standard normal noise in vectors."""
+    hidden = _mask(torch.ones_like(x), strength, generator, held) == 0
+    shape, images = _drawn_shape(x, held), x.dim() == 5
+    draw = torch.rand if images else torch.randn
+    return torch.where(hidden, draw(shape, generator=generator).to(x.device), x)
+
+
+def _jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Shift every image by up to `strength` pixels in both directions; its edge is repeated."""
+    copies, steps = x.shape[:2]
+    by = (2 * _random(x, (copies, steps, 2), generator) - 1) * strength
+    rows, columns = (
+        (torch.arange(64, device=x.device) + by[..., axis, None].round().long()).clamp(0, 63)
+        for axis in (0, 1)
+    )  # (N, T, 64)
+    which = torch.arange(copies, device=x.device)[:, None, None, None]
+    when = torch.arange(steps, device=x.device)[None, :, None, None]
+    return x[which, when, rows[..., :, None], columns[..., None, :]]
 
 
 def _shift(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -52,12 +83,23 @@ def _rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 def _occlusion(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """A black square, at a uniformly random place, that covers the fraction `strength`."""
+    return torch.where(_square(x, strength, generator), 0.0, x)
+
+
+def _occlusion_noise(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """As `_occlusion`, with uniform noise in [0, 1] in place of black."""
+    square = _square(x, strength, generator)
+    return torch.where(square, _random(x, (len(x), 1, *x.shape[2:]), generator), x)
+
+
+def _square(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Whether a pixel lies in the square: (N, 1, 64, 64, 1)."""
     side = round(64 * math.sqrt(strength))
     corner = (_random(x, (len(x), 2), generator) * (64 - side + 1)).long()
     pixel = torch.arange(64, device=x.device)
     inside = (pixel >= corner[..., None]) & (pixel < corner[..., None] + side)  # (N, 2, 64)
     square = inside[:, 0, :, None] & inside[:, 1, None, :]
-    return torch.where(square[:, None, :, :, None], 0.0, x)
+    return square[:, None, :, :, None]
 
 
 @dataclass(frozen=True)
@@ -72,14 +114,18 @@ BOTH, IMAGES = ("vectors", "images"), ("images",)
 KINDS = {
     "noise": _Kind(_noise, math.inf, BOTH, "standard deviation of white Gaussian noise"),
     "mask": _Kind(_mask, 1.0, BOTH, "probability that a component, or a pixel, is set to zero"),
+    "mask-noise": _Kind(_mask_noise, 1.0, BOTH, "probability that it is replaced by noise"),
+    "jitter": _Kind(_jitter, 32.0, IMAGES, "largest shift in pixels, uniform in ± strength"),
     "shift": _Kind(_shift, math.inf, ("vectors",), "constant added to every component"),
     "brightness": _Kind(_shift, 1.0, IMAGES, "constant added, pixel values ranging from 0 to 1"),
     "rotation": _Kind(_rotation, 180.0, IMAGES, "largest angle in degrees, uniform in ± strength"),
     "occlusion": _Kind(_occlusion, 1.0, IMAGES, "fraction of the image under a black square"),
+    "occlusion-noise": _Kind(_occlusion_noise, 1.0, IMAGES, "fraction under a square of noise"),
 }
 
 
-STEPWISE, HELD = ("noise", "mask"), "-held"
+STEPWISE, HELD = ("noise", "mask", "mask-noise", "jitter"), "-held"
+HOLDABLE = ("noise", "mask", "mask-noise")
 
 
 @dataclass(frozen=True)
@@ -94,8 +140,8 @@ class ObservationPerturbation:
             image under a black square).
         strength: in the units above; pixel values range from 0 to 1, vectors are in the
             environment's units.
-        held: in acting, whether noise and masks are drawn once for an episode instead of at every
-            step; all others are drawn once for an episode in any case.
+        held: whether noise and masks are drawn once for an episode instead of at every step; all
+            others are drawn once for an episode in any case.
 
     Raises:
         ValueError: an unknown name, or a strength out of range.
@@ -122,10 +168,10 @@ class ObservationPerturbation:
 
     def __post_init__(self) -> None:
         check_choice("perturbation", self.name, KINDS)
-        if self.held and self.name not in STEPWISE:
+        if self.held and self.name not in HOLDABLE:
             raise ValueError(
-                f"perturbation='{self.name}{HELD}': {self.name} is drawn once an episode; "
-                f"only {' and '.join(STEPWISE)} can be held."
+                f"perturbation='{self.name}{HELD}': only {', '.join(HOLDABLE)} can be held for an "
+                "episode."
             )
         greatest, strength = (
             KINDS[self.name].greatest,
@@ -158,32 +204,8 @@ class ObservationPerturbation:
                 f"perturbation={self.name!r} is for {' and '.join(kind.observations)}, not for "
                 f"observations of {observations.dtype}."
             )
+        perturb = partial(kind.perturb, held=True) if self.held else kind.perturb
         if not images:
-            return kind.perturb(observations, self.strength, generator)
-        changed = kind.perturb(observations.float() / 255, self.strength, generator)
+            return perturb(observations, self.strength, generator)
+        changed = perturb(observations.float() / 255, self.strength, generator)
         return (255 * changed).clamp_(0, 255).round_().to(torch.uint8)
-
-
-def parse_perturbations(word: str) -> list[ObservationPerturbation]:
-    """Perturbations from a text: a name, or "noise-held" and "mask-held", and its strengths.
-
-    Raises:
-        ValueError: no strength, an unknown name, or a strength out of range.
-
-    >>> [one.label for one in parse_perturbations("noise-held:0.1,0.2")]
-    ['noise-held:0.1', 'noise-held:0.2']
-    """
-    name, _, strengths = word.partition(":")
-    if not strengths:
-        raise ValueError(f"perturbation={word!r}: expected NAME:STRENGTH,STRENGTH,…")
-    held = name.endswith(HELD)
-    found = []
-    for text in strengths.split(","):
-        try:
-            strength = float(text)
-        except ValueError as problem:
-            raise ValueError(
-                f"perturbation={word!r}: {text!r} is no number; expected NAME:STRENGTH,STRENGTH,…"
-            ) from problem
-        found.append(ObservationPerturbation(name.removesuffix(HELD), strength, held))
-    return found

@@ -5,8 +5,9 @@ data = "data/cartpole"            # recorded episodes to train on (sdewm record)
 test_data = "data/cartpole_test"  # other episodes, on which end points are measured
 preset = "tiny"
 updates = 2000
+measured_at = [1000, 2000]        # numbers of updates; by default the last one only
 seeds = [0, 1, 2]
-end_points = ["open_loop 25", "decoded noise:0.2", "jacobian"]
+end_points = ["open_loop 25", "decoded noise:0", "jacobian"]
 
 [settings]                        # of all arms, by their names on the command line
 "model.units" = 32
@@ -17,11 +18,13 @@ end_points = ["open_loop 25", "decoded noise:0.2", "jacobian"]
 
 [[comparisons]]
 claim = "C5"
-arm = "paper"
+arm = "paper"                     # or a list, as the end point: all are compared
 baseline = "baseline"
 end_point = "open_loop 25"
 margin = 0.10                     # of the logarithm; smaller values are better
 confirmatory = true
+not_worse = "decoded noise:0"     # optional: no gain counts if this is worse
+not_worse_margin = 0.05           # by more than this
 
 [[controls]]
 arm = "strong"
@@ -34,8 +37,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +55,10 @@ Setting = bool | int | float | str
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against a baseline, by an end point of which smaller values are better."""
+    """An arm against a baseline, by an end point of which smaller values are better.
+
+    A gain counts only if another end point, such as the clean error, is not worse by its margin.
+    """
 
     claim: str
     arm: str
@@ -58,6 +66,8 @@ class Comparison:
     end_point: str
     margin: NonNegativeFloat = 0.1
     confirmatory: bool = True
+    not_worse: str = ""
+    not_worse_margin: NonNegativeFloat = 0.05
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ class Study:
     test_data: str
     preset: str
     updates: int
+    measured_at: tuple[int, ...]
     seeds: tuple[int, ...]
     end_points: tuple[str, ...]
     settings: dict[str, Setting]
@@ -110,17 +121,21 @@ class Study:
         """All runs, seed by seed."""
         return [Cell(arm, seed) for seed in self.seeds for arm in self.arms]
 
+    def all_settings(self, cell: Cell) -> dict[str, Setting]:
+        """The settings of a cell that differ from the preset's, by their dotted names."""
+        kept = {"keep_every_updates": math.gcd(*self.measured_at)}
+        return {**kept, **self.settings, **self.arms[cell.arm]}
+
     def config(self, cell: Cell) -> Config:
         """The configuration of a cell."""
         base = preset(self.preset, updates=self.updates, seed=cell.seed)
-        return with_settings(base, {**self.settings, **self.arms[cell.arm]})
+        return with_settings(base, self.all_settings(cell))
 
     def words(self, cell: Cell, run: Path) -> list[str]:
         """The arguments of `sdewm` that train a cell."""
-        settings = {**self.settings, **self.arms[cell.arm]}
         words = ["train", "--preset", self.preset, "--world-model-only", "--data", self.data]
         words += ["--updates", str(self.updates), "--seed", str(cell.seed), "--run", str(run)]
-        for name, value in settings.items():
+        for name, value in self.all_settings(cell).items():
             flag = name.replace("_", "-")
             if isinstance(value, bool):
                 before, _, last = flag.rpartition(".")
@@ -168,12 +183,13 @@ def read_study(path: Path) -> Study:
     names = [field.name for field in fields(Study)]
     for key in table:
         check_choice(f"study={str(path)!r}, entry", key, names)
-    table = {"settings": {}, "comparisons": [], "controls": [], **table}
+    empty = {"settings": {}, "comparisons": [], "controls": []}
+    table = {**empty, "measured_at": [table.get("updates")], **table}
     if missing := [name for name in names if name not in table]:
         raise ValueError(f"study={str(path)!r}: {missing[0]} is missing.")
     kinds: dict[str, type] = {
         **dict.fromkeys(("name", "data", "test_data", "preset"), str),
-        **dict.fromkeys(("seeds", "end_points", "comparisons", "controls"), list),
+        **dict.fromkeys(("measured_at", "seeds", "end_points", "comparisons", "controls"), list),
         **dict.fromkeys(("settings", "arms"), dict),
     }
     for name, kind in kinds.items():
@@ -182,20 +198,33 @@ def read_study(path: Path) -> Study:
     study = Study(
         **{name: table[name] for name in ("name", "data", "test_data", "preset")},
         updates=check_count("updates", table["updates"]),
+        measured_at=tuple(check_count("measured_at", one) for one in table["measured_at"]),
         seeds=tuple(check_count("seeds", seed, minimum=0) for seed in table["seeds"]),
         end_points=tuple(table["end_points"]),
         settings=table["settings"],
         arms=table["arms"],
-        comparisons=tuple(_entry(Comparison, "comparisons", one) for one in table["comparisons"]),
-        controls=tuple(_entry(Control, "controls", one) for one in table["controls"]),
+        comparisons=_entries(Comparison, "comparisons", table["comparisons"]),
+        controls=_entries(Control, "controls", table["controls"]),
     )
     _check(study)
     return study
 
 
-def _entry(kind: type, name: str, entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{name}: {entry!r}; expected a table.")
+def _entries(kind: type, name: str, entries: list[Any]) -> tuple[Any, ...]:
+    """One entry for each arm and end point that an entry lists."""
+    found = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise ValueError(f"{name}: {entry!r}; expected a table.")
+        lists = {
+            key: value for key in ("arm", "end_point") if isinstance(value := entry.get(key), list)
+        }
+        for choice in product(*lists.values()):
+            found.append(_entry(kind, name, {**entry, **dict(zip(lists, choice, strict=True))}))
+    return tuple(found)
+
+
+def _entry(kind: type, name: str, entry: dict[str, Any]) -> Any:
     known = [field.name for field in fields(kind)]
     for key in entry:
         check_choice(f"{name}, entry", key, known)
@@ -210,6 +239,12 @@ def _entry(kind: type, name: str, entry: Any) -> Any:
 def _check(study: Study) -> None:
     if not study.seeds or len({*study.seeds}) < len(study.seeds):
         raise ValueError(f"seeds={[*study.seeds]}: expected different seeds, at least one.")
+    at = study.measured_at
+    if [*at] != sorted({*at}) or at[-1:] != (study.updates,):
+        raise ValueError(
+            f"measured_at={[*at]}: expected rising numbers, the last of them updates="
+            f"{study.updates}."
+        )
     if not study.arms:
         raise ValueError("arms: expected at least one.")
     for end_point in study.end_points:
@@ -218,6 +253,8 @@ def _check(study: Study) -> None:
         check_choice("arm", one.arm, study.arms)
         check_choice("baseline", one.baseline, study.arms)
         check_choice("end_point", one.end_point, study.end_points)
+        if isinstance(one, Comparison) and one.not_worse:
+            check_choice("not_worse", one.not_worse, study.end_points)
     for name in ("data", "test_data"):
         if not Path(getattr(study, name)).is_dir():
             raise ValueError(f"{name}={getattr(study, name)!r}: there is no such directory.")

@@ -1,35 +1,61 @@
 """The end points of a study, measured on a trained world model and recorded episodes.
 
-"open_loop K"          mean ln squared error of the observation predicted K policy steps ahead
-"decoded NAME:STRENGTH" mean ln squared error of the observation decoded from filtered latents, when
-                        the encoder sees the perturbed one; strength 0 gives the clean error
-"jacobian"             mean ln ‖J‖_F of the step (h, mean z) → (h', mean z')
+"open_loop K"               mean ln squared error of the observation predicted K policy steps ahead
+"decoded NAME:STRENGTH"     mean ln squared error of the observation decoded from filtered latents,
+                            when the encoder sees the perturbed one; strength 0: the clean error
+"area NAME"                 mean ln of the area under that error as a function of the strength,
+                            over the strengths of `STRENGTHS`
+"latent_error KIND:SIZE K"  mean ln squared distance of predictions K policy steps ahead from
+                            latents with and without an injected error, in units of the distance
+                            between episodes; KIND: zero_drift or drift; SIZE in standard deviations
+                            of z
+"jacobian"                  mean ln ‖J‖_F of the step (h, mean z) → (h', mean z')
+"slow_modes"                mean number of eigenvalues of that step with |λ| > .9
+"memory"                    mean ln (Σ |λ|²)^½, the least ‖J‖_F of any coordinates
+"imagined_spread K"         ln ratio of the standard deviations of imagined and recorded
+                            observations K policy steps ahead; below 0: imagination collapses
+"gradient_tail"             ln ratio of the .99 quantile and the median of the gradient norm of the
+                            world model, after the warm-up, from metrics.jsonl
+"final_loss"                mean loss of the last 1000 updates, from metrics.jsonl
 
-Means are over test episodes, of logarithms, because errors of a few windows would dominate a mean
-of errors. Smaller is better, except that "jacobian" is neither.
+Errors of vectors are in variances of the test episodes. Means are over test episodes, of
+logarithms, because errors of a few windows would dominate a mean of errors. Of those with an ln,
+smaller is better, except "jacobian", "memory" and "imagined_spread", which only describe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from sdewm.base.checks import check_choice
+from sdewm.base.records import read_log
 from sdewm.base.stats import Estimate
-from sdewm.data.recorded_episodes import Episodes, read_episodes
+from sdewm.data.recorded_episodes import read_episodes
 from sdewm.latent_sde.models import RSSMModel
-from sdewm.model.world_model import WorldModel
+from sdewm.model.rssm import State
 from sdewm.model_theorems.episode_statistics import mean_estimate
-from sdewm.model_theorems.stability import jacobian_sizes
+from sdewm.model_theorems.stability import jacobian_sizes, step_eigenvalues
 from sdewm.open_loop.errors import squared_error
-from sdewm.open_loop.predictions import open_loop
-from sdewm.perturbations.observation import parse_perturbations
+from sdewm.open_loop.predictions import OpenLoop, open_loop
+from sdewm.perturbations.observation import HELD, ObservationPerturbation
+from sdewm.perturbations.parsing import observation_perturbation
 from sdewm.train.saved_agent import saved_agent
 
 CONTEXT, ROWS, EVERY, SAMPLES, SETTLED = 20, 100, 10, 4, 10
-KINDS = ("open_loop", "decoded", "jacobian")
+SLOW, LAST_UPDATES = 0.9, 1000
+STRENGTHS = {
+    "noise": (0.0, 0.05, 0.1, 0.2, 0.4),
+    "mask": (0.0, 0.05, 0.1, 0.25, 0.5),
+    "shift": (0.0, 0.05, 0.1, 0.2, 0.4),
+}
+ERRORS = ("zero_drift", "drift")
 
 
 def check_end_point(name: str) -> str:
@@ -39,62 +65,227 @@ def check_end_point(name: str) -> str:
     'open_loop 25'
     """
     kind, _, argument = str(name).partition(" ")
-    if kind not in KINDS:
-        raise ValueError(
-            f"end_point={name!r}: expected 'open_loop K', 'decoded NAME:STRENGTH' or 'jacobian'."
-        )
-    if kind == "open_loop" and not (argument.isdecimal() and 1 <= int(argument) <= ROWS - CONTEXT):
-        raise ValueError(f"end_point={name!r}: expected 1 to {ROWS - CONTEXT} policy steps.")
-    if kind == "decoded" and len(parse_perturbations(argument)) != 1:
-        raise ValueError(f"end_point={name!r}: expected one strength.")
-    if kind == "jacobian" and argument:
-        raise ValueError(f"end_point={name!r}: 'jacobian' takes nothing after it.")
+    check_choice(f"end_point={name!r}, kind", kind, MEASURES)
+    if kind in ("open_loop", "imagined_spread"):
+        _check_steps(name, argument)
+    elif kind == "decoded":
+        observation_perturbation(argument)
+    elif kind == "area":
+        check_choice(f"end_point={name!r}, perturbation", argument.removesuffix(HELD), STRENGTHS)
+        _perturbations(argument)
+    elif kind == "latent_error":
+        _latent_error(name, argument)
+    elif argument:
+        raise ValueError(f"end_point={name!r}: {kind!r} takes nothing after it.")
     return name
 
 
-def measure(run: Path, data: Path, end_points: Sequence[str], seed: int = 0) -> list[Estimate]:
-    """The end points of a run, with standard errors over episodes.
+def _check_steps(name: str, word: str) -> int:
+    if not (word.isdecimal() and 1 <= int(word) <= ROWS - CONTEXT):
+        raise ValueError(f"end_point={name!r}: expected 1 to {ROWS - CONTEXT} policy steps.")
+    return int(word)
+
+
+def _perturbations(word: str) -> list[ObservationPerturbation]:
+    name, held = word.removesuffix(HELD), word.endswith(HELD)
+    return [ObservationPerturbation(name, strength, held) for strength in STRENGTHS[name]]
+
+
+def _latent_error(name: str, argument: str) -> tuple[str, float, int]:
+    error, _, steps = argument.partition(" ")
+    kind, _, size = error.partition(":")
+    check_choice(f"end_point={name!r}, error", kind, ERRORS)
+    try:
+        value = float(size)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"end_point={name!r}: expected a size above 0, such as drift:0.3.")
+    return kind, value, _check_steps(name, steps)
+
+
+class Measurement:
+    """A run at one number of updates, with the test episodes on which it is measured.
 
     All runs are measured on the same windows and noise.
+
+    Args:
+        run: directory of the run.
+        data: recorded test episodes.
+        updates: after which the weights were kept; None: those of the newest checkpoint.
+        seed: of windows and noise.
 
     Raises:
         ValueError: the run or the episodes cannot be used.
     """
-    world_model = saved_agent(run).agent.world_model
-    model = RSSMModel(world_model)
-    episodes = read_episodes(data, steps=ROWS, count=None, window_seed=seed)
-    found = []
-    for name in end_points:
-        kind, _, argument = check_end_point(name).partition(" ")
-        if kind == "open_loop":
-            found.append(_open_loop(model, episodes, int(argument), seed))
-        elif kind == "decoded":
-            found.append(_decoded(world_model, episodes, argument, seed))
-        else:
-            sizes = jacobian_sizes(model, episodes, every=EVERY, seed=seed)
-            found.append(mean_estimate(sizes["frobenius"].log().mean(1).numpy()))
+
+    def __init__(self, run: Path, data: Path, updates: int | None = None, seed: int = 0) -> None:
+        self.run, self.seed = run, seed
+        saved = saved_agent(run, updates)
+        self.config = saved.config
+        self.updates = saved.counters["updates"]
+        self.world_model = saved.agent.world_model
+        self.model = RSSMModel(self.world_model)
+        self.episodes = read_episodes(data, steps=ROWS, count=None, window_seed=seed)
+        images = self.episodes.observations.dtype == torch.uint8
+        unit = 255.0 if images else self.episodes.observations.double().flatten(0, 1).std(0)
+        self.unit = np.asarray(unit)  # what errors are divided by
+
+    @cached_property
+    def predicted(self) -> OpenLoop:
+        """Open-loop predictions, as far as the windows go."""
+        return open_loop(
+            self.model,
+            self.episodes,
+            context=CONTEXT,
+            horizon=ROWS - CONTEXT,
+            samples=SAMPLES,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def eigenvalues(self) -> Tensor:
+        """|λ| of the step, largest first: (E, T', D)."""
+        return step_eigenvalues(self.model, self.episodes, every=EVERY, seed=self.seed)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """What predictions are divided by: those of images are in [0, 1] already."""
+        return np.ones(()) if self.unit.ndim == 0 else self.unit
+
+    def open_loop(self, argument: str) -> Estimate:
+        """See the head of this file; so the other measures."""
+        found, scale = self.predicted, self.scale
+        truth = found.observations / scale
+        errors = [squared_error(one / scale, truth) for one in found.rollout.observations]
+        return mean_estimate(np.log(np.mean(errors, 0)[:, int(argument) - 1]))
+
+    def imagined_spread(self, argument: str) -> Estimate:
+        """Over samples and episodes together; the standard error is not known."""
+        at, found = int(argument) - 1, self.predicted
+        imagined = (found.rollout.observations / self.scale)[:, :, at].std((0, 1))
+        real = (found.observations / self.scale)[:, at].std(0)
+        return Estimate(float(np.log(imagined.mean() / real.mean())), math.nan)
+
+    def decoded(self, argument: str) -> Estimate:
+        """The error of decoded observations under one perturbation."""
+        return mean_estimate(np.log(self._decoded_error(observation_perturbation(argument))))
+
+    def area(self, argument: str) -> Estimate:
+        """The area under that error, by the trapezoidal rule."""
+        perturbations = _perturbations(argument)
+        errors = np.stack([self._decoded_error(one) for one in perturbations])  # (S, E)
+        strengths = np.array([one.strength for one in perturbations])
+        mean = np.trapezoid(errors, strengths, axis=0) / (strengths[-1] - strengths[0])
+        return mean_estimate(np.log(mean))
+
+    @torch.no_grad()
+    def _decoded_error(self, perturbation: ObservationPerturbation) -> np.ndarray:
+        """Mean over rows of the squared error of decoded observations: (E,)."""
+        clean, generator = self.episodes.observations, torch.Generator().manual_seed(self.seed)
+        seen = perturbation(clean, generator) if perturbation.strength else clean
+        rssm, shape = self.model.rssm, tuple(clean.shape[:2])
+        state, _ = rssm.filter(
+            self.model.embed(seen),
+            self.episodes.previous_actions.double(),
+            torch.zeros(shape, dtype=torch.bool),
+            self.model.draw_noise(shape, generator),
+        )
+        decoded = self.model.world_model.decoder.predict(state.features)[:, SETTLED:].numpy()
+        truth = clean[:, SETTLED:].double().numpy() / self.unit
+        return squared_error(decoded / self.scale, truth).mean(1)
+
+    @torch.no_grad()
+    def latent_error(self, argument: str) -> Estimate:
+        """Distance of predictions with and without the error, under the same noise."""
+        kind, size, steps = _latent_error(argument, argument)
+        generator = torch.Generator().manual_seed(self.seed)
+        rssm, model = self.model.rssm, self.model
+        head = self.episodes.first_rows(CONTEXT)
+        actions = self.episodes.previous_actions.double()
+        shape = tuple(head.rewards.shape)
+        embeds, noise = model.embed(head.observations), model.draw_noise(shape, generator)
+        first = torch.zeros(shape, dtype=torch.bool)
+        clean, _ = rssm.filter(embeds, actions[:, :CONTEXT], first, noise)
+        deviation = clean.stoch.flatten(0, 1).std(0)
+        rows = CONTEXT if kind == "zero_drift" else 1
+        drawn = torch.randn(shape[0], rows, len(deviation), generator=generator).double()
+        drawn = drawn if kind == "zero_drift" else drawn.sign()
+        error = (size * deviation * drawn).expand(shape[0], CONTEXT, -1)
+        wrong, _ = rssm.filter(embeds, actions[:, :CONTEXT], first, noise, error=error)
+        states = [State(*(part[:, -1] for part in both)) for both in (clean, wrong)]
+        for k in range(steps):
+            drawn = model.draw_noise((shape[0],), generator)
+            states = [rssm.imagine_step(one, actions[:, CONTEXT + k], drawn) for one in states]
+        right, off = (
+            model.world_model.decoder.predict(one.features).numpy() / self.scale for one in states
+        )
+        distance = squared_error(off[:, None], right[:, None])[:, 0]
+        ceiling = squared_error(np.roll(right, 1, 0)[:, None], right[:, None]).mean()
+        return mean_estimate(np.log(distance / ceiling))
+
+    def jacobian(self, argument: str) -> Estimate:
+        """The size of the Jacobian that the penalty penalises."""
+        sizes = jacobian_sizes(self.model, self.episodes, every=EVERY, seed=self.seed)
+        return mean_estimate(sizes["frobenius"].log().mean(1).numpy())
+
+    def slow_modes(self, argument: str) -> Estimate:
+        """Their number."""
+        return mean_estimate((self.eigenvalues > SLOW).double().sum(2).mean(1).numpy())
+
+    def memory(self, argument: str) -> Estimate:
+        """(Σ |λ|²)^½."""
+        return mean_estimate(self.eigenvalues.square().sum(2).log().mul(0.5).mean(1).numpy())
+
+    def gradient_tail(self, argument: str) -> Estimate:
+        """From the rows of the log after the warm-up."""
+        warm = self.config.optimiser.warmup_updates
+        rows = [row for row in self._log() if row["updates"] > warm]
+        tail, middle = (
+            np.mean([row[f"gradient_norm/model_{name}"] for row in rows])
+            for name in ("p99", "median")
+        )
+        return Estimate(float(np.log(tail / middle)), math.nan)
+
+    def final_loss(self, argument: str) -> Estimate:
+        """From the last rows of the log."""
+        last = self.updates - LAST_UPDATES
+        losses = [row["loss/total"] for row in self._log() if row["updates"] > last]
+        return Estimate(float(np.mean(losses)), math.nan)
+
+    def _log(self) -> list[dict[str, float]]:
+        rows, _ = read_log(self.run / "metrics.jsonl")
+        found = [row for row in rows if row["updates"] <= self.updates]  # type: ignore[operator]
+        if not found:
+            raise ValueError(f"run={str(self.run)!r} has no log up to {self.updates} updates.")
+        return found  # type: ignore[return-value]
+
+
+MEASURES: dict[str, Callable[[Measurement, str], Estimate]] = {
+    "open_loop": Measurement.open_loop,
+    "decoded": Measurement.decoded,
+    "area": Measurement.area,
+    "latent_error": Measurement.latent_error,
+    "jacobian": Measurement.jacobian,
+    "slow_modes": Measurement.slow_modes,
+    "memory": Measurement.memory,
+    "imagined_spread": Measurement.imagined_spread,
+    "gradient_tail": Measurement.gradient_tail,
+    "final_loss": Measurement.final_loss,
+}
+
+
+def measure(
+    run: Path, data: Path, end_points: Sequence[str], updates: int | None = None
+) -> list[Estimate]:
+    """The end points of a run after a number of updates; standard errors are over episodes.
+
+    Raises:
+        ValueError: the run or the episodes cannot be used, or an unknown end point.
+    """
+    names = [check_end_point(name) for name in end_points]
+    measured, found = Measurement(run, data, updates), []
+    for name in names:
+        kind, _, argument = name.partition(" ")
+        found.append(MEASURES[kind](measured, argument))
     return found
-
-
-def _open_loop(model: RSSMModel, episodes: Episodes, steps: int, seed: int) -> Estimate:
-    found = open_loop(model, episodes, context=CONTEXT, horizon=steps, samples=SAMPLES, seed=seed)
-    errors = [squared_error(one, found.observations) for one in found.rollout.observations]
-    return mean_estimate(np.log(np.mean(errors, 0)[:, steps - 1]))
-
-
-@torch.no_grad()
-def _decoded(world_model: WorldModel, episodes: Episodes, word: str, seed: int) -> Estimate:
-    (perturbation,) = parse_perturbations(word)
-    generator = torch.Generator().manual_seed(seed)
-    clean = episodes.observations
-    seen = perturbation(clean, generator) if perturbation.strength else clean
-    shape, rssm = tuple(clean.shape[:2]), world_model.rssm
-    state, _ = rssm.filter(
-        world_model.encoder(seen),
-        episodes.previous_actions.float(),
-        torch.zeros(shape, dtype=torch.bool),
-        rssm.latent.draw_noise(shape, generator),
-    )
-    decoded = world_model.decoder.predict(state.features)[:, SETTLED:].double().numpy()
-    truth = clean[:, SETTLED:].double().numpy() / (255 if clean.dtype == torch.uint8 else 1)
-    return mean_estimate(np.log(squared_error(decoded, truth).mean(1)))

@@ -6,71 +6,22 @@ there under the study's digest. A second call does what is missing: runs that we
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import IO
 
 from sdewm.base.progress import format_seconds
-from sdewm.base.records import code_commit
 from sdewm.study.declaration import Cell, Study
-from sdewm.study.end_points import measure
+from sdewm.study.rows import Place, append_rows, missing_cells, read_cell
 from sdewm.train.signals import StopRequest
 
-COLUMNS = (
-    *("study", "digest", "arm", "seed", "updates", "end_point", "value", "standard_error"),
-    *("commit", "command"),
-)
-TRAINER = (sys.executable, "-m", "sdewm.cli")
+WORKER = (sys.executable, "-m", "sdewm.commands.study_cell")
 ATTEMPTS, POLL_SECONDS = 2, 0.2
 Line = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a study keeps its runs and its rows."""
-
-    folder: Path
-    digest: str  # of the declaration: runs of another one are never taken for its own
-
-    @property
-    def table(self) -> Path:
-        """The CSV file of all rows."""
-        return self.folder / "rows.csv"
-
-    def run(self, cell: Cell) -> Path:
-        """The run directory of a cell."""
-        return self.folder / self.digest / cell.name
-
-    def log(self, cell: Cell) -> Path:
-        """What the training of a cell printed."""
-        return self.folder / self.digest / f"{cell.name}.log"
-
-
-def read_rows(study: Study, place: Place) -> list[dict[str, str]]:
-    """The rows of this declaration; a last line that was cut off is left out."""
-    if not place.table.exists():
-        return []
-    text = place.table.read_text("utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.DictReader(whole.splitlines()))
-    return [row for row in rows if row["digest"] == study.digest]
-
-
-def missing_cells(study: Study, place: Place) -> list[Cell]:
-    """The cells without all their end points."""
-    found = {(row["arm"], row["seed"], row["end_point"]) for row in read_rows(study, place)}
-    return [
-        cell
-        for cell in study.cells
-        if any((cell.arm, str(cell.seed), name) not in found for name in study.end_points)
-    ]
 
 
 def run_study(study: Study, place: Place, jobs: int, stop: StopRequest, say: Line) -> list[str]:
@@ -100,7 +51,7 @@ def run_study(study: Study, place: Place, jobs: int, stop: StopRequest, say: Lin
             while waiting and len(running) < jobs:
                 cell = waiting.pop(0)
                 attempts[cell] = attempts.get(cell, 0) + 1
-                running[cell] = _start(study, place, cell)
+                running[cell] = _start(place, cell)
             for cell, (process, log) in [*running.items()]:
                 if process.poll() is None:
                     continue
@@ -115,7 +66,7 @@ def run_study(study: Study, place: Place, jobs: int, stop: StopRequest, say: Lin
                     failed.append(f"{cell.name} (see {place.log(cell)})")
                     text = f"failed, exit code {process.returncode}"
                 else:
-                    append_rows(place.table, _measured(study, place, cell))
+                    append_rows(place.table, read_cell(place, cell))
                 ended = total - len(waiting) - len(running)
                 passed = time.monotonic() - start
                 left = format_seconds(passed / ended * (total - ended))
@@ -130,15 +81,12 @@ def run_study(study: Study, place: Place, jobs: int, stop: StopRequest, say: Lin
     return failed
 
 
-def _start(study: Study, place: Place, cell: Cell) -> tuple[subprocess.Popen[str], IO[str]]:
-    run, log = place.run(cell), place.log(cell)
-    begun = (run / "config.json").exists()
-    words = ["resume", str(run)] if begun else study.words(cell, run)
-    for folder in (log.parent, run.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+def _start(place: Place, cell: Cell) -> tuple[subprocess.Popen[str], IO[str]]:
+    log = place.log(cell)
+    log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("a", encoding="utf-8")
     process = subprocess.Popen(
-        [*TRAINER, *words],
+        [*WORKER, str(place.file), str(place.folder), cell.arm, str(cell.seed)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=file,
         stderr=subprocess.STDOUT,
@@ -146,48 +94,3 @@ def _start(study: Study, place: Place, cell: Cell) -> tuple[subprocess.Popen[str
         start_new_session=True,  # Ctrl-C reaches it once, from this process
     )
     return process, file
-
-
-def _measured(study: Study, place: Place, cell: Cell) -> list[dict[str, object]]:
-    run = place.run(cell)
-    found = measure(run, Path(study.test_data), study.end_points)
-    return [
-        {
-            "study": study.name,
-            "digest": study.digest,
-            "arm": cell.arm,
-            "seed": cell.seed,
-            "updates": study.updates,
-            "end_point": name,
-            "value": repr(one.value),
-            "standard_error": repr(one.standard_error),
-            "commit": code_commit(),
-            "command": " ".join(["sdewm", *study.words(cell, run)]),
-        }
-        for name, one in zip(study.end_points, found, strict=True)
-    ]
-
-
-def append_rows(table: Path, rows: Iterable[dict[str, object]]) -> None:
-    """Append rows in one write and flush them; a line that was cut off before is removed."""
-    table.parent.mkdir(parents=True, exist_ok=True)
-    text = table.read_text("utf-8") if table.exists() else ""
-    if text and not text.endswith("\n"):
-        table.write_text(text[: text.rfind("\n") + 1], "utf-8")
-    new = not table.exists() or not text
-    with table.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def arms_of(rows: Sequence[dict[str, str]], arm: str, end_point: str) -> dict[int, float]:
-    """Values of an arm by seed."""
-    return {
-        int(row["seed"]): float(row["value"])
-        for row in rows
-        if row["arm"] == arm and row["end_point"] == end_point
-    }

@@ -4,7 +4,8 @@ All end points are logarithms of which smaller is better. With the difference d 
 baseline, paired by seed, and its t interval at the family-wise level .95 (Bonferroni over the
 confirmatory comparisons):
 
-    support     the interval lies below −margin
+    support     the interval lies below −margin, and that of the end point `not_worse`, if there is
+                one, below its own margin
     refuted     the interval lies above −margin
     undecided   otherwise, or fewer than 2 pairs
 
@@ -14,7 +15,7 @@ A control holds if its own .95 interval lies above 0 (expected "worse") or below
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from sdewm.plots.tables import number_text, text_table
 from sdewm.robustness.statistics import Comparison as Paired
 from sdewm.robustness.statistics import compare
 from sdewm.study.declaration import Comparison, Control, Study
-from sdewm.study.engine import arms_of
+from sdewm.study.rows import arms_of
 
 LEVEL = 0.95
 SUPPORT, REFUTED, UNDECIDED, VOID = "support", "refuted", "undecided", "void"
@@ -39,16 +40,16 @@ class Judged:
 
 def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], list[Judged]]:
     """Controls and comparisons, judged; all comparisons are void if a control does not hold."""
-    controls = [_control(one, rows) for one in study.controls]
+    controls = [_control(one, rows, study.updates) for one in study.controls]
     void = any(one.outcome != "holds" for one in controls)
     family = max(1, sum(one.confirmatory for one in study.comparisons))
     comparisons = []
     for one in study.comparisons:
         level = 1 - (1 - LEVEL) / (family if one.confirmatory else 1)
-        paired = _paired(one, rows, level)
+        paired = _paired(one, rows, level, study.updates)
         outcome = UNDECIDED
         if paired is not None and paired.difference.high < -one.margin:
-            outcome = SUPPORT
+            outcome = SUPPORT if _not_worse(one, rows, level, study.updates) else UNDECIDED
         elif paired is not None and paired.difference.low > -one.margin:
             outcome = REFUTED
         comparisons.append(Judged(one, paired, VOID if void else outcome))
@@ -56,9 +57,9 @@ def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], l
 
 
 def _paired(
-    one: Comparison | Control, rows: Sequence[dict[str, str]], level: float
+    one: Comparison | Control, rows: Sequence[dict[str, str]], level: float, updates: int
 ) -> Paired | None:
-    ours, theirs = (arms_of(rows, arm, one.end_point) for arm in (one.arm, one.baseline))
+    ours, theirs = (arms_of(rows, arm, one.end_point, updates) for arm in (one.arm, one.baseline))
     seeds = sorted({*ours} & {*theirs})
     if len(seeds) < 2:
         return None
@@ -67,8 +68,16 @@ def _paired(
     )
 
 
-def _control(one: Control, rows: Sequence[dict[str, str]]) -> Judged:
-    paired = _paired(one, rows, LEVEL)
+def _not_worse(one: Comparison, rows: Sequence[dict[str, str]], level: float, updates: int) -> bool:
+    """Whether the interval of the other end point lies below its margin, if there is one."""
+    if not one.not_worse:
+        return True
+    other = _paired(replace(one, end_point=one.not_worse), rows, level, updates)
+    return other is not None and other.difference.high < one.not_worse_margin
+
+
+def _control(one: Control, rows: Sequence[dict[str, str]], updates: int) -> Judged:
+    paired = _paired(one, rows, LEVEL, updates)
     holds = paired is not None and (
         paired.difference.low > 0 if one.expected == "worse" else paired.difference.high < 0
     )
@@ -82,7 +91,7 @@ def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
     for arm in study.arms:
         cells = [arm]
         for name in study.end_points:
-            values = [*arms_of(rows, arm, name).values()]
+            values = [*arms_of(rows, arm, name, study.updates).values()]
             mean = number_text(float(np.mean(values)), 4) if values else "–"
             cells.append(f"{mean} ({len(values)})")
         lines.append(cells)

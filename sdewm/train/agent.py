@@ -19,7 +19,7 @@ from sdewm.model.networks import share_frozen
 from sdewm.model.rssm import Observed, State
 from sdewm.model.scan import Scan
 from sdewm.model.world_model import ReplayRows, WorldModel, total_loss
-from sdewm.train.comparators import Comparators, Disturbance
+from sdewm.train.comparators import Comparators, Disturbance, RunningMean, rollout_spread
 from sdewm.train.config import Config
 from sdewm.train.jacobian_term import Drawn, JacobianTerm
 from sdewm.train.latent_storage import pack_stoch, stored_fields, unpack_stoch
@@ -64,7 +64,7 @@ class Agent:
             "critic": self.behaviour.critic,
         }
         rssm = self.world_model.rssm
-        self.comparators = Comparators(config.comparator, rssm.latent.size).to(self.device)
+        self.comparators = Comparators(config.comparator, rssm.latent).to(self.device)
         dynamics = rssm.dynamics_weights()
         self.optimiser = Optimiser(config.optimiser, self.parts, dynamics)
         self.updates = 0
@@ -75,6 +75,10 @@ class Agent:
         # Of its own, so that runs with other penalties share every other random number.
         self.probe_generator = torch.Generator(self.device).manual_seed(config.seed + 5)
         self.comparator_generator = torch.Generator(self.device).manual_seed(config.seed + 6)
+        self.average: RunningMean | None = None
+        if config.comparator.average_decay:
+            weights_now = dict(self.world_model.named_parameters())
+            self.average = RunningMean(weights_now, config.comparator.average_decay)
         self.scan: Scan | None = None  # of imagination
         self.penalty_weight = torch.zeros((), device=self.device)
         self._graph: UpdateGraph | None = None
@@ -155,8 +159,10 @@ class Agent:
         metrics, seen = learn(rows, initial, noise, behaviour)
         if behaviour:
             self.behaviour.update_slow_critic(self.updates)
+        if self.average is not None:
+            self.average.update()
         if self.updates % self.config.log_every_updates == 0:
-            metrics = metrics | self._watch(rows, seen)
+            metrics = metrics | self._watch(rows, initial, seen)
         return metrics, self._refreshed(batch, seen)
 
     def _learn(
@@ -170,6 +176,8 @@ class Agent:
         with self._autocast():
             losses, metrics, seen = self.model_losses(rows, initial, noise)
             weights: dict[str, float | Tensor] = {**self.world_model.weights()}
+            if noise.disturbance.rollouts is not None:
+                weights["rollout_spread"] = self.config.comparator.rollout_spread
             if self.jacobian.on:
                 weights["jacobian"] = self.penalty_weight
             if behaviour:
@@ -200,6 +208,11 @@ class Agent:
         self.comparators.measure(state.stoch if error is None else state.stoch - error)
         losses, metrics, prior = self._score(rows, state, posterior)
         seen = Observed(state, prior, posterior)
+        rollouts = noise.disturbance.rollouts
+        if rollouts is not None:
+            losses["rollout_spread"] = rollout_spread(
+                self.world_model, state, rows.previous_action, rollouts
+            )
         if self.jacobian.on:
             losses["jacobian"] = self.jacobian.loss(rows, seen, embed, noise.jacobian)
         return losses, metrics, seen
@@ -282,8 +295,7 @@ class Agent:
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser moments, running scales, counters and generators, as a nested dict."""
         return {
-            "world_model": dict(self.world_model.state_dict()),
-            "behaviour": dict(self.behaviour.state_dict()),
+            **self.networks(),
             "optimiser": self.optimiser.state_dict(),
             "updates": self.updates,
             "noise_generator": self.noise_generator.get_state(),
@@ -291,6 +303,15 @@ class Agent:
             "probe_generator": self.probe_generator.get_state(),
             "comparators": dict(self.comparators.state_dict()),
             "comparator_generator": self.comparator_generator.get_state(),
+        }
+
+    def networks(self) -> dict[str, Any]:
+        """The weights alone, with the running mean of the world model's if there is one."""
+        mean = {} if self.average is None else {"averaged_world_model": dict(self.average.means)}
+        return {
+            "world_model": dict(self.world_model.state_dict()),
+            "behaviour": dict(self.behaviour.state_dict()),
+            **mean,
         }
 
     def learned(self) -> list[Tensor]:
@@ -305,14 +326,21 @@ class Agent:
         ]
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
-        """Restore only the networks; a run with --world-model-only has no behaviour to restore."""
+        """Restore only the networks; the world model's running mean, if it has one, in its place.
+
+        A run with --world-model-only has no behaviour to restore.
+        """
         self.world_model.load_state_dict(state["world_model"])
+        self.world_model.load_state_dict(state.get("averaged_world_model", {}), strict=False)
         if "behaviour" in state:
             self.behaviour.load_state_dict(state["behaviour"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a `state_dict` of the same configuration and spaces."""
-        self.load_networks(state)
+        self.load_networks({name: state[name] for name in ("world_model", "behaviour")})
+        if self.average is not None:
+            for name, value in state["averaged_world_model"].items():
+                self.average.means[name].copy_(value)
         self.optimiser.load_state_dict(state["optimiser"])
         if self._graph is not None:  # the moments are other tensors now
             self._graph.forget()
@@ -323,13 +351,43 @@ class Agent:
         self.comparators.load_state_dict(state["comparators"])
         self.comparator_generator.set_state(state["comparator_generator"].cpu())
 
-    def _watch(self, rows: ReplayRows, seen: Observed) -> dict[str, Tensor]:
+    def _watch(self, rows: ReplayRows, initial: State | None, seen: Observed) -> dict[str, Tensor]:
         """Jacobian diagnostics at states of this batch; their noise depends on the update."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed + self.updates)
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)
         found = self.jacobian.metrics(rows, seen, embed, generator)
+        if self.jacobian.on:
+            found["jacobian/gradient_ratio"] = self._gradient_ratio(rows, initial, generator)
         return {name: torch.full((), value, device=self.device) for name, value in found.items()}
+
+    def _gradient_ratio(
+        self, rows: ReplayRows, initial: State | None, generator: torch.Generator
+    ) -> float:
+        """‖∇(weight·penalty)‖/‖∇(other losses of the world model)‖, undisturbed."""
+        batch, length = rows.reward.shape
+        model, weights = self.world_model, [*self.world_model.parameters()]
+        with self._autocast():
+            embed = model.encoder(rows.observation)
+            noise = model.rssm.latent.draw_noise((batch, length), generator)
+            state, posterior = model.rssm.filter(
+                embed, rows.previous_action, rows.is_first, noise, initial
+            )
+            seen = Observed(state, model.rssm.prior(state.deter), posterior)
+            losses = total_loss(model.losses(rows, seen), model.weights())
+            drawn = self.jacobian.draw(batch, length, generator)
+            penalty = self.penalty_weight * self.jacobian.loss(rows, seen, embed, drawn)
+        norms = [
+            torch.cat(
+                [
+                    one.flatten()
+                    for one in torch.autograd.grad(total, weights, allow_unused=True)
+                    if one is not None
+                ]
+            ).norm()
+            for total in (penalty, losses)
+        ]
+        return float(norms[0] / norms[1])
 
     # -- parts of an update ----------------------------------------------------------------------
 

@@ -220,6 +220,11 @@ class Checkpoints:
         return f"checkpoint {folder} could not be written ({problem}); {before}."
 
 
+def kept_weights(run: Path, updates: int) -> Checkpoints:
+    """Where the weights after a number of updates are kept for good."""
+    return Checkpoints(run / "kept" / f"{updates:09d}")
+
+
 def tensors_of(state: object, name: str = "") -> Iterable[tuple[str, torch.Tensor]]:
     """Every tensor of a nested state with its '/'-joined name.
 

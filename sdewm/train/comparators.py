@@ -6,7 +6,10 @@ Each is one number of `ComparatorConfig`, off at 0, and acts in training only:
 - zero-drift noise in the latent state (Lim et al. 2021, arXiv 2102.04877: noise in a recurrent
   network acts like a penalty on its Jacobian);
 - the same energy as drift, with a sign that is fixed along a sequence (a negative control: the
-  implicit regulariser needs zero drift).
+  implicit regulariser needs zero drift);
+- the spread of imagined rollouts from one state as a further loss (Young & Pugeault 2024, arXiv
+  2410.10674, who add it to the actor's objective; here it shapes the world model);
+- an exponential running mean of the world model's weights, used after training.
 
 Weight decay on the dynamics is in `train.optimiser`; the hinge above the memory floor, GPLD's
 posterior map and the logarithmic norm are settings of the penalty (`jacobian.penalty_config`).
@@ -14,16 +17,22 @@ posterior map and the logarithmic norm are settings of the penalty (`jacobian.pe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from sdewm.base.fields import NonNegativeFloat, UnitInterval
+from sdewm.model.latents import Latent
+from sdewm.model.rssm import State
+from sdewm.model.world_model import WorldModel
 from sdewm.perturbations.observation import ObservationPerturbation
 
 SCALE_RATE = 0.01  # of the running standard deviation of the latent
+SPREAD_COPIES, SPREAD_STEPS, SPREAD_STRIDE = 3, 5, 4  # rollouts, their length, rows between starts
 
 
 @dataclass(frozen=True)
@@ -38,13 +47,19 @@ class ComparatorConfig:
     """White noise added to stoch at every time step, in standard deviations of stoch."""
     latent_drift: NonNegativeFloat = 0.0
     """Constant of random sign added to stoch along a sequence, in standard deviations of stoch."""
+    rollout_spread: NonNegativeFloat = 0.0
+    """Weight of the spread of imagined rollouts in the loss."""
+    average_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay rate of a running mean of the world model's weights, which is evaluated and analysed in
+    their place; 0: none."""
 
 
 class Disturbance(NamedTuple):
     """What is drawn before an update: the encoder's input, and a standardised latent error."""
 
-    observation: Tensor | None  # (B, T, …)
-    latent: Tensor | None  # (B, T, Z), in standard deviations of stoch
+    observation: Tensor | None = None  # (B, T, …)
+    latent: Tensor | None = None  # (B, T, Z), in standard deviations of stoch
+    rollouts: Tensor | None = None  # (steps, N·copies, …), the noise of stoch in imagined rollouts
 
 
 class Comparators(nn.Module):
@@ -55,22 +70,22 @@ class Comparators(nn.Module):
 
     Args:
         config: see `ComparatorConfig`.
-        size: number Z of components of stoch.
+        latent: the law of stoch.
     """
 
     spread: Tensor
     weight: Tensor
 
-    def __init__(self, config: ComparatorConfig, size: int) -> None:
+    def __init__(self, config: ComparatorConfig, latent: Latent) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.latent = config, latent
         self.inputs = [
             ObservationPerturbation(name, strength)
             for name, strength in (("noise", config.input_noise), ("mask", config.input_mask))
             if strength
         ]
         self.disturbs = bool(config.latent_noise or config.latent_drift)
-        self.register_buffer("spread", torch.zeros(size))
+        self.register_buffer("spread", torch.zeros(latent.size))
         self.register_buffer("weight", torch.zeros(()))
 
     @property
@@ -80,7 +95,7 @@ class Comparators(nn.Module):
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Disturbance:
         """The disturbance of one update for observations (B, T, *shape)."""
-        seen, latent = None, None
+        seen, latent, rollouts = None, None, None
         if self.inputs:
             seen = observation
             for perturb in self.inputs:
@@ -92,7 +107,11 @@ class Comparators(nn.Module):
                 (shape[0], 1, shape[2]), generator=generator, device=generator.device
             ).sign()
             latent = self.config.latent_noise * drawn + self.config.latent_drift * signs
-        return Disturbance(seen, latent)
+        if self.config.rollout_spread:
+            batch, length = observation.shape[:2]
+            starts = batch * len(range(0, length - SPREAD_STEPS, SPREAD_STRIDE))
+            rollouts = self.latent.draw_noise((SPREAD_STEPS, starts * SPREAD_COPIES), generator)
+        return Disturbance(seen, latent, rollouts)
 
     def latent_error(self, drawn: Disturbance) -> Tensor | None:
         """What is added to stoch: (B, T, Z)."""
@@ -106,3 +125,59 @@ class Comparators(nn.Module):
         if self.disturbs:
             self.spread.lerp_(stoch.float().flatten(0, 1).std(0), SCALE_RATE)
             self.weight.lerp_(torch.ones_like(self.weight), SCALE_RATE)
+
+
+def rollout_spread(
+    world_model: WorldModel, state: State, previous_action: Tensor, noise: Tensor
+) -> Tensor:
+    """Mean over starts, steps 1 … K and components of the spread of 3 imagined rollouts.
+
+    The spread is the standard deviation over the rollouts of the decoder's output, averaged over
+    its components, plus that of deter. Starts are every fourth posterior state, without gradient;
+    the actions are those of the batch.
+
+    Args:
+        world_model: receives the gradient.
+        state: posterior states (B, T, …).
+        previous_action: (B, T, A).
+        noise: (K, N·3, …) of `Comparators.draw`.
+    """
+    steps, length = len(noise), previous_action.shape[1]
+    rows = torch.arange(0, length - steps, SPREAD_STRIDE, device=noise.device)
+    now = State(
+        *(
+            part[:, rows].detach().flatten(0, 1).repeat_interleave(SPREAD_COPIES, 0)
+            for part in state
+        )
+    )
+    spreads = []
+    for step, drawn in enumerate(noise.unbind(0), start=1):
+        actions = previous_action[:, rows + step].flatten(0, 1)
+        now = world_model.rssm.imagine_step(now, actions.repeat_interleave(SPREAD_COPIES, 0), drawn)
+        for values in (world_model.decoder.predict(now.features), now.deter):
+            apart = values.float().unflatten(0, (-1, SPREAD_COPIES)).flatten(2)
+            variance = apart.var(1)
+            # The slope of a root is infinite at 0, where a collapsed model would be.
+            spreads.append((variance + 1e-8).sqrt().mean())
+    return torch.stack(spreads).sum() / steps
+
+
+class RunningMean:
+    """Exponential running mean of weights, from the first ones on.
+
+    mean ← decay·mean + (1 − decay)·weight; before the first update it is the weight itself.
+
+    Args:
+        weights: by name; they are read at every update.
+        decay: of the mean.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        self.weights, self.decay = weights, decay
+        self.means = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        for name, weight in self.weights.items():
+            self.means[name].lerp_(weight, 1 - self.decay)

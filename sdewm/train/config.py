@@ -12,7 +12,7 @@ from sdewm.base.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_
 from sdewm.jacobian.penalty_config import PenaltyConfig, check_penalty
 from sdewm.model.behaviour import BehaviourConfig
 from sdewm.model.world_model import WorldModelConfig
-from sdewm.train.comparators import ComparatorConfig
+from sdewm.train.comparators import SPREAD_STEPS, ComparatorConfig
 from sdewm.train.optimiser import OptimiserConfig
 
 
@@ -62,6 +62,8 @@ class Config:
     """Episodes per evaluation, on fixed seeds."""
     checkpoint_every_seconds: PositiveFloat = 300.0
     """Seconds between checkpoints; longer if saving takes more than 5 % of that time."""
+    keep_every_updates: NonNegativeInt = 0
+    """Updates between weights that are kept for good, in the directory kept; 0: none."""
     log_every_updates: PositiveInt = 250
     """Updates between rows of metrics.jsonl."""
     seed: NonNegativeInt = 0
@@ -142,6 +144,11 @@ def _check_combinations(config: Config) -> None:
     if config.context and rssm.latent == "categorical" and rssm.classes > 256:
         raise ValueError(
             f"model.rssm.classes={rssm.classes}: at most 256 can be stored with context=1."
+        )
+    if config.comparator.rollout_spread and config.batch_length <= SPREAD_STEPS:
+        raise ValueError(
+            f"comparator.rollout_spread={config.comparator.rollout_spread}: expected "
+            f"batch_length={config.batch_length} of more than {SPREAD_STEPS}."
         )
     if jacobian.map == "multi_step" and jacobian.steps >= config.batch_length:
         raise ValueError(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from sdewm.base.checks import check_count
@@ -25,6 +26,7 @@ def evaluate(
     episodes: int,
     seed: int = EVALUATION_SEED,
     progress: Callable[[int], None] | None = None,
+    change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> list[Episode]:
     """Run complete episodes in separate environments, without any effect on training.
 
@@ -34,11 +36,12 @@ def evaluate(
         episodes: number of episodes.
         seed: seed of the initial states of the episodes.
         progress: called with the number of finished episodes.
+        change: wraps each simulator.
     """
     check_count("episodes", episodes)
     envs = min(episodes, config.envs)
     with preserve_rng_state():
-        vector = configured_vector(config, envs, check_count("seed", seed, minimum=0))
+        vector = configured_vector(config, envs, check_count("seed", seed, minimum=0), change)
         try:
             return run_episodes(vector, policy, episodes, progress=progress)
         finally:

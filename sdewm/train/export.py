@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sdewm.base.records import dump_json, write_whole
 from sdewm.train.checkpoint import Checkpoints
 from sdewm.train.run_directory import WEIGHTS_ONLY, check_new, read_run
+
+
+def learnt_networks(agent: Mapping[str, Any], *, behaviour: bool) -> dict[str, Any]:
+    """The weights of a state of the agent that were trained."""
+    names = ("world_model", "averaged_world_model", *(["behaviour"] if behaviour else []))
+    return {name: agent[name] for name in names if name in agent}
 
 
 def weights_copy(run: Path, to: Path) -> None:
@@ -28,8 +36,7 @@ def weights_copy(run: Path, to: Path) -> None:
     check_new(to)
     facts = read_run(run)
     state = Checkpoints(run / "checkpoints").load()
-    learnt = ("world_model",) if facts.data is not None else ("world_model", "behaviour")
-    networks = {name: state["agent"][name] for name in learnt}
+    networks = learnt_networks(state["agent"], behaviour=facts.data is None)
     counters = state["counters"]
     Checkpoints(to / "checkpoints").save(
         counters["updates"], {"agent": networks, "counters": counters}

@@ -85,14 +85,24 @@ class UpdateMeans:
                     raise DivergedError(f"update {number}: {terms}")
 
     def take(self) -> dict[str, float]:
-        """The mean of every metric over the updates that reported it; resets the means."""
+        """The mean of every metric over the updates that reported it; resets the means.
+
+        Of gradient norms also the median, the .99 quantile and the maximum.
+        """
         columns: dict[str, list[Tensor]] = {}
         for names, vectors in self._groups:
             table = torch.stack(vectors).to("cpu", torch.float64)  # (updates, names)
             for place, name in enumerate(names):
                 columns.setdefault(name, []).append(table[:, place])
         self._groups = []
-        return {name: float(torch.cat(parts).mean()) for name, parts in columns.items()}
+        found = {name: float(torch.cat(parts).mean()) for name, parts in columns.items()}
+        for name, parts in columns.items():
+            if name.startswith("gradient_norm/"):
+                values = torch.cat(parts)
+                found[f"{name}_median"] = float(values.median())
+                found[f"{name}_p99"] = float(values.quantile(0.99))
+                found[f"{name}_max"] = float(values.max())
+        return found
 
     def state_dict(self) -> list[Any]:
         """The values added since the last row."""

@@ -26,6 +26,10 @@ class AgentPolicy:
         mode: "sample" draws actions, "mean" takes their mean.
         store_latents: whether to return the latent state with every row, for the replay.
         autocast: a new context in which the networks compute.
+
+    Attributes:
+        latent_error: None, or a function of stoch (N, Z) and is_first (N,) whose result takes the
+            place of stoch before the actor sees it.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class AgentPolicy:
         self.world_model, self.actor = world_model, actor
         self.generator, self.mode, self.store_latents = generator, mode, store_latents
         self.autocast = autocast
+        self.latent_error: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def start(self, envs: int) -> dict[str, Tensor]:
         """The state before the first row."""
@@ -57,6 +62,8 @@ class AgentPolicy:
         with self.autocast():
             embed = self.world_model.encoder(observation)
             now = rssm.observe_step(before, action, is_first, embed, noise)
+            if self.latent_error is not None:
+                now = State(now.deter, self.latent_error(now.stoch, is_first))
             law = self.actor(now.features)
         chosen = law.mean
         if self.mode == "sample":

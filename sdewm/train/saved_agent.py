@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sdewm.train.agent import Agent
-from sdewm.train.checkpoint import Checkpoints
+from sdewm.train.checkpoint import Checkpoints, kept_weights
 from sdewm.train.config import Config, check_config
 from sdewm.train.run_directory import config_changes, load_agent, read_run
 from sdewm.train.sources import check_environment
@@ -49,19 +49,24 @@ def trained_agent(run: Path) -> SavedAgent:
     return saved_agent(run)
 
 
-def saved_agent(run: Path) -> SavedAgent:
+def saved_agent(run: Path, updates: int | None = None) -> SavedAgent:
     """The agent of a run at its newest valid checkpoint; edits of its configuration are told.
 
     The agent is placed on the CPU if the run's device is not available.
 
+    Args:
+        run: its directory.
+        updates: number of updates after which weights were kept (keep_every_updates); None: the
+            newest checkpoint.
+
     Raises:
-        ValueError: there is no run, its environment cannot be made here, or its configuration was
-            edited and does not fit the checkpoint.
+        ValueError: there is no run, no weights of these updates were kept, its environment cannot
+            be made here, or its configuration was edited and does not fit the checkpoint.
         CheckpointError: there is no valid checkpoint.
     """
     facts = read_run(run)
     config = facts.config
-    state = Checkpoints(run / "checkpoints").load()
+    state = _checkpoints(run, updates).load()
     changed = "; ".join(config_changes(state.get("config"), facts.config)) or None
     if changed is not None:
         sys.stderr.write(f"changed since the checkpoint: {changed}\n")
@@ -72,3 +77,15 @@ def saved_agent(run: Path) -> SavedAgent:
     agent = Agent(config, *check_environment(config))
     load_agent(agent.load_networks, state["agent"], run)
     return SavedAgent(config, agent, state["counters"], changed)
+
+
+def _checkpoints(run: Path, updates: int | None) -> Checkpoints:
+    if updates is None:
+        return Checkpoints(run / "checkpoints")
+    found = kept_weights(run, updates)
+    if not found.exist():
+        there = sorted(int(path.name) for path in (run / "kept").glob("[0-9]*"))
+        raise ValueError(
+            f"updates={updates}: run={str(run)!r} has kept weights after {there} updates."
+        )
+    return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box
@@ -88,7 +89,12 @@ class Source(Protocol):
         ...
 
 
-def configured_vector(config: Config, envs: int, seed: int) -> EpisodeVector:
+def configured_vector(
+    config: Config,
+    envs: int,
+    seed: int,
+    change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+) -> EpisodeVector:
     """`envs` parallel environments of the run; a single one runs without a worker."""
     return make_vector(
         config.env,
@@ -98,6 +104,7 @@ def configured_vector(config: Config, envs: int, seed: int) -> EpisodeVector:
         action_repeat=config.action_repeat,
         render=config.render,
         seed=seed,
+        change=change,
     )
 
 

@@ -21,8 +21,9 @@ from sdewm.base.compiling import missing_compiler
 from sdewm.base.progress import Progress
 from sdewm.data.rollout import EndlessEpisodeError
 from sdewm.train.agent import Agent
-from sdewm.train.checkpoint import Checkpoints, tensors_of
+from sdewm.train.checkpoint import Checkpoints, kept_weights, tensors_of
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
+from sdewm.train.export import learnt_networks
 from sdewm.train.metrics import (
     DivergedError,
     RunLog,
@@ -203,6 +204,8 @@ class Trainer:
         self.replay.write(windows, refreshed)
         self.updates += 1
         self.means.add(metrics)
+        if config.keep_every_updates and self.updates % config.keep_every_updates == 0:
+            self._keep()
         if self.updates % config.log_every_updates == 0:
             self._log_row()
 
@@ -302,6 +305,13 @@ class Trainer:
         self.saved = time.monotonic()
         longest = (self.saved - begun) / SAVING
         self.interval = max(self.config.checkpoint_every_seconds, longest)
+
+    def _keep(self) -> None:
+        """Keep the weights of this update for good; a resumed run keeps them once."""
+        place = kept_weights(self.run, self.updates)
+        if not place.exist():
+            learnt = learnt_networks(self.agent.networks(), behaviour=self.facts.data is None)
+            place.save(self.updates, {"agent": learnt, "counters": self._counters()})
 
     def _good_agent_state(self) -> dict[str, Any]:
         """State of the agent to be saved; DivergedError if a value in it is not finite."""

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sdewm.perturbations.acting import PerturbedPolicy, Realised, draw_seed
-from sdewm.perturbations.observation import ObservationPerturbation, parse_perturbations
+from sdewm.perturbations.acting import PerturbedPolicy
+from sdewm.perturbations.draws import Realised, draw_seed
+from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.perturbations.parsing import parse_perturbations
 
 VECTOR = np.linspace(-1, 1, 400, dtype=np.float32).reshape(2, 200)
 IMAGE = np.random.default_rng(0).integers(60, 190, (2, 64, 64, 3)).astype(np.uint8)
@@ -108,7 +110,7 @@ def test_moments_are_those_of_numpy_and_do_not_wrap_around():
         ("noise:0.1,x", "'x' is no number"),
         ("nois:0.1", "did you mean 'noise'?"),
         ("mask:2", "mask takes a number from 0 to 1"),
-        ("shift-held:1", "only noise and mask can be held"),
+        ("shift-held:1", "'shift-held' is not allowed; did you mean 'shift'?"),
         ("noise:nan", "strength"),
     ],
 )

@@ -8,7 +8,7 @@ from tests.model.small_models import generator, randn
 
 COPIES, STEPS = 3, 4
 STRENGTHS = {"noise": 0.2, "mask": 0.3, "shift": 0.5, "brightness": 0.2, "rotation": 30.0}
-STRENGTHS["occlusion"] = 0.25
+STRENGTHS |= {"occlusion": 0.25, "occlusion-noise": 0.25, "mask-noise": 0.3, "jitter": 3.0}
 
 
 def images():

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sdewm.base.stats import Estimate
 from sdewm.cli import main
 from sdewm.robustness.statistics import compare
 from sdewm.study import end_points, engine
 from sdewm.study.declaration import read_study, with_settings
-from sdewm.study.engine import Place, append_rows, missing_cells, read_rows, run_study
+from sdewm.study.engine import run_study
+from sdewm.study.rows import COLUMNS, Place, append_rows, missing_cells, read_rows
 from sdewm.study.verdicts import judge, report
 from sdewm.train.presets import preset
 from sdewm.train.signals import Interrupted, StopRequest
@@ -68,7 +68,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def place(study, tmp_path):
-    return Place(tmp_path / "out", study.digest)
+    return Place(tmp_path / "out", study.digest, tmp_path / "study.toml")
 
 
 def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_path):
@@ -102,7 +102,7 @@ def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_
         ('"jacobian.weight" = 1.0', '"jacobian.weight" = -1.0', "jacobian.weight=-1.0"),
         ('"jacobian.weight" = 1.0', '"batch_size.x" = 1', "part of no group"),
         ('preset = "tiny"', 'preset = "tyni"', "preset='tyni' is not allowed"),
-        ('"open_loop 5", "jacobian"', '"open_lop 5"', "end_point='open_lop 5'"),
+        ('"open_loop 5", "jacobian"', '"open_lop 5"', "did you mean 'open_loop'?"),
         ('"open_loop 5", "jacobian"', '"open_loop 500", "jacobian"', "expected 1 to 80 policy"),
         ('"open_loop 5", "jacobian"', '"decoded noise", "jacobian"', "expected NAME:STRENGTH"),
         ('end_point = "jacobian"', 'end_point = "decoded noise:0"', "end_point="),
@@ -139,7 +139,7 @@ def rows_for(study, values):
     return [
         {
             "arm": arm, "end_point": name, "seed": str(seed), "digest": study.digest,
-            "value": repr(value), "standard_error": "0.1",
+            "value": repr(value), "standard_error": "0.1", "updates": str(study.updates),
         }
         for (arm, name), row in values.items()
         for seed, value in enumerate(row)
@@ -181,25 +181,30 @@ def test_pairs_are_of_equal_seeds_and_one_pair_decides_nothing(study):
 
 
 class FakeCells:
-    """In the place of training and measuring; the code runs in the trainer's process.
+    """In the place of training and measuring; the code runs in the process of the cell.
 
     It finds the name of its cell in `cell`, the number of its attempts in `attempt`, and a folder
     for marks in `marks`.
     """
 
-    def __init__(self, monkeypatch, folder, code="pass"):
+    def __init__(self, monkeypatch, study, folder, code="pass"):
         self.names = folder / "started.txt"
-        script = folder / "trainer.py"
+        script = folder / "cell.py"
+        row = dict.fromkeys(COLUMNS, "x") | {"value": "1.5", "standard_error": "0.1"}
+        row |= {"digest": study.digest, "updates": str(study.updates)}
+        rows = [row | {"end_point": name} for name in study.end_points]
         script.write_text(
-            "import pathlib, signal, sys, time\n"
+            "import json, pathlib, signal, sys\n"
             f"marks, names = pathlib.Path({str(folder)!r}), pathlib.Path({str(self.names)!r})\n"
-            "cell = pathlib.Path(sys.argv[sys.argv.index('--run') + 1]).name\n"
+            "folder, arm, seed = sys.argv[2:]\n"
+            "cell = f'{arm}-seed{seed}'\n"
             "with names.open('a') as file:\n    file.write(cell + '\\n')\n"
             "attempt = names.read_text().split().count(cell)\n" + code + "\n"
+            f"rows = [row | dict(arm=arm, seed=seed) for row in {rows!r}]\n"
+            f"place = pathlib.Path(folder, {study.digest!r}, cell + '.json')\n"
+            "place.write_text(json.dumps(rows))\n"
         )
-        monkeypatch.setattr(engine, "TRAINER", (sys.executable, "-S", str(script)))
-        found = Estimate(1.5, 0.1)
-        monkeypatch.setattr(engine, "measure", lambda run, data, names: [found] * len(names))
+        monkeypatch.setattr(engine, "WORKER", (sys.executable, "-S", str(script)))
 
     @property
     def started(self):
@@ -210,12 +215,12 @@ class FakeCells:
 
 
 def test_a_second_call_does_what_is_missing(study, place, tmp_path, monkeypatch):
-    fake, said = FakeCells(monkeypatch, tmp_path), []
+    fake, said = FakeCells(monkeypatch, study, tmp_path), []
     assert run_study(study, place, 2, StopRequest(), said.append) == []
     rows = read_rows(study, place)
     assert len(rows) == 12 and sorted(fake.started) == sorted(cell.name for cell in study.cells)
     assert rows[0]["value"] == "1.5" and rows[0]["digest"] == study.digest
-    assert "sdewm train --preset tiny" in rows[0]["command"] and "[6/6]" in said[-1]
+    assert "[6/6]" in said[-1]
     text = place.table.read_text()
     place.table.write_text(text[: text.rindex("\n", 0, -30) - 5])  # a line was cut off
     lost = missing_cells(study, place)
@@ -228,10 +233,10 @@ def test_a_second_call_does_what_is_missing(study, place, tmp_path, monkeypatch)
 
 
 def test_rows_of_another_declaration_do_not_count(study, place, tmp_path, monkeypatch):
-    FakeCells(monkeypatch, tmp_path)
+    FakeCells(monkeypatch, study, tmp_path)
     run_study(study, place, 2, StopRequest(), lambda line: None)
     other = read_study(written(tmp_path, TEXT.replace("updates = 4", "updates = 5")))
-    elsewhere = Place(place.folder, other.digest)
+    elsewhere = Place(place.folder, other.digest, place.file)
     assert other.digest != study.digest and len(missing_cells(other, elsewhere)) == 6
     assert elsewhere.run(other.cells[0]) != place.run(study.cells[0])
     assert len(read_rows(study, place)) == 12
@@ -244,7 +249,7 @@ def test_a_failed_cell_is_tried_again_then_reported_while_the_others_go_on(
         "if cell == 'strong-seed1':\n    sys.exit('out of luck')\n"
         "if cell == 'baseline-seed0' and attempt == 1:\n    sys.exit(1)"
     )
-    fake, said = FakeCells(monkeypatch, tmp_path, code), []
+    fake, said = FakeCells(monkeypatch, study, tmp_path, code), []
     (failed,) = run_study(study, place, 2, StopRequest(), said.append)
     assert failed.startswith("strong-seed1 (see ") and fake.started.count("strong-seed1") == 2
     assert place.log(study.cells[3]).read_text().count("out of luck") == 2
@@ -260,7 +265,7 @@ def test_an_interruption_ends_the_cells_and_keeps_the_rows(study, place, tmp_pat
         "    try:\n        (marks / 'begun').touch()\n        signal.pause()\n"
         "    except KeyboardInterrupt:\n        (marks / 'saved').touch()\n"
     )
-    FakeCells(monkeypatch, tmp_path, code)
+    FakeCells(monkeypatch, study, tmp_path, code)
     stop = StopRequest()
 
     def interrupt():
@@ -286,14 +291,15 @@ def test_a_real_study_from_the_command_line(tmp_path, capsys):
         "void" in said.out and "[2/2]" in said.err
     )  # one seed decides nothing, not even a control
     study = read_study(path)
-    rows = read_rows(study, Place(out, study.digest))
+    rows = read_rows(study, Place(out, study.digest, path))
+    assert "sdewm train --preset tiny" in rows[0]["command"]
     assert len(rows) == 4 and all(float(row["standard_error"]) > 0 for row in rows)
     assert main(["study", str(path), "--out", str(out), "--report"]) == 0
     assert capsys.readouterr().out == said.out
 
 
 def test_rows_are_appended_below_one_head(tmp_path):
-    row = dict.fromkeys(engine.COLUMNS, "x")
+    row = dict.fromkeys(COLUMNS, "x")
     for _ in range(2):
         append_rows(tmp_path / "rows.csv", [row])
     lines = (tmp_path / "rows.csv").read_text().splitlines()
@@ -313,7 +319,8 @@ def test_intervals_of_several_confirmatory_comparisons_are_wider(tmp_path):
 def test_an_open_loop_end_point_is_the_mean_logarithm_at_its_step(monkeypatch):
     errors = np.exp(np.arange(12.0).reshape(2, 6))  # of 2 episodes at 6 steps
     rollout = SimpleNamespace(observations=[errors, errors])
-    found = SimpleNamespace(rollout=rollout, observations=None)
-    monkeypatch.setattr(end_points, "open_loop", lambda *arguments, **named: found)
+    found = SimpleNamespace(rollout=rollout, observations=errors)
     monkeypatch.setattr(end_points, "squared_error", lambda one, truth: one)
-    assert end_points._open_loop(None, None, 4, 0).value == pytest.approx((3 + 9) / 2)
+    run = SimpleNamespace(predicted=found, scale=1.0)
+    measured = end_points.Measurement.open_loop(run, "4")
+    assert measured.value == pytest.approx((3 + 9) / 2)

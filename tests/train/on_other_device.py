@@ -109,7 +109,7 @@ def controls():
         here.cpu()
         here + 1.0
     broken = Agent(small(PRESETS["tiny"]), *SPACES)
-    broken._watch = lambda rows, seen: {"jacobian/x": torch.zeros(())}
+    broken._watch = lambda rows, initial, seen: {"jacobian/x": torch.zeros(())}
     batch = {name: rows.to(DEVICE) for name, rows in make_batch(broken.config).items()}
     means, noticed = UpdateMeans(), False
     try:

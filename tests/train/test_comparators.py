@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from sdewm.jacobian.penalty_config import PenaltyConfig, configured_penalty
+from sdewm.model.latents import GaussianLatent
+from sdewm.model.rssm import State
 from sdewm.train.comparators import SCALE_RATE, ComparatorConfig, Comparators
+from sdewm.train.config import check_config
 from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch
 
 BOTH = pytest.mark.parametrize("config", [SMALL, GAUSSIAN], ids=["categorical", "gaussian"])
@@ -21,7 +24,7 @@ def with_comparator(config, **settings):
 
 
 def drawn(settings, rows=(64, 40), size=3, seed=0):
-    return Comparators(ComparatorConfig(**settings), size).draw(
+    return Comparators(ComparatorConfig(**settings), GaussianLatent(size, 0.1)).draw(
         torch.zeros(*rows, 4), generator(seed)
     )
 
@@ -159,9 +162,104 @@ def test_a_scan_of_disturbed_steps_has_the_right_gradients(monkeypatch):
 
 
 def test_the_latent_error_is_drawn_in_standard_deviations_of_the_batches_seen():
-    made = Comparators(ComparatorConfig(latent_noise=0.5), 2)
+    made = Comparators(ComparatorConfig(latent_noise=0.5), GaussianLatent(2, 0.1))
     stoch = torch.randn(50, 40, 2, generator=generator(3)) * torch.tensor([2.0, 0.1])
     made.measure(stoch)
     found = made.draw(torch.zeros(3, 4, 1), generator())
     expected = found.latent * stoch.flatten(0, 1).std(0)
     torch.testing.assert_close(made.latent_error(found), expected, rtol=1e-4, atol=1e-7)
+
+
+def spread_loss(world_model, state, rows, noise):
+    """The spread of imagined rollouts, start by start."""
+    copies, total, rssm = 3, 0.0, world_model.rssm
+    starts = [(b, t) for b in range(len(state.deter)) for t in range(0, rows.shape[1] - 5, 4)]
+    noise = noise.unflatten(1, (len(starts), copies))
+    for number, (b, t) in enumerate(starts):
+        now = [State(state.deter[b : b + 1, t], state.stoch[b : b + 1, t]) for _ in range(copies)]
+        for k in range(5):
+            now = [
+                rssm.imagine_step(one, rows[b : b + 1, t + 1 + k], noise[k, number, c][None])
+                for c, one in enumerate(now)
+            ]
+            decoded = torch.stack([world_model.decoder.predict(one.features) for one in now])
+            deter = torch.stack([one.deter for one in now])
+            total = total + decoded.std(0).mean() + deter.std(0).mean()
+    return total / (5 * len(starts))
+
+
+def test_the_spread_is_that_of_rollouts_one_by_one_and_shapes_the_dynamics():
+    config = replace(with_comparator(GAUSSIAN, rollout_spread=1.0), batch_length=14)
+    agent = make_agent(config)
+    batch = make_batch(config)
+    rows, _ = agent._split_context(batch)
+    noise = agent._draw_noise(rows.observation)
+    losses, _, seen = agent.model_losses(rows, None, noise)
+    rollouts = noise.disturbance.rollouts
+    expected = spread_loss(agent.world_model, seen.state, rows.previous_action, rollouts)
+    torch.testing.assert_close(losses["rollout_spread"], expected, rtol=1e-3, atol=1e-6)
+    dynamics = agent.world_model.rssm.dynamics_weights()
+    slopes = torch.autograd.grad(losses["rollout_spread"], dynamics, allow_unused=True)
+    assert sum(float(slope.abs().sum()) for slope in slopes if slope is not None) > 0
+    encoder = [*agent.world_model.encoder.parameters()]
+    losses = agent.model_losses(rows, None, noise)[0]
+    slopes = torch.autograd.grad(losses["rollout_spread"], encoder, allow_unused=True)
+    assert all(slope is None for slope in slopes)  # starts receive no gradient
+
+
+def test_the_spread_falls_where_it_is_penalised():
+    config = replace(GAUSSIAN, batch_length=14)
+    found = {}
+    for weight in (0.0, 10.0):
+        agent = make_agent(with_comparator(config, rollout_spread=weight or 1e-12))
+        for seed in range(40):
+            metrics, _ = agent.update_world_model(make_batch(config, seed=seed))
+        found[weight] = float(metrics["loss/rollout_spread"])
+    assert found[10.0] < 0.8 * found[0.0]
+
+
+def test_a_spread_needs_longer_sequences():
+    with pytest.raises(ValueError, match="expected batch_length=5 of more than 5"):
+        check_config(replace(with_comparator(GAUSSIAN, rollout_spread=1.0), batch_length=5))
+
+
+def test_the_running_mean_is_used_after_training_and_leaves_training_alone():
+    decay = 0.9
+    agent, plain = make_agent(with_comparator(SMALL, average_decay=decay)), make_agent(SMALL)
+    expected = {n: w.detach().clone() for n, w in plain.world_model.named_parameters()}
+    for seed in range(5):
+        for one in (agent, plain):
+            one.update(make_batch(SMALL, seed=seed))
+        for name, weight in plain.world_model.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * weight.detach()
+    for name, weight in plain.world_model.named_parameters():
+        assert torch.equal(dict(agent.world_model.named_parameters())[name], weight), name
+    state = agent.state_dict()
+    used = make_agent(with_comparator(SMALL, average_decay=decay))
+    used.load_networks(state)
+    for name, weight in used.world_model.named_parameters():
+        torch.testing.assert_close(weight.detach(), expected[name], rtol=1e-5, atol=1e-6)
+        assert not torch.equal(weight, dict(plain.world_model.named_parameters())[name]), name
+    resumed = make_agent(with_comparator(SMALL, average_decay=decay))
+    resumed.load_state_dict(state)  # training goes on from the weights themselves
+    for one in (agent, resumed):
+        one.update(make_batch(SMALL, seed=9))
+    for name, weight in agent.world_model.named_parameters():
+        assert torch.equal(dict(resumed.world_model.named_parameters())[name], weight), name
+        assert torch.equal(resumed.average.means[name], agent.average.means[name]), name
+
+
+def test_the_ratio_of_gradient_norms_is_proportional_to_the_weight():
+    penalty = PenaltyConfig(weight=0.01, estimator="exact")
+    agent = make_agent(replace(SMALL, jacobian=penalty, log_every_updates=1))
+    metrics, _ = agent.update(make_batch(SMALL))
+    rows, initial = agent._split_context(make_batch(SMALL))
+    ratios = []
+    for weight in (0.01, 0.03):
+        agent.penalty_weight.fill_(weight)
+        ratios.append(agent._gradient_ratio(rows, initial, generator()))
+    assert ratios[0] > 0 and ratios[1] / ratios[0] == pytest.approx(3, rel=1e-4)
+    logged = float(metrics["jacobian/gradient_ratio"])  # of another draw of the latents
+    assert 0.3 * ratios[0] < logged < 3 * ratios[0]
+    plain = make_agent(replace(SMALL, log_every_updates=1)).update(make_batch(SMALL))[0]
+    assert "jacobian/gradient_ratio" not in plain

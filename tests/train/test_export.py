@@ -7,8 +7,8 @@ import torch
 
 from sdewm.cli import main
 from sdewm.train.agent import Agent
-from sdewm.train.checkpoint import Checkpoints, tensors_of
-from sdewm.train.export import weights_copy
+from sdewm.train.checkpoint import Checkpoints, kept_weights, tensors_of
+from sdewm.train.export import learnt_networks, weights_copy
 from sdewm.train.run_directory import create_run, read_run
 from sdewm.train.saved_agent import saved_agent
 from sdewm.train.sources import check_environment
@@ -61,3 +61,21 @@ def test_of_a_world_model_alone_the_behaviour_is_left_out(tmp_path):
     found = saved_agent(tmp_path / "copy").agent
     weights = found.world_model.state_dict()
     assert all(torch.equal(weights[n], t) for n, t in agent.world_model.state_dict().items())
+
+
+def test_kept_weights_are_those_of_their_update_and_unknown_ones_are_named(tmp_path):
+    agent, run = make_run(tmp_path / "run"), tmp_path / "run"
+    for updates in (10, 20):
+        with torch.no_grad():
+            for weight in agent.world_model.parameters():
+                weight.fill_(updates)
+        learnt = learnt_networks(agent.networks(), behaviour=True)
+        counters = COUNTERS | {"updates": updates}
+        kept_weights(run, updates).save(updates, {"agent": learnt, "counters": counters})
+    for updates in (10, 20):
+        saved = saved_agent(run, updates)
+        assert saved.counters["updates"] == updates
+        assert all(bool((w == updates).all()) for w in saved.agent.world_model.parameters())
+    assert saved_agent(run).counters == COUNTERS
+    with pytest.raises(ValueError, match=r"updates=15: run=.* has kept .* after \[10, 20\]"):
+        saved_agent(run, 15)

@@ -171,3 +171,14 @@ def test_memory_is_a_clock_column_in_megabytes():
     metrics = memory_metrics()
     assert set(metrics) <= set(CLOCK_COLUMNS)
     assert 50 < metrics["memory_mb"] < 1e5
+
+
+def test_of_gradient_norms_the_tail_is_kept_as_well():
+    means, values = UpdateMeans(), np.random.default_rng(0).lognormal(size=201)
+    for value in values:
+        means.add({"gradient_norm/model": torch.tensor(value), "loss/one": torch.tensor(value)})
+    taken = means.take()
+    seen = {name: taken[f"gradient_norm/model_{name}"] for name in ("median", "p99", "max")}
+    expected = {"median": np.median(values), "p99": np.quantile(values, 0.99), "max": max(values)}
+    assert seen == pytest.approx(expected, rel=1e-6)
+    assert not any(name.startswith("loss/one_") for name in taken)

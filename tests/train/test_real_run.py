@@ -12,6 +12,7 @@ from sdewm.cli import main
 from sdewm.data.dataset import read_dataset
 from sdewm.train.checkpoint import Checkpoints, tensors_of
 from sdewm.train.metrics import CLOCK_COLUMNS
+from sdewm.train.saved_agent import saved_agent
 from tests.child_process import run as run_process
 from tests.data.opengl_here import needs_opengl
 
@@ -115,10 +116,13 @@ def test_a_world_model_learns_from_episodes_that_a_run_recorded(tmp_path):
         "dmc:cartpole_swingup",
     )
     more = "--preset tiny --world-model-only --updates 60 --log-every-updates 15 --batch-size 4 "
-    more += "--optimiser.warmup-updates 0"
+    more += "--optimiser.warmup-updates 0 --keep-every-updates 30"
     finish("train", *more.split(), "--data", data, "--run", model)
     rows = metrics(model)[0]
     assert [row["updates"] for row in rows] == [15, 30, 45, 60]
     assert rows[-1]["loss/reconstruction"] < 0.7 * rows[0]["loss/reconstruction"]
     actor = [name for name in rows[-1] if "actor" in name]
     assert actor == []
+    assert sorted(int(path.name) for path in (model / "kept").iterdir()) == [30, 60]
+    middle, last = (saved_agent(model, updates).agent.world_model for updates in (30, None))
+    assert not torch.equal(*(next(one.parameters()) for one in (middle, last)))

@@ -1,0 +1,51 @@
+"""One cell of a study: train its run, or go on with it, and measure it.
+
+    python -m sdewm.commands.study_cell STUDY.toml FOLDER ARM SEED
+
+The rows are left in FOLDER/DIGEST/ARM-seedSEED.json, written as a whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdewm.base.records import code_commit, dump_json, write_whole
+from sdewm.commands.train import resume, train
+from sdewm.study.declaration import Cell, Study, read_study
+from sdewm.study.end_points import measure
+from sdewm.study.rows import Place, Row
+
+
+def main(words: Sequence[str]) -> int:
+    """Train and measure; the exit code of the training if it was stopped or failed."""
+    file, folder, arm, seed = words
+    study, cell = read_study(Path(file)), Cell(arm, int(seed))
+    place = Place(Path(folder), study.digest, Path(file))
+    run = place.run(cell)
+    begun = (run / "config.json").exists()
+    run.parent.mkdir(parents=True, exist_ok=True)
+    code = resume([str(run)]) if begun else train(study.words(cell, run)[1:])
+    if code:
+        return code
+    write_whole(place.rows(cell), dump_json(measured(study, cell, run), indent=1))
+    return 0
+
+
+def measured(study: Study, cell: Cell, run: Path) -> list[Row]:
+    """All end points of a trained cell at all numbers of updates."""
+    facts = {"study": study.name, "digest": study.digest, "arm": cell.arm, "seed": str(cell.seed)}
+    command = " ".join(["sdewm", *study.words(cell, run)])
+    rows = []
+    for updates in study.measured_at:
+        found = measure(run, Path(study.test_data), study.end_points, updates)
+        for name, one in zip(study.end_points, found, strict=True):
+            numbers = {"value": repr(one.value), "standard_error": repr(one.standard_error)}
+            source = {"commit": str(code_commit()), "command": command}
+            rows.append({**facts, "updates": str(updates), "end_point": name, **numbers, **source})
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

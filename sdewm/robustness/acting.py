@@ -1,0 +1,194 @@
+"""An agent that acts under a perturbation, and what the perturbation really did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdewm.model.rssm import State
+from sdewm.perturbations.acting import PerturbedPolicy
+from sdewm.perturbations.adversarial import AdversarialPerturbation
+from sdewm.perturbations.draws import Realised, draw_seed
+from sdewm.perturbations.dynamics import DynamicsPerturbation, PerturbedDynamics
+from sdewm.perturbations.latent import LatentPerturbation
+from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.perturbations.parsing import Perturbation
+from sdewm.train.agent import Agent
+from sdewm.train.policy import AgentPolicy
+
+
+class LatentErrors:
+    """Errors of stoch along episodes: the `latent_error` of a policy.
+
+    The draws are a function of task, perturbation, environment, episode and step.
+
+    Args:
+        perturbation: what is added.
+        deviation: standard deviations (Z,) of stoch in unperturbed episodes.
+        task: name of the task.
+
+    Attributes:
+        realised: moments of the errors so far, in these standard deviations.
+    """
+
+    def __init__(self, perturbation: LatentPerturbation, deviation: Tensor, task: str) -> None:
+        self.perturbation, self.deviation, self.task = perturbation, deviation, task
+        self.realised = Realised()
+        self._places: dict[int, tuple[int, int]] = {}  # episode and step of each environment
+
+    def __call__(self, stoch: Tensor, is_first: Tensor) -> Tensor:
+        """Stoch (N, Z) with its errors."""
+        rows = []
+        for env, (row, first) in enumerate(zip(stoch, is_first.tolist(), strict=True)):
+            episode, step = self._places.get(env, (-1, 0))
+            episode, step = (episode + 1, 0) if first else (episode, step + 1)
+            self._places[env] = episode, step
+            facts = (self.task, self.perturbation.label, env, episode)
+            seed = draw_seed(*facts, step) if self.perturbation.every_step else draw_seed(*facts)
+            generator = torch.Generator().manual_seed(seed)
+            error = self.perturbation.error(row, self.deviation, generator)
+            unit = self.deviation.clamp(min=1e-12)
+            self.realised.add(np.zeros(len(error)), (error / unit).cpu().numpy())
+            rows.append(row + error)
+        return torch.stack(rows) if self.perturbation.strength else stoch
+
+
+class LatentSpread:
+    """Watches stoch while a policy acts; its standard deviations afterwards."""
+
+    def __init__(self) -> None:
+        self._count, self._sum, self._squares = 0, 0.0, 0.0
+
+    def __call__(self, stoch: Tensor, is_first: Tensor) -> Tensor:
+        """stoch, as it is."""
+        values = stoch.double()
+        self._count += len(values)
+        self._sum = self._sum + values.sum(0)
+        self._squares = self._squares + values.square().sum(0)
+        return stoch
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of each component (Z,)."""
+        assert isinstance(self._sum, Tensor) and isinstance(self._squares, Tensor)
+        mean = self._sum / self._count
+        return (self._squares / self._count - mean**2).clamp(min=0).sqrt()
+
+
+class AttackedPolicy:
+    """An agent's policy under adversarial observations, with its latent state known.
+
+    Args:
+        agent: whose encoder or critic is attacked.
+        policy: its policy.
+        perturbation: the attack.
+        task: name of the task.
+
+    Attributes:
+        realised: moments of the change so far.
+    """
+
+    def __init__(
+        self, agent: Agent, policy: AgentPolicy, perturbation: AdversarialPerturbation, task: str
+    ) -> None:
+        self.agent, self.policy, self.perturbation = agent, policy, perturbation
+        self.realised = Realised()
+        self.generator = torch.Generator().manual_seed(draw_seed(task, perturbation.label))
+
+    def start(self, envs: int) -> dict[str, Tensor]:
+        """The policy's state."""
+        return self.policy.start(envs)
+
+    def __call__(
+        self, rows: Mapping[str, np.ndarray], state: Mapping[str, Tensor]
+    ) -> tuple[np.ndarray, dict[str, Tensor], Mapping[str, Any]]:
+        """Act on the attacked rows."""
+        given = rows["observation"]
+        seen = self._attacked(rows, state) if self.perturbation.strength else given
+        self.realised.add(given, seen)
+        return self.policy({**rows, "observation": seen}, dict(state))
+
+    def _attacked(self, rows: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> np.ndarray:
+        given, rssm = rows["observation"], self.agent.world_model.rssm
+        unit = 255.0 if given.dtype == np.uint8 else 1.0
+        device = self.agent.device
+        keep = torch.as_tensor(~rows["is_first"], device=device).float()[:, None]
+        before = State(state["deter"] * keep, state["stoch"] * keep)
+        action = torch.as_tensor(rows["previous_action"], device=device) * keep
+        with torch.no_grad():
+            deter = rssm.deterministic(before, action)
+        clean = torch.as_tensor(given, device=device).float() / unit
+
+        def mean(observation: Tensor) -> Tensor:
+            embed = self.agent.world_model.encoder(unit * observation)
+            return rssm.latent.mean(rssm.posterior(deter, embed))
+
+        with torch.no_grad():
+            reference = mean(clean)
+
+        def damage(observation: Tensor) -> Tensor:
+            now = mean(observation)
+            if self.perturbation.goal == "posterior":
+                return (now - reference).square().sum(1)
+            head = self.agent.behaviour.critic
+            return -head.mean(head(State(deter, now).features))
+
+        found = unit * self.perturbation.attack(clean, damage, self.generator)
+        return (found.round() if unit > 1 else found).cpu().numpy().astype(given.dtype)
+
+
+class DynamicsChange:
+    """Wraps simulators in a perturbation; it can be sent to the process of a worker.
+
+    Attributes:
+        made: the wrapped simulators of this process.
+    """
+
+    def __init__(self, perturbation: DynamicsPerturbation) -> None:
+        self.perturbation = perturbation
+        self.made: list[PerturbedDynamics] = []
+
+    def __call__(self, env: gymnasium.Env) -> gymnasium.Env:
+        """The simulator with perturbed physics."""
+        self.made.append(PerturbedDynamics(env, self.perturbation))
+        return self.made[-1]
+
+    @property
+    def realised(self) -> Realised:
+        """Moments of factor − 1 over all control steps, read back from the simulators."""
+        found = Realised()
+        for env in self.made:
+            factors = np.array(env.factors)
+            found.add(np.ones(len(factors)), factors)
+        return found
+
+
+def perturbed(
+    perturbation: Perturbation, agent: Agent, policy: Any, deviation: Tensor, task: str
+) -> tuple[Any, DynamicsChange | None, Any]:
+    """The acting policy under a perturbation, the change of its simulator, and what realised it.
+
+    Raises:
+        ValueError: a perturbation that needs the agent's own policy.
+    """
+    if isinstance(perturbation, ObservationPerturbation):
+        acting = PerturbedPolicy(policy, perturbation, task)
+        return acting, None, acting
+    if isinstance(perturbation, DynamicsPerturbation):
+        change = DynamicsChange(perturbation)
+        return policy, change, change
+    if not isinstance(policy, AgentPolicy):
+        raise ValueError(
+            f"perturbation={perturbation.label!r} needs the run's own policy; leave out --policy."
+        )
+    if isinstance(perturbation, LatentPerturbation):
+        errors = LatentErrors(perturbation, deviation.to(agent.device), task)
+        policy.latent_error = errors
+        return policy, None, errors
+    attacked = AttackedPolicy(agent, policy, perturbation, task)
+    return attacked, None, attacked

@@ -1,0 +1,105 @@
+"""The rows of a study: where they are, and which are missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdewm.study.declaration import Cell, Study
+
+COLUMNS = (
+    *("study", "digest", "arm", "seed", "updates", "end_point", "value", "standard_error"),
+    *("commit", "command"),
+)
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study keeps its runs and its rows."""
+
+    folder: Path
+    digest: str  # of the declaration: runs of another one are never taken for its own
+    file: Path  # of the declaration
+
+    @property
+    def table(self) -> Path:
+        """The CSV file of all rows."""
+        return self.folder / "rows.csv"
+
+    def run(self, cell: Cell) -> Path:
+        """The run directory of a cell."""
+        return self.folder / self.digest / cell.name
+
+    def rows(self, cell: Cell) -> Path:
+        """What was measured of a cell."""
+        return self.folder / self.digest / f"{cell.name}.json"
+
+    def log(self, cell: Cell) -> Path:
+        """What the training of a cell printed."""
+        return self.folder / self.digest / f"{cell.name}.log"
+
+
+def read_rows(study: Study, place: Place) -> list[dict[str, str]]:
+    """The rows of this declaration; a last line that was cut off is left out."""
+    if not place.table.exists():
+        return []
+    text = place.table.read_text("utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    rows = [row for row in csv.DictReader(whole.splitlines()) if row["digest"] == study.digest]
+    # A cell whose rows were cut off is measured again: its last rows count.
+    keys = ("arm", "seed", "updates", "end_point")
+    return list({tuple(row[key] for key in keys): row for row in rows}.values())
+
+
+def missing_cells(study: Study, place: Place) -> list[Cell]:
+    """The cells without all their end points."""
+    found = {
+        (row["arm"], row["seed"], row["updates"], row["end_point"])
+        for row in read_rows(study, place)
+    }
+    return [
+        cell
+        for cell in study.cells
+        if any(
+            (cell.arm, str(cell.seed), str(updates), name) not in found
+            for updates in study.measured_at
+            for name in study.end_points
+        )
+    ]
+
+
+def read_cell(place: Place, cell: Cell) -> list[Row]:
+    """The rows that the process of a cell has left."""
+    return json.loads(place.rows(cell).read_text("utf-8"))
+
+
+def append_rows(table: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Append rows in one write and flush them; a line that was cut off before is removed."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    text = table.read_text("utf-8") if table.exists() else ""
+    if text and not text.endswith("\n"):
+        table.write_text(text[: text.rfind("\n") + 1], "utf-8")
+    new = not table.exists() or not text
+    with table.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def arms_of(
+    rows: Sequence[dict[str, str]], arm: str, end_point: str, updates: int
+) -> dict[int, float]:
+    """Values of an arm by seed."""
+    return {
+        int(row["seed"]): float(row["value"])
+        for row in rows
+        if (row["arm"], row["end_point"], row["updates"]) == (arm, end_point, str(updates))
+    }

@@ -1,0 +1,194 @@
+"""Agents that act under errors of their latent, attacks, and on what another model decodes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from sdewm.cli import main
+from sdewm.perturbations.adversarial import AdversarialPerturbation
+from sdewm.perturbations.latent import LatentPerturbation
+from sdewm.robustness.acting import AttackedPolicy, LatentErrors, LatentSpread
+from sdewm.robustness.evaluation import over_runs
+from sdewm.robustness.filter_policy import FilterPolicy
+from sdewm.train.saved_agent import saved_agent
+from tests.child_process import ROOT
+
+SHIPPED = ROOT / "paper_checks" / "small_models"
+DEVIATION = torch.tensor([0.5, 2.0])
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        shutil.copytree(SHIPPED / "agent", folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return saved_agent(SHIPPED / "agent")
+
+
+def rows(count=2, first=True, seed=0):
+    drawn = np.random.default_rng(seed).normal(size=(count, 5)).astype(np.float32)
+    return {
+        "observation": drawn,
+        "previous_action": np.full((count, 1), 0.0 if first else 0.5, np.float32),
+        "reward": np.zeros(count, np.float32),
+        "is_first": np.full(count, first),
+    }
+
+
+def test_latent_errors_are_functions_of_environment_episode_and_step():
+    def drawn(name="latent-noise", task="a"):
+        errors = LatentErrors(LatentPerturbation(name, 1.0), DEVIATION, task)
+        zero, first = torch.zeros(2, 2), torch.tensor([True, True])
+        return [errors(zero, first), errors(zero, ~first), errors(zero, first)], errors
+
+    found, errors = drawn()
+    assert all(torch.equal(a, b) for a, b in zip(found, drawn()[0], strict=True))
+    assert not torch.equal(found[0], drawn(task="b")[0][0])
+    assert not torch.equal(found[0][0], found[0][1]) and not torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])  # another episode
+    assert errors.realised.count == 12
+    held, _ = drawn("latent-drift")
+    assert torch.equal(held[0], held[1]) and held[0].abs().tolist() == [[0.5, 2.0]] * 2
+
+
+def test_the_spread_is_the_standard_deviation_over_rows():
+    spread, values = LatentSpread(), torch.randn(5, 3, 2)
+    for one in values:
+        assert spread(one, torch.zeros(3, dtype=torch.bool)) is one
+    expected = values.double().flatten(0, 1).std(0, correction=0)
+    torch.testing.assert_close(spread.deviation, expected)
+
+
+def test_the_actor_sees_the_error_and_so_does_the_next_step(saved):
+    def actions(error):
+        policy = saved.agent.policy("mean")
+        policy.latent_error = error
+        state = policy.start(2)
+        return [policy(rows(), state)[0], policy(rows(first=False), policy(rows(), state)[1])[0]]
+
+    plain, shifted = actions(None), actions(lambda stoch, first: stoch + 3.0)
+    again = actions(lambda stoch, first: stoch)
+    for a, b, c in zip(plain, shifted, again, strict=True):
+        assert np.array_equal(a, c) and np.abs(a - b).max() > 1e-3
+
+
+def test_an_attack_moves_the_posterior_more_than_noise_of_its_size(saved):
+    rssm = saved.agent.world_model.rssm
+
+    def posterior(seen, policy):
+        state = policy.start(2)
+        with torch.no_grad():
+            deter = rssm.deterministic(rssm.initial(2), torch.zeros(2, 1))
+            embed = saved.agent.world_model.encoder(torch.as_tensor(seen))
+            assert state["deter"].shape == deter.shape
+            return rssm.latent.mean(rssm.posterior(deter, embed))
+
+    policy = saved.agent.policy("mean")
+    attack = AdversarialPerturbation("pgd-posterior", 0.1)
+    acting = AttackedPolicy(saved.agent, policy, attack, "task")
+    given = rows()
+    attacked = acting._attacked(given, policy.start(2))
+    size = np.abs(attacked - given["observation"]).max()
+    assert 0.09 < size <= 0.1 + 1e-6
+    clean = posterior(given["observation"], policy)
+    moved = (posterior(attacked, policy) - clean).norm(dim=1)
+    signs = np.random.default_rng(1).choice([-0.1, 0.1], given["observation"].shape)
+    noisy = posterior((given["observation"] + signs).astype(np.float32), policy)
+    assert bool((moved >= (noisy - clean).norm(dim=1)).all())
+
+
+def test_what_a_world_model_decodes_is_what_the_other_agent_sees(saved):
+    seen = []
+
+    class Watching:
+        def start(self, envs):
+            return {"count": torch.zeros(envs)}
+
+        def __call__(self, given, state):
+            seen.append(given["observation"])
+            return np.zeros((2, 1), np.float32), {"count": state["count"] + 1}, {}
+
+    model = saved.agent.world_model
+    filtering = FilterPolicy(model, Watching(), torch.Generator().manual_seed(0))
+    state = filtering.start(2)
+    for first in (True, False):
+        _, state, _ = filtering(rows(first=first, seed=int(first)), state)
+    assert state["count"].tolist() == [2.0, 2.0]
+    generator, before = torch.Generator().manual_seed(0), model.rssm.initial(2)
+    for step, first in enumerate((True, False)):
+        given = rows(first=first, seed=int(first))
+        with torch.no_grad():
+            before = model.rssm.observe_step(
+                before,
+                torch.as_tensor(given["previous_action"]),
+                torch.as_tensor(given["is_first"]),
+                model.encoder(torch.as_tensor(given["observation"])),
+                model.rssm.latent.draw_noise((2,), generator),
+            )
+            decoded = model.decoder.predict(before.features)
+        np.testing.assert_array_equal(seen[step], decoded.numpy())
+
+
+def test_several_runs_are_aggregated_over_runs(runs, capsys):
+    words = ["--episodes", "2", "--perturb", "gravity:0.5", "latent-noise:0.3", "fgsm-value:0.1"]
+    assert main(["evaluate", *map(str, runs), *words]) == 0
+    said = capsys.readouterr().out
+    assert "over 2 runs: 95 % t intervals over runs" in said and said.count("gravity:0.5") == 3
+    tables = [
+        [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()][-5:]
+        for run in runs
+    ]
+    for row in tables[0]:
+        assert np.isfinite(row.get("realised_std", 0.0))
+    assert tables[0][2]["realised_mean"] == pytest.approx(0.5)
+
+
+def test_the_difference_over_runs_is_paired_by_run():
+    def table(plain, noisy):
+        return [
+            {"perturbation": "none", "mean_return": plain},
+            {"perturbation": "noise:1", "mean_return": noisy, "realised_std": 1.0},
+        ]
+
+    found = over_runs([table(100.0, 90.0), table(500.0, 488.0), table(900.0, 891.0)])[1]
+    assert found["difference"] == pytest.approx(-31 / 3) and found["difference_high"] < 0
+    assert found["low"] < 0 < found["high"]  # unpaired, nothing would be seen
+    assert found["realised_std"] == 1.0
+
+
+def test_another_runs_agent_acts_on_filtered_observations(tmp_path, runs, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(SHIPPED / "weight0-seed0", model)
+    words = ["--episodes", "2", "--perturb", "noise:0.2", "--policy", str(runs[0])]
+    assert main(["evaluate", str(model), *words]) == 0
+    last = json.loads((model / "evaluation.jsonl").read_text().splitlines()[-1])
+    assert last["policy"] == str(runs[0]) and last["perturbation"] == "noise:0.2"
+    assert main(["evaluate", str(model), *words[:3], "latent-noise:0.1", *words[-2:]]) == 2
+    assert "needs the run's own policy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "RUN: expected a run directory"),
+        (["ONE", "TWO"], "several runs, and --policy, need --perturb"),
+        (["ONE", "--policy", "TWO"], "several runs, and --policy, need --perturb"),
+        (["ONE", "nowhere", "--perturb", "noise:0"], "nowhere"),
+        (["ONE", "--perturb", "noise:0", "--policy", "nowhere"], "nowhere"),
+        (["ONE", "--perturb", "paperr"], "expected NAME:STRENGTH"),
+    ],
+)
+def test_wrong_words_are_refused_before_an_episode(runs, words, said, capsys):
+    places = {"ONE": str(runs[0]), "TWO": str(runs[1])}
+    before = (runs[0] / "evaluation.jsonl").read_bytes()
+    assert main(["evaluate", *(places.get(word, word) for word in words)]) == 2
+    assert said in capsys.readouterr().err
+    assert (runs[0] / "evaluation.jsonl").read_bytes() == before
