@@ -41,7 +41,7 @@ class Record:
     ] = None
     """Environment for random actions: dmc:<domain>_<task>, gym:<id> or own:<name>.
     With --from-run, the name of its environment if it imports a module (gym:<module>:<id>)."""
-    obs: Literal["proprio", "pixels"] = "proprio"
+    obs: Literal["proprio", "positions", "pixels"] = "proprio"
     """Observations recorded with random actions: vectors, or images of 64 × 64 pixels."""
     action_repeat: int = 2
     """Simulator steps (env_frames) per policy step, with random actions."""

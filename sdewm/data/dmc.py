@@ -16,6 +16,7 @@ from sdewm.data.opengl import choose_opengl
 from sdewm.data.wrappers import FRAME_SHAPE
 
 RENDERS = ("full", "fast")
+VELOCITY = "velocity"  # the suite's name of what `velocities=False` leaves out
 # The published runs look through camera 2 at quadrupeds, through camera 0 at all others.
 CAMERAS = {"quadruped": 2}
 # MuJoCo's mjMAXVAL, which dm_control reports as the bound of an unbounded action.
@@ -50,6 +51,7 @@ class DmcEnv(gymnasium.Env):
             multisampling and the sky (about ten times faster without a GPU).
         pixels: whether frames will be requested; OpenGL is then required.
         seed: seed of the random parts of the model's construction (few tasks have any).
+        velocities: whether the observation has the task's entries called velocity.
 
     Raises:
         ValueError: an unknown name; the message gives the nearest valid one.
@@ -58,7 +60,9 @@ class DmcEnv(gymnasium.Env):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, name: str, *, render: str, pixels: bool, seed: int) -> None:
+    def __init__(
+        self, name: str, *, render: str, pixels: bool, seed: int, velocities: bool = True
+    ) -> None:
         self.render_quality = check_choice("render", render, RENDERS)
         tasks = dmc_tasks()
         self.domain, self.task_name = tasks[check_choice("task", name, tasks)]
@@ -74,7 +78,14 @@ class DmcEnv(gymnasium.Env):
             for bound in (actions.minimum, actions.maximum)
         )
         self.action_space = Box(low, high, actions.shape, np.float64)
-        size = sum(int(np.prod(spec.shape)) for spec in self._env.observation_spec().values())
+        specs = self._env.observation_spec()
+        self.entries = [name for name in specs if velocities or name != VELOCITY]
+        if not velocities and len(self.entries) in (0, len(specs)):
+            raise ValueError(
+                f"obs='positions': {name} observes {', '.join(specs)}; expected {VELOCITY} and "
+                "others."
+            )
+        size = sum(int(np.prod(specs[name].shape)) for name in self.entries)
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
 
     @property
@@ -126,7 +137,7 @@ class DmcEnv(gymnasium.Env):
         return camera
 
     def _joined(self, observation: dict[str, Any]) -> np.ndarray:
-        parts = [np.ravel(value) for value in observation.values()]
+        parts = [np.ravel(observation[name]) for name in self.entries]
         return np.concatenate(parts).astype(np.float32)
 
     def close(self) -> None:

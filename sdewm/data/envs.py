@@ -22,7 +22,7 @@ from sdewm.data.wrappers import (
     episode_seed,
 )
 
-OBSERVATIONS = ("proprio", "pixels")
+OBSERVATIONS = ("proprio", "positions", "pixels")
 OWN = {"own:cartpole_pixels": CartpolePixels}
 
 
@@ -72,13 +72,14 @@ def make_env(
 ) -> gymnasium.Env:
     """One environment with all its wrappers.
 
-    Observations are `(D,)` float32 (obs="proprio") or `(64, 64, 3)` uint8 (obs="pixels"), actions
+    Observations are `(D,)` float32 or `(64, 64, 3)` uint8 (obs="pixels"), actions
     `(A,)` float32 in [-1, 1]. `.unwrapped` is the simulator itself (for dmc: with `.physics`).
     Its episodes are those of `sdewm.data.wrappers.SeededEpisodes`.
 
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.
-        obs: "proprio" (vectors; nothing is rendered) or "pixels".
+        obs: "proprio" (vectors; nothing is rendered), "positions" (for dmc: the same without the
+            velocities) or "pixels".
         action_repeat: simulator steps per policy step.
         render: for dmc: "full" or "fast" (`DmcEnv`).
         seed: seed of the run, shared by all its environments.
@@ -101,13 +102,18 @@ def make_env(
     check_count("index", index, minimum=0)
     kind, _, name = check_env(env).partition(":")
     pixels = obs == "pixels"
+    if obs == "positions" and kind != "dmc":
+        raise ValueError(f"obs='positions' is for dmc: environments, not for env={env!r}.")
     draw: Callable[[], np.ndarray] | None = None
     if kind == "own":
         base = OWN[env]()
         draw = base.frame
     elif kind == "dmc":
         built_from = episode_seed(seed, index, 0)
-        base = DmcEnv(name, render=render, pixels=pixels, seed=built_from)
+        velocities = obs != "positions"
+        base = DmcEnv(
+            name, render=render, pixels=pixels, seed=built_from, velocities=velocities
+        )
         draw = base.frame
     else:
         base = _gym_env(name, pixels)

@@ -46,7 +46,7 @@ def make_vector(
         workers: whether each environment runs in its own process, with observations in shared
             memory. This is faster where a step takes much longer than 0.1 ms. The workers import
             the main script, which therefore needs the usual `if __name__ == "__main__"`.
-        obs: "proprio" or "pixels".
+        obs: "proprio", "positions" or "pixels", as in `make_env`.
         action_repeat: simulator steps per policy step.
         render: "full" or "fast", as in `make_env`.
         seed: seed of the run.

@@ -51,7 +51,11 @@ def task_title(panel: str) -> str:
     'Cartpole swingup, state observations'
     """
     env, _, obs = panel.removeprefix("own:").replace("_", " ").partition(", ")
-    kinds = {"proprio": "state observations", "pixels": "image observations"}
+    kinds = {
+        "proprio": "state observations",
+        "positions": "observations without velocities",
+        "pixels": "image observations",
+    }
     return ", ".join(filter(None, [env[:1].upper() + env[1:], kinds.get(obs, obs)]))
 
 

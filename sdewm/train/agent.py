@@ -357,13 +357,16 @@ class Agent:
         with torch.no_grad():
             embed = self.world_model.encoder(rows.observation)
         found = self.jacobian.metrics(rows, seen, embed, generator)
+        on_device = {
+            name: torch.full((), value, device=self.device) for name, value in found.items()
+        }
         if self.jacobian.on:
-            found["jacobian/gradient_ratio"] = self._gradient_ratio(rows, initial, generator)
-        return {name: torch.full((), value, device=self.device) for name, value in found.items()}
+            on_device["jacobian/gradient_ratio"] = self._gradient_ratio(rows, initial, generator)
+        return on_device
 
     def _gradient_ratio(
         self, rows: ReplayRows, initial: State | None, generator: torch.Generator
-    ) -> float:
+    ) -> Tensor:
         """‖∇(weight·penalty)‖/‖∇(other losses of the world model)‖, undisturbed."""
         batch, length = rows.reward.shape
         model, weights = self.world_model, [*self.world_model.parameters()]
@@ -387,7 +390,7 @@ class Agent:
             ).norm()
             for total in (penalty, losses)
         ]
-        return float(norms[0] / norms[1])
+        return (norms[0] / norms[1]).float()
 
     # -- parts of an update ----------------------------------------------------------------------
 

@@ -24,8 +24,11 @@ class Config:
     """Preset that supplies the defaults."""
     env: str = "dmc:walker_walk"
     """Environment: dmc:<domain>_<task>, gym:<id> or own:<name>."""
-    obs: Literal["proprio", "pixels"] = "proprio"
-    """Observations: the simulator's state vector, or images of 64 × 64 pixels."""
+    obs: Literal["proprio", "positions", "pixels"] = "proprio"
+    """Observations.
+    proprio: the simulator's state vector;
+    positions: the same without the velocities (dmc:);
+    pixels: images of 64 × 64 pixels."""
     render: Literal["full", "fast"] = "full"
     """Images of DeepMind Control.
     full: as published;

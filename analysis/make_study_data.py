@@ -1,0 +1,70 @@
+"""Record the episodes of the studies in analysis/studies, in a few minutes on a CPU.
+
+    python analysis/make_study_data.py
+
+The policy is that of paper_checks/small_models/agent. Written to runs/study-data:
+
+    cartpole, cartpole-test   64 episodes to train world models on, and 128 others for end points
+    hidden, hidden-test       the same episodes with the velocities left out of the observations
+
+What is there already is left as it is, and an interrupted recording goes on.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sdewm import cli
+from sdewm.base.records import ROOT
+from sdewm.data.dataset import is_complete, read_dataset, recorded_episodes, write_dataset
+from sdewm.data.dmc import VELOCITY, DmcEnv
+
+AGENT, DATA = ROOT / "paper_checks" / "small_models" / "agent", Path("runs/study-data")
+RECORDINGS = {"cartpole": ("64", "201"), "cartpole-test": ("128", "202")}
+HIDDEN = {"cartpole": "hidden", "cartpole-test": "hidden-test"}
+
+
+def main() -> int:
+    for name, (episodes, seed) in RECORDINGS.items():
+        place = DATA / name
+        words = ["--from-run", str(AGENT), "--episodes", episodes, "--seed", seed]
+        if not is_complete(place) and (code := cli.main(["record", str(place), *words])):
+            return code
+        if not is_complete(DATA / HIDDEN[name]):
+            without_velocities(place, DATA / HIDDEN[name])
+    return 0
+
+
+def without_velocities(source: Path, to: Path) -> None:
+    """Copy a dataset of a task of the suite without the velocities in its observations."""
+    dataset = read_dataset(source)
+    name = dataset.facts["env"].removeprefix("dmc:")
+    kept = positions(name)
+    facts = {**dataset.facts, "obs": "positions"}
+    for entry in ("chunks", "complete", "rows", "episodes", "fields"):
+        facts.pop(entry)
+    done = recorded_episodes(to, facts)
+
+    def episodes() -> Iterator[dict[str, Any]]:
+        for number, episode in enumerate(dataset):
+            if number >= done:
+                yield {**episode, "observation": episode["observation"][:, kept]}
+
+    write_dataset(to, episodes(), facts)
+
+
+def positions(name: str) -> list[int]:
+    """The components of the task's observation that belong to no velocity."""
+    env = DmcEnv(name, render="fast", pixels=False, seed=0)
+    observed, found, start = env.task.get_observation(env.physics), [], 0
+    for entry, value in observed.items():
+        size = value.size
+        found += [] if entry == VELOCITY else [*range(start, start + size)]
+        start += size
+    env.close()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
