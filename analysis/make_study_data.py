@@ -1,6 +1,7 @@
 """Record the episodes of the studies in analysis/studies, in a few minutes on a CPU.
 
     python analysis/make_study_data.py
+    python analysis/make_study_data.py --agent RUN     by the policy of another run
 
 The policy is that of paper_checks/small_models/agent. Written to runs/study-data:
 
@@ -10,6 +11,7 @@ The policy is that of paper_checks/small_models/agent. Written to runs/study-dat
 What is there already is left as it is, and an interrupted recording goes on.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +28,14 @@ HIDDEN = {"cartpole": "hidden", "cartpole-test": "hidden-test"}
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--agent", type=Path, default=AGENT, metavar="RUN", help="run that acts")
+    agent = parser.parse_args().agent
     for name, (episodes, seed) in RECORDINGS.items():
         place = DATA / name
-        words = ["--from-run", str(AGENT), "--episodes", episodes, "--seed", seed]
+        words = ["--from-run", str(agent), "--episodes", episodes, "--seed", seed]
         if not is_complete(place) and (code := cli.main(["record", str(place), *words])):
             return code
         if not is_complete(DATA / HIDDEN[name]):

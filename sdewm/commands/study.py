@@ -11,9 +11,11 @@ from typing import Annotated
 import tyro
 
 from sdewm.base.checks import check_count
+from sdewm.commands import study_cell
 from sdewm.commands.parsing import FAILURE, parse, say
 from sdewm.study.declaration import read_study
-from sdewm.study.engine import run_study
+from sdewm.study.engine import LocalPool, Pool, run_study
+from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, missing_cells, read_rows
 from sdewm.study.verdicts import report
 from sdewm.train.signals import Interrupted, StopRequest
@@ -33,6 +35,11 @@ class StudyWords:
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per core)")
     ] = None
     """Cells trained at a time, one thread each."""
+    ray: Annotated[
+        str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: this machine)")
+    ] = None
+    """Train the cells on a Ray cluster instead (pip install 'sdewm[ray]'): auto, local or
+    ray://host:port."""
     plan: bool = False
     """Only list the cells, done and missing."""
     report: bool = False
@@ -60,8 +67,11 @@ def study(words: list[str]) -> int:
         stop = StopRequest()
         with stop.listening():
             try:
+                pool: Pool = LocalPool(place, jobs)
+                if given.ray is not None:
+                    pool = RayPool(place, given.ray, study_cell.main)
                 failed = run_study(
-                    declared, place, jobs, stop, lambda line: print(line, file=sys.stderr)
+                    declared, place, pool, stop, lambda line: print(line, file=sys.stderr)
                 )
             except Interrupted as ended:
                 again = f"sdewm study {given.study}"

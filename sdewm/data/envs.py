@@ -111,9 +111,7 @@ def make_env(
     elif kind == "dmc":
         built_from = episode_seed(seed, index, 0)
         velocities = obs != "positions"
-        base = DmcEnv(
-            name, render=render, pixels=pixels, seed=built_from, velocities=velocities
-        )
+        base = DmcEnv(name, render=render, pixels=pixels, seed=built_from, velocities=velocities)
         draw = base.frame
     else:
         base = _gym_env(name, pixels)

@@ -1,4 +1,4 @@
-"""Training and measuring the cells of a study, in processes of their own, resumable at any time.
+"""Training and measuring the cells of a study on a pool of workers, resumable at any time.
 
 Rows are appended to one CSV file as cells finish; a cell is finished when all its end points are
 there under the study's digest. A second call does what is missing: runs that were begun go on.
@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import IO
+from dataclasses import dataclass, field
+from typing import IO, Protocol
 
 from sdewm.base.progress import format_seconds
 from sdewm.study.declaration import Cell, Study
-from sdewm.study.rows import Place, append_rows, missing_cells, read_cell
+from sdewm.study.rows import Place, Row, append_rows, missing_cells, read_cell
 from sdewm.train.signals import StopRequest
 
 WORKER = (sys.executable, "-m", "sdewm.commands.study_cell")
@@ -24,73 +25,136 @@ ATTEMPTS, POLL_SECONDS = 2, 0.2
 Line = Callable[[str], None]
 
 
-def run_study(study: Study, place: Place, jobs: int, stop: StopRequest, say: Line) -> list[str]:
+@dataclass(frozen=True)
+class Ended:
+    """A cell that ended: its rows, or why it has none."""
+
+    cell: Cell
+    rows: list[Row] = field(default_factory=list)
+    problem: str = ""
+
+
+class Pool(Protocol):
+    """Where cells are trained and measured."""
+
+    def capacity(self) -> int:
+        """Number of cells that can run now."""
+        ...
+
+    def start(self, cell: Cell) -> None:
+        """Begin a cell, or go on with it."""
+        ...
+
+    def ended(self) -> list[Ended]:
+        """The cells that ended since the last call."""
+        ...
+
+    def stop(self) -> None:
+        """Stop all cells, after they have saved."""
+        ...
+
+
+class LocalPool:
+    """Processes of this machine, one thread each.
+
+    Args:
+        place: where the study is.
+        jobs: number of cells at a time.
+    """
+
+    def __init__(self, place: Place, jobs: int) -> None:
+        self.place, self.jobs = place, jobs
+        self.running: dict[Cell, tuple[subprocess.Popen[str], IO[str]]] = {}
+
+    def capacity(self) -> int:
+        """Number of cells that can run now."""
+        return self.jobs
+
+    def start(self, cell: Cell) -> None:
+        """Begin a cell, or go on with it."""
+        log = self.place.log(cell)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("a", encoding="utf-8")
+        process = subprocess.Popen(
+            [*WORKER, str(self.place.file), str(self.place.folder), cell.arm, str(cell.seed)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches it once, from this process
+        )
+        self.running[cell] = process, file
+
+    def ended(self) -> list[Ended]:
+        """The cells that ended since the last call."""
+        found = []
+        for cell, (process, log) in [*self.running.items()]:
+            if process.poll() is None:
+                continue
+            log.close()
+            del self.running[cell]
+            if process.returncode:
+                why = f"exit code {process.returncode}, see {self.place.log(cell)}"
+                found.append(Ended(cell, problem=why))
+            else:
+                found.append(Ended(cell, read_cell(self.place, cell)))
+        return found
+
+    def stop(self) -> None:
+        """Stop all cells, after they have saved."""
+        for process, _ in self.running.values():
+            process.send_signal(signal.SIGINT)
+        for process, log in self.running.values():
+            process.wait()
+            log.close()
+
+
+def run_study(study: Study, place: Place, pool: Pool, stop: StopRequest, say: Line) -> list[str]:
     """Train and measure what is missing.
 
     Args:
         study: the declaration.
         place: where runs and rows are.
-        jobs: cells trained at a time, one thread each.
+        pool: what trains the cells.
         stop: request to stop; the runs in progress save first.
         say: takes a line for every cell that ends.
 
     Returns:
-        The cells that failed twice, with the place of their log.
+        The cells that failed twice, with the reason.
 
     Raises:
         Interrupted: the study was asked to stop.
     """
     waiting = missing_cells(study, place)
-    total, start, failed = len(waiting), time.monotonic(), []
-    say(f"{len(study.cells) - total} of {len(study.cells)} cells are done; {jobs} at a time")
+    total, begun, failed = len(waiting), time.monotonic(), []
+    done = len(study.cells) - total
+    say(f"{done} of {len(study.cells)} cells are done; {pool.capacity()} at a time")
     attempts: dict[Cell, int] = {}
-    running: dict[Cell, tuple[subprocess.Popen[str], IO[str]]] = {}
+    running = 0
     try:
         while waiting or running:
             stop.check()
-            while waiting and len(running) < jobs:
+            while waiting and running < pool.capacity():
                 cell = waiting.pop(0)
                 attempts[cell] = attempts.get(cell, 0) + 1
-                running[cell] = _start(place, cell)
-            for cell, (process, log) in [*running.items()]:
-                if process.poll() is None:
+                pool.start(cell)
+                running += 1
+            for one in pool.ended():
+                running -= 1
+                if one.problem and attempts[one.cell] < ATTEMPTS:
+                    say(f"{one.cell.name}: {one.problem}; tried again")
+                    waiting.append(one.cell)
                     continue
-                log.close()
-                del running[cell]
-                if process.returncode and attempts[cell] < ATTEMPTS:
-                    say(f"{cell.name}: exit code {process.returncode}, tried again")
-                    waiting.append(cell)
-                    continue
-                text = "done"
-                if process.returncode:
-                    failed.append(f"{cell.name} (see {place.log(cell)})")
-                    text = f"failed, exit code {process.returncode}"
+                if one.problem:
+                    failed.append(f"{one.cell.name} ({one.problem})")
                 else:
-                    append_rows(place.table, read_cell(place, cell))
-                ended = total - len(waiting) - len(running)
-                passed = time.monotonic() - start
+                    append_rows(place.table, one.rows)
+                ended = total - len(waiting) - running
+                passed = time.monotonic() - begun
                 left = format_seconds(passed / ended * (total - ended))
-                say(f"[{ended}/{total}] about {left} left · {cell.name}: {text}")
+                outcome = f"failed, {one.problem}" if one.problem else "done"
+                say(f"[{ended}/{total}] about {left} left · {one.cell.name}: {outcome}")
             time.sleep(POLL_SECONDS)
     finally:
-        for process, _ in running.values():
-            process.send_signal(signal.SIGINT)
-        for process, log in running.values():
-            process.wait()
-            log.close()
+        pool.stop()
     return failed
-
-
-def _start(place: Place, cell: Cell) -> tuple[subprocess.Popen[str], IO[str]]:
-    log = place.log(cell)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    file = log.open("a", encoding="utf-8")
-    process = subprocess.Popen(
-        [*WORKER, str(place.file), str(place.folder), cell.arm, str(cell.seed)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=file,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # Ctrl-C reaches it once, from this process
-    )
-    return process, file

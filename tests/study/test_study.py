@@ -12,7 +12,7 @@ from sdewm.cli import main
 from sdewm.robustness.statistics import compare
 from sdewm.study import end_points, engine
 from sdewm.study.declaration import read_study, with_settings
-from sdewm.study.engine import run_study
+from sdewm.study.engine import LocalPool, run_study
 from sdewm.study.rows import COLUMNS, Place, append_rows, missing_cells, read_rows
 from sdewm.study.verdicts import judge, report
 from sdewm.train.presets import preset
@@ -216,7 +216,7 @@ class FakeCells:
 
 def test_a_second_call_does_what_is_missing(study, place, tmp_path, monkeypatch):
     fake, said = FakeCells(monkeypatch, study, tmp_path), []
-    assert run_study(study, place, 2, StopRequest(), said.append) == []
+    assert run_study(study, place, LocalPool(place, 2), StopRequest(), said.append) == []
     rows = read_rows(study, place)
     assert len(rows) == 12 and sorted(fake.started) == sorted(cell.name for cell in study.cells)
     assert rows[0]["value"] == "1.5" and rows[0]["digest"] == study.digest
@@ -226,7 +226,7 @@ def test_a_second_call_does_what_is_missing(study, place, tmp_path, monkeypatch)
     lost = missing_cells(study, place)
     assert len(lost) == 1
     fake.forget()
-    run_study(study, place, 2, StopRequest(), said.append)
+    run_study(study, place, LocalPool(place, 2), StopRequest(), said.append)
     assert fake.started == [lost[0].name] and missing_cells(study, place) == []
     header = place.table.read_text().splitlines()
     assert header.count(header[0]) == 1
@@ -234,7 +234,7 @@ def test_a_second_call_does_what_is_missing(study, place, tmp_path, monkeypatch)
 
 def test_rows_of_another_declaration_do_not_count(study, place, tmp_path, monkeypatch):
     FakeCells(monkeypatch, study, tmp_path)
-    run_study(study, place, 2, StopRequest(), lambda line: None)
+    run_study(study, place, LocalPool(place, 2), StopRequest(), lambda line: None)
     other = read_study(written(tmp_path, TEXT.replace("updates = 4", "updates = 5")))
     elsewhere = Place(place.folder, other.digest, place.file)
     assert other.digest != study.digest and len(missing_cells(other, elsewhere)) == 6
@@ -250,8 +250,11 @@ def test_a_failed_cell_is_tried_again_then_reported_while_the_others_go_on(
         "if cell == 'baseline-seed0' and attempt == 1:\n    sys.exit(1)"
     )
     fake, said = FakeCells(monkeypatch, study, tmp_path, code), []
-    (failed,) = run_study(study, place, 2, StopRequest(), said.append)
-    assert failed.startswith("strong-seed1 (see ") and fake.started.count("strong-seed1") == 2
+    (failed,) = run_study(study, place, LocalPool(place, 2), StopRequest(), said.append)
+    assert (
+        failed.startswith("strong-seed1 (exit code 1, see ")
+        and fake.started.count("strong-seed1") == 2
+    )
     assert place.log(study.cells[3]).read_text().count("out of luck") == 2
     assert fake.started.count("baseline-seed0") == 2
     assert [cell.name for cell in missing_cells(study, place)] == ["strong-seed1"]
@@ -275,7 +278,7 @@ def test_an_interruption_ends_the_cells_and_keeps_the_rows(study, place, tmp_pat
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Interrupted):
-        run_study(study, place, 1, stop, lambda line: None)
+        run_study(study, place, LocalPool(place, 1), stop, lambda line: None)
     thread.join()
     assert (tmp_path / "saved").exists() and len(read_rows(study, place)) == 4
 
