@@ -18,6 +18,7 @@ from sdewm.study.engine import LocalPool, Pool, run_study
 from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, missing_cells, read_rows
 from sdewm.study.verdicts import report
+from sdewm.train.run_directory import locked
 from sdewm.train.signals import Interrupted, StopRequest
 
 
@@ -65,7 +66,8 @@ def study(words: list[str]) -> int:
     failed: list[str] = []
     if not given.report:
         stop = StopRequest()
-        with stop.listening():
+        folder.mkdir(parents=True, exist_ok=True)
+        with stop.listening(), locked(folder, "out"):
             try:
                 pool: Pool = LocalPool(place, jobs)
                 if given.ray is not None:

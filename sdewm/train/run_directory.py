@@ -198,8 +198,8 @@ def note_resume(run: Path, config: Config, updates: int, changes: Sequence[str] 
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Lock the run until the block or the process ends, however it ends.
+def locked(run: Path, name: str = "run") -> Iterator[None]:
+    """Lock the run, or another directory, until the block or the process ends, however it ends.
 
     Raises:
         ValueError: another process holds the lock.
@@ -210,7 +210,7 @@ def locked(run: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise ValueError(
-                f"run={str(run)!r} is being trained by process {file.read() or '?'}: "
+                f"{name}={str(run)!r} is being trained by process {file.read() or '?'}: "
                 "stop that process first, or choose another directory."
             ) from None
         file.truncate(0)

@@ -16,6 +16,7 @@ from sdewm.study.engine import LocalPool, run_study
 from sdewm.study.rows import COLUMNS, Place, append_rows, missing_cells, read_rows
 from sdewm.study.verdicts import judge, report
 from sdewm.train.presets import preset
+from sdewm.train.run_directory import locked
 from sdewm.train.signals import Interrupted, StopRequest
 from tests.child_process import ROOT, wait_until
 
@@ -126,6 +127,15 @@ def test_a_wrong_declaration_is_one_sentence_before_anything_starts(
 def test_no_cell_at_a_time_is_refused(tmp_path, capsys):
     assert main(["study", str(written(tmp_path)), "--jobs", "0"]) == 2
     assert "jobs=0" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_share_a_study(tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out):
+        assert main(["study", str(written(tmp_path)), "--out", str(out)]) == 2
+    assert f"out={str(out)!r} is being trained by process" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["lock"]
 
 
 def test_settings_reach_nested_fields_and_are_checked():
