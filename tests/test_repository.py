@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from sdewm.commands.evaluate import Evaluate
 from sdewm.commands.parsing import parse
 from sdewm.commands.record import Record
 from sdewm.commands.train import Resume, train_arguments
-from sdewm.train.config import check_config
+from sdewm.train.config import Config, check_config
 from tests import child_process
 from tests.child_process import ROOT
 
@@ -307,6 +308,13 @@ def test_readme_says_what_the_tables_of_the_small_models_hold():
     assert f"the drift is {small:.1f} % of the error there and {large:.0f} % at 0.3" in told
     dark, bright = 100 * images[0.02]["drift_fraction"], 100 * images[0.2]["drift_fraction"]
     assert f"it is {dark:.0f} % at 0.02 of the range and {bright:.0f} % at 0.2" in told
+
+
+def test_readme_says_what_compilation_brings_according_to_the_bench():
+    rows = {row["name"]: row for row in read_table(ROOT / "figures" / "data" / "bench.csv")[0]}
+    share = 1 / float(rows["update_tiny_compiled/threads1"]["ratio"])
+    for told in (README, inspect.getsource(Config)):
+        assert f"about {share:.1f} of the time" in " ".join(told.split())
 
 
 def is_noise(row: dict[str, Any]) -> bool:
