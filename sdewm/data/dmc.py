@@ -98,6 +98,11 @@ class DmcEnv(gymnasium.Env):
         """dm_control's Task."""
         return self._env.task
 
+    @property
+    def control_timestep(self) -> float:
+        """Seconds of one control step."""
+        return float(self._env.control_timestep())
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:

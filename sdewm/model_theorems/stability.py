@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_count
+from sdewm.base.elementary import load_forward_rules
 from sdewm.base.progress import counted
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.jacobian.diagnostics import jacobian_metrics
@@ -108,6 +109,7 @@ def step_eigenvalues(
         split = State(*(part[None] for part in model.split(state)))
         return torch.cat(mean_step(model.rssm, split, action[None])[:2], 1)[0]
 
+    load_forward_rules()
     jacobian = torch.func.vmap(torch.func.jacfwd(mean))
     parts = [
         torch.linalg.eigvals(jacobian(state, action)).abs().sort(descending=True).values

@@ -35,7 +35,8 @@ def stability_of_model(rows: Rows) -> Drawing:
     Rows: panel (a key of NAMES, or how actions are taken), series ("mean", "quantile q" or
     "exponent j"), policy_steps, value, standard_error.
     """
-    acted = [n for n in dict.fromkeys(row["panel"] for row in rows) if n not in NAMES]
+    drawn = [row for row in rows if row["policy_steps"] is not None]
+    acted = [*dict.fromkeys(row["panel"] for row in drawn)]
     running = [row for row in rows if row["panel"] in acted]
     ends = [row["value"] for row in running if row["policy_steps"] >= 3]
     span = max(ends) - min(ends)

@@ -15,12 +15,14 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.system import mean_policy
 from sdewm.model_theorems.episode_statistics import mean_estimate
-from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
+from sdewm.model_theorems.physical_modes import step_jacobians
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_eigenvalues
 from sdewm.plots.stability_plots import stability_of_model
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Analysis, with_episodes
 from sdewm.report.trained_run import TrainedRun
 
+SPECTRUM, SLOW = "spectrum", 0.9  # name of the rows; modulus of the modes that are counted
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 UNITS = {
     "frobenius": "dimensionless",
@@ -69,6 +71,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
             quantile = float(np.quantile(values.numpy(), level))
             spread = Estimate(quantile, float("nan"))
             found.append(_row(name, f"quantile {level:g}", None, spread, UNITS[name]))
+    found += _spectrum(trained, episodes, settings.every, seed)
     policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
     if trained.has_policy:
         policies["policy in the loop"] = mean_policy(trained.agent.behaviour.actor)
@@ -89,6 +92,40 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
                 series = f"exponent {number}"
                 found.append(_row(name, series, float(time), point, "1/policy_step"))
     return with_episodes(found, episodes)
+
+
+def _spectrum(trained: TrainedRun, episodes: Episodes, every: int, seed: int) -> list[Row]:
+    """Slow modes and least norm of the model's step, and of the simulator's own where it is known.
+
+    The least norm is that of any coordinates, (Σ |λ|²)^½; the floor of S29 is ½ (ln d + 2/d · mean
+    ln |det|) in logarithms.
+    """
+    moduli = step_eigenvalues(trained.model, episodes, every=every, seed=seed)
+    model = {
+        f"modes beyond {SLOW:g}": (moduli > SLOW).double().sum(2),
+        "least norm": moduli.square().sum(2).sqrt(),
+    }
+    found = [
+        _row(SPECTRUM, name, None, mean_estimate(values.mean(1).numpy()), "dimensionless")
+        for name, values in model.items()
+    ]
+    try:
+        jacobians, volumes = step_jacobians(
+            trained.config.env, action_repeat=trained.config.action_repeat, seed=seed
+        )
+    except ValueError:  # a simulator whose physics is not known
+        return found
+    own = np.abs(np.linalg.eigvals(jacobians))
+    size = jacobians.shape[1]
+    simulator = {
+        f"modes beyond {SLOW:g}": (own > SLOW).sum(1),
+        "least norm": np.sqrt((own**2).sum(1)),
+        "floor of the norm": np.exp((np.log(size) + 2 / size * volumes) / 2),
+    }
+    return found + [
+        _row(SPECTRUM, f"simulator, {name}", None, mean_estimate(values), "dimensionless")
+        for name, values in simulator.items()
+    ]
 
 
 def _row(panel: str, series: str, time: float | None, estimate: Estimate, unit: str) -> Row:

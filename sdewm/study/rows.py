@@ -103,3 +103,31 @@ def arms_of(
         for row in rows
         if (row["arm"], row["end_point"], row["updates"]) == (arm, end_point, str(updates))
     }
+
+
+CELL = ("arm", "seed", "updates", "commit")
+
+
+def one_line_a_cell(rows: Sequence[Row]) -> list[dict[str, str | float | None]]:
+    """The values of each cell at each number of updates in one row, a column for each end point.
+
+    >>> facts = {"arm": "a", "seed": "0", "updates": "8", "commit": "0123456"}
+    >>> one_line_a_cell([{**facts, "end_point": "jacobian", "value": "1.5"}])
+    [{'arm': 'a', 'seed': '0', 'updates': '8', 'commit': '0123456', 'jacobian': 1.5}]
+    """
+    found: dict[tuple[str, ...], dict[str, str | float | None]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in CELL)
+        cell = found.setdefault(key, {name: row[name] for name in CELL})
+        cell[row["end_point"]] = float(row["value"])
+    return [*found.values()]
+
+
+def from_lines(lines: Sequence[Mapping[str, object]]) -> list[Row]:
+    """The inverse of `one_line_a_cell`, without what it leaves out."""
+    return [
+        {**{key: str(line[key]) for key in CELL}, "end_point": name, "value": repr(value)}
+        for line in lines
+        for name, value in line.items()
+        if name not in CELL and value is not None
+    ]

@@ -10,7 +10,7 @@ from sdewm.latent_sde.models import RSSMModel, StepModel
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import mean_policy
 from sdewm.model.behaviour import Behaviour, BehaviourConfig
-from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_eigenvalues
 from tests.model.small_models import F64, A, D, generator, make_model, randn
 
 
@@ -47,6 +47,24 @@ def test_sizes_are_those_of_dense_jacobians_at_posterior_states_with_the_next_ac
         jacobian_sizes(StepModel(lambda x, a, v: x, state_size=2, noise_size=1), episodes)
     with pytest.raises(ValueError, match="episodes of 1 rows: expected at least 2"):
         jacobian_sizes(model, recorded(2, 1))
+
+
+def test_eigenvalues_are_those_of_the_step_of_the_mean_in_falling_order():
+    model, episodes = RSSMModel(make_model("gaussian")), recorded(2, 4)
+    found = step_eigenvalues(model, episodes, every=2, seed=3)
+    sizes = jacobian_sizes(model, episodes, every=2, seed=3)
+    assert found.shape == (2, 2, model.state_size)
+    torch.testing.assert_close(found[..., 0], sizes["spectral_radius"], rtol=1e-6, atol=1e-9)
+    assert bool((found[..., :-1] >= found[..., 1:]).all())
+    state = clean_paths(model, episodes, 3).states[1, 2]
+    action = episodes.previous_actions[1, 3][None].double()
+
+    def step(x):
+        deter = model.rssm.deterministic(model.split(x[None]), action)
+        return torch.cat([deter, model.rssm.latent.mean(model.rssm.prior(deter))], 1)[0]
+
+    own = torch.linalg.eigvals(torch.autograd.functional.jacobian(step, state)).abs()
+    torch.testing.assert_close(found[1, 1], own.sort(descending=True).values)
 
 
 def linear(gain=0.0):
