@@ -74,7 +74,8 @@ class CategoricalLatent:
 
     def stats(self, raw: Tensor) -> Tensor:
         """Log-probabilities (…, S, K) in float32 or wider."""
-        logits = widen(raw).unflatten(-1, (self.groups, self.classes))
+        # The compiler stops at `unflatten` inside the penalty's mode (`base.elementary`).
+        logits = widen(raw).reshape(*raw.shape[:-1], self.groups, self.classes)
         return mix_uniform(logits, self.unimix)
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -132,7 +132,7 @@ class BlockGRUCell(nn.Module):
         """The next deter (B, R)."""
         x = torch.cat([self.of_deter(deter), self.of_stoch(stoch), embedded_action], -1)
         x = self.after(self.shared(x) + self.own(deter))  # (B, R)
-        gates = self.gates(x).unflatten(-1, (self.blocks, 3, -1))  # (B, G, 3, R / G)
+        gates = self.gates(x).reshape(*x.shape[:-1], self.blocks, 3, -1)  # (B, G, 3, R / G)
         reset, candidate, update = (gate.flatten(-2) for gate in gates.unbind(-2))
         return gru_update(deter, reset, candidate, update)
 

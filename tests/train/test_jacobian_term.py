@@ -183,3 +183,23 @@ def test_figures_are_taken_at_weight_zero_for_the_square_map():
     few = JacobianTerm(PenaltyConfig(), agent.world_model, agent.behaviour.actor)
     fewer = few.metrics(rows, seen, embed, torch.Generator().manual_seed(0))
     assert fewer["jacobian/frobenius_max"] <= max(norms) * (1 + 1e-9) and fewer != metrics
+
+
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+@pytest.mark.parametrize("cell", ["gru", "block_gru"])
+def test_the_compiler_sees_the_penalty_as_one_graph(cell, latent):
+    """Where it stops, the rest runs uncompiled: an update took 1.5 times as long, not 1.3 times."""
+    rssm = replace(SMALL.model.rssm, cell=cell, latent=latent)
+    config = replace(SMALL, context=0, model=replace(SMALL.model, rssm=rssm))
+    agent = make_agent(replace(config, jacobian=PenaltyConfig(weight=1.0)))
+    rows = ReplayRows.of(make_batch(replace(SMALL, context=0)))
+    noise = agent.world_model.rssm.latent.draw_noise((B, T), torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        embed = agent.world_model.encoder(rows.observation)
+        seen = agent.world_model.rssm.observe(embed, rows.previous_action, rows.is_first, noise)
+    drawn = agent.jacobian.draw(B, T, torch.Generator().manual_seed(3))
+    torch._dynamo.reset()
+    compiled = torch.compile(agent.jacobian.loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(
+        compiled(rows, seen, embed, drawn), agent.jacobian.loss(rows, seen, embed, drawn)
+    )
