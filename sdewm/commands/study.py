@@ -10,13 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from sdewm.base.checks import check_count
+from sdewm.base.checks import check_count, check_device
 from sdewm.commands import study_cell
 from sdewm.commands.parsing import FAILURE, parse, say
 from sdewm.study.declaration import read_study
 from sdewm.study.engine import LocalPool, Pool, run_study
 from sdewm.study.ray_pool import RayPool
-from sdewm.study.rows import Place, missing_cells, read_rows
+from sdewm.study.rows import Place, expected_cost, missing_cells, read_rows
 from sdewm.study.verdicts import report
 from sdewm.train.run_directory import locked
 from sdewm.train.signals import Interrupted, StopRequest
@@ -59,13 +59,14 @@ def study(words: list[str]) -> int:
         missing = missing_cells(declared, place)
         for cell in declared.cells:
             print(f"{'missing' if cell in missing else 'done   '}  {cell.name}")
-        print(
-            f"{len(missing)} of {len(declared.cells)} cells of {declared.updates} updates missing"
-        )
+        print(f"{len(missing)} of {len(declared.cells)} cells of {declared.length} missing")
+        print(expected_cost(place, declared.cells, len(missing)))
         return 0
     failed: list[str] = []
     if not given.report:
         stop = StopRequest()
+        for device in sorted({declared.config(cell).device for cell in declared.cells}):
+            check_device(device)
         folder.mkdir(parents=True, exist_ok=True)
         with stop.listening(), locked(folder, "out"):
             try:

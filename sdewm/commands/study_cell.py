@@ -15,7 +15,7 @@ from sdewm.base.records import code_commit, dump_json, write_whole
 from sdewm.commands.train import resume, train
 from sdewm.study.declaration import Cell, Study, read_study
 from sdewm.study.end_points import measure
-from sdewm.study.rows import Place, Row
+from sdewm.study.rows import END, Place, Row
 
 
 def main(words: Sequence[str]) -> int:
@@ -38,12 +38,15 @@ def measured(study: Study, cell: Cell, run: Path) -> list[Row]:
     facts = {"study": study.name, "digest": study.digest, "arm": cell.arm, "seed": str(cell.seed)}
     command = " ".join(["sdewm", *study.words(cell, run)])
     rows = []
-    for updates in study.measured_at:
-        found = measure(run, Path(study.test_data), study.end_points, updates)
+    data = Path(study.test_data) if study.test_data else None
+    for updates in study.measured_at or (None,):
+        found = measure(run, data, study.end_points, updates)
         for name, one in zip(study.end_points, found, strict=True):
             numbers = {"value": repr(one.value), "standard_error": repr(one.standard_error)}
             source = {"commit": str(code_commit()), "command": command}
-            rows.append({**facts, "updates": str(updates), "end_point": name, **numbers, **source})
+            rows.append(
+                {**facts, "updates": str(updates or END), "end_point": name, **numbers, **source}
+            )
     return rows
 
 

@@ -1,5 +1,8 @@
 """What a study declares before its first run, in one TOML file.
 
+A study of world models trains on recorded episodes; one of agents gives `env` and `env_frames` in
+place of `data`, `updates` and `measured_at`, and `test_data` only for end points that need it.
+
 name = "weights"
 data = "data/cartpole"            # recorded episodes to train on (sdewm record)
 test_data = "data/cartpole_test"  # other episodes, on which end points are measured
@@ -51,6 +54,7 @@ from sdewm.train.config import Config, check_config
 from sdewm.train.presets import preset
 
 Setting = bool | int | float | str
+NEW = ("env", "env_frames")  # left out of the digest of studies that do not have them
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,13 @@ class Study:
     """A declared study; see the head of this file."""
 
     name: str
-    data: str
+    data: str  # "" for agents
     test_data: str
+    env: str  # "" for world models
     preset: str
-    updates: int
-    measured_at: tuple[int, ...]
+    updates: int  # 0 for agents
+    env_frames: int  # 0 for world models
+    measured_at: tuple[int, ...]  # updates; empty for agents, measured at the end
     seeds: tuple[int, ...]
     end_points: tuple[str, ...]
     settings: dict[str, Setting]
@@ -113,7 +119,8 @@ class Study:
     @property
     def digest(self) -> str:
         """Of everything declared: rows of another declaration are not rows of this study."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        declared = {name: value for name, value in asdict(self).items() if value or name not in NEW}
+        text = json.dumps(declared, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -121,20 +128,30 @@ class Study:
         """All runs, seed by seed."""
         return [Cell(arm, seed) for seed in self.seeds for arm in self.arms]
 
+    @property
+    def length(self) -> str:
+        """How long each cell is trained, with its unit."""
+        return f"{self.updates} updates" if self.data else f"{self.env_frames} env_frames"
+
     def all_settings(self, cell: Cell) -> dict[str, Setting]:
         """The settings of a cell that differ from the preset's, by their dotted names."""
-        kept = {"keep_every_updates": math.gcd(*self.measured_at)}
+        kept = {"keep_every_updates": math.gcd(*self.measured_at)} if self.measured_at else {}
         return {**kept, **self.settings, **self.arms[cell.arm]}
 
     def config(self, cell: Cell) -> Config:
         """The configuration of a cell."""
-        base = preset(self.preset, updates=self.updates, seed=cell.seed)
+        length = {"updates": self.updates} if self.data else {"env_frames": self.env_frames}
+        place = {} if self.data else {"env": self.env}
+        base = preset(self.preset, seed=cell.seed, **length, **place)
         return with_settings(base, self.all_settings(cell))
 
     def words(self, cell: Cell, run: Path) -> list[str]:
         """The arguments of `sdewm` that train a cell."""
-        words = ["train", "--preset", self.preset, "--world-model-only", "--data", self.data]
-        words += ["--updates", str(self.updates), "--seed", str(cell.seed), "--run", str(run)]
+        words = ["train", "--preset", self.preset, "--seed", str(cell.seed), "--run", str(run)]
+        if self.data:
+            words += ["--world-model-only", "--data", self.data, "--updates", str(self.updates)]
+        else:
+            words += ["--env", self.env, "--env-frames", str(self.env_frames)]
         for name, value in self.all_settings(cell).items():
             flag = name.replace("_", "-")
             if isinstance(value, bool):
@@ -147,7 +164,7 @@ class Study:
 
 
 def with_settings(config: Config, settings: dict[str, Setting]) -> Config:
-    """The configuration with other fields, by dotted names.
+    """The configuration with other fields, by dotted names; its device need not be here.
 
     Raises:
         ValueError: an unknown field, or a value that is not allowed.
@@ -157,7 +174,7 @@ def with_settings(config: Config, settings: dict[str, Setting]) -> Config:
     """
     for name, value in settings.items():
         config = _changed(config, name.replace("-", "_").split("."), value, name)
-    check_config(config)
+    check_config(replace(config, device="cpu"))  # a study may be read where it cannot run
     return config
 
 
@@ -183,12 +200,11 @@ def read_study(path: Path) -> Study:
     names = [field.name for field in fields(Study)]
     for key in table:
         check_choice(f"study={str(path)!r}, entry", key, names)
-    empty = {"settings": {}, "comparisons": [], "controls": []}
-    table = {**empty, "measured_at": [table.get("updates")], **table}
+    table = {**_defaults(path, table), **table}
     if missing := [name for name in names if name not in table]:
         raise ValueError(f"study={str(path)!r}: {missing[0]} is missing.")
     kinds: dict[str, type] = {
-        **dict.fromkeys(("name", "data", "test_data", "preset"), str),
+        **dict.fromkeys(("name", "data", "test_data", "env", "preset"), str),
         **dict.fromkeys(("measured_at", "seeds", "end_points", "comparisons", "controls"), list),
         **dict.fromkeys(("settings", "arms"), dict),
     }
@@ -196,8 +212,9 @@ def read_study(path: Path) -> Study:
         if not isinstance(table[name], kind):
             raise ValueError(f"{name}={table[name]!r}: expected {kind.__name__}.")
     study = Study(
-        **{name: table[name] for name in ("name", "data", "test_data", "preset")},
-        updates=check_count("updates", table["updates"]),
+        **{name: table[name] for name in ("name", "data", "test_data", "env", "preset")},
+        updates=check_count("updates", table["updates"], minimum=1 if table["data"] else 0),
+        env_frames=check_count("env_frames", table["env_frames"], minimum=1 if table["env"] else 0),
         measured_at=tuple(check_count("measured_at", one) for one in table["measured_at"]),
         seeds=tuple(check_count("seeds", seed, minimum=0) for seed in table["seeds"]),
         end_points=tuple(table["end_points"]),
@@ -208,6 +225,22 @@ def read_study(path: Path) -> Study:
     )
     _check(study)
     return study
+
+
+def _defaults(path: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """What may be left out, for a study of world models or of agents."""
+    both = {"settings": {}, "comparisons": [], "controls": []}
+    if ("data" in table) == ("env" in table):
+        raise ValueError(
+            f"study={str(path)!r}: expected either data with updates (world models) or env with "
+            "env_frames (agents)."
+        )
+    if "data" in table:
+        return {**both, "env": "", "env_frames": 0, "measured_at": [table.get("updates")]}
+    for name in ("updates", "measured_at"):
+        if name in table:
+            raise ValueError(f"{name}: agents are measured at their end, after env_frames.")
+    return {**both, "data": "", "test_data": "", "updates": 0, "measured_at": []}
 
 
 def _entries(kind: type, name: str, entries: list[Any]) -> tuple[Any, ...]:
@@ -240,7 +273,7 @@ def _check(study: Study) -> None:
     if not study.seeds or len({*study.seeds}) < len(study.seeds):
         raise ValueError(f"seeds={[*study.seeds]}: expected different seeds, at least one.")
     at = study.measured_at
-    if [*at] != sorted({*at}) or at[-1:] != (study.updates,):
+    if study.data and ([*at] != sorted({*at}) or at[-1:] != (study.updates,)):
         raise ValueError(
             f"measured_at={[*at]}: expected rising numbers, the last of them updates="
             f"{study.updates}."
@@ -248,7 +281,7 @@ def _check(study: Study) -> None:
     if not study.arms:
         raise ValueError("arms: expected at least one.")
     for end_point in study.end_points:
-        check_end_point(end_point)
+        check_end_point(end_point, agents=bool(study.env), episodes=bool(study.test_data))
     for one in (*study.comparisons, *study.controls):
         check_choice("arm", one.arm, study.arms)
         check_choice("baseline", one.baseline, study.arms)
@@ -256,7 +289,7 @@ def _check(study: Study) -> None:
         if isinstance(one, Comparison) and one.not_worse:
             check_choice("not_worse", one.not_worse, study.end_points)
     for name in ("data", "test_data"):
-        if not Path(getattr(study, name)).is_dir():
+        if getattr(study, name) and not Path(getattr(study, name)).is_dir():
             raise ValueError(f"{name}={getattr(study, name)!r}: there is no such directory.")
     for cell in study.cells:
         study.config(cell)

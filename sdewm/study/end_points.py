@@ -17,6 +17,9 @@
 "gradient_tail"             ln ratio of the .99 quantile and the median of the gradient norm of the
                             world model, after the warm-up, from metrics.jsonl
 "final_loss"                mean loss of the last 1000 updates, from metrics.jsonl
+"return_area"               of agents: −ln of the area under the returns of the evaluations during
+                            training, per env_frame, by the trapezoidal rule
+"final_return"              of agents: −ln of the mean return of the last of them
 
 Errors of vectors are in variances of the test episodes. Means are over test episodes, of
 logarithms, because errors of a few windows would dominate a mean of errors. Of those with an ln,
@@ -37,7 +40,7 @@ from torch import Tensor
 from sdewm.base.checks import check_choice
 from sdewm.base.records import read_log
 from sdewm.base.stats import Estimate
-from sdewm.data.recorded_episodes import read_episodes
+from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.model.rssm import State
 from sdewm.model_theorems.episode_statistics import mean_estimate
@@ -58,14 +61,23 @@ STRENGTHS = {
 ERRORS = ("zero_drift", "drift")
 
 
-def check_end_point(name: str) -> str:
+def check_end_point(name: str, *, agents: bool = False, episodes: bool = True) -> str:
     """Return the name of an end point, or raise ValueError.
+
+    Args:
+        name: of the end point.
+        agents: whether agents are measured, which have returns.
+        episodes: whether there are test episodes.
 
     >>> check_end_point("open_loop 25")
     'open_loop 25'
     """
     kind, _, argument = str(name).partition(" ")
     check_choice(f"end_point={name!r}, kind", kind, MEASURES)
+    if kind in OF_AGENTS and not agents:
+        raise ValueError(f"end_point={name!r}: world models have no returns; give env.")
+    if kind not in (*OF_AGENTS, *OF_LOGS) and not episodes:
+        raise ValueError(f"end_point={name!r} needs test_data.")
     if kind in ("open_loop", "imagined_spread"):
         _check_steps(name, argument)
     elif kind == "decoded":
@@ -111,7 +123,7 @@ class Measurement:
 
     Args:
         run: directory of the run.
-        data: recorded test episodes.
+        data: recorded test episodes; None: only what needs none can be measured.
         updates: after which the weights were kept; None: those of the newest checkpoint.
         seed: of windows and noise.
 
@@ -119,17 +131,30 @@ class Measurement:
         ValueError: the run or the episodes cannot be used.
     """
 
-    def __init__(self, run: Path, data: Path, updates: int | None = None, seed: int = 0) -> None:
-        self.run, self.seed = run, seed
+    def __init__(
+        self, run: Path, data: Path | None, updates: int | None = None, seed: int = 0
+    ) -> None:
+        self.run, self.data, self.seed = run, data, seed
         saved = saved_agent(run, updates)
         self.config = saved.config
         self.updates = saved.counters["updates"]
         self.world_model = saved.agent.world_model
         self.model = RSSMModel(self.world_model)
-        self.episodes = read_episodes(data, steps=ROWS, count=None, window_seed=seed)
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """Windows of the test episodes."""
+        if self.data is None:
+            raise ValueError("test_data: none was given.")
+        return read_episodes(self.data, steps=ROWS, count=None, window_seed=self.seed)
+
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """What errors are divided by."""
         images = self.episodes.observations.dtype == torch.uint8
-        unit = 255.0 if images else self.episodes.observations.double().flatten(0, 1).std(0)
-        self.unit = np.asarray(unit)  # what errors are divided by
+        return np.asarray(
+            255.0 if images else self.episodes.observations.double().flatten(0, 1).std(0)
+        )
 
     @cached_property
     def predicted(self) -> OpenLoop:
@@ -253,12 +278,38 @@ class Measurement:
         losses = [row["loss/total"] for row in self._log() if row["updates"] > last]
         return Estimate(float(np.mean(losses)), math.nan)
 
+    def return_area(self, argument: str) -> Estimate:
+        """From the evaluations during training."""
+        frames, returns = self._evaluations()
+        if len(frames) < 2:
+            raise ValueError(f"run={str(self.run)!r} has {len(frames)} evaluations; expected two.")
+        mean = float(np.trapezoid(returns, frames) / (frames[-1] - frames[0]))
+        return Estimate(-_positive_log("area", mean), math.nan)
+
+    def final_return(self, argument: str) -> Estimate:
+        """From the last evaluation during training."""
+        return Estimate(-_positive_log("return", self._evaluations()[1][-1]), math.nan)
+
+    def _evaluations(self) -> tuple[list[float], list[float]]:
+        """env_frames and mean returns."""
+        rows, _ = read_log(self.run / "evaluation.jsonl")
+        own = [row for row in rows if row.get("by") == "train"]
+        if not own:
+            raise ValueError(f"run={str(self.run)!r} has no evaluation.")
+        return [row["env_frames"] for row in own], [row["mean_return"] for row in own]  # type: ignore[return-value]
+
     def _log(self) -> list[dict[str, float]]:
         rows, _ = read_log(self.run / "metrics.jsonl")
         found = [row for row in rows if row["updates"] <= self.updates]  # type: ignore[operator]
         if not found:
             raise ValueError(f"run={str(self.run)!r} has no log up to {self.updates} updates.")
         return found  # type: ignore[return-value]
+
+
+def _positive_log(name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{name}={value:g}: its logarithm needs a number above 0.")
+    return math.log(value)
 
 
 MEASURES: dict[str, Callable[[Measurement, str], Estimate]] = {
@@ -272,18 +323,21 @@ MEASURES: dict[str, Callable[[Measurement, str], Estimate]] = {
     "imagined_spread": Measurement.imagined_spread,
     "gradient_tail": Measurement.gradient_tail,
     "final_loss": Measurement.final_loss,
+    "return_area": Measurement.return_area,
+    "final_return": Measurement.final_return,
 }
+OF_AGENTS, OF_LOGS = ("return_area", "final_return"), ("gradient_tail", "final_loss")
 
 
 def measure(
-    run: Path, data: Path, end_points: Sequence[str], updates: int | None = None
+    run: Path, data: Path | None, end_points: Sequence[str], updates: int | None = None
 ) -> list[Estimate]:
     """The end points of a run after a number of updates; standard errors are over episodes.
 
     Raises:
         ValueError: the run or the episodes cannot be used, or an unknown end point.
     """
-    names = [check_end_point(name) for name in end_points]
+    names = [check_end_point(name, agents=True) for name in end_points]
     measured, found = Measurement(run, data, updates), []
     for name in names:
         kind, _, argument = name.partition(" ")

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdewm.base.records import read_log
 from sdewm.study.declaration import Cell, Study
 
 COLUMNS = (
     *("study", "digest", "arm", "seed", "updates", "end_point", "value", "standard_error"),
     *("commit", "command"),
 )
+END = "end"  # in place of the updates of agents, which are measured at their end
 Row = dict[str, str]
 
 
@@ -67,10 +69,27 @@ def missing_cells(study: Study, place: Place) -> list[Cell]:
         for cell in study.cells
         if any(
             (cell.arm, str(cell.seed), str(updates), name) not in found
-            for updates in study.measured_at
+            for updates in study.measured_at or (END,)
             for name in study.end_points
         )
     ]
+
+
+def expected_cost(place: Place, cells: Sequence[Cell], missing: int) -> str:
+    """Hours and memory of the missing cells, from the logs of those that have been trained."""
+    last: list[dict[str, float]] = []
+    for cell in cells:
+        rows, _ = read_log(place.run(cell) / "metrics.jsonl")
+        if rows and place.rows(cell).exists():
+            last.append(rows[-1])  # type: ignore[arg-type]
+    if not last:
+        return "no cell has been trained yet, so that hours and memory are not known"
+    hours = missing * sum(row["seconds"] for row in last) / len(last) / 3600
+    memory = max(row["memory_mb"] for row in last)
+    return (
+        f"about {hours:.3g} hours of one worker, as the {len(last)} trained cells took, and "
+        f"{memory:.0f} MB each"
+    )
 
 
 def read_cell(place: Place, cell: Cell) -> list[Row]:
@@ -97,11 +116,11 @@ def append_rows(table: Path, rows: Iterable[Mapping[str, object]]) -> None:
 def arms_of(
     rows: Sequence[dict[str, str]], arm: str, end_point: str, updates: int
 ) -> dict[int, float]:
-    """Values of an arm by seed."""
+    """Values of an arm by seed, after a number of updates; 0: those of agents, at their end."""
     return {
         int(row["seed"]): float(row["value"])
         for row in rows
-        if (row["arm"], row["end_point"], row["updates"]) == (arm, end_point, str(updates))
+        if (row["arm"], row["end_point"], row["updates"]) == (arm, end_point, str(updates or END))
     }
 
 

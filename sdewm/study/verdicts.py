@@ -96,7 +96,7 @@ def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
             cells.append(f"{mean} ({len(values)})")
         lines.append(cells)
     text = [
-        f"{study.name}: {study.updates} updates, declaration {study.digest}; means (seeds)",
+        f"{study.name}: {study.length}, declaration {study.digest}; means (seeds)",
         text_table(["arm", *study.end_points], lines),
         "",
     ]

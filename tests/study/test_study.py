@@ -1,12 +1,16 @@
 """Declared studies: what is refused, which cells run, what survives, and the verdicts."""
 
+import hashlib
+import json
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from sdewm.cli import main
 from sdewm.robustness.statistics import compare
@@ -78,7 +82,7 @@ def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_
     ]
     assert len(study.cells) == 6
     words = study.words(study.cells[1], tmp_path / "run")
-    assert words[:4] == ["train", "--preset", "tiny", "--world-model-only"]
+    assert words[:3] == ["train", "--preset", "tiny"] and "--world-model-only" in words
     for pair in (["--updates", "4"], ["--seed", "0"], ["--jacobian.weight", "1.0"]):
         assert words[words.index(pair[0]) + 1] == pair[1]
     assert (
@@ -297,7 +301,8 @@ def test_a_real_study_from_the_command_line(tmp_path, capsys):
     path = written(tmp_path, TEXT.replace("seeds = [0, 1, 2]", "seeds = [0]"))
     out = tmp_path / "out"
     assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
-    assert "2 of 2 cells of 4 updates missing" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 of 2 cells of 4 updates missing" in told and "no cell has been trained yet" in told
     assert main(["study", str(path), "--out", str(out), "--jobs", "2"]) == 0
     said = capsys.readouterr()
     assert (
@@ -309,6 +314,8 @@ def test_a_real_study_from_the_command_line(tmp_path, capsys):
     assert len(rows) == 4 and all(float(row["standard_error"]) > 0 for row in rows)
     assert main(["study", str(path), "--out", str(out), "--report"]) == 0
     assert capsys.readouterr().out == said.out
+    assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
+    assert "hours of one worker, as the 2 trained cells took, and" in capsys.readouterr().out
 
 
 def test_rows_are_appended_below_one_head(tmp_path):
@@ -337,3 +344,96 @@ def test_an_open_loop_end_point_is_the_mean_logarithm_at_its_step(monkeypatch):
     run = SimpleNamespace(predicted=found, scale=1.0)
     measured = end_points.Measurement.open_loop(run, "4")
     assert measured.value == pytest.approx((3 + 9) / 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_study_for_a_gpu_is_planned_without_one_and_does_not_start(tmp_path, capsys):
+    path = written(tmp_path, TEXT.replace("[settings]", '[settings]\ndevice = "cuda"'))
+    out = tmp_path / "out"
+    assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
+    capsys.readouterr()
+    assert main(["study", str(path), "--out", str(out)]) == 2
+    assert "device='cuda'" in capsys.readouterr().err and not out.exists()
+
+
+AGENTS = """
+name = "agents"
+env = "own:cartpole_pixels"
+preset = "tiny"
+env_frames = 1200
+seeds = [0, 1]
+end_points = ["return_area", "final_return", "final_loss"]
+
+[settings]
+obs = "proprio"
+action_repeat = 10
+prefill_policy_steps = 100
+eval_every_env_frames = 600
+eval_episodes = 1
+train_ratio = 32
+batch_size = 4
+batch_length = 8
+log_every_updates = 2
+"model.units" = 16
+"model.rssm.deter" = 16
+"model.rssm.hidden" = 16
+pictures = false
+
+[arms.baseline]
+[arms.penalty]
+"jacobian.weight" = 0.01
+"""
+
+
+@pytest.mark.slow
+def test_a_study_of_agents_measures_their_returns(tmp_path, capsys):
+    path = written(tmp_path, AGENTS.replace("seeds = [0, 1]", "seeds = [0]"))
+    out = tmp_path / "out"
+    assert main(["study", str(path), "--out", str(out), "--jobs", "2"]) == 0
+    study = read_study(path)
+    rows = read_rows(study, Place(out, study.digest, path))
+    assert {row["updates"] for row in rows} == {"end"} and len(rows) == 6
+    run = out / study.digest / "baseline-seed0"
+    lines = (run / "evaluation.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines if '"by": "train"' in line]
+    assert [row["env_frames"] for row in found] == [600, 1200]
+    own = {row["end_point"]: float(row["value"]) for row in rows if row["arm"] == "baseline"}
+    returns = [row["mean_return"] for row in found]
+    assert own["final_return"] == pytest.approx(-np.log(returns[-1]))
+    assert own["return_area"] == pytest.approx(-np.log(np.mean(returns)))
+    assert "1200 env_frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('env = "own:cartpole_pixels"\n', "", "expected either data with updates"),
+        ("env_frames = 1200", "env_frames = 0", "env_frames=0"),
+        ("env_frames = 1200", "env_frames = 1200\nupdates = 3", "updates: agents are measured at"),
+        ('"return_area", ', '"open_loop 5", ', "end_point='open_loop 5' needs test_data"),
+    ],
+)
+def test_a_wrong_study_of_agents_is_one_sentence(old, new, said, tmp_path, capsys):
+    assert old in AGENTS
+    path = written(tmp_path, AGENTS.replace(old, new))
+    assert main(["study", str(path), "--plan"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_world_models_have_no_returns_and_old_digests_stay(tmp_path):
+    with pytest.raises(ValueError, match="world models have no returns; give env"):
+        read_study(written(tmp_path, TEXT.replace('"jacobian"]', '"jacobian", "return_area"]')))
+    declared = asdict(read_study(written(tmp_path)))
+    assert (
+        "env_frames" in declared
+        and read_study(written(tmp_path)).digest
+        == (
+            hashlib.sha256(
+                json.dumps(
+                    {k: v for k, v in declared.items() if k not in ("env", "env_frames")},
+                    sort_keys=True,
+                    ensure_ascii=False,
+                ).encode()
+            ).hexdigest()[:12]
+        )
+    )
