@@ -106,12 +106,19 @@ def outputs_of(value: Any) -> Tensors:
 
 
 def mixed_rows(function: Function, arguments: Tensors, value: Tensors) -> float | None:
-    """By how much even rows change if the odd ones are exchanged, or None if they do not."""
-    with torch.no_grad():
-        changed = outputs_of(function(*(_exchanged(argument) for argument in arguments)))
-    rows = len(arguments[0])
-    even = [(a[::2], b[::2]) for a, b in zip(changed, value, strict=True) if len(b) == rows]
-    return _row_gap(tuple(a for a, _ in even), tuple(b for _, b in even))
+    """By how much rows change if the others are exchanged, or None if they do not.
+
+    The odd rows are exchanged, then the even ones: a function may depend on the first row alone.
+    """
+    rows, worst = len(arguments[0]), None
+    for first in (1, 0):
+        with torch.no_grad():
+            changed = outputs_of(function(*(_exchanged(one, first) for one in arguments)))
+        kept = slice(1 - first, None, 2)
+        same = [(a[kept], b[kept]) for a, b in zip(changed, value, strict=True) if len(b) == rows]
+        gap = _row_gap(tuple(a for a, _ in same), tuple(b for _, b in same))
+        worst = gap if worst is None else max(worst, gap or 0.0)
+    return worst
 
 
 def batch_dependence(
@@ -163,17 +170,18 @@ def _row_gap(values: Tensors, expected: Tensors) -> float | None:
     return worst
 
 
-def _exchanged(argument: torch.Tensor) -> torch.Tensor:
-    """The argument with other values in its odd rows.
+def _exchanged(argument: torch.Tensor, first: int) -> torch.Tensor:
+    """The argument with other values in every second row, from row `first` on.
 
-    Where all rows are equal, the odd ones are shifted: exchanging them would show nothing.
+    Where all rows are equal, these are shifted: exchanging them would show nothing.
     """
     other, alike = argument.clone(), not bool((argument != argument[0]).any())
+    place = slice(first, None, 2)
     if not argument.is_floating_point():  # images
-        other[1::2] = (255 - argument if alike else argument.roll(1, 0))[1::2]
+        other[place] = (255 - argument if alike else argument.roll(1, 0))[place]
         return other
     rolled = argument + 0.01 * (1.0 + argument.abs()) if alike else argument.roll(1, 0)
-    other[1::2] = rolled[1::2] + (argument[1::2] - rolled[1::2]) * 0.25
+    other[place] = rolled[place] + (argument[place] - rolled[place]) * 0.25
     return other
 
 

@@ -148,6 +148,8 @@ def jacobian_penalty(
     >>> jacobian_penalty(step, inputs, Exact())  # 2 · 2² + 2 · 1² + 3 · 2²
     tensor(22.)
     """
+    if isinstance(estimator, type):
+        raise ValueError(f"estimator={estimator.__name__}: expected an object, such as Exact().")
     if not torch.compiler.is_compiling():
         require_sound_step(step, inputs)
     squares = estimator(step, inputs)

@@ -29,6 +29,8 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
     Raises:
         ValueError: there is no tensor, one is not a floating-point tensor (B, …), or B differs.
     """
+    if not isinstance(tensors, (torch.Tensor, tuple, list)):
+        raise ValueError(f"{name} is {type(tensors).__name__}; expected tensors (B, …).")
     rows = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
     if not rows:
         raise ValueError(f"{name}=(): expected at least one tensor (B, …).")

@@ -186,3 +186,23 @@ def test_inside_a_transform_of_torch_nothing_is_checked():
     assert float(slope(torch.tensor(1.0))) == pytest.approx(
         float(16 * X.square().sum(1).mean()) / 2
     )
+
+
+def test_a_step_that_depends_on_the_first_row_is_refused():
+    """The penalty of h − h₀ is that of h, and not what a user of such a step wants."""
+    inputs = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="mixes the rows of its batch"):
+        sdewm.jacobian_penalty(lambda h: h.sin() - h[:1], inputs, Exact())
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda x: sdewm.jacobian_penalty(lambda h: None, x, Exact()), "is NoneType; expected"),
+        (lambda x: sdewm.jacobian_penalty(lambda h: {"a": h}, x, Exact()), "is dict; expected"),
+        (lambda x: sdewm.jacobian_penalty(torch.sin, x, Exact), "estimator=Exact: expected an ob"),
+    ],
+)
+def test_what_is_no_tensor_or_no_estimator_is_named(call, said):
+    with pytest.raises(ValueError, match=said):
+        call(torch.ones(2, 3, dtype=torch.float64))

@@ -114,3 +114,10 @@ def test_what_belongs_to_a_row_may_be_looked_up_by_its_place():
 
     x0 = X0 + torch.zeros(40, 2, dtype=F64)
     assert sdewm.check_system(Made(drift), x0, t1=1.0, steps=STEPS) == []
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+def test_a_drift_that_depends_on_the_first_row_is_refused(rows):
+    x0 = X0 + 0.1 * torch.arange(rows, dtype=F64)[:, None]
+    found = sdewm.check_system(Made(lambda t, y: -(y - y[:1])), x0, t1=1.0, steps=STEPS)
+    assert [one.check for one in found] == ["rows"]
