@@ -68,6 +68,8 @@ def evaluate_run(words: list[str]) -> int:
         raise ValueError("several runs, and --policy, need --perturb; noise:0 changes nothing.")
     allow_module(given.env)
     if given.perturb:
+        if len({run.resolve() for run in given.runs}) < len(given.runs):
+            raise ValueError("RUN: a run directory is given twice; expected different ones.")
         first, *others = (read_run(run).config for run in given.runs)
         for other in others:
             check_same_task(first, other)

@@ -7,6 +7,7 @@ The rows are left in FOLDER/DIGEST/ARM-seedSEED.json, written as a whole.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ def measured(study: Study, cell: Cell, run: Path) -> list[Row]:
     for updates in study.measured_at or (None,):
         found = measure(run, data, study.end_points, updates)
         for name, one in zip(study.end_points, found, strict=True):
+            if not math.isfinite(one.value):
+                raise ValueError(f"{cell.name}: {name} is {one.value}; expected a finite number.")
             numbers = {"value": repr(one.value), "standard_error": repr(one.standard_error)}
             source = {"commit": str(code_commit()), "command": command}
             rows.append(

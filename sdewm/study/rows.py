@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ COLUMNS = (
     *("study", "digest", "arm", "seed", "updates", "end_point", "value", "standard_error"),
     *("commit", "command"),
 )
+KEY = ("arm", "seed", "updates", "end_point")
 END = "end"  # in place of the updates of agents, which are measured at their end
 Row = dict[str, str]
 
@@ -46,16 +49,41 @@ class Place:
         return self.folder / self.digest / f"{cell.name}.log"
 
 
-def read_rows(study: Study, place: Place) -> list[dict[str, str]]:
-    """The rows of this declaration; a last line that was cut off is left out."""
+def read_rows(study: Study, place: Place) -> list[Row]:
+    """The rows of this declaration; damaged lines, or one that was cut off, are left out and told.
+
+    Raises:
+        ValueError: the file is no table of a study.
+    """
     if not place.table.exists():
         return []
-    text = place.table.read_text("utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    rows = [row for row in csv.DictReader(whole.splitlines()) if row["digest"] == study.digest]
-    # A cell whose rows were cut off is measured again: its last rows count.
-    keys = ("arm", "seed", "updates", "end_point")
-    return list({tuple(row[key] for key in keys): row for row in rows}.values())
+    text = place.table.read_bytes().decode("utf-8", "replace")
+    head, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]
+    if head != ",".join(COLUMNS):
+        raise ValueError(
+            f"{place.table} does not begin with the columns of a study; move it away, and the "
+            "trained cells are measured again."
+        )
+    found: dict[tuple[str, ...], Row] = {}
+    for number, line in enumerate(lines, start=2):
+        row = _row(line)
+        if row is None:
+            sys.stderr.write(f"{place.table}: line {number} is damaged and left out.\n")
+        elif row["digest"] == study.digest:
+            # A cell whose rows were cut off is measured again: its last rows count.
+            found[tuple(row[key] for key in KEY)] = row
+    return [*found.values()]
+
+
+def _row(line: str) -> Row | None:
+    """One line of the table, or None if it is damaged."""
+    cells = next(csv.reader([line]), [])
+    row = dict(zip(COLUMNS, cells, strict=False))
+    try:
+        whole = len(cells) == len(COLUMNS) and math.isfinite(float(row["value"]))
+        return row if whole and int(row["seed"]) >= 0 else None
+    except ValueError:
+        return None
 
 
 def missing_cells(study: Study, place: Place) -> list[Cell]:

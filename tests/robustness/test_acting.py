@@ -184,6 +184,7 @@ def test_another_runs_agent_acts_on_filtered_observations(tmp_path, runs, capsys
         (["ONE", "nowhere", "--perturb", "noise:0"], "nowhere"),
         (["ONE", "--perturb", "noise:0", "--policy", "nowhere"], "nowhere"),
         (["ONE", "--perturb", "paperr"], "expected NAME:STRENGTH"),
+        (["ONE", "ONE", "--perturb", "noise:0"], "a run directory is given twice"),
     ],
 )
 def test_wrong_words_are_refused_before_an_episode(runs, words, said, capsys):
