@@ -7,6 +7,7 @@ and recorded episodes have to be at the same paths on every node.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -43,12 +44,12 @@ class RayPool:
 
     def __init__(self, place: Place, address: str, function: CellFunction) -> None:
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")  # an optional extra
         except ImportError as problem:
             raise ValueError(
                 f"ray={address!r}: Ray is not installed; pip install 'sdewm[ray]'."
             ) from problem
-        self.ray: Any = ray
+        self.ray = ray
         self.place, self.function = place, function
         try:
             if not ray.is_initialized():
