@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 
 from sdewm.plots.panels import Drawing, Panel
 from sdewm.plots.series import Rows
-from sdewm.plots.style import COLOURS, MARKERS, Entries, Look, level_line, points, zero_line
+from sdewm.plots.style import (
+    COLOURS,
+    DASHES,
+    GREY,
+    MARKERS,
+    Entries,
+    Look,
+    points,
+    zero_line,
+)
 
 
 def weight_sweep(rows: Rows) -> Drawing:
@@ -20,10 +29,13 @@ def weight_sweep(rows: Rows) -> Drawing:
     Rows: panel, end_point, weight, difference, low, high, pairs, margin.
     """
     weights = sorted({row["weight"] for row in rows})
+    names = [*dict.fromkeys(row["end_point"] for row in rows)]
+    looks = {name: _look(number) for number, name in enumerate(names)}
     panels = [
-        Panel(name, partial(_panel, rows=[r for r in rows if r["panel"] == name], weights=weights))
+        Panel(name, partial(_panel, rows=[r for r in rows if r["panel"] == name], weights=weights,
+                            looks=looks))
         for name in dict.fromkeys(row["panel"] for row in rows)
-    ]
+    ]  # fmt: skip
     pairs = sorted({int(row["pairs"]) for row in rows})
     seeds = str(pairs[0]) if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
     note = (
@@ -34,7 +46,14 @@ def weight_sweep(rows: Rows) -> Drawing:
     return Drawing(panels, note, width=3.0, height=1.9)
 
 
-def _panel(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
+def _look(number: int) -> Look:
+    """Colour and marker of a series: no two of a figure share both."""
+    colours = COLOURS[:-1]  # yellow is for areas
+    turn, place = divmod(number, len(colours))
+    return Look(colours[place], "none", MARKERS[(place + turn) % len(MARKERS)])
+
+
+def _panel(axes: Axes, rows: Rows, weights: list[float], looks: dict[str, Look]) -> Entries:
     entries: Entries = {}
     names = [*dict.fromkeys(row["end_point"] for row in rows)]
     for number, name in enumerate(names):
@@ -43,13 +62,13 @@ def _panel(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
             weights.index(row["weight"]) + 0.14 * (number - (len(names) - 1) / 2) for row in own
         ]
         halves = [row["difference"] - row["low"] for row in own]
-        look = Look(COLOURS[number], "none", MARKERS[number])
         bars = [half if math.isfinite(half) else 0.0 for half in halves]
         means = [row["difference"] for row in own]
-        entries |= points(axes, spots, means, bars, name, look, ms=4)
+        entries |= points(axes, spots, means, bars, name, looks[name], ms=4)
     entries |= zero_line(axes)
     if rows[0]["margin"]:
-        entries |= level_line(axes, -rows[0]["margin"], "margin")
+        level = -rows[0]["margin"]
+        entries["margin"] = axes.axhline(level, color=GREY, ls=DASHES[2], lw=1.0, label="margin")
     axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
     axes.set_xlim(-0.5, len(weights) - 0.5)
     axes.set(xlabel="weight of the penalty", ylabel="difference of logarithms")
