@@ -108,14 +108,17 @@ def outputs_of(value: Any) -> Tensors:
 def mixed_rows(function: Function, arguments: Tensors, value: Tensors) -> float | None:
     """By how much rows change if the others are exchanged, or None if they do not.
 
-    The odd rows are exchanged, then the even ones: a function may depend on the first row alone.
+    Half of the rows are exchanged, then the other half: the odd and the even ones, and two halves
+    drawn at random, because rows of one sequence may lie an even number of places apart.
     """
     rows, worst = len(arguments[0]), None
-    for first in (1, 0):
+    odd = torch.arange(rows) % 2 == 1
+    drawn = torch.randperm(rows, generator=torch.Generator().manual_seed(0)) < rows // 2
+    for half in (odd, ~odd, drawn, ~drawn):
+        half = half.to(arguments[0].device)
         with torch.no_grad():
-            changed = outputs_of(function(*(_exchanged(one, first) for one in arguments)))
-        kept = slice(1 - first, None, 2)
-        same = [(a[kept], b[kept]) for a, b in zip(changed, value, strict=True) if len(b) == rows]
+            changed = outputs_of(function(*(_exchanged(one, half) for one in arguments)))
+        same = [(a[~half], b[~half]) for a, b in zip(changed, value, strict=True) if len(b) == rows]
         gap = _row_gap(tuple(a for a, _ in same), tuple(b for _, b in same))
         worst = gap if worst is None else max(worst, gap or 0.0)
     return worst
@@ -170,18 +173,17 @@ def _row_gap(values: Tensors, expected: Tensors) -> float | None:
     return worst
 
 
-def _exchanged(argument: torch.Tensor, first: int) -> torch.Tensor:
-    """The argument with other values in every second row, from row `first` on.
+def _exchanged(argument: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+    """The argument with other values in the rows marked in `half`.
 
     Where all rows are equal, these are shifted: exchanging them would show nothing.
     """
     other, alike = argument.clone(), not bool((argument != argument[0]).any())
-    place = slice(first, None, 2)
     if not argument.is_floating_point():  # images
-        other[place] = (255 - argument if alike else argument.roll(1, 0))[place]
+        other[half] = (255 - argument if alike else argument.roll(1, 0))[half]
         return other
     rolled = argument + 0.01 * (1.0 + argument.abs()) if alike else argument.roll(1, 0)
-    other[place] = rolled[place] + (argument[place] - rolled[place]) * 0.25
+    other[half] = rolled[half] + (argument[half] - rolled[half]) * 0.25
     return other
 
 

@@ -54,10 +54,7 @@ def step_by_step(step: FlatStep, state: Tensors, inputs: Tensors) -> Tensors:
             [-1.],
             [-2.]]))
     """
-    if not inputs or 0 in (len(part) for part in inputs):
-        raise ValueError(
-            f"inputs have {[len(part) for part in inputs]} steps; expected at least 1."
-        )
+    _require_steps(inputs)
     rows = []
     for now in zip(*(part.unbind() for part in inputs), strict=True):
         rows.append(step(*state, *now))

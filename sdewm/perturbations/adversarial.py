@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_choice, check_finite_number
+from sdewm.perturbations.named import NamedPerturbation
 
 METHODS, GOALS = {"fgsm": (1, 1.0), "pgd": (10, 0.25)}, ("posterior", "value")
 NAMES = tuple(f"{method}-{goal}" for method in METHODS for goal in GOALS)
@@ -24,7 +24,7 @@ START = 1e-3  # of the strength: where δ = 0 has no gradient
 
 
 @dataclass(frozen=True)
-class AdversarialPerturbation:
+class AdversarialPerturbation(NamedPerturbation):
     """An attack with its strength, at least 0.
 
     Raises:
@@ -34,18 +34,7 @@ class AdversarialPerturbation:
     'fgsm-value:0.05'
     """
 
-    name: str
-    strength: float
-
-    def __post_init__(self) -> None:
-        check_choice("perturbation", self.name, NAMES)
-        if check_finite_number("strength", self.strength) < 0:
-            raise ValueError(f"strength={self.strength}: {self.name} takes a number of at least 0.")
-
-    @property
-    def label(self) -> str:
-        """Name and strength, as on the command line."""
-        return f"{self.name}:{self.strength:g}"
+    allowed = NAMES
 
     @property
     def goal(self) -> str:

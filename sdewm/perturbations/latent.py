@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_choice, check_finite_number
+from sdewm.perturbations.named import NamedPerturbation
 
 DEGREES = 3  # of freedom: the fourth moment is infinite
 
@@ -46,7 +46,7 @@ DRAWS: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class LatentPerturbation:
+class LatentPerturbation(NamedPerturbation):
     """An error of the latent state with its strength s, at least 0.
 
     Raises:
@@ -56,18 +56,7 @@ class LatentPerturbation:
     'latent-drift:0.3'
     """
 
-    name: str
-    strength: float
-
-    def __post_init__(self) -> None:
-        check_choice("perturbation", self.name, DRAWS)
-        if check_finite_number("strength", self.strength) < 0:
-            raise ValueError(f"strength={self.strength}: {self.name} takes a number of at least 0.")
-
-    @property
-    def label(self) -> str:
-        """Name and strength, as on the command line."""
-        return f"{self.name}:{self.strength:g}"
+    allowed = tuple(DRAWS)
 
     @property
     def every_step(self) -> bool:

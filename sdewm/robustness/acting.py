@@ -143,10 +143,10 @@ class AttackedPolicy:
 
 
 class DynamicsChange:
-    """Wraps simulators in a perturbation; it can be sent to the process of a worker.
+    """Wraps simulators of this process in a perturbation.
 
     Attributes:
-        made: the wrapped simulators of this process.
+        made: the wrapped simulators.
     """
 
     def __init__(self, perturbation: DynamicsPerturbation) -> None:

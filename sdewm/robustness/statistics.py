@@ -205,8 +205,13 @@ def performance_profile(
 
 
 def levene_p(groups: Sequence[Sequence[float]]) -> float:
-    """p-value of equal variances of the groups, by Levene's test with medians (Brown–Forsythe)."""
-    samples = [_sample(f"groups[{i}]", group) for i, group in enumerate(groups)]
+    """p-value of equal variances of the groups, by Levene's test with medians (Brown–Forsythe).
+
+    Both values of a group of two are equally far from their median: such groups say nothing.
+    """
+    samples = [_sample(f"groups[{i}]", group, 3) for i, group in enumerate(groups)]
+    if all(np.ptp(sample) == 0 for sample in samples):
+        raise ValueError("groups: no value differs from the others of its group.")
     if len(samples) < 2:
         raise ValueError(f"groups has {len(samples)} groups; expected at least 2.")
     return float(stats.levene(*samples, center="median").pvalue)

@@ -41,6 +41,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import product
@@ -54,6 +55,8 @@ from sdewm.train.config import Config, check_config
 from sdewm.train.presets import preset
 
 Setting = bool | int | float | str
+DECLARED = ("preset", "env", "env_frames", "updates", "seed", "keep_every_updates")  # elsewhere
+NAME = r"[A-Za-z0-9_][\w.-]*"  # of a study and of its arms, which name directories
 NEW = ("env", "env_frames")  # left out of the digest of studies that do not have them
 
 
@@ -135,21 +138,27 @@ class Study:
 
     def all_settings(self, cell: Cell) -> dict[str, Setting]:
         """The settings of a cell that differ from the preset's, by their dotted names."""
-        kept = {"keep_every_updates": math.gcd(*self.measured_at)} if self.measured_at else {}
-        return {**kept, **self.settings, **self.arms[cell.arm]}
+        return {**self.settings, **self.arms[cell.arm]}
+
+    @property
+    def keep_every_updates(self) -> int:
+        """Interval of the weights to be kept, so that they are at all `measured_at`."""
+        return math.gcd(*self.measured_at)
 
     def config(self, cell: Cell) -> Config:
         """The configuration of a cell."""
         length = {"updates": self.updates} if self.data else {"env_frames": self.env_frames}
         place = {} if self.data else {"env": self.env}
         base = preset(self.preset, seed=cell.seed, **length, **place)
-        return with_settings(base, self.all_settings(cell))
+        kept = replace(base, keep_every_updates=self.keep_every_updates)
+        return with_settings(kept, self.all_settings(cell))
 
     def words(self, cell: Cell, run: Path) -> list[str]:
         """The arguments of `sdewm` that train a cell."""
         words = ["train", "--preset", self.preset, "--seed", str(cell.seed), "--run", str(run)]
         if self.data:
             words += ["--world-model-only", "--data", self.data, "--updates", str(self.updates)]
+            words += ["--keep-every-updates", str(self.keep_every_updates)]
         else:
             words += ["--env", self.env, "--env-frames", str(self.env_frames)]
         for name, value in self.all_settings(cell).items():
@@ -173,6 +182,11 @@ def with_settings(config: Config, settings: dict[str, Setting]) -> Config:
     0.1
     """
     for name, value in settings.items():
+        if name.replace("-", "_") in DECLARED:
+            raise ValueError(
+                f"setting {name!r}: it follows from the rest of the declaration; expected other "
+                "settings."
+            )
         config = _changed(config, name.replace("-", "_").split("."), value, name)
     check_config(replace(config, device="cpu"))  # a study may be read where it cannot run
     return config
@@ -278,6 +292,14 @@ def _check(study: Study) -> None:
             f"measured_at={[*at]}: expected rising numbers, the last of them updates="
             f"{study.updates}."
         )
+    for name in (study.name, *study.arms):
+        if not re.fullmatch(NAME, name):
+            raise ValueError(
+                f"name={name!r}: expected letters, digits, '_', '-' and '.', because it names a "
+                "directory."
+            )
+    if len({*study.end_points}) < len(study.end_points):
+        raise ValueError(f"end_points={[*study.end_points]}: expected different ones.")
     if not study.arms:
         raise ValueError("arms: expected at least one.")
     for end_point in study.end_points:
@@ -285,6 +307,8 @@ def _check(study: Study) -> None:
     for one in (*study.comparisons, *study.controls):
         check_choice("arm", one.arm, study.arms)
         check_choice("baseline", one.baseline, study.arms)
+        if one.arm == one.baseline:
+            raise ValueError(f"arm={one.arm!r}: expected another arm than its baseline.")
         check_choice("end_point", one.end_point, study.end_points)
         if isinstance(one, Comparison) and one.not_worse:
             check_choice("not_worse", one.not_worse, study.end_points)

@@ -95,11 +95,14 @@ def configured_vector(
     seed: int,
     change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> EpisodeVector:
-    """`envs` parallel environments of the run; a single one runs without a worker."""
+    """`envs` parallel environments of the run; a single one runs without a worker.
+
+    Changed simulators stay in this process, where what was changed can be read back.
+    """
     return make_vector(
         config.env,
         envs=envs,
-        workers=config.workers and envs > 1,
+        workers=config.workers and envs > 1 and change is None,
         obs=config.obs,
         action_repeat=config.action_repeat,
         render=config.render,

@@ -206,3 +206,31 @@ def test_a_step_that_depends_on_the_first_row_is_refused():
 def test_what_is_no_tensor_or_no_estimator_is_named(call, said):
     with pytest.raises(ValueError, match=said):
         call(torch.ones(2, 3, dtype=torch.float64))
+
+
+LENGTH, BATCH, SIZE = 3, 4, 2  # sequences flattened into rows, an even number of places apart
+
+
+def attention_over_time(h):
+    scores = h.view(LENGTH, BATCH, SIZE).movedim(1, 0)
+    weights = torch.softmax(scores @ scores.mT, -1)
+    return (weights @ scores).movedim(0, 1).reshape(h.shape)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        attention_over_time,
+        lambda h: h.view(LENGTH, BATCH, SIZE).cumsum(0).reshape(h.shape),
+        lambda h: (h.view(LENGTH, BATCH, SIZE) - h.view(LENGTH, BATCH, SIZE).mean(0)).reshape(
+            h.shape
+        ),
+        lambda h: h + h.roll(2, 0),
+    ],
+    ids=["attention", "sum over time", "mean over time", "two rows before"],
+)
+def test_rows_of_one_sequence_that_are_mixed_are_refused(step):
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(LENGTH * BATCH, SIZE, dtype=torch.float64, generator=generator)
+    with pytest.raises(ValueError, match="step mixes the rows of its batch"):
+        sdewm.jacobian_penalty(step, inputs, Exact())

@@ -1,7 +1,7 @@
 """Agents that act under errors of their latent, attacks, and on what another model decodes."""
 
 import json
-import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,23 +9,20 @@ import torch
 
 from sdewm.cli import main
 from sdewm.perturbations.adversarial import AdversarialPerturbation
+from sdewm.perturbations.dynamics import DynamicsPerturbation
 from sdewm.perturbations.latent import LatentPerturbation
 from sdewm.robustness.acting import AttackedPolicy, LatentErrors, LatentSpread
-from sdewm.robustness.evaluation import over_runs
+from sdewm.robustness.evaluation import over_runs, perturbed_returns
 from sdewm.robustness.filter_policy import FilterPolicy
 from sdewm.train.saved_agent import saved_agent
-from tests.child_process import ROOT
+from tests.robustness.short_runs import SHIPPED, short_copy
 
-SHIPPED = ROOT / "paper_checks" / "small_models"
 DEVIATION = torch.tensor([0.5, 2.0])
 
 
 @pytest.fixture
 def runs(tmp_path):
-    folders = [tmp_path / name for name in ("one", "two")]
-    for folder in folders:
-        shutil.copytree(SHIPPED / "agent", folder)
-    return folders
+    return [short_copy("agent", tmp_path / name) for name in ("one", "two")]
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +162,7 @@ def test_the_difference_over_runs_is_paired_by_run():
 
 
 def test_another_runs_agent_acts_on_filtered_observations(tmp_path, runs, capsys):
-    model = tmp_path / "model"
-    shutil.copytree(SHIPPED / "weight0-seed0", model)
+    model = short_copy("weight0-seed0", tmp_path / "model")
     words = ["--episodes", "2", "--perturb", "noise:0.2", "--policy", str(runs[0])]
     assert main(["evaluate", str(model), *words]) == 0
     last = json.loads((model / "evaluation.jsonl").read_text().splitlines()[-1])
@@ -193,3 +189,11 @@ def test_wrong_words_are_refused_before_an_episode(runs, words, said, capsys):
     assert main(["evaluate", *(places.get(word, word) for word in words)]) == 2
     assert said in capsys.readouterr().err
     assert (runs[0] / "evaluation.jsonl").read_bytes() == before
+
+
+def test_what_is_changed_is_read_back_where_a_run_has_worker_processes(saved):
+    config = replace(saved.config, envs=2, workers=True, action_repeat=20)
+    several = replace(saved, config=config)
+    gravity = DynamicsPerturbation("gravity", 0.5)
+    rows = perturbed_returns(several, [gravity], episodes=2, seed=0)
+    assert rows[-1]["realised_mean"] == pytest.approx(0.5) and rows[-1]["realised_share"] == 1.0

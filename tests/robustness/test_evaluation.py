@@ -1,23 +1,18 @@
 """`sdewm evaluate --perturb` on the shipped agent."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from sdewm.cli import main
 from sdewm.robustness.statistics import compare
-from tests.child_process import ROOT
-
-SHIPPED = ROOT / "paper_checks" / "small_models" / "agent"
+from tests.robustness.short_runs import short_copy
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("perturbed") / "run"
-    shutil.copytree(SHIPPED, folder)
-    return folder
+    return short_copy("agent", tmp_path_factory.mktemp("perturbed") / "run")
 
 
 def rows_of(run):

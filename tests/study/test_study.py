@@ -119,6 +119,13 @@ def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_
         ('claim = "C5"\n', "", "claim"),
         (f'test_data = "{EPISODES}"', 'test_data = "nowhere"', "there is no such directory"),
         ("[arms.baseline]", "[arms.baseline", "cannot be read"),
+        ("pictures = false", "seed = 7", "setting 'seed': it follows from the rest of the"),
+        ("pictures = false", "updates = 9", "setting 'updates': it follows from"),
+        ("batch_size = 2", "keep-every-updates = 3", "setting 'keep-every-updates': it follows"),
+        ('name = "smoke"', 'name = "../smoke"', "name='../smoke': expected letters"),
+        ("[arms.strong]", '[arms."../strong"]', "name='../strong': expected letters"),
+        ('baseline = "baseline"', 'baseline = "strong"', "expected another arm than its baseline"),
+        ('"open_loop 5", "jacobian"', '"jacobian", "jacobian"', "expected different ones"),
     ],
 )
 def test_a_wrong_declaration_is_one_sentence_before_anything_starts(

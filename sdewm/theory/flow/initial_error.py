@@ -58,6 +58,11 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
         rows = error.unsqueeze(0) if error.dim() == 1 else error
         if rows.dim() != 2 or rows.shape[1] != size or rows.shape[0] == 0:
             raise ValueError(f"error has shape {tuple(error.shape)}; expected {allowed}.")
+        if rows.shape[0] > paths:
+            raise ValueError(
+                f"error has {rows.shape[0]} samples for paths={paths}; expected at least as many "
+                "paths, so that all samples are used."
+            )
         rows = rows.detach().to(like.device, like.dtype)
         drawn = (
             rows.expand(paths, size) if len(rows) == 1 else rows[torch.arange(paths) % len(rows)]

@@ -261,3 +261,12 @@ def test_bad_input_is_refused_by_name(options, message):
 def test_an_unknown_norm_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'mean_square'"):
         measure(paths=2)["mean_squared"]
+
+
+def test_samples_that_no_path_would_take_are_refused():
+    """The first ones alone would decide what is said of them all."""
+    like = torch.zeros(1, dtype=torch.float64)
+    errors = torch.cat([torch.full((3, 1), 0.1), torch.full((3, 1), 9.0)])
+    assert torch.equal(draw_errors(errors, 12, like, 0)[6:], errors.double())
+    with pytest.raises(ValueError, match="error has 6 samples for paths=3; expected at least as"):
+        draw_errors(errors, 3, like, 0)
