@@ -102,6 +102,22 @@ def test_an_attack_moves_the_posterior_more_than_noise_of_its_size(saved):
     assert bool((moved >= (noisy - clean).norm(dim=1)).all())
 
 
+def test_an_attack_on_the_value_lowers_it(saved):
+    policy, given = saved.agent.policy("mean"), rows()
+    acting = AttackedPolicy(saved.agent, policy, AdversarialPerturbation("pgd-value", 0.2), "task")
+    rssm, critic = saved.agent.world_model.rssm, saved.agent.behaviour.critic
+
+    def value(seen):
+        deter = rssm.deterministic(rssm.initial(2), torch.zeros(2, 1))
+        embed = saved.agent.world_model.encoder(torch.as_tensor(seen))
+        mean = rssm.latent.mean(rssm.posterior(deter, embed))
+        return critic.mean(critic(torch.cat([deter, mean], 1)))
+
+    with torch.no_grad():
+        before, after = value(given["observation"]), value(acting._attacked(given, policy.start(2)))
+    assert bool((after < before).all())
+
+
 def test_what_a_world_model_decodes_is_what_the_other_agent_sees(saved):
     seen = []
 

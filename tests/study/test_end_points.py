@@ -9,7 +9,7 @@ import torch
 
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.study import end_points
-from sdewm.study.end_points import SETTLED, Measurement, check_end_point, measure
+from sdewm.study.end_points import CONTEXT, SETTLED, Measurement, check_end_point, measure
 from tests.child_process import ROOT
 
 SHIPPED = ROOT / "paper_checks" / "small_models"
@@ -45,6 +45,37 @@ def test_the_area_is_trapezoidal_and_between_its_ends(measured, monkeypatch):
     )
     area = 0.05 * 1.5 + 0.05 * 3 + 0.1 * 4.5 + 0.2 * 5.5
     assert measured.area("noise").value == pytest.approx(math.log(area / 0.4))
+
+
+def test_the_latent_error_is_that_of_two_rollouts_step_by_step(measured):
+    found = measured.latent_error("drift:0.3 5").value
+    model, episodes = measured.model, measured.episodes
+    count, context, generator = len(episodes.rewards), CONTEXT, torch.Generator().manual_seed(0)
+    embeds = model.embed(episodes.observations[:, :context])
+    noise = model.draw_noise((count, context), generator)
+    actions = episodes.previous_actions.double()
+
+    def filtered(error):
+        state, seen = torch.zeros(count, model.state_size).double(), []
+        for t in range(context):
+            state, _ = model.sample(state, actions[:, t], embeds[:, t], noise[:, t])
+            seen.append(state[:, model.latent])
+            state = torch.cat([state[:, : model.latent.start], state[:, model.latent] + error], 1)
+        return state, torch.stack(seen, 1)
+
+    right, latents = filtered(0.0)
+    signs = torch.randn(count, 1, latents.shape[2], generator=generator).double().sign()[:, 0]
+    wrong, _ = filtered(0.3 * latents.flatten(0, 1).std(0) * signs)
+    for k in range(5):
+        drawn = model.draw_noise((count,), generator)
+        right, wrong = (
+            model.sample(state, actions[:, context + k], None, drawn)[0] for state in (right, wrong)
+        )
+    scale = episodes.observations.double().flatten(0, 1).std(0)
+    ours, theirs = (model.world_model.decoder.predict(state) / scale for state in (right, wrong))
+    distance = (theirs - ours).square().mean(1)
+    ceiling = (ours.roll(1, 0) - ours).square().mean()
+    assert found == pytest.approx(float((distance / ceiling).log().mean()), rel=1e-6)
 
 
 def test_a_larger_latent_error_moves_predictions_more_and_drift_more_than_noise(measured):

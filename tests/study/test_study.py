@@ -19,7 +19,14 @@ from sdewm.robustness.statistics import compare
 from sdewm.study import end_points, engine
 from sdewm.study.declaration import read_study, with_settings
 from sdewm.study.engine import LocalPool, run_study
-from sdewm.study.rows import COLUMNS, Place, append_rows, missing_cells, read_rows
+from sdewm.study.rows import (
+    COLUMNS,
+    Place,
+    append_rows,
+    expected_cost,
+    missing_cells,
+    read_rows,
+)
 from sdewm.study.verdicts import judge, report
 from sdewm.train.presets import preset
 from sdewm.train.run_directory import locked
@@ -195,6 +202,37 @@ def test_verdicts_follow_the_declared_rule_and_are_void_without_the_control(
     assert comparisons[0].outcome == (outcome if control else "void")
     text = report(study, rows)
     assert ("VOID" in text) == (not control) and comparisons[0].outcome in text
+
+
+@pytest.mark.parametrize(("clean", "outcome"), [(0.0, "support"), (0.2, "undecided")])
+def test_a_gain_that_costs_another_end_point_is_no_support(clean, outcome, tmp_path):
+    """Also where the interval of the cost only reaches above its margin."""
+    text = TEXT.replace('"jacobian"]', '"jacobian", "decoded noise:0"]', 1)
+    text = text.replace('claim = "C5"', 'claim = "C5"\nnot_worse = "decoded noise:0"')
+    study = read_study(written(tmp_path, text))
+    base = [1.0, 2.0, 3.0]
+    values = {
+        ("baseline", "open_loop 5"): base,
+        ("strong", "open_loop 5"): [0.7, 1.69, 2.71],
+        ("baseline", "jacobian"): base,
+        ("strong", "jacobian"): [0.5, 1.51, 2.5],
+        ("baseline", "decoded noise:0"): base,
+        # With 0.2 the mean cost is 0 and its interval reaches from below −.05 to above .05.
+        ("strong", "decoded noise:0"): [1.0 + clean, 2.0, 3.0 - clean],
+    }
+    assert judge(study, rows_for(study, values))[1][0].outcome == outcome
+
+
+def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
+    for cell, seconds, memory in zip(study.cells, (1800.0, 5400.0), (300.0, 500.0), strict=False):
+        place.run(cell).mkdir(parents=True)
+        row = {"updates": 4, "seconds": seconds, "memory_mb": memory}
+        manifest = {"manifest": {"seed": 0}}
+        lines = [json.dumps(line) for line in (manifest, row)]
+        (place.run(cell) / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        place.rows(cell).write_text("[]")
+    told = expected_cost(place, study.cells, 4)
+    assert told == "about 4 hours of one worker, as the 2 trained cells took, and 500 MB each"
 
 
 def test_pairs_are_of_equal_seeds_and_one_pair_decides_nothing(study):

@@ -1,0 +1,47 @@
+"""The spectral ledger of a run stands beside that of the simulator."""
+
+import numpy as np
+import pytest
+import torch
+
+from sdewm.model_theorems.physical_modes import step_jacobians
+from sdewm.model_theorems.stability import step_eigenvalues
+from sdewm.report import stability
+from sdewm.report.trained_run import load_trained_run
+from tests.child_process import ROOT
+
+SHIPPED = ROOT / "paper_checks" / "small_models"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return load_trained_run(SHIPPED / "agent", SHIPPED / "episodes")
+
+
+def test_the_rows_are_those_of_the_eigenvalues(trained):
+    episodes = trained.episodes(20, 4, 0)
+    rows = {row["series"]: row for row in stability._spectrum(trained, episodes, 4, 0)}
+    assert {row["panel"] for row in rows.values()} == {"spectrum"}
+    moduli = step_eigenvalues(trained.model, episodes, every=4, seed=0)
+    per_state = torch.linalg.vector_norm(moduli, dim=2)
+    assert rows["least norm"]["value"] == pytest.approx(float(per_state.mean()))
+    slow = (moduli > 0.9).double().sum(2).mean()
+    assert rows["modes beyond 0.9"]["value"] == pytest.approx(float(slow))
+    jacobians, _ = step_jacobians(trained.config.env, action_repeat=trained.config.action_repeat)
+    own = np.linalg.eigvals(jacobians)
+    norms = np.linalg.norm(own, axis=1)
+    assert rows["simulator, least norm"]["value"] == pytest.approx(norms.mean())
+    # S29: ‖J‖_F² ≥ d |det|^{2/d}, and the floor lies below any norm.
+    floors = np.sqrt(4 * np.abs(np.linalg.det(jacobians)) ** (2 / 4))
+    assert rows["simulator, floor of the norm"]["value"] == pytest.approx(floors.mean())
+    assert bool((floors <= np.linalg.norm(jacobians, axis=(1, 2))).all())
+    assert bool((floors <= norms + 1e-9).all())
+
+
+def test_a_simulator_whose_physics_is_not_known_has_no_rows(trained, monkeypatch):
+    def unknown(*given, **named):
+        raise ValueError("expected a dmc: environment")
+
+    monkeypatch.setattr(stability, "step_jacobians", unknown)
+    rows = stability._spectrum(trained, trained.episodes(20, 2, 0), 8, 0)
+    assert [row["series"] for row in rows] == ["modes beyond 0.9", "least norm"]
