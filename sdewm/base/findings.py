@@ -78,8 +78,10 @@ def impurity(
         )
     with torch.no_grad():
         again = outputs_of(function(*(argument.clone() for argument in arguments)))
+    with torch.no_grad(), _OtherNumbers():
+        redrawn = outputs_of(function(*(argument.clone() for argument in arguments)))
     limit = 100 * _rounding(value) if repeated is None else repeated
-    if not all(_same(a, b, limit) for a, b in zip(value, again, strict=True)):
+    if not all(_same(a, b, limit) for one in (again, redrawn) for a, b in zip(value, one, strict=True)):
         return Finding(
             "random",
             f"{where} gives two values at one state: it draws random numbers or remembers calls",
@@ -147,7 +149,8 @@ def batch_dependence(
                 continue
             raise
         both = min(rows, given)
-        gap = _row_gap(tuple(o[:both] for o in other), tuple(part[:both] for part in value))
+        now, before = (tuple(part[:both] for part in parts) for parts in (other, value))
+        gap = _row_gap(now, before, floor=100 * _rounding(value))  # sums of other lengths
         if gap is not None:
             return Finding(
                 "rows",
@@ -158,17 +161,18 @@ def batch_dependence(
     return None
 
 
-def _row_gap(values: Tensors, expected: Tensors) -> float | None:
+def _row_gap(values: Tensors, expected: Tensors, floor: float = 0.0) -> float | None:
     """The greatest difference of two values of the same rows, or None where it is rounding.
 
-    Values of other shapes are the business of the check of shapes.
+    Rounding is the root of the rounding unit times the largest value, and at least `floor`. Values of other shapes are the business of the check of shapes.
     """
     worst: float | None = None
     for now, before in zip(values, expected, strict=True):
         if now.shape != before.shape:
             continue
         gap = float((now.double() - before.double()).abs().max())
-        if gap > _rounding(expected) ** 0.5 * (1.0 + float(before.double().abs().max())):
+        rounding = _rounding(expected) ** 0.5 * float(before.double().abs().max())
+        if gap > max(rounding, floor):
             worst = max(gap, worst or 0.0)
     return worst
 
@@ -204,9 +208,43 @@ def _rounding(values: Tensors) -> float:
 
 
 def _same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 0.0) -> bool:
+    """Whether they differ by at most `tolerance` times the largest number."""
     if a.shape != b.shape:
         return False
-    return bool(torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True).all())
+    largest = float(b.double().abs().nan_to_num(0.0, 0.0, 0.0).max()) if b.numel() else 0.0
+    absolute = tolerance * largest
+    return bool(torch.isclose(a, b, rtol=tolerance, atol=absolute, equal_nan=True).all())
+
+
+class _OtherNumbers(TorchDispatchMode):
+    """Mirrors what is drawn from a global generator, x to 1 − x or to the largest one − x.
+
+    Two calls may agree by chance, as dropout of a small fraction does on a few numbers. Numbers
+    whose mirror image changes nothing, such as noise of scale zero, are not looked for.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation itself, its random numbers mirrored."""
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **(kwargs or {}))
+        before = _streams()
+        result = func(*args, **(kwargs or {}))
+        drawn = result[0] if isinstance(result, tuple) else result
+        if not isinstance(drawn, torch.Tensor) or not drawn.numel() or _streams() == before:
+            return result
+        if drawn.dtype == torch.bool:
+            drawn.logical_not_()
+        else:
+            drawn.neg_().add_(1 if drawn.is_floating_point() else -drawn.min())
+        return result
+
+
+def _streams() -> list[bytes]:
+    """States of torch's global generators."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        states += torch.cuda.get_rng_state_all()
+    return [state.numpy().tobytes() for state in states]
 
 
 class _Precision(TorchDispatchMode):

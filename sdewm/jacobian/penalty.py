@@ -45,7 +45,7 @@ from sdewm.jacobian.products import (
 )
 from sdewm.jacobian.products import step_log_norms as step_log_norms
 from sdewm.jacobian.step_contract import check_step as check_step
-from sdewm.jacobian.step_contract import require_sound_step
+from sdewm.jacobian.step_contract import inside_transform, require_sound_step
 
 ROOT_GUARD = 1e-12
 
@@ -106,6 +106,9 @@ Estimator = Callable[[Step, Tensors], torch.Tensor]
 
 def check_probes(probes: torch.Tensor, rows: int, size: int, of: str) -> None:
     """Refuse probes of another shape than (K, B, size)."""
+    if not isinstance(probes, torch.Tensor) or not probes.is_floating_point():
+        given = probes.dtype if isinstance(probes, torch.Tensor) else type(probes).__name__
+        raise ValueError(f"probes={given}: expected a floating-point tensor (K, {rows}, {size}).")
     if probes.dim() != 3 or len(probes) == 0 or tuple(probes.shape[1:]) != (rows, size):
         raise ValueError(
             f"probes have shape {tuple(probes.shape)}; expected (K, {rows}, {size}): K probes for "
@@ -148,16 +151,20 @@ def jacobian_penalty(
     >>> jacobian_penalty(step, inputs, Exact())  # 2 · 2² + 2 · 1² + 3 · 2²
     tensor(22.)
     """
-    if isinstance(estimator, type):
-        raise ValueError(f"estimator={estimator.__name__}: expected an object, such as Exact().")
-    if not torch.compiler.is_compiling():
+    if isinstance(estimator, type) or not callable(estimator):
+        name = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+        raise ValueError(f"estimator={name}: expected an object, such as Exact().")
+    watched = not torch.compiler.is_compiling() and not inside_transform()
+    if watched:
         require_sound_step(step, inputs)
     squares = estimator(step, inputs)
-    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+    if watched and torch.is_grad_enabled():
         if not squares.requires_grad and not bool(squares.any()):
+            if not all(bool(torch.isfinite(row).all()) for row in as_rows("inputs", inputs)):
+                raise ValueError("inputs hold numbers that are not finite.")
             raise ValueError(
                 "step does not depend on its inputs: its Jacobian is zero and has no gradient. Is "
-                "an input detached inside?"
+                "an input detached inside, is the step saturated, or are all probes zero?"
             )
     return squares.mean() if squared else (squares + ROOT_GUARD).sqrt().mean()
 

@@ -39,6 +39,8 @@ def as_rows(name: str, tensors: Tensors) -> tuple[torch.Tensor, ...]:
             raise ValueError(f"{name} holds {type(tensor).__name__}; expected tensors (B, …).")
         if tensor.is_meta:
             raise ValueError(f"{name} holds tensors on device 'meta'; expected tensors of numbers.")
+        if tensor.layout is not torch.strided:
+            raise ValueError(f"{name} holds tensors of {tensor.layout}; expected dense ones.")
         if not tensor.is_floating_point():
             raise ValueError(f"{name} holds {tensor.dtype}; expected floating-point tensors.")
         if tensor.dim() == 0 or tensor.shape[0] != rows[0].shape[0]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
+from collections import deque
 from collections.abc import Hashable, Iterator
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -14,21 +15,14 @@ import torch
 from sdewm.base.findings import Finding, impurity
 from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import remedy_for
-from sdewm.jacobian.products import (
-    Step,
-    Tensors,
-    as_rows,
-    join_rows,
-    joined_step,
-    pull_back,
-    push_forward,
-)
+from sdewm.jacobian.pairing import wrong_pairing
+from sdewm.jacobian.products import Step, Tensors, as_rows, joined_step, row_size
 
 LEAST_ROWS = 3
 REMEMBERED = 4096  # steps; the weights of a model are not kept alive by them
 _C: Any = torch._C  # its parts are not declared to type checkers
-DEPTH = 3  # of functions inside a step that are told apart
-_sound: set[Hashable] = set()
+MOST_PARTS = 256  # of a step that are told apart: functions, objects and what they hold
+_calls: dict[Hashable, int] = {}  # with steps that were found sound
 
 
 def check_step(step: Step, inputs: Tensors) -> list[Finding]:
@@ -40,11 +34,13 @@ def check_step(step: Step, inputs: Tensors) -> list[Finding]:
         give the same value twice             "random"
         treat the rows of the batch apart     "rows"
         compute in the precision of its input "precision" (the penalty allows a lower one)
-        have right second derivatives         "derivatives"
+        have right derivatives                "derivatives"
 
-    Rows: every second row is replaced, and the others must not change by more than the square root
-    of the rounding unit. Derivatives: uᵀ(J v) and (Jᵀu)ᵀ v, which are equal, must have equal
-    gradients. The random streams of torch and the buffers of modules stay as they are.
+    Rows: half of the rows are replaced, and the others must not change by more than the square root
+    of the rounding unit. Derivatives, see `jacobian.pairing`: J v is compared with central
+    differences of the values; uᵀ(J v) and (Jᵀu)ᵀ v, which are equal, must have equal gradients in
+    the inputs and the weights, and those of central differences. The random streams of torch, the
+    weights and the buffers of modules stay as they are.
 
     Args:
         step: function of the inputs in their order; returns a tensor or tuple of tensors (B, …).
@@ -67,28 +63,41 @@ def check_step(step: Step, inputs: Tensors) -> list[Finding]:
         raise ValueError(
             f"inputs have {len(rows[0])} rows; expected at least {LEAST_ROWS}, to compare rows."
         )
+    if not row_size(rows):
+        raise ValueError("inputs have rows without entries; expected numbers.")
     with kept_random_stream():
         return list(_findings(step, rows))
 
 
 def require_sound_step(step: Step, inputs: Tensors) -> None:
-    """Raise ValueError for the gravest finding of `check_step`, once for every step function.
+    """Raise ValueError for the gravest finding of `check_step`, at the first call with a step.
 
-    A closure made anew is known by its code, the modules and functions that it uses, their training
-    mode, and the shapes of a row. Fewer than three rows cannot be compared and are not checked.
+    And at its calls 10, 100, 1000, …, because a fault may not show at the first inputs. A closure
+    made anew is known by its code and by what it uses: modules with their training mode, switches,
+    shapes, and whether numbers are zero. Fewer than three rows cannot be compared and are not
+    checked.
     """
+    if not callable(step) or isinstance(step, torch.Tensor):
+        raise ValueError(f"step={type(step).__name__}: expected a function of the inputs.")
     rows = as_rows("inputs", inputs)
-    if len(rows[0]) < LEAST_ROWS or _C._functorch.peek_interpreter_stack() is not None:
+    if len(rows[0]) < LEAST_ROWS or inside_transform():
         return
-    key = (_identity(step), *((row.shape[1:], row.dtype, row.device) for row in rows))
-    if key in _sound:
-        return
-    for finding in check_step(step, rows):
-        if finding.check != "precision":
-            raise ValueError(str(finding))
-    if len(_sound) >= REMEMBERED:
-        _sound.clear()
-    _sound.add(key)
+    key = (_identity(step), *((row.shape, row.dtype, row.device) for row in rows))
+    calls = _calls.get(key, 0) + 1
+    if str(calls).strip("0") == "1":
+        if not all(bool(torch.isfinite(row).all()) for row in rows):
+            raise ValueError("inputs hold numbers that are not finite.")
+        for finding in check_step(step, rows):
+            if finding.check != "precision":
+                raise ValueError(str(finding))
+    if len(_calls) >= REMEMBERED:
+        _calls.clear()
+    _calls[key] = calls
+
+
+def inside_transform() -> bool:
+    """Whether torch.func is transforming the computation, whose numbers cannot be looked at."""
+    return _C._functorch.peek_interpreter_stack() is not None
 
 
 def _findings(step: Step, rows: tuple[torch.Tensor, ...]) -> Iterator[Finding]:
@@ -105,64 +114,24 @@ def _findings(step: Step, rows: tuple[torch.Tensor, ...]) -> Iterator[Finding]:
                 leaves = (tensor.clone().requires_grad_() for tensor in inputs)
                 return function(*leaves).detach().clone()
 
-    tolerance = _rounding(rows) ** 0.5
-    found = impurity("step", tried, rows, "draw noise outside the step", tolerance)
+    unit = _rounding(rows)
+    found = impurity("step", tried, rows, "draw noise outside the step", unit**0.5)
     if found is not None:
         yield found
     if found is None or found.check == "precision":
-        with kept_tensors():
-            wrong = _wrong_derivative(step, rows, tolerance)
+        try:
+            wrong = wrong_pairing(step, rows, unit)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError) as problem:
+            first = str(problem).strip().splitlines()[0]
+            wrong = Finding(
+                "derivatives",
+                f"step cannot be differentiated twice ({first})",
+                remedy_for(str(problem)),
+            )
         if wrong is not None:
             yield wrong
-
-
-def _wrong_derivative(
-    step: Step, rows: tuple[torch.Tensor, ...], tolerance: float
-) -> Finding | None:
-    try:
-        by_pull, by_push = _gradients_of_pairing(step, rows)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError) as problem:
-        first = str(problem).strip().splitlines()[0]
-        return Finding(
-            "derivatives",
-            f"step cannot be differentiated twice ({first})",
-            remedy_for(str(problem)),
-        )
-    worst = float((by_pull - by_push).abs().max())
-    if worst <= 100 * tolerance * (1.0 + float(by_pull.abs().max())):
-        return None
-    return Finding(
-        "derivatives",
-        "the second derivatives of an operation in step are wrong: two ways to compute the "
-        f"gradient of uᵀJv differ by {worst:.3g}",
-        "rewrite the operation in elementary operations",
-    )
-
-
-def _gradients_of_pairing(
-    step: Step, rows: tuple[torch.Tensor, ...]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients (B, n) of Σ_b uᵀJ_b v in the inputs, from Jᵀu and from J v, with fixed u and v."""
-    with torch.enable_grad():
-        leaves = tuple(tensor.clone().requires_grad_() for tensor in rows)
-        outputs, pull = pull_back(step, leaves)
-        u, v = (
-            torch.linspace(-1.0, 2.0, like.numel(), dtype=like.dtype, device=like.device)
-            .reshape(like.shape)
-            .cos()
-            for like in (outputs, join_rows(leaves))
-        )
-        by_pull = _gradient((pull(u) * v).sum(), leaves)
-        by_push = _gradient((push_forward(step, leaves)(v) * u).sum(), leaves)
-    return by_pull, by_push
-
-
-def _gradient(pairing: torch.Tensor, leaves: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    if not pairing.requires_grad:
-        return join_rows(tuple(torch.zeros_like(leaf) for leaf in leaves))
-    return join_rows(tuple(torch.autograd.grad(pairing, leaves, materialize_grads=True)))
 
 
 def _rounding(rows: tuple[torch.Tensor, ...]) -> float:
@@ -173,31 +142,60 @@ def _rounding(rows: tuple[torch.Tensor, ...]) -> float:
     return max(torch.finfo(dtype).eps for dtype in dtypes)
 
 
-def _identity(part: Any, depth: int = DEPTH) -> Hashable:
+def _identity(step: Step) -> Hashable:
     """What tells one step from another, without keeping modules alive."""
-    if isinstance(part, torch.nn.Module):
-        return weakref.ref(part), tuple(module.training for module in part.modules())
-    inner: tuple[Any, ...] = ()
-    if isinstance(part, functools.partial):
-        inner = (part.func, *part.args, *part.keywords.values())
-    elif isinstance(part, MethodType):
-        inner = (part.__self__, part.__func__)
-    elif isinstance(part, FunctionType):
-        inner = tuple(_used_by(part))
-    elif callable(part) and isinstance(part, type | type(torch.tanh)):
-        return part
-    what = part.__code__ if isinstance(part, FunctionType) else type(part)
-    return (what, *(_identity(one, depth - 1) for one in inner if depth))
+    found: list[Hashable] = []
+    parts, seen = deque([step]), {id(step)}
+    while parts and len(found) < MOST_PARTS:
+        part = parts.popleft()
+        if isinstance(part, torch.nn.Module):
+            switches = (tuple(map(_switch, vars(module).values())) for module in part.modules())
+            found.append((weakref.ref(part), *switches))
+        elif isinstance(part, torch.Tensor):
+            found.append((part.dtype, part.dim()))
+        elif isinstance(part, type | BuiltinFunctionType):
+            found.append(part)
+        else:
+            own = part.__code__ if isinstance(part, FunctionType) else type(part)
+            found.append((own, _switch(part)))
+            inner = [one for one in _parts(part) if id(one) not in seen]
+            seen.update(map(id, inner))
+            parts.extend(inner)
+    return tuple(found)
+
+
+def _switch(value: Any) -> Hashable:
+    """A value that may switch an operation on; a number that is not zero counts as any other."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    return value == 0 if isinstance(value, int | float) else None
+
+
+def _parts(whole: Any) -> Iterator[Any]:
+    """What a function, a container or an object holds."""
+    if isinstance(whole, functools.partial):
+        yield from (whole.func, *whole.args, *whole.keywords, *whole.keywords.values())
+    elif isinstance(whole, MethodType):
+        yield from (whole.__self__, whole.__func__)
+    elif isinstance(whole, FunctionType):
+        yield from _used_by(whole)
+    elif isinstance(whole, dict):
+        yield from (*whole, *whole.values())
+    elif isinstance(whole, list | tuple | set | frozenset):
+        yield from whole
+    else:
+        yield from getattr(whole, "__dict__", {}).values()
 
 
 def _used_by(function: FunctionType) -> Iterator[Any]:
-    """What a function holds, and the modules and functions of its own file that it names."""
+    """What a function holds, and what it names of its own file."""
     yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # of a name that has no value yet
             yield cell.cell_contents
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
-        own = isinstance(value, FunctionType) and value.__globals__ is function.__globals__
-        if own or isinstance(value, torch.nn.Module):
+        foreign = isinstance(value, FunctionType) and value.__globals__ is not function.__globals__
+        if not foreign and not isinstance(value, type | ModuleType | BuiltinFunctionType):
             yield value

@@ -22,10 +22,11 @@ from sdewm.base.findings import (
 )
 from sdewm.base.smoothness import roughest
 from sdewm.base.taylor import fuse
-from sdewm.sde.system import StepSystem, System, check_drivers, step_of
+from sdewm.sde.system import StepSystem, System, check_drivers, check_jacobians, step_of
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor], torch.Tensor]
+Path = list[tuple[torch.Tensor, torch.Tensor]]  # times () and states (B, D)
 ROWS = 32  # paths that are followed
 VISITED_STEPS = 256  # steps that they are followed for
 TIMES = 6  # at which everything is checked
@@ -109,7 +110,7 @@ def require_contract(
     loss: Loss | None = None,
     loss_name: str = "loss",
     derivatives: bool = True,
-) -> None:
+) -> Path:
     """Raise ValueError for the gravest finding of `check_system`; called before any work.
 
     Args:
@@ -121,11 +122,31 @@ def require_contract(
         loss: L(y).
         loss_name: what messages call it.
         derivatives: whether derivatives of the coefficients are used.
+
+    Returns:
+        Times and states of the paths that were followed, see `follow`.
     """
     coefficients = named_coefficients(system, error)
     path, mixed = follow(system, coefficients, states.detach(), *interval, steps)
     losses = {} if loss is None else {loss_name: loss}
     require(contract_findings(coefficients, path, losses, mixed, derivatives))
+    return path
+
+
+def require_constant_jacobians(
+    system: System, grid: torch.Tensor, path: Path, others: torch.Tensor | None = None
+) -> None:
+    """Raise ValueError if `system.jacobians()` is wrong on the grid or on the path, or in between.
+
+    Args:
+        system: a system with `jacobians()`.
+        grid: all times of the scheme.
+        path: of `require_contract`.
+        others: see `check_jacobians`.
+    """
+    check_jacobians(system, grid, path[0][1], others)
+    for t, y in path:
+        check_jacobians(system, t.unsqueeze(0), y, others)
 
 
 def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[str, Coefficient]:
@@ -148,9 +169,6 @@ def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[s
         if error is not None and getattr(error, name) is not None:
             found[f"error.{name}"] = getattr(error, name)
     return found
-
-
-Path = list[tuple[torch.Tensor, torch.Tensor]]  # times () and states (B, D)
 
 
 def follow(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +10,8 @@ import torch
 from sdewm.base.checks import check_choice, check_count, check_output
 
 NOISE_TYPES = ("diagonal", "additive", "scalar", "general")
+AFFINE_TIMES, AFFINE_STATES = 1024, 32  # at most, at which given Jacobians are compared
+ROUNDINGS = 1000  # units by which sums over components may differ
 
 
 @runtime_checkable
@@ -124,16 +126,22 @@ def _called(system: System, name: str, t: torch.Tensor, y: torch.Tensor) -> obje
         ) from problem
 
 
-def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> None:
+def check_jacobians(
+    system: System, times: torch.Tensor, y: torch.Tensor, others: torch.Tensor | None = None
+) -> None:
     """Check that f and g are affine with the constant Jacobians given by `system.jacobians()`.
 
-    The check uses up to four times and four states and one direction v: f(t, y + v) − f(t, y) = A v
-    and g_k(t, y + v) − g_k(t, y) = A_k v.
+    At up to AFFINE_TIMES of the times, for up to AFFINE_STATES states y of each, and for v along
+    one direction, at one and at a hundred times the size of the states, and from y to the states in
+    `others`: f(t, y + v) − f(t, y) = A v and g_k(t, y + v) − g_k(t, y) = A_k v, up to rounding. The
+    automatic derivatives of f and g along v, which no constant part hides, are compared as well.
+    That f and g are affine elsewhere is what `jacobians()` asserts.
 
     Args:
         system: a system with `jacobians()`, see `sde.rates.ConstantJacobians`.
         times: `(T,)`.
-        y: states `(B, D)`.
+        y: states `(B, D)`, or `(T, B, D)` at each time.
+        others: further states `(B', D)` that paths visit, such as those with an error.
 
     Raises:
         ValueError: the shapes are not A `(D, D)` and A_k `(M, D, D)`, a value is not finite, or f
@@ -149,8 +157,10 @@ def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> Non
     ...
     ValueError: system.jacobians() is not the derivative of system.f at t = 0 ...
     """
-    times, y = times[:: 1 + len(times) // 4], y[:4]
-    drivers, size = check_protocol(system, times[0], y), y.shape[1]
+    y = y.expand(len(times), *y.shape[-2:])
+    spread = max(1, -(-len(times) // AFFINE_TIMES))
+    times, y = times[::spread], y[::spread, :: -(-y.shape[1] // AFFINE_STATES)]
+    drivers, size = check_protocol(system, times[0], y[0]), y.shape[2]
     given = system.jacobians()  # type: ignore[attr-defined]
     shapes = [tuple(part.shape) if isinstance(part, torch.Tensor) else None for part in given]
     expected = [(size, size), (drivers, size, size)]
@@ -162,22 +172,68 @@ def check_jacobians(system: System, times: torch.Tensor, y: torch.Tensor) -> Non
     if not bool(torch.isfinite(drift).all() & torch.isfinite(noise).all()):
         raise ValueError("system.jacobians() contains values that are not finite.")
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(y.shape, dtype=y.dtype, generator=generator).to(y.device)
-    pushed = {"f": v @ drift.T, "g": torch.einsum("kij,bj->bik", noise, v)}
-    tolerance = 1e-9 if y.dtype == torch.float64 else 1e-3
-    for t in times:
-        for name, product in pushed.items():
-            ends = [getattr(system, name)(t, x) for x in (y, y + v)]
-            if name == "g" and system.noise_type == "diagonal":
-                ends = [torch.diag_embed(end) for end in ends]
-            size_of = sum(float(part.abs().max()) for part in (*ends, product))
-            gap = float((ends[1] - ends[0] - product).abs().max())
-            if not gap <= tolerance * size_of:
+    along = torch.randn(y[0].shape, dtype=y.dtype, generator=generator).to(y.device)
+    slow = max(1, len(times) // 8)  # automatic derivatives take the longest
+    for n, (t, states) in enumerate(zip(times, y, strict=True)):
+        ends = [states + along, states + 100.0 * (1.0 + states.abs()) * along, states.roll(1, 0)]
+        if others is not None:
+            ends.append(others[torch.arange(len(states)) % len(others)])
+        _check_affine(system, t, states, ends, (drift, noise), n % slow == 0)
+
+
+def _check_affine(
+    system: System,
+    t: torch.Tensor,
+    y: torch.Tensor,
+    ends: Sequence[torch.Tensor],
+    given: tuple[torch.Tensor, torch.Tensor],
+    derivative: bool,
+) -> None:
+    """`check_jacobians` at one time, with or without the automatic derivatives."""
+    starts, other = y.repeat(len(ends), 1), torch.cat(list(ends))
+    v = other - starts
+    products = v @ given[0].T, torch.einsum("kij,bj->bik", given[1], v)
+    sizes = starts.abs().amax(1, keepdim=True) + other.abs().amax(1, keepdim=True)
+    unit = torch.finfo(y.dtype).eps
+    for name, product, matrix in zip(("f", "g"), products, given, strict=True):
+        large = (sizes * matrix.abs().sum(-1).max(),)  # parts that may cancel
+
+        def value(x: torch.Tensor, name: str = name) -> torch.Tensor:
+            found = getattr(system, name)(t.clone(), x.clone())
+            diagonal = name == "g" and system.noise_type == "diagonal"
+            return torch.diag_embed(found) if diagonal else found
+
+        before, after = value(torch.cat((starts, other))).chunk(2)
+        changes = {"": after - before}
+        if derivative:
+            changes |= _derivative(value, starts, v)
+        for how, change in changes.items():
+            # Rounding of each row: of the values that are subtracted, and of the product.
+            scale = _per_row(product) + (_per_row(change) if how else _per_row(before, after, *large))
+            wrong = (change - product).flatten(1).abs().amax(1) - ROUNDINGS * unit * scale
+            if not bool((wrong <= 0).all()):  # NaN is wrong
+                gap = float((change - product).abs().max())
                 raise ValueError(
                     f"system.jacobians() is not the derivative of system.{name} at t = "
-                    f"{float(t):.6g} (difference {gap:.3g} along one direction); define jacobians()"
-                    " only if f and g are affine in the state with the same Jacobians at all times."
+                    f"{float(t):.6g} (difference {gap:.3g} along one direction{how}); define "
+                    "jacobians() only if f and g are affine in the state with the same Jacobians "
+                    "at all times."
                 )
+
+
+def _derivative(
+    value: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor, v: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The automatic derivative along v; nothing where torch cannot form it."""
+    try:
+        return {" by automatic differentiation": torch.func.jvp(value, (y,), (v,))[1]}
+    except (RuntimeError, NotImplementedError):
+        return {}
+
+
+def _per_row(*parts: torch.Tensor) -> torch.Tensor:
+    """The largest number of each row, summed over the parts."""
+    return torch.stack([part.flatten(1).abs().amax(1) for part in parts]).sum(0)
 
 
 def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,9 @@ import functools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 import sdewm
@@ -127,7 +129,7 @@ def counted(monkeypatch):
     calls = []
     real = step_contract.check_step
     monkeypatch.setattr(step_contract, "check_step", lambda *a: calls.append(a) or real(*a))
-    monkeypatch.setattr(step_contract, "_sound", set())
+    monkeypatch.setattr(step_contract, "_calls", {})
     return calls
 
 
@@ -139,13 +141,20 @@ def test_a_step_is_checked_once_however_often_its_closure_is_made(monkeypatch):
         probes = rademacher_probes(1, h, torch.Generator().manual_seed(0))
         sdewm.jacobian_penalty(lambda h: cell(x, h), h, InputProjection(probes))
 
-    for rows in (6, 6, 7):
+    for rows, checked in ((6, 1), (6, 1), (7, 2)):
         update(cell, rows)
-    assert len(calls) == 1
+        assert len(calls) == checked
     update(other, 6)
-    assert len(calls) == 2
-    sdewm.jacobian_penalty(functools.partial(other, torch.zeros(6, 2)), X, Exact())
     assert len(calls) == 3
+    sdewm.jacobian_penalty(functools.partial(other, torch.zeros(6, 2)), X, Exact())
+    assert len(calls) == 4
+
+
+def test_a_step_is_checked_again_at_its_tenth_call(monkeypatch):
+    calls = counted(monkeypatch)
+    for call in range(1, 101):
+        sdewm.jacobian_penalty(torch.tanh, X, Exact())
+        assert len(calls) == 1 + (call >= 10) + (call >= 100)
 
 
 def test_a_module_switched_to_training_is_checked_again():
@@ -155,6 +164,149 @@ def test_a_module_switched_to_training_is_checked_again():
     layer[1].train()
     with pytest.raises(ValueError, match="draws random numbers"):
         sdewm.jacobian_penalty(step, X, Exact())
+
+
+class Agent:
+    """A plain object whose step holds modules in a dictionary and draws when it explores."""
+
+    def __init__(self):
+        self.nets, self.explores, self.calls = {"net": nn.Linear(2, 2)}, False, 0
+        self.nets["norm"] = nn.BatchNorm1d(2).eval()
+
+    def step(self, x):
+        self.calls += 1
+        return F.dropout(self.nets["norm"](self.nets["net"](x)), 0.5, self.explores)
+
+
+def switched_on(agent):
+    agent.explores = True
+
+
+def normalising(agent):
+    agent.nets["norm"].train()
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"), [(switched_on, "random"), (normalising, "mixes the rows")]
+)
+@pytest.mark.parametrize("how", ["method", "closure", "partial", "list"])
+def test_what_a_step_holds_is_looked_at_again_when_it_is_switched(how, switch, message):
+    agent = Agent()
+    step = {
+        "method": agent.step,
+        "closure": lambda x: agent.step(x),
+        "partial": functools.partial(lambda x, agent: agent.step(x), agent=agent),
+        "list": functools.partial(lambda parts, x: parts[0][0].step(x), [[agent]]),
+    }[how]
+    for _ in range(3):
+        sdewm.jacobian_penalty(step, X, Exact())
+    switch(agent)
+    with pytest.raises(ValueError, match=message):
+        sdewm.jacobian_penalty(step, X, Exact())
+
+
+def test_a_keyword_of_a_partial_that_switches_dropout_on_is_noticed():
+    for training in (False, True):
+        step = functools.partial(F.dropout, p=0.5, training=training)
+        if not training:
+            sdewm.jacobian_penalty(step, X, Exact())
+    with pytest.raises(ValueError, match="random"):
+        sdewm.jacobian_penalty(step, X, Exact())
+
+
+def test_random_numbers_that_change_nothing_by_chance_are_found():
+    torch.manual_seed(0)
+    assert [one.check for one in check_step(lambda x: F.dropout(x, 0.01), X[:3])] == ["random"]
+    drawn = lambda x: x * (torch.randint(0, 1000, (1,)) > 0)  # noqa: E731
+    assert [one.check for one in check_step(drawn, X)] == ["random"]
+    for sound in (lambda x: F.dropout(x, 0.0), lambda x: x + 0.0 * torch.randn_like(x)):
+        assert check_step(sound, X) == []
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-7])
+@pytest.mark.parametrize("detached", [False, True])
+def test_rows_are_told_apart_at_every_size_of_the_inputs(size, detached):
+    mean = (lambda x: x.mean(0).detach()) if detached else (lambda x: x.mean(0))
+    assert check_step(lambda x: 3 * (x - mean(x)), size * X)[0].check == "rows"
+    assert check_step(lambda x: 3 * (x - 0.5 * size), size * X) == []
+
+
+class LinearInWeights(torch.autograd.Function):
+    """h Wᵀ; the backward pass is right in the first derivative, and loses W or h in the second."""
+
+    @staticmethod
+    def forward(h, weight):
+        return h @ weight.T
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        h, weight = ctx.saved_tensors
+        return grad @ weight.detach(), grad.mT @ h
+
+
+class OnceOnly(LinearInWeights):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        h, weight = ctx.saved_tensors
+        return grad @ weight, grad.mT @ h
+
+
+def halved(x):
+    if x.requires_grad:
+        x.register_hook(lambda grad: 0.5 * grad)
+    return torch.tanh(x)
+
+
+WRONG = {
+    "weights": lambda weight: lambda x: LinearInWeights.apply(x, weight),
+    "once": lambda weight: lambda x: OnceOnly.apply(x, weight),
+    "hook": lambda weight: lambda x: halved(x @ weight),
+    "straight-through": lambda weight: lambda x: x + (torch.sign(x @ weight) - x).detach(),
+    "partly detached": lambda weight: lambda x: x + torch.tanh(x.detach() @ weight),
+    "weights without gradient in part": lambda weight: lambda x: x @ weight + x @ weight.detach(),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", WRONG)
+def test_a_derivative_that_is_wrong_in_inputs_or_weights_is_found(name, dtype):
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.randn(2, 2, dtype=dtype, generator=generator))
+    before, version = weight.detach().clone(), weight._version
+    found = check_step(WRONG[name](weight), X.to(dtype))
+    assert [one.check for one in found] == ["derivatives"]
+    assert torch.equal(weight, before) and weight._version == version
+    assert check_step(lambda x: torch.tanh(x @ weight), X.to(dtype)) == []
+
+
+def test_a_loss_computed_before_the_check_can_still_be_differentiated():
+    cell, other = nn.GRUCell(2, 2), nn.Linear(2, 2)
+    loss = cell(X, X).square().sum() + other(X).square().sum()
+    penalty = sdewm.jacobian_penalty(lambda h: cell(other(X), h), X, Exact())
+    (loss + penalty).backward()
+    assert other.weight.grad is not None
+
+
+def test_weights_made_outside_the_step_are_no_false_alarm():
+    weight = nn.Parameter(torch.eye(2))
+    twice, view = 2 * weight, weight[0]
+    assert check_step(lambda x: torch.tanh(x @ twice), X) == []
+    assert check_step(lambda x: torch.tanh(x @ weight + view), X) == []
+
+
+def test_an_ensemble_by_vmap_is_right():
+    weights = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def penalty(weight):
+        return sdewm.jacobian_penalty(lambda h: h @ weight, X, Exact())
+
+    found = torch.func.vmap(torch.func.grad(penalty))(weights)
+    assert torch.allclose(found, 2 * weights)
 
 
 def test_a_step_that_takes_derivatives_itself_is_sound():

@@ -16,13 +16,13 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
-from sdewm.sde.contract import require_contract
+from sdewm.sde.contract import require_constant_jacobians, require_contract
 from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE, ConstantJacobians
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, System, check_drivers, check_jacobians
+from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.bounds.bound import GradeBound
 from sdewm.theory.bounds.formulas import FORMS
 from sdewm.theory.bounds.fundamental_matrix_bounds import GrowthConstants, growth_bounds
@@ -131,10 +131,10 @@ def fundamental_matrix(
     steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
     states = initial_states(x0, paths).to(check_device(device), dtype)
     drivers = check_drivers(system, states.new_tensor(start), states[:2])
-    require_contract(system, states, (start, end), steps)
+    path = require_contract(system, states, (start, end), steps)
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
     if isinstance(system, ConstantJacobians) and isinstance(system, System):
-        check_jacobians(system, noise.grid(dtype, states.device), states)
+        require_constant_jacobians(system, noise.grid(dtype, states.device), path)
     exact, exact_limit = _exact(system, noise)
     states = states.expand(paths, -1)
     origin = Origin.of(system, states, None, noise)

@@ -16,7 +16,7 @@ from sdewm.base.checks import (
     check_names,
 )
 from sdewm.base.stats import Estimate
-from sdewm.sde.contract import require_contract
+from sdewm.sde.contract import require_constant_jacobians, require_contract
 from sdewm.sde.linear_moments import moment_path
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import (
@@ -27,7 +27,7 @@ from sdewm.sde.rates import (
     Rates,
     block_slices,
 )
-from sdewm.sde.system import System, check_jacobians, check_protocol
+from sdewm.sde.system import System, check_protocol
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import (
     GradeBound,
@@ -145,12 +145,15 @@ def rollout_bounds(
     states = initial_states(x0, paths).to(check_device(device), torch.float64)
     errors = draw_errors(error, paths, states, seed)
     drivers = check_protocol(system, states.new_tensor(start), states[:2])
-    require_contract(system, states, (start, end), steps)
+    path = require_contract(system, states, (start, end), steps)
+    noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
+    if kind != ESTIMATE and isinstance(system, ConstantJacobians):
+        require_constant_jacobians(system, noise.grid(torch.float64), path, states + errors)
     problem = _Problem(
         system=system,
         states=states.expand(paths, -1),
         errors=errors,
-        noise=GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed),
+        noise=noise,
         blocks=block_slices(system, blocks, states.shape[1]),
         form=form,
     )
@@ -175,8 +178,6 @@ class _Problem:
     def solve(self, wanted: list[str], kind: str | None, explicit: bool) -> RolloutBounds:
         proven, left_out = None, {}
         if kind != ESTIMATE:
-            if isinstance(self.system, ConstantJacobians):
-                check_jacobians(self.system, self.noise.grid(torch.float64), self.states)
             try:
                 proven = self._proven_rates()
             except ValueError as reason:

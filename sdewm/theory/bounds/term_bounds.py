@@ -86,7 +86,7 @@ def term_bounds(
     path = solve_path(system, states, noise, times=grid.tolist())  # (P, N + 1, D)
     coefficients, dt = Coefficients(system, grid[0], path[:, 0]), noise.step_size
     whole = [slice(0, states.shape[1])]
-    proven = _proven_rate(system, states, grid, dt)
+    proven = _proven_rate(system, path, grid, dt)
     xi, square = 0.0, 0.0
     for n in range(steps):
         t, x = grid[n], path[:, n]
@@ -120,12 +120,13 @@ def term_bounds(
 
 
 def _proven_rate(
-    system: System, states: torch.Tensor, grid: torch.Tensor, step_size: float
+    system: System, path: torch.Tensor, grid: torch.Tensor, step_size: float
 ) -> float | None:
     """The mean-square rate of a step, if the system proves one for these starts."""
+    states = path[:, 0]
     blocks = block_slices(system, None, states.shape[1])
     if isinstance(system, ConstantJacobians):
-        check_jacobians(system, grid, states)
+        check_jacobians(system, grid, path.transpose(0, 1))
         return float(exact_rates(system, step_size, blocks).step)
     if isinstance(system, CertifiedSystem):
         box = states.amin(0), states.amax(0)

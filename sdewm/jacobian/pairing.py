@@ -1,0 +1,274 @@
+"""Derivatives of a step that a penalty uses, against each other and against central differences.
+
+For fixed u and v, the pairing p(h, W) = Σ_b u_bᵀ J_b(h, W) v_b of a step f with inputs h and weights
+W is formed as (Jᵀu)ᵀ v and as uᵀ(J v). Its value is the derivative of Σ_b u_bᵀ f_b along v, and its
+derivatives in h and W are those that the gradient of a penalty consists of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from sdewm.base.findings import ROWS_REMEDY, Finding
+from sdewm.base.kept_tensors import kept_tensors
+from sdewm.jacobian.products import Step, join_rows, joined_step, pull_back, push_forward
+
+GROUPS = 16  # of weights, at most, that are moved apart from each other
+STEP = {torch.float64: 1e-4, torch.float32: 1e-2}  # of central differences
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}  # relative
+COARSE = 1e-4  # rounding unit from which on nothing is compared with differences
+REWRITE = (
+    "rewrite the operation in elementary operations of torch; a straight-through sample, a "
+    "detached part and a hook have no derivative to penalise, and TorchScript a wrong one"
+)
+
+
+def wrong_pairing(step: Step, rows: tuple[torch.Tensor, ...], unit: float) -> Finding | None:
+    """The first derivative that is wrong, or the rows that derivatives mix; None if all is right.
+
+    A derivative D is wrong if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · |D_{h/2}| + rounding,
+    where D_h is the central difference at step h. Differences that do not converge decide nothing.
+    Derivatives in lower precisions are compared with each other only.
+
+    Args:
+        step: it is pure and treats its rows apart, as far as its values show.
+        rows: its inputs.
+        unit: rounding unit of the precision in use.
+
+    Raises:
+        RuntimeError: the step cannot be differentiated twice.
+    """
+    rows = tuple(row.detach() for row in rows)
+    weights = external_tensors(step, rows)
+    pairing = _Pairing.at(step, rows)
+    value, gradients = pairing.pulled(rows, weights)
+    other, pushed = pairing.pushed(rows, weights)
+    size = max((float(g.abs().max()) for g in gradients if g.numel()), default=0.0)
+    for a, b in zip(gradients, pushed, strict=True):
+        worst = float((a - b).abs().max()) if a.numel() else 0.0
+        if worst > 100 * unit**0.5 * (size + unit):
+            return Finding(
+                "derivatives",
+                "the second derivatives of an operation in step are wrong: two ways to compute the "
+                f"gradient of uᵀJv differ by {worst:.3g}",
+                REWRITE,
+            )
+    if pairing.mixed(rows):
+        return Finding(
+            "rows", "step mixes the rows of its batch", f"{ROWS_REMEDY} (in its derivatives)"
+        )
+    if unit > COARSE or rows[0].dtype not in STEP:
+        return None
+    return _against_differences(pairing, rows, weights, (value, other), (gradients, pushed))
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """The pairing of a step with fixed u (B, C) and v (B, n)."""
+
+    step: Step
+    u: torch.Tensor
+    v: torch.Tensor
+
+    @staticmethod
+    def at(step: Step, rows: tuple[torch.Tensor, ...]) -> _Pairing:
+        with kept_tensors(), torch.enable_grad():
+            outputs = joined_step(step, len(rows[0]))(*_leaves(rows)).detach().clone()
+        if not outputs.numel():
+            raise ValueError("the output of step has rows without entries; expected numbers.")
+        u, v = (
+            torch.linspace(-1.0, 2.0, like.numel(), dtype=like.dtype, device=like.device)
+            .reshape(like.shape)
+            .cos()
+            for like in (outputs, join_rows(rows))
+        )
+        return _Pairing(step, u, v)
+
+    def values(self, rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """u_bᵀ f_b, shape (B,)."""
+        with kept_tensors(), torch.enable_grad():
+            leaves = _leaves(rows)
+            outputs = joined_step(self.step, len(rows[0]))(*leaves)
+            return (outputs * self.u).sum(1).detach()
+
+    def products(self, rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """u_bᵀ J_b v_b, shape (B,)."""
+        with kept_tensors(), torch.enable_grad():
+            return (pull_back(self.step, rows)[1](self.u) * self.v).sum(1).detach()
+
+    def pulled(self, rows: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> _Form:
+        """The pairing of each row as (Jᵀu)ᵀ v, with its gradients in inputs and weights."""
+        with kept_tensors(), torch.enable_grad():
+            leaves = _leaves(rows)
+            each = (pull_back(self.step, leaves)[1](self.u) * self.v).sum(1)
+            return each.detach(), _gradients(each.sum(), (*leaves, *weights))
+
+    def pushed(self, rows: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> _Form:
+        """The pairing of each row as uᵀ(J v), with its gradients in inputs and weights."""
+        with kept_tensors(), torch.enable_grad():
+            leaves = _leaves(rows)
+            each = (push_forward(self.step, leaves)(self.v) * self.u).sum(1)
+            return each.detach(), _gradients(each.sum(), (*leaves, *weights))
+
+    def mixed(self, rows: tuple[torch.Tensor, ...]) -> bool:
+        """Whether outputs of half of the rows have derivatives in the inputs of the others."""
+        count = len(rows[0])
+        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        with kept_tensors(), torch.enable_grad():
+            pull = pull_back(self.step, _leaves(rows))[1]
+            for half in (torch.arange(count) % 2 == 1, drawn < count // 2):
+                half = half.to(self.u.device)
+                image = pull(self.u * half[:, None]).detach()
+                across, own = (float(image[part].abs().max()) for part in (~half, half))
+                if across > 100 * torch.finfo(image.dtype).eps * own:
+                    return True
+        return False
+
+
+_Form = tuple[torch.Tensor, tuple[torch.Tensor, ...]]
+
+
+def _against_differences(
+    pairing: _Pairing,
+    rows: tuple[torch.Tensor, ...],
+    weights: tuple[torch.Tensor, ...],
+    values: Sequence[torch.Tensor],
+    gradients: Sequence[tuple[torch.Tensor, ...]],
+) -> Finding | None:
+    unit, step = torch.finfo(rows[0].dtype).eps, STEP[rows[0].dtype]
+    tolerance = TOLERANCE[rows[0].dtype]
+
+    def wrong(automatic: torch.Tensor, at: Callable[[float], torch.Tensor], h: float) -> bool:
+        ahead, behind = ([at(sign * size) for size in (h, h / 2)] for sign in (1.0, -1.0))
+        coarse, fine = ((a - b) / c for a, b, c in zip(ahead, behind, (2 * h, h), strict=True))
+        rounding = 100 * unit * max(float(end.abs().max()) for end in (*ahead, *behind)) / h
+        allowed = 10 * (coarse - fine).abs() + tolerance * fine.abs().max() + rounding
+        finite = torch.isfinite(fine) & torch.isfinite(automatic)
+        return bool((((automatic - fine).abs() > allowed) & finite).any())
+
+    largest = max(1.0, *(float(row.abs().max()) for row in rows if row.numel()))
+
+    def moved(h: float) -> tuple[torch.Tensor, ...]:
+        parts = pairing.v.split([row[0].numel() for row in rows], 1)
+        return tuple(row + h * part.reshape(row.shape) for row, part in zip(rows, parts, strict=True))
+
+    for automatic in values:
+        if wrong(automatic, lambda h: pairing.values(moved(h)), step * largest):
+            if not bool(automatic.any()):
+                return Finding(
+                    "derivatives",
+                    "step does not depend on its inputs in automatic differentiation, but its "
+                    "values do",
+                    "look for a detached input",
+                )
+            return Finding(
+                "derivatives",
+                "the first derivative of step is not the slope of its values (central differences)",
+                REWRITE,
+            )
+    every = (*rows, *weights)
+    directions = [_direction(tensor, k) for k, tensor in enumerate(every)]
+    for name, group in _groups(len(rows), len(every)):
+        slopes = [
+            torch.stack([(form[k] * directions[k]).sum() for k in group]).sum() for form in gradients
+        ]
+
+        def at(h: float, group: Sequence[int] = group) -> torch.Tensor:
+            inputs = tuple(
+                row + h * directions[k] if k in group else row for k, row in enumerate(rows)
+            )
+            own = [(weights[k - len(rows)], directions[k]) for k in group if k >= len(rows)]
+            with _moved_weights(own, h):
+                return pairing.products(inputs).sum()
+
+        for slope in slopes:
+            if wrong(slope, at, step):
+                return Finding(
+                    "derivatives",
+                    f"the second derivatives of an operation in step are wrong in its {name}: the "
+                    f"gradient of uᵀJv has {float(slope):.3g} along a direction, central "
+                    f"differences {float((at(step) - at(-step)) / (2 * step)):.3g}",
+                    REWRITE,
+                )
+    return None
+
+
+def _groups(inputs: int, total: int) -> Iterator[tuple[str, range]]:
+    yield "inputs", range(inputs)
+    stride = max(1, -(-(total - inputs) // GROUPS))
+    for first in range(inputs, total, stride):
+        yield "weights", range(first, min(first + stride, total))
+
+
+def _direction(tensor: torch.Tensor, seed: int) -> torch.Tensor:
+    """Random numbers of the size of the tensor's."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(tensor.shape, dtype=torch.float64, generator=generator)
+    largest = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+    return (drawn * (largest or 1.0)).to(tensor)
+
+
+@contextmanager
+def _moved_weights(moves: list[tuple[torch.Tensor, torch.Tensor]], h: float) -> Iterator[None]:
+    """Weights moved by h along their directions, and back; graphs that hold them stay valid."""
+    before = [(weight, weight.detach().clone()) for weight, _ in moves]
+    try:
+        for weight, direction in moves:
+            weight.data.add_(direction, alpha=h)
+        yield
+    finally:
+        for weight, value in before:
+            weight.data.copy_(value)
+
+
+class _Entering(TorchFunctionMode):
+    """Collects the tensors that enter a computation with a gradient and were not made in it."""
+
+    def __init__(self, given: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.made: dict[int, torch.Tensor] = {id(tensor): tensor for tensor in given}
+        self.found: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation itself; its arguments and results are noted."""
+        for one in tree_leaves((args, kwargs)):
+            if isinstance(one, torch.Tensor) and one.requires_grad and id(one) not in self.made:
+                self.found[id(one)] = one
+        result = func(*args, **(kwargs or {}))
+        known = self.found
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and id(one) not in known:
+                self.made[id(one)] = one
+        return result
+
+
+def external_tensors(step: Step, rows: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Weights: floating-point tensors with a gradient that the step holds, in order of use.
+
+    Of tensors that share memory, none is among them.
+    """
+    leaves = _leaves(rows)
+    entering = _Entering(leaves)
+    with kept_tensors(), torch.enable_grad(), entering:
+        joined_step(step, len(rows[0]))(*leaves)
+    found = [t for t in entering.found.values() if t.is_floating_point() and t.numel()]
+    places = [t.untyped_storage().data_ptr() for t in found]
+    return tuple(t for t, p in zip(found, places, strict=True) if places.count(p) == 1)
+
+
+def _leaves(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return tuple(row.detach().clone().requires_grad_() for row in rows)
+
+
+def _gradients(pairing: torch.Tensor, of: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    if not pairing.requires_grad:
+        return tuple(torch.zeros_like(tensor) for tensor in of)
+    found = torch.autograd.grad(pairing, list(of), allow_unused=True, materialize_grads=True)
+    return tuple(part.detach() for part in found)
