@@ -274,6 +274,10 @@ def test_a_run_finds_its_moved_data_and_takes_no_other(tmp_path, capsys):
     assert run(capsys, "resume", place, "--updates", "30", "--data", moved)[0] == 0
     assert read_log(place / "metrics.jsonl")[0][-1]["updates"] == 30
     assert json.loads((place / "manifest.json").read_text())["data"] == str(moved)
+    facts = place / "config.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "env": "dmc:walker_walk"}))
+    code, _, err = run(capsys, "resume", place)
+    assert code == 2 and f"env='dmc:walker_walk': {moved} was recorded with '{ENV}'" in err
 
 
 def test_one_rotten_byte_in_a_file_that_checkpoints_share_costs_the_replay_only(

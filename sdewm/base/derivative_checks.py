@@ -25,8 +25,9 @@ def check_derivatives(
     """Compare first and second derivatives of `function` along one direction with differences.
 
     Let D be the automatic derivative and D_h the central difference at step h. The derivative is
-    refused if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · (1 + max|D_{h/2}|), where
-    |D_h − D_{h/2}| estimates the discretisation error of the difference. If the differences do not
+    refused if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · (1 + max|D_{h/2}|) + rounding, where
+    |D_h − D_{h/2}| estimates the discretisation error of the difference, and rounding is that of
+    the values that are subtracted. If the differences do not
     converge (for instance at a kink within h), the check is inconclusive and passes. h grows with
     numbers above 1000, so that rounding does not hide the difference.
 
@@ -64,10 +65,14 @@ def check_derivatives(
             for i, h in enumerate((step, step / 2)):
                 slopes.append((ahead[i][k] - behind[i][k]) / (2 * h))
                 curvatures.append((ahead[i][k] + behind[i][k] - 2 * value[k]) / (h * h))
-            pairs = (("first", first[k], slopes), ("second", mixed[0, 0][k], curvatures))
-            for order, automatic, (coarse, fine) in pairs:
+            rounding = 8 * torch.finfo(point[0].dtype).eps * value[k].abs().amax()
+            pairs = (
+                ("first", first[k], slopes, rounding / step),
+                ("second", mixed[0, 0][k], curvatures, 4 * rounding / step**2),
+            )
+            for order, automatic, (coarse, fine), lost in pairs:
                 scale = 1.0 + fine.abs().amax()
-                allowed = 10 * (coarse - fine).abs() + tolerance * scale
+                allowed = 10 * (coarse - fine).abs() + tolerance * scale + lost
                 finite = torch.isfinite(fine) & torch.isfinite(automatic)
                 wrong = ((automatic - fine).abs() > allowed) & finite
                 if bool(wrong.any()):

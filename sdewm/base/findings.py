@@ -81,7 +81,9 @@ def impurity(
     with torch.no_grad(), _OtherNumbers():
         redrawn = outputs_of(function(*(argument.clone() for argument in arguments)))
     limit = 100 * _rounding(value) if repeated is None else repeated
-    if not all(_same(a, b, limit) for one in (again, redrawn) for a, b in zip(value, one, strict=True)):
+    if not all(
+        _same(a, b, limit) for one in (again, redrawn) for a, b in zip(value, one, strict=True)
+    ):
         return Finding(
             "random",
             f"{where} gives two values at one state: it draws random numbers or remembers calls",
@@ -164,7 +166,8 @@ def batch_dependence(
 def _row_gap(values: Tensors, expected: Tensors, floor: float = 0.0) -> float | None:
     """The greatest difference of two values of the same rows, or None where it is rounding.
 
-    Rounding is the root of the rounding unit times the largest value, and at least `floor`. Values of other shapes are the business of the check of shapes.
+    Rounding is the root of the rounding unit times the largest value, and at least `floor`. Values
+    of other shapes are the business of the check of shapes.
     """
     worst: float | None = None
     for now, before in zip(values, expected, strict=True):

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdewm.base.checks import check_count
+
 BATCHES = 256  # number of batches of consecutive paths used for standard errors
 
 
@@ -57,8 +59,7 @@ def half_width(standard_error: Any, units: int | None = None) -> Any:
     """
     if units is None:
         return 1.96 * standard_error
-    if units < 2:
-        raise ValueError(f"units={units!r}: expected at least 2 for an interval.")
+    units = check_count("units", units, minimum=2)
     from scipy.special import stdtrit  # not every import of sdewm should pay for it
 
     return float(stdtrit(units - 1, 0.975)) * standard_error

@@ -60,6 +60,8 @@ class Evaluate:
 def evaluate_run(words: list[str]) -> int:
     """Print mean returns over episodes and append them to the runs' evaluation.jsonl."""
     given = parse(Evaluate, words, "evaluate")
+    if "--perturb" in words and not given.perturb:
+        raise ValueError("--perturb=(): expected perturbations, such as noise:0.1,0.2.")
     check_count("episodes", given.episodes, 2 if given.perturb else 1)
     check_count("seed", given.seed, minimum=0)
     if not given.runs:

@@ -138,15 +138,13 @@ def _changed(facts: RunFacts, given: Resume) -> RunFacts:
         if given.data is not None:
             raise ValueError(f"--data: run={str(given.run)!r} {what}, not from a dataset.")
         return facts
-    if given.data is None:
-        if not facts.data.is_dir():
-            raise ValueError(
-                f"data={str(facts.data)!r} is not there any more; give its new place: "
-                f"sdewm resume {given.run} --data DIRECTORY"
-            )
-        return facts
-    as_recorded(facts.config, given.data, ("env", "obs", "action_repeat"))
-    place = given.data.resolve()
+    if given.data is None and not facts.data.is_dir():
+        raise ValueError(
+            f"data={str(facts.data)!r} is not there any more; give its new place: "
+            f"sdewm resume {given.run} --data DIRECTORY"
+        )
+    place = (facts.data if given.data is None else given.data).resolve()
+    as_recorded(facts.config, place, ("env", "obs", "action_repeat"))
     return replace(facts, data=place, manifest={**facts.manifest, "data": str(place)})
 
 

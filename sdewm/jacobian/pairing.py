@@ -1,8 +1,8 @@
 """Derivatives of a step that a penalty uses, against each other and against central differences.
 
-For fixed u and v, the pairing p(h, W) = Σ_b u_bᵀ J_b(h, W) v_b of a step f with inputs h and weights
-W is formed as (Jᵀu)ᵀ v and as uᵀ(J v). Its value is the derivative of Σ_b u_bᵀ f_b along v, and its
-derivatives in h and W are those that the gradient of a penalty consists of.
+For fixed u and v, the pairing p(h, W) = Σ_b u_bᵀ J_b(h, W) v_b of a step f with inputs h and
+weights W is formed as (Jᵀu)ᵀ v and as uᵀ(J v). Its value is the derivative of Σ_b u_bᵀ f_b along v,
+and its derivatives in h and W are those that the gradient of a penalty consists of.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sdewm.jacobian.products import Step, join_rows, joined_step, pull_back, pus
 
 GROUPS = 16  # of weights, at most, that are moved apart from each other
 STEP = {torch.float64: 1e-4, torch.float32: 1e-2}  # of central differences
-TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}  # relative
+TOLERANCE = {torch.float64: 2e-2, torch.float32: 5e-2}  # relative; weights divided by their norm
+# as estimated by a few power iterations have gradients that are right to about one per cent
 COARSE = 1e-4  # rounding unit from which on nothing is compared with differences
 REWRITE = (
     "rewrite the operation in elementary operations of torch; a straight-through sample, a "
@@ -33,8 +34,8 @@ REWRITE = (
 def wrong_pairing(step: Step, rows: tuple[torch.Tensor, ...], unit: float) -> Finding | None:
     """The first derivative that is wrong, or the rows that derivatives mix; None if all is right.
 
-    A derivative D is wrong if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · |D_{h/2}| + rounding,
-    where D_h is the central difference at step h. Differences that do not converge decide nothing.
+    D is wrong if |D − D_{h/2}| > 10 |D_h − D_{h/2}| + tolerance · |D_{h/2}| + rounding, where D_h
+    is the central difference at step h. Differences that do not converge decide nothing.
     Derivatives in lower precisions are compared with each other only.
 
     Args:
@@ -157,7 +158,9 @@ def _against_differences(
 
     def moved(h: float) -> tuple[torch.Tensor, ...]:
         parts = pairing.v.split([row[0].numel() for row in rows], 1)
-        return tuple(row + h * part.reshape(row.shape) for row, part in zip(rows, parts, strict=True))
+        return tuple(
+            row + h * part.reshape(row.shape) for row, part in zip(rows, parts, strict=True)
+        )
 
     for automatic in values:
         if wrong(automatic, lambda h: pairing.values(moved(h)), step * largest):
@@ -177,7 +180,8 @@ def _against_differences(
     directions = [_direction(tensor, k) for k, tensor in enumerate(every)]
     for name, group in _groups(len(rows), len(every)):
         slopes = [
-            torch.stack([(form[k] * directions[k]).sum() for k in group]).sum() for form in gradients
+            torch.stack([(form[k] * directions[k]).sum() for k in group]).sum()
+            for form in gradients
         ]
 
         def at(h: float, group: Sequence[int] = group) -> torch.Tensor:

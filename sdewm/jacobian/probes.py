@@ -20,6 +20,8 @@ def gaussian_probes(count: int, like: Tensors, generator: torch.Generator) -> to
     """
     rows = as_rows("like", like)
     shape = (check_count("count", count), rows[0].shape[0], row_size(rows))
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator={generator!r}: expected a torch.Generator.")
     if generator.device.type != rows[0].device.type:
         raise ValueError(
             f"generator is on {generator.device}, the tensors are on {rows[0].device}; use "

@@ -99,7 +99,8 @@ def perturbations_of(words: tuple[str, ...], observations: str) -> list[Perturba
         observations: "vectors" or "images".
 
     Raises:
-        ValueError: as `parse_perturbations`, or one that does not apply to such observations.
+        ValueError: as `parse_perturbations`, or one that does not apply to such observations or is
+            named twice.
     """
     found: list[Perturbation] = []
     for word in words:
@@ -108,7 +109,9 @@ def perturbations_of(words: tuple[str, ...], observations: str) -> list[Perturba
             found += [one for one in preset if one.name != "rotation" or observations == "images"]
         else:
             found += parse_perturbations(word)
-    for one in found:
+    for n, one in enumerate(found):
+        if one in found[:n]:
+            raise ValueError(f"perturb names {one.label} twice.")
         if isinstance(one, ObservationPerturbation):
             one.check_fits(observations)
     return found

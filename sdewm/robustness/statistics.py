@@ -47,8 +47,20 @@ class Comparison(NamedTuple):
     pairs: int
 
 
+def _real(name: str, values: object, expected: str) -> Array:
+    """The numbers as an array; bool, complex and text are refused, as are uneven rows."""
+    try:
+        found = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        raise ValueError(f"{name} has rows of several lengths; expected {expected}.") from None
+    if found.dtype.kind not in "iuf":
+        what = type(values).__name__ if found.dtype.kind == "O" else f"{found.dtype} numbers"
+        raise ValueError(f"{name} is {what}; expected real numbers {expected}.")
+    return found.astype(float)
+
+
 def _sample(name: str, values: Sequence[float] | Array, least: int = 2) -> Array:
-    found = np.asarray(values, float)
+    found = _real(name, values, f"(n,) with n ≥ {least}")
     if found.ndim != 1 or len(found) < least:
         raise ValueError(f"{name} has shape {found.shape}; expected (n,) with n ≥ {least}.")
     if not np.isfinite(found).all():
@@ -57,7 +69,7 @@ def _sample(name: str, values: Sequence[float] | Array, least: int = 2) -> Array
 
 
 def _scores(name: str, values: Sequence[Sequence[float]] | Array) -> Array:
-    found = np.asarray(values, float)
+    found = _real(name, values, "(runs, tasks)")
     if found.ndim != 2 or 0 in found.shape:
         raise ValueError(f"{name} has shape {found.shape}; expected (runs, tasks).")
     if not np.isfinite(found).all():
@@ -134,6 +146,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
+    if not isinstance(p_values, Mapping):
+        raise ValueError(f"p_values={type(p_values).__name__}: expected names with their p-values.")
     for name, p in p_values.items():
         if not 0 <= check_finite_number(f"p_values[{name!r}]", p) <= 1:
             raise ValueError(f"p_values[{name!r}]={p!r}: expected a number from 0 to 1.")
@@ -167,7 +181,10 @@ def bootstrap_interval(
 
     A description: with fewer than 16 runs it covers less than its level.
     """
-    table, source = _scores("scores", scores), np.random.default_rng(seed)
+    table = _scores("scores", scores)
+    source = np.random.default_rng(check_count("seed", seed, minimum=0))
+    if not callable(statistic) or np.ndim(statistic(table)) != 0:
+        raise ValueError(f"statistic={statistic!r}: expected a function (runs, tasks) -> number.")
     runs, tasks = table.shape
     found = [
         statistic(np.take_along_axis(table, source.integers(runs, size=(runs, tasks)), 0))
@@ -209,6 +226,8 @@ def levene_p(groups: Sequence[Sequence[float]]) -> float:
 
     Both values of a group of two are equally far from their median: such groups say nothing.
     """
+    if not isinstance(groups, Sequence) or isinstance(groups, str):
+        raise ValueError(f"groups={type(groups).__name__}: expected samples (n,) with n ≥ 3.")
     samples = [_sample(f"groups[{i}]", group, 3) for i, group in enumerate(groups)]
     if all(np.ptp(sample) == 0 for sample in samples):
         raise ValueError("groups: no value differs from the others of its group.")
@@ -223,8 +242,8 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interva
     >>> [round(end, 3) for end in wilson_interval(0, 10)]
     [0.0, 0.0, 0.278]
     """
-    check_count("trials", trials)
-    check_count("successes", successes, minimum=0)
+    trials = check_count("trials", trials)
+    successes = check_count("successes", successes, minimum=0)
     if successes > trials:
         raise ValueError(f"successes={successes}: expected at most trials={trials}.")
     found = stats.binomtest(successes, trials).proportion_ci(_level(level), method="wilson")
@@ -250,6 +269,6 @@ def hill_index(values: Sequence[float] | Array, largest: int | None = None) -> t
         raise ValueError(f"largest={count}: expected fewer than the {len(sample)} values.")
     if sample[count] == 0:
         raise ValueError(f"values: only {int((sample > 0).sum())} are not 0; expected > {count}.")
-    mean = float(np.log(sample[:count] / sample[count]).mean())
+    mean = float((np.log(sample[:count]) - np.log(sample[count])).mean())
     alpha = math.inf if mean == 0 else 1 / mean
     return alpha, alpha / math.sqrt(count)

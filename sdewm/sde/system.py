@@ -209,7 +209,9 @@ def _check_affine(
             changes |= _derivative(value, starts, v)
         for how, change in changes.items():
             # Rounding of each row: of the values that are subtracted, and of the product.
-            scale = _per_row(product) + (_per_row(change) if how else _per_row(before, after, *large))
+            scale = _per_row(product) + (
+                _per_row(change) if how else _per_row(before, after, *large)
+            )
             wrong = (change - product).flatten(1).abs().amax(1) - ROUNDINGS * unit * scale
             if not bool((wrong <= 0).all()):  # NaN is wrong
                 gap = float((change - product).abs().max())

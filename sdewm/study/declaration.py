@@ -209,7 +209,7 @@ def read_study(path: Path) -> Study:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as problem:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise ValueError(f"study={str(path)!r} cannot be read: {problem}.") from problem
     names = [field.name for field in fields(Study)]
     for key in table:

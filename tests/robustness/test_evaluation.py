@@ -48,6 +48,8 @@ def test_rows_stand_beside_the_same_episodes_unperturbed(run, capsys):
             "episodes=1: expected a whole number of at least 2",
         ),
         (["--perturb", "noise"], "expected NAME:STRENGTH"),
+        (["--perturb"], "--perturb=(): expected perturbations"),
+        (["--perturb", "noise:1", "mask:0.5", "noise:1.0"], "perturb names noise:1 twice"),
     ],
 )
 def test_wrong_words_are_refused_before_an_episode(run, words, said, capsys):

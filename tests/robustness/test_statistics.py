@@ -157,6 +157,12 @@ def test_rliable_gives_the_same_aggregates(source):
     )
 
 
+def test_whole_numbers_given_as_floats_and_tiny_tails_are_right():
+    assert wilson_interval(1.0, 2.0) == wilson_interval(1, 2)
+    tiny = hill_index([1.0, 1.0, 1.0, 5e-324], 3)  # a ratio of 2e323 is no number
+    assert tiny[0] == pytest.approx(1 / -math.log(5e-324))
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -174,6 +180,16 @@ def test_rliable_gives_the_same_aggregates(source):
         (lambda: wilson_interval(3, 2), "successes=3: expected at most trials=2"),
         (lambda: hill_index([1.0, 2.0, 3.0, 4.0], 4), "largest=4: expected fewer than the 4"),
         (lambda: hill_index([1.0, 0.0, 0.0, 0.0], 2), "values: only 1 are not 0"),
+        (lambda: t_interval([True, False]), "values is bool numbers; expected real numbers"),
+        (lambda: t_interval([1j, 2.0]), "values is complex128 numbers"),
+        (lambda: t_interval(["1", "2"]), "expected real numbers (n,)"),
+        (lambda: t_interval({1.0, 2.0}), "values is set; expected real numbers"),
+        (lambda: t_interval([[1.0], [2.0, 3.0]]), "values has rows of several lengths"),
+        (lambda: holm([0.1]), "p_values=list: expected names with their p-values"),
+        (lambda: bootstrap_interval([[1.0]], "mean"), "statistic='mean': expected a function"),
+        (lambda: bootstrap_interval([[1.0]], lambda x: x), "expected a function (runs, tasks)"),
+        (lambda: bootstrap_interval([[1.0]], seed=-1), "seed=-1"),
+        (lambda: levene_p(None), "groups=NoneType"),
     ],
 )
 def test_wrong_input_is_named(call, said):

@@ -144,6 +144,13 @@ def test_a_wrong_declaration_is_one_sentence_before_anything_starts(
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path, capsys):
+    path = tmp_path / "study.toml"
+    path.write_bytes(b'name = "\xff"')
+    assert main(["study", str(path)]) == 2
+    assert f"study={str(path)!r} cannot be read" in capsys.readouterr().err
+
+
 def test_no_cell_at_a_time_is_refused(tmp_path, capsys):
     assert main(["study", str(written(tmp_path)), "--jobs", "0"]) == 2
     assert "jobs=0" in capsys.readouterr().err

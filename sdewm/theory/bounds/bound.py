@@ -57,8 +57,19 @@ class GradeBound:
                 curves without an `origin` are compared in their grid only.
 
         Raises:
-            ValueError: the measurement is of another system, start, error or grid.
+            ValueError: the measurement is of another system, start, error or grid, or has not the
+                curves of the bound.
         """
+        missing = (
+            [name for name in self.curves if name not in measured]
+            if isinstance(measured, Mapping)
+            else list(self.curves)
+        )
+        if missing:
+            raise ValueError(
+                f"measured={type(measured).__name__} has no curve {missing[0]!r}; expected the "
+                f"curves {list(self.curves)}, as returned by rollout_divergence."
+            )
         ratios = {name: _ratio(bound, measured[name]) for name, bound in self.curves.items()}
         if isinstance(measured, NormCurves) and self.origin is not None:
             if measured.origin is not None and (what := self.origin.difference(measured.origin)):

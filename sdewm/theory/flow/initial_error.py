@@ -41,7 +41,7 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
         seed: seed of the generator passed to a sampler.
 
     Raises:
-        ValueError: the type or shape is wrong, or a value is not finite.
+        ValueError: the type or shape is wrong, or a value or its square is no finite number.
 
     >>> like = torch.zeros(2, dtype=torch.float64)
     >>> draw_errors(torch.tensor([0.1, 0.0]), 2, like, seed=0)
@@ -77,6 +77,13 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
         raise ValueError(f"error={type(error).__name__}: expected {allowed}.")
     if not bool(torch.isfinite(drawn).all()):
         raise ValueError("error contains values that are not finite.")
+    sizes, limits = drawn.abs().amax(1), torch.finfo(drawn.dtype)
+    least, most = limits.tiny**0.5, limits.max**0.5
+    if bool(((sizes < least) & (sizes > 0)).any() | (sizes > most).any()):
+        raise ValueError(
+            f"error has sizes from {float(sizes.min()):.3g} to {float(sizes.max()):.3g}; expected "
+            f"0 or {least:.3g} to {most:.3g}, so that its square is a number of {drawn.dtype}."
+        )
     return drawn
 
 
