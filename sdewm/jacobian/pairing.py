@@ -21,7 +21,8 @@ from sdewm.base.kept_tensors import kept_tensors
 from sdewm.jacobian.products import Step, join_rows, joined_step, pull_back, push_forward
 
 GROUPS = 16  # of weights, at most, that are moved apart from each other
-STEP = {torch.float64: 1e-4, torch.float32: 1e-2}  # of central differences
+STEP = {torch.float64: 1e-4, torch.float32: 1e-2}  # of central differences,
+FINER = 0.1  # and of those that decide as well, for weights in front of a normalisation
 TOLERANCE = {torch.float64: 2e-2, torch.float32: 5e-2}  # relative; weights divided by their norm
 # as estimated by a few power iterations have gradients that are right to about one per cent
 COARSE = 1e-4  # rounding unit from which on nothing is compared with differences
@@ -54,7 +55,7 @@ def wrong_pairing(step: Step, rows: tuple[torch.Tensor, ...], unit: float) -> Fi
     size = max((float(g.abs().max()) for g in gradients if g.numel()), default=0.0)
     for a, b in zip(gradients, pushed, strict=True):
         worst = float((a - b).abs().max()) if a.numel() else 0.0
-        if worst > 100 * unit**0.5 * (size + unit):
+        if worst > min(100 * unit**0.5, 0.5) * (size + unit):
             return Finding(
                 "derivatives",
                 "the second derivatives of an operation in step are wrong: two ways to compute the "
@@ -147,9 +148,12 @@ def _against_differences(
     tolerance = TOLERANCE[rows[0].dtype]
 
     def wrong(automatic: torch.Tensor, at: Callable[[float], torch.Tensor], h: float) -> bool:
+        return all(wrong_at(automatic, at, size) for size in (h, FINER * h))
+
+    def wrong_at(automatic: torch.Tensor, at: Callable[[float], torch.Tensor], h: float) -> bool:
         ahead, behind = ([at(sign * size) for size in (h, h / 2)] for sign in (1.0, -1.0))
         coarse, fine = ((a - b) / c for a, b, c in zip(ahead, behind, (2 * h, h), strict=True))
-        rounding = 100 * unit * max(float(end.abs().max()) for end in (*ahead, *behind)) / h
+        rounding = 20 * unit * max(float(end.abs().max()) for end in (*ahead, *behind)) / h
         allowed = 10 * (coarse - fine).abs() + tolerance * fine.abs().max() + rounding
         finite = torch.isfinite(fine) & torch.isfinite(automatic)
         return bool((((automatic - fine).abs() > allowed) & finite).any())

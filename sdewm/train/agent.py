@@ -45,6 +45,9 @@ class Agent:
         config: configuration of the run.
         observation_space: a Box, (D,) or (64, 64, 3).
         action_space: a Box(−1, 1, (A,)).
+
+    Raises:
+        ValueError: the weights do not fit into memory.
     """
 
     def __init__(self, config: Config, observation_space: Box, action_space: Box) -> None:
@@ -53,8 +56,16 @@ class Agent:
         self.actions = int(np.prod(action_space.shape))
         weights = torch.Generator().manual_seed(config.seed)
         shape = tuple(observation_space.shape)
-        self.world_model = WorldModel(config.model, shape, self.actions, weights).to(self.device)
-        self.behaviour = Behaviour(config.behaviour, self.world_model, self.actions, weights)
+        try:
+            self.world_model = WorldModel(config.model, shape, self.actions, weights)
+            self.behaviour = Behaviour(config.behaviour, self.world_model, self.actions, weights)
+        except RuntimeError as problem:  # a size that no memory holds
+            if "alloc" not in str(problem) and "Storage size" not in str(problem):
+                raise
+            raise ValueError(
+                f"model={config.model}: its weights do not fit into memory ({problem})."
+            ) from problem
+        self.world_model.to(self.device)
         self.behaviour.to(self.device)
         self.frozen_model = share_frozen(self.world_model)
         self.frozen_critic = share_frozen(self.behaviour.critic)

@@ -284,6 +284,17 @@ def test_a_derivative_that_is_wrong_in_inputs_or_weights_is_found(name, dtype):
     assert check_step(lambda x: torch.tanh(x @ weight), X.to(dtype)) == []
 
 
+def test_second_derivatives_are_compared_with_each_other_in_low_precision():
+    found = check_step(DetachedBackward.apply, X.bfloat16())
+    assert [one.check for one in found] == ["derivatives"]
+    assert check_step(torch.tanh, X.bfloat16()) == []
+
+
+def test_rows_that_are_mixed_below_the_tolerance_of_values_are_found_in_derivatives():
+    found = check_step(lambda x: x + 5e-4 * x.mean(0), X)
+    assert [one.check for one in found] == ["rows"] and "in its derivatives" in found[0].remedy
+
+
 def test_a_loss_computed_before_the_check_can_still_be_differentiated():
     cell, other = nn.GRUCell(2, 2), nn.Linear(2, 2)
     loss = cell(X, X).square().sum() + other(X).square().sum()

@@ -72,6 +72,14 @@ def test_right_jacobians_pass(name):
     assert bounds["log_norm"].kind == "certificate"
 
 
+def test_a_constant_that_rounds_the_slope_away_hides_it_from_differences_only():
+    start, state = torch.zeros(1, dtype=F64), ONE.unsqueeze(0)
+    system = Claimed(lambda t, y: 0.5 * y + 1e20, a=0.0)
+    with pytest.raises(ValueError, match="along one direction by automatic differentiation"):
+        check_jacobians(system, start, state)
+    check_jacobians(Claimed(system.f), start, state)
+
+
 def test_only_states_of_later_times_show_what_is_looked_at_with_them():
     case = LinearFlow()
     times = torch.linspace(0.0, 1.0, 5, dtype=F64)

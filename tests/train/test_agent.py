@@ -80,6 +80,12 @@ def test_a_restored_agent_goes_on_bitwise_the_same(config):
     assert not equal_metrics(continued, run(forgetful, 2, 3))
 
 
+def test_a_model_that_no_memory_holds_is_named():
+    rssm = replace(SMALL.model.rssm, deter=10**10)
+    with pytest.raises(ValueError, match="its weights do not fit into memory"):
+        make_agent(replace(SMALL, model=replace(SMALL.model, rssm=rssm)))
+
+
 @configs
 def test_an_update_moves_every_part(config):
     agent = make_agent(config)
