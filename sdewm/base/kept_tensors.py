@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,7 +58,15 @@ def kept_tensors() -> Iterator[None]:
 
 @contextmanager
 def kept_random_stream() -> Iterator[None]:
-    """Inside, numbers drawn from torch's global generators are drawn again after the end."""
+    """Inside, numbers drawn from the global generators are drawn again after the end.
+
+    Those of torch, NumPy and Python.
+    """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(devices)):
-        yield
+    legacy, own = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        np.random.set_state(legacy)
+        random.setstate(own)

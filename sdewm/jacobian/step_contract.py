@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections import deque
 from collections.abc import Hashable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
-from sdewm.base.findings import Finding, impurity
+from sdewm.base.findings import Finding, batch_dependence, impurity
 from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import remedy_for
 from sdewm.jacobian.pairing import wrong_pairing
@@ -21,7 +21,8 @@ from sdewm.jacobian.products import Step, Tensors, as_rows, joined_step, row_siz
 LEAST_ROWS = 3
 REMEMBERED = 4096  # steps; the weights of a model are not kept alive by them
 _C: Any = torch._C  # its parts are not declared to type checkers
-MOST_PARTS = 256  # of a step that are told apart: functions, objects and what they hold
+MOST_PARTS = 1024  # of a step that are told apart: functions, objects and what they hold
+_PLAIN = (bool, int, float, str)
 _calls: dict[Hashable, int] = {}  # with steps that were found sound
 
 
@@ -50,7 +51,7 @@ def check_step(step: Step, inputs: Tensors) -> list[Finding]:
         The findings, the gravest first; empty if there are none.
 
     Raises:
-        ValueError: B < 3, or inputs or outputs are not tensors (B, …).
+        ValueError: B < 3, or inputs or outputs are not tensors (B, …), or inputs are not finite.
 
     >>> check_step(torch.tanh, torch.eye(4))
     []
@@ -63,9 +64,13 @@ def check_step(step: Step, inputs: Tensors) -> list[Finding]:
         raise ValueError(
             f"inputs have {len(rows[0])} rows; expected at least {LEAST_ROWS}, to compare rows."
         )
+    if not callable(step) or isinstance(step, torch.Tensor):
+        raise ValueError(f"step={type(step).__name__}: expected a function of the inputs.")
     if not row_size(rows):
         raise ValueError("inputs have rows without entries; expected numbers.")
-    with kept_random_stream():
+    if not all(bool(torch.isfinite(row).all()) for row in rows):
+        raise ValueError("inputs hold numbers that are not finite.")
+    with kept_random_stream(), _kept_buffers(step):
         return list(_findings(step, rows))
 
 
@@ -85,14 +90,22 @@ def require_sound_step(step: Step, inputs: Tensors) -> None:
     key = (_identity(step), *((row.shape, row.dtype, row.device) for row in rows))
     calls = _calls.get(key, 0) + 1
     if str(calls).strip("0") == "1":
-        if not all(bool(torch.isfinite(row).all()) for row in rows):
-            raise ValueError("inputs hold numbers that are not finite.")
         for finding in check_step(step, rows):
             if finding.check != "precision":
                 raise ValueError(str(finding))
     if len(_calls) >= REMEMBERED:
         _calls.clear()
     _calls[key] = calls
+
+
+def _step_of_rows(step: Step) -> Any:
+    """The step for any number of rows, without a trace."""
+
+    def tried(*inputs: torch.Tensor) -> torch.Tensor:
+        with kept_tensors(), torch.no_grad():
+            return joined_step(step, len(inputs[0]))(*inputs).clone()
+
+    return tried
 
 
 def inside_transform() -> bool:
@@ -116,6 +129,9 @@ def _findings(step: Step, rows: tuple[torch.Tensor, ...]) -> Iterator[Finding]:
 
     unit = _rounding(rows)
     found = impurity("step", tried, rows, "draw noise outside the step", unit**0.5)
+    if found is None:
+        with contextlib.suppress(Exception):  # its other arguments may have as many rows
+            found = batch_dependence("step", _step_of_rows(step), rows, largest=False)
     if found is not None:
         yield found
     if found is None or found.check == "precision":
@@ -145,23 +161,31 @@ def _rounding(rows: tuple[torch.Tensor, ...]) -> float:
 def _identity(step: Step) -> Hashable:
     """What tells one step from another, without keeping modules alive."""
     found: list[Hashable] = []
-    parts, seen = deque([step]), {id(step)}
-    while parts and len(found) < MOST_PARTS:
-        part = parts.popleft()
+    for part in _reached(step):
         if isinstance(part, torch.nn.Module):
-            switches = (tuple(map(_switch, vars(module).values())) for module in part.modules())
-            found.append((weakref.ref(part), *switches))
-        elif isinstance(part, torch.Tensor):
-            found.append((part.dtype, part.dim()))
+            hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
+            found.append((weakref.ref(part), part.training, *map(len, hooks)))
+        elif isinstance(part, torch.Tensor | np.ndarray | np.generic):
+            single = part.size == 1 if not isinstance(part, torch.Tensor) else part.numel() == 1
+            on_host = not isinstance(part, torch.Tensor) or part.device.type == "cpu"
+            found.append((part.dtype, part.ndim, bool(part) if single and on_host else None))
         elif isinstance(part, type | BuiltinFunctionType):
             found.append(part)
         else:
-            own = part.__code__ if isinstance(part, FunctionType) else type(part)
-            found.append((own, _switch(part)))
-            inner = [one for one in _parts(part) if id(one) not in seen]
-            seen.update(map(id, inner))
-            parts.extend(inner)
+            found.append((part.__code__ if isinstance(part, FunctionType) else type(part),
+                          _switch(part)))  # fmt: skip
     return tuple(found)
+
+
+def _reached(step: Step) -> list[Any]:
+    """The step and what it holds, breadth first: functions, modules, objects, their contents."""
+    found, seen = [step], {id(step)}
+    for part in found:  # which grows
+        for one in _parts(part):
+            if id(one) not in seen and len(found) < MOST_PARTS:
+                seen.add(id(one))
+                found.append(one)
+    return found
 
 
 def _switch(value: Any) -> Hashable:
@@ -172,8 +196,13 @@ def _switch(value: Any) -> Hashable:
 
 
 def _parts(whole: Any) -> Iterator[Any]:
-    """What a function, a container or an object holds."""
-    if isinstance(whole, functools.partial):
+    """What a function, a module, a container or an object holds."""
+    if isinstance(whole, torch.nn.Module):
+        for name, value in vars(whole).items():
+            if not name.startswith("_"):
+                yield value
+        yield from (*whole._modules.values(), *whole._buffers.values())
+    elif isinstance(whole, functools.partial):
         yield from (whole.func, *whole.args, *whole.keywords, *whole.keywords.values())
     elif isinstance(whole, MethodType):
         yield from (whole.__self__, whole.__func__)
@@ -183,19 +212,46 @@ def _parts(whole: Any) -> Iterator[Any]:
         yield from (*whole, *whole.values())
     elif isinstance(whole, list | tuple | set | frozenset):
         yield from whole
-    else:
+    elif not isinstance(whole, type | ModuleType | torch.Tensor | np.ndarray):
         yield from getattr(whole, "__dict__", {}).values()
+        for kind in type(whole).__mro__:
+            for name in _slots(kind):
+                yield getattr(whole, name, None)
+    own = whole if isinstance(whole, type) else type(whole)
+    if own.__module__ not in ("builtins", "torch") and not own.__module__.startswith("torch."):
+        yield from (value for value in vars(own).values() if isinstance(value, _PLAIN))
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _used_by(function: FunctionType) -> Iterator[Any]:
-    """What a function holds, and what it names of its own file."""
+    """What a function holds, what it names of its own file, and switches of modules it names."""
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # of a name that has no value yet
             yield cell.cell_contents
-    for name in function.__code__.co_names:
+    names = function.__code__.co_names
+    for name in names:
         value = function.__globals__.get(name)
         foreign = isinstance(value, FunctionType) and value.__globals__ is not function.__globals__
-        if not foreign and not isinstance(value, type | ModuleType | BuiltinFunctionType):
+        if isinstance(value, ModuleType):
+            named = (vars(value).get(other) for other in names)
+            yield from (one for one in named if isinstance(one, _PLAIN))
+        elif not foreign and not isinstance(value, BuiltinFunctionType):
             yield value
+
+
+@contextlib.contextmanager
+def _kept_buffers(step: Step) -> Iterator[None]:
+    """Inside, buffers of the modules of a step that are replaced last until the end."""
+    modules = [part for part in _reached(step) if isinstance(part, torch.nn.Module)]
+    before = [dict(module._buffers) for module in modules]
+    try:
+        yield
+    finally:
+        for module, buffers in zip(modules, before, strict=True):
+            module._buffers.update(buffers)

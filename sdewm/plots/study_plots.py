@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from sdewm.plots.panels import Drawing, Panel
 from sdewm.plots.series import Rows
 from sdewm.plots.style import (
     COLOURS,
     DASHES,
+    GREEN,
     GREY,
     MARKERS,
+    VERMILION,
     Entries,
     Look,
+    level_line,
     points,
     zero_line,
 )
@@ -73,3 +78,55 @@ def _panel(axes: Axes, rows: Rows, weights: list[float], looks: dict[str, Look])
     axes.set_xlim(-0.5, len(weights) - 0.5)
     axes.set(xlabel="weight of the penalty", ylabel="difference of logarithms")
     return entries
+
+
+ARMS = {
+    "noise": ("zero drift, ± pairs", COLOURS[0]),
+    "single": ("zero drift, single errors", GREEN),
+    "drift": ("drift", VERMILION),
+}
+
+
+def implicit_regularisation(rows: Rows, band: tuple[float, float]) -> Drawing:
+    """The effect of an error in training beside that of its explicit term: ratio and distance.
+
+    Rows: kind, strength, ratio, gap, order, each with its interval (…_low, …_high), seeds.
+    """
+    note = (
+        f"Means over {int(rows[0]['seeds'])} seeds, bars: 95 % intervals by Student's t. Effects "
+        "are changes of the weights against training without error."
+    )
+
+    def draw(axes: Axes, name: str) -> Entries:
+        entries: Entries = {}
+        for number, (kind, (label, colour)) in enumerate(ARMS.items()):
+            own = [row for row in rows if row["kind"] == kind]
+            x = [row["strength"] * 1.03 ** (number - 1) for row in own]
+            low, mean, high = (
+                [row[f"{name}{end}"] for row in own] for end in ("_low", "", "_high")
+            )
+            bars = np.array([np.subtract(mean, low), np.subtract(high, mean)])
+            look = Look(colour, "none", MARKERS[number])
+            entries |= points(axes, x, mean, bars, label, look, ms=4)
+            if name == "gap":
+                at = (own[-1]["strength"], own[-1]["gap"])
+                axes.annotate(f"order {own[0]['order']:.2f}", at, xytext=(5, -3),
+                              textcoords="offset points", fontsize=7, color=colour)  # fmt: skip
+        strengths = sorted({row["strength"] for row in rows})
+        axes.set(xscale="log", xlabel="size ε of the error (standard deviations of the latent)")
+        axes.set_xticks(strengths, [f"{s:g}" for s in strengths], minor=False)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(0.8 * strengths[0], 1.8 * strengths[-1])
+        if name == "gap":
+            axes.set(yscale="log", ylabel="|Δ − Δ′|")
+        else:
+            axes.axhspan(*band, color=GREY, alpha=0.2, lw=0)
+            axes.set(ylabel="⟨Δ, Δ′⟩ / |Δ′|²")
+            entries |= level_line(axes, 1.0, "equal effects")
+        return entries
+
+    panels = (
+        Panel("Ratio of the effects", partial(draw, name="ratio")),
+        Panel("Distance of the effects", partial(draw, name="gap")),
+    )
+    return Drawing(panels, note, height=2.2)

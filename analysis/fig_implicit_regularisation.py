@@ -1,0 +1,279 @@
+"""Is noise in training an implicit regulariser (claim C6)? A world model trained with an error of
+its latents, and with the explicit term of that error instead.
+
+    python analysis/fig_implicit_regularisation.py            redraw the committed table
+    python analysis/fig_implicit_regularisation.py --compute  train again, about an hour on one core
+
+From the shipped world model, in float64: 50 updates without error warm the optimiser up, then every
+arm makes 500 updates on the same batches with the same random numbers. The error e is added to the
+latent state of the filter at every step, in units of the latent's standard deviation: white noise
+("noise": mirrored pairs ±ε, whose odd orders vanish; "single": one error), or one sign per
+component and sequence ("drift"). The explicit term is ε² c with c = ½ ∂²L/∂s² along the same e. The
+loss is the model's own without its free nats, whose kink has no second derivative.
+
+Seeds are the units of all intervals: of the batches, the model's random numbers and the errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_count
+from sdewm.base.progress import Progress
+from sdewm.base.records import ROOT, manifest, read_table, write_table
+from sdewm.data.recorded_episodes import Episodes, read_episodes
+from sdewm.model.rssm import State
+from sdewm.model.world_model import Observed, ReplayRows, WorldModel, total_loss
+from sdewm.model_theorems.implicit_regularisation import (
+    compare_training,
+    explicit_term,
+    mirrored,
+)
+from sdewm.plots.panels import check_drawing, save_figure
+from sdewm.plots.study_plots import implicit_regularisation
+from sdewm.robustness.statistics import Interval, t_interval
+from sdewm.scripts.theory_figure import add_drawing_options
+from sdewm.train.saved_agent import saved_agent
+
+STEM = "fig_implicit_regularisation"
+SHIPPED = ROOT / "paper_checks" / "small_models"
+STRENGTHS = (0.025, 0.05, 0.1, 0.2)
+BATCH, LENGTH, WARM_UP, RATE = 8, 16, 50, 3e-4
+ROWS = 100  # of each episode, from which windows are taken
+KINDS = ("noise", "single", "drift")
+# The claim, as declared before the first run: for strengths up to LARGEST the ratio of the effects
+# lies in RATIO, and the gap has an order in ORDER.
+LARGEST, RATIO, ORDER = 0.1, (0.8, 1.25), (3.5, 4.5)
+
+
+class Batch(NamedTuple):
+    """Windows of episodes with the random numbers of one update."""
+
+    rows: ReplayRows
+    posterior: Tensor
+    error: Tensor  # (B, T, Z)
+
+
+class Filtered:
+    """The losses of a world model whose filter receives an error at several strengths."""
+
+    def __init__(self, model: WorldModel, episodes: Episodes) -> None:
+        self.model, self.episodes = model, episodes
+        rows = self.rows(torch.arange(len(episodes.rewards)), torch.tensor(0), steps=None)
+        generator = torch.Generator().manual_seed(0)
+        noise = model.rssm.latent.draw_noise(rows.reward.shape, generator).double()
+        with torch.no_grad():
+            state = model.observe(rows, noise).state
+        self.spread = state.stoch.flatten(0, 1).std(0)  # of each component of the latent
+
+    def rows(self, episodes: Tensor, starts: Tensor, steps: int | None) -> ReplayRows:
+        """Windows (B, T, …) of the episodes."""
+        length = self.episodes.rewards.shape[1] if steps is None else steps
+        time = starts[..., None] + torch.arange(length)
+        seen, actions, rewards = (
+            part.double()[episodes[:, None], time]
+            for part in (
+                self.episodes.observations,
+                self.episodes.previous_actions,
+                self.episodes.rewards,
+            )
+        )
+        flags = torch.zeros(rewards.shape, dtype=torch.bool)
+        return ReplayRows(seen, actions, rewards, flags, flags, flags)
+
+    def batches(self, seed: int, count: int, kind: str) -> list[Batch]:
+        """Batches with their random numbers; those of one seed differ in their errors alone."""
+        source, own = (torch.Generator().manual_seed(2 * seed + k) for k in range(2))
+        found = []
+        for _ in range(count):
+            chosen = torch.randint(len(self.episodes.rewards), (BATCH,), generator=source)
+            latest = self.episodes.rewards.shape[1] - LENGTH
+            starts = torch.randint(latest + 1, (BATCH,), generator=source)
+            rows = self.rows(chosen, starts, LENGTH)
+            noise = self.model.rssm.latent.draw_noise((BATCH, LENGTH), source).double()
+            shape = (BATCH, LENGTH if kind == "white" else 1, len(self.spread))
+            drawn = torch.randn(shape, generator=own, dtype=torch.float64)
+            error = drawn if kind == "white" else drawn.sign().expand(-1, LENGTH, -1)
+            found.append(Batch(rows, noise, error * self.spread))
+        return found
+
+    def losses(self, model: Any, batch: Batch, strengths: Sequence[float]) -> list[Tensor]:
+        """The total loss at each strength, all strengths side by side in one filter."""
+        copies = len(strengths)
+        error = torch.cat([strength * batch.error for strength in strengths])
+        embed = model.encoder(batch.rows.observation).repeat(copies, 1, 1)
+        actions, first = (
+            part.repeat(copies, *[1] * (part.dim() - 1))
+            for part in (batch.rows.previous_action, batch.rows.is_first)
+        )
+        noise = batch.posterior.repeat(copies, *[1] * (batch.posterior.dim() - 1))
+        state, posterior = model.rssm.filter(embed, actions, first, noise, None, error)
+        prior = model.rssm.prior(state.deter)
+        found = []
+        for k in range(copies):
+            own = slice(k * BATCH, (k + 1) * BATCH)
+            seen = Observed(State(state.deter[own], state.stoch[own]), prior[own], posterior[own])
+            found.append(total_loss(model.losses(batch.rows, seen), model.weights()))
+        return found
+
+
+def compute(
+    filtered: Filtered, seeds: Sequence[int], updates: int, finished: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """One row for each seed, kind of error and strength."""
+    rows = []
+    for seed in seeds:
+        for kinds, error in ((("noise", "single"), "white"), (("drift",), "drift")):
+            batches = filtered.batches(seed, WARM_UP + updates, error)
+            pairs = {
+                (kind, s): (mirrored(s) if kind == "noise" else {s: 1.0}, explicit_term(s))
+                for kind in kinds
+                for s in STRENGTHS
+            }
+            effects = compare_training(
+                filtered.model,
+                optimiser,
+                filtered.losses,
+                batches[:WARM_UP],
+                batches[WARM_UP:],
+                pairs,
+                finished,
+            )
+            rows += [
+                {
+                    "kind": kind,
+                    "strength": strength,
+                    "seed": seed,
+                    "ratio": effect.ratio,
+                    "gap": effect.gap,
+                    "size": effect.size,
+                }
+                for (kind, strength), effect in effects.items()
+            ]
+    return rows
+
+
+def optimiser(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Adam, in float64."""
+    return torch.optim.Adam(model.parameters(), lr=RATE)
+
+
+def orders(rows: Sequence[dict[str, Any]], kind: str) -> Interval:
+    """Slope of ln gap in ln ε over the strengths up to LARGEST, with its interval over seeds."""
+    found = []
+    for seed in sorted({row["seed"] for row in rows}):
+        own = [
+            (row["strength"], row["gap"])
+            for row in rows
+            if row["kind"] == kind and row["seed"] == seed and row["strength"] <= LARGEST
+        ]
+        x, y = np.log(np.array(own)).T
+        found.append(float(np.polyfit(x, y, 1)[0]))
+    return t_interval(found)
+
+
+def figure_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is drawn: intervals over seeds of the ratio, and of the relative gap's logarithm."""
+    found = []
+    for kind in KINDS:
+        order = orders(rows, kind)
+        for strength in sorted({row["strength"] for row in rows}):
+            own = [row for row in rows if (row["kind"], row["strength"]) == (kind, strength)]
+            ratio = t_interval([row["ratio"] for row in own])
+            gap = t_interval([math.log(row["gap"]) for row in own])
+            found.append(
+                {
+                    "kind": kind,
+                    "strength": strength,
+                    "ratio": ratio.estimate,
+                    "ratio_low": ratio.low,
+                    "ratio_high": ratio.high,
+                    "gap": math.exp(gap.estimate),
+                    "gap_low": math.exp(gap.low),
+                    "gap_high": math.exp(gap.high),
+                    "order": order.estimate,
+                    "order_low": order.low,
+                    "order_high": order.high,
+                    "seeds": len(own),
+                }
+            )
+    return found
+
+
+def verdict(rows: Sequence[dict[str, Any]], kind: str) -> str:
+    """ "holds" if ratios up to LARGEST lie in RATIO and the order in ORDER, with their intervals.
+
+    "fails" if an interval lies outside, else "undecided".
+    """
+    drawn = [r for r in figure_rows(rows) if r["kind"] == kind and r["strength"] <= LARGEST]
+    order = orders(rows, kind)
+    spans = [((r["ratio_low"], r["ratio_high"]), RATIO) for r in drawn]
+    spans.append(((order.low, order.high), ORDER))
+    if all(low <= a and b <= high for (a, b), (low, high) in spans):
+        return "holds"
+    outside = any(b < low or high < a for (a, b), (low, high) in spans)
+    return "fails" if outside else "undecided"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train again if asked to, draw the figure, print the verdicts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--compute", action="store_true", help="train again")
+    parser.add_argument("--seeds", type=int, default=8, help="number of seeds, at least 2")
+    parser.add_argument("--updates", type=int, default=500, help="updates of every arm")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    add_drawing_options(parser)
+    given = parser.parse_args(arguments)
+    table = given.out / "data" / f"{STEM}.csv"
+    try:
+        check_drawing(given.width, given.panel)
+        if given.compute:
+            write(
+                table, check_count("seeds", given.seeds, 2), check_count("updates", given.updates)
+            )
+        elif not table.is_file():
+            raise ValueError(f"{table} is missing; give --compute.")
+        rows, facts = read_table(table)
+        drawing = implicit_regularisation(figure_rows(rows), RATIO)
+        save_figure(drawing, given.out, STEM, given.width, given.panel)
+    except ValueError as problem:
+        parser.error(str(problem))
+    for kind in KINDS:
+        print(f"{kind:7} order of the gap {orders(rows, kind)}: {verdict(rows, kind)}")
+    print(f"{given.out / STEM}.png: {facts['updates']} updates")
+
+
+def write(table: Path, seeds: int, updates: int) -> None:
+    """Compute the rows of the seeds that the table does not hold; each is written as it comes."""
+    settings = {
+        "updates": updates,
+        "batch": BATCH,
+        "length": LENGTH,
+        "warm_up": WARM_UP,
+        "rate": RATE,
+    }
+    rows: list[dict[str, Any]] = []
+    if table.is_file():
+        known, facts = read_table(table)
+        if all(facts.get(name) == value for name, value in settings.items()):
+            rows = [row for row in known if int(row["seed"] or 0) < seeds]
+    missing = [seed for seed in range(seeds) if seed not in {row["seed"] for row in rows}]
+    arms = 2 + 5 * len(STRENGTHS)  # those of drift have a plain arm of their own
+    progress, done = Progress(STEM, len(missing) * arms), iter(range(1, len(missing) * arms + 1))
+    model = saved_agent(SHIPPED / "weight0-seed0").agent.world_model.double()
+    model.config = replace(model.config, free_nats=0.0)
+    filtered = Filtered(model, read_episodes(SHIPPED / "episodes", steps=ROWS))
+    for seed in missing:
+        rows += compute(filtered, [seed], updates, lambda: progress.update(next(done)))
+        write_table(table, rows, manifest(seed=0, **settings))
