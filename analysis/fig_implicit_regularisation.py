@@ -271,9 +271,14 @@ def write(table: Path, seeds: int, updates: int) -> None:
     missing = [seed for seed in range(seeds) if seed not in {row["seed"] for row in rows}]
     arms = 2 + 5 * len(STRENGTHS)  # those of drift have a plain arm of their own
     progress, done = Progress(STEM, len(missing) * arms), iter(range(1, len(missing) * arms + 1))
+    torch.set_num_threads(1)  # small matrices; several threads wait for each other
     model = saved_agent(SHIPPED / "weight0-seed0").agent.world_model.double()
     model.config = replace(model.config, free_nats=0.0)
     filtered = Filtered(model, read_episodes(SHIPPED / "episodes", steps=ROWS))
     for seed in missing:
         rows += compute(filtered, [seed], updates, lambda: progress.update(next(done)))
         write_table(table, rows, manifest(seed=0, **settings))
+
+
+if __name__ == "__main__":
+    main()

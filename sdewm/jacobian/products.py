@@ -76,6 +76,8 @@ def joined_step(
                 f"step returned {outputs[0].shape[0]} rows for inputs of {rows}; expected one "
                 "row of output for each row of input."
             )
+        if not row_size(outputs):
+            raise ValueError("the output of step has rows without entries; expected numbers.")
         return join_rows(outputs)
 
     return joined

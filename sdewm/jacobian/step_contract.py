@@ -179,10 +179,12 @@ def _identity(step: Step) -> Hashable:
 
 def _reached(step: Step) -> list[Any]:
     """The step and what it holds, breadth first: functions, modules, objects, their contents."""
-    found, seen = [step], {id(step)}
+    found: list[Any] = [step]
+    seen = {id(step)}
     for part in found:  # which grows
         for one in _parts(part):
-            if id(one) not in seen and len(found) < MOST_PARTS:
+            plain = one is None or isinstance(one, _PLAIN)  # equal ones are one object
+            if (plain or id(one) not in seen) and len(found) < MOST_PARTS:
                 seen.add(id(one))
                 found.append(one)
     return found

@@ -1,7 +1,10 @@
 """What is checked of a step: named findings, once for each step, without a trace."""
 
 import functools
+import random
+import types
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -282,6 +285,136 @@ def test_a_derivative_that_is_wrong_in_inputs_or_weights_is_found(name, dtype):
     assert [one.check for one in found] == ["derivatives"]
     assert torch.equal(weight, before) and weight._version == version
     assert check_step(lambda x: torch.tanh(x @ weight), X.to(dtype)) == []
+
+
+def layer(norm=nn.LayerNorm, size=2):
+    torch.manual_seed(0)
+    return norm(size)
+
+
+def no_bias():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 32, bias=False), nn.ReLU(), nn.Linear(32, 2))
+
+
+def mixed_scales():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
+    return lambda h, image: net(torch.cat([h, image / 255], 1))
+
+
+SOUND = {
+    "normalised input": (layer, (X,)),
+    "normalised input and a layer": (lambda: nn.Sequential(layer(), nn.Linear(2, 2)), (X,)),
+    "tiny": (layer, (1e-6 * X,)),
+    "a kink at zero": (no_bias, (0 * X,)),
+    "an image and a latent": (mixed_scales, (X, 255 * X.abs())),
+    "logarithms of small probabilities": (lambda: torch.log, (torch.softmax(6 * X, 1),)),
+    "a normalised small vector": (lambda: F.normalize, (1e-5 * X,)),
+    "saturated": (lambda: lambda x: torch.softmax(x, 1), (1e4 * X,)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_step_is_not_refused_for_its_inputs(name, dtype):
+    make, inputs = SOUND[name]
+    step = make()
+    step = step.to(dtype) if isinstance(step, nn.Module) else step
+    if isinstance(step, functools.partial) or name == "an image and a latent":
+        dtype = torch.float32  # of its layers
+    assert check_step(step, tuple(x.to(dtype) for x in inputs)) == []
+
+
+class Slotted:
+    __slots__ = ("mixes",)
+
+    def __init__(self):
+        self.mixes = False
+
+
+class Configured(nn.Module):
+    """A step that mixes its rows where a switch says so, wherever that lies."""
+
+    mixes = False
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.given = nn.Linear(2, 2), {"mixes": False}
+        self.space, self.slotted = types.SimpleNamespace(mixes=False), Slotted()
+        self.register_buffer("mixing", torch.tensor(False))
+        self.array = np.array(False)
+
+    def forward(self, x):
+        y = self.layer(x)
+        on = self.given["mixes"] or self.space.mixes or self.slotted.mixes or self.mixes
+        return y - y.mean(0) if on or bool(self.mixing) or bool(self.array) else y
+
+
+def hook(module):
+    module.layer.register_forward_hook(lambda module, inputs, output: output - output.mean(0))
+
+
+SWITCHES = {
+    "dictionary": lambda module: module.given.update(mixes=True),
+    "namespace": lambda module: setattr(module.space, "mixes", True),
+    "slots": lambda module: setattr(module.slotted, "mixes", True),
+    "class": lambda module: setattr(type(module), "mixes", True),
+    "buffer": lambda module: module.mixing.fill_(True),
+    "array": lambda module: module.array.fill(True),
+    "hook": hook,
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_inside_a_module_is_noticed(name, monkeypatch):
+    monkeypatch.setattr(Configured, "mixes", False)
+    module = Configured()
+    for _ in range(2):
+        sdewm.jacobian_penalty(module, X, Exact())
+    SWITCHES[name](module)
+    with pytest.raises(ValueError, match="mixes the rows"):
+        sdewm.jacobian_penalty(module, X, Exact())
+
+
+def test_a_value_that_depends_on_the_number_of_rows_is_found():
+    assert [one.check for one in check_step(lambda x: x * len(x), X)] == ["rows"]
+
+
+class Averaging(nn.Module):
+    """Replaces a buffer and draws from every global generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        np.random.random(), random.random()
+        return torch.tanh(x)
+
+
+def test_replaced_buffers_and_other_random_streams_stay_as_they_are():
+    module, given = Averaging(), X + 1
+    before = module.mean, np.random.get_state()[1].tolist(), random.getstate()
+    assert check_step(module, given) == []
+    assert module.mean is before[0]
+    assert np.random.get_state()[1].tolist() == before[1] and random.getstate() == before[2]
+
+
+@pytest.mark.parametrize(
+    ("step", "inputs", "said"),
+    [
+        (None, X, "step=NoneType: expected a function"),
+        (torch.tanh, X * float("nan"), "inputs hold numbers that are not finite"),
+        (torch.tanh, X[:, :0], "inputs have rows without entries"),
+        (lambda x: x[:, :0], X, "the output of step has rows without entries"),
+        (torch.tanh, X.to_sparse(), "expected dense ones"),
+    ],
+)
+def test_what_cannot_be_checked_is_named(step, inputs, said):
+    with pytest.raises(ValueError, match=said):
+        check_step(step, inputs)
 
 
 def test_second_derivatives_are_compared_with_each_other_in_low_precision():
