@@ -8,8 +8,8 @@ From the shipped world model, in float64: 50 updates without error warm the opti
 arm makes 500 updates on the same batches with the same random numbers. The error e is added to the
 latent state of the filter at every step, in units of the latent's standard deviation: white noise
 ("noise": mirrored pairs ±ε, whose odd orders vanish; "single": one error), or one constant ±1 for
-each component ("drift", the negative control). The explicit term is ε² c with c = ½ ∂²L/∂s² along the same e. The
-loss is the model's own without its free nats, whose kink has no second derivative.
+each component ("drift", the negative control). The explicit term is ε² c with c = ½ ∂²L/∂s² along
+the same e. The loss is the model's own without its free nats, whose kink has no second derivative.
 
 Seeds are the units of all intervals: of the batches, the model's random numbers and the errors.
 """
@@ -19,21 +19,20 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import ROOT, manifest, read_table, write_table
-from sdewm.data.recorded_episodes import Episodes, read_episodes
-from sdewm.model.rssm import State
-from sdewm.model.world_model import Observed, ReplayRows, WorldModel, total_loss
+from sdewm.data.recorded_episodes import read_episodes
 from sdewm.model_theorems.implicit_regularisation import (
+    BATCH,
+    LENGTH,
+    FilteredModel,
     compare_training,
     explicit_term,
     mirrored,
@@ -47,7 +46,7 @@ from sdewm.train.saved_agent import saved_agent
 STEM = "fig_implicit_regularisation"
 SHIPPED = ROOT / "paper_checks" / "small_models"
 STRENGTHS = (0.025, 0.05, 0.1, 0.2)
-BATCH, LENGTH, WARM_UP, RATE = 8, 16, 50, 3e-4
+WARM_UP, RATE = 50, 3e-4
 ROWS = 100  # of each episode, from which windows are taken
 KINDS = ("noise", "single", "drift")
 # The claim, as declared before the first run: for strengths up to LARGEST the ratio of the effects
@@ -55,81 +54,8 @@ KINDS = ("noise", "single", "drift")
 LARGEST, RATIO, ORDER = 0.1, (0.8, 1.25), (3.5, 4.5)
 
 
-class Batch(NamedTuple):
-    """Windows of episodes with the random numbers of one update."""
-
-    rows: ReplayRows
-    posterior: Tensor
-    error: Tensor  # (B, T, Z)
-
-
-class Filtered:
-    """The losses of a world model whose filter receives an error at several strengths."""
-
-    def __init__(self, model: WorldModel, episodes: Episodes) -> None:
-        self.model, self.episodes = model, episodes
-        rows = self.rows(torch.arange(len(episodes.rewards)), torch.tensor(0), steps=None)
-        generator = torch.Generator().manual_seed(0)
-        noise = model.rssm.latent.draw_noise(rows.reward.shape, generator).double()
-        with torch.no_grad():
-            state = model.observe(rows, noise).state
-        self.spread = state.stoch.flatten(0, 1).std(0)  # of each component of the latent
-
-    def rows(self, episodes: Tensor, starts: Tensor, steps: int | None) -> ReplayRows:
-        """Windows (B, T, …) of the episodes."""
-        length = self.episodes.rewards.shape[1] if steps is None else steps
-        time = starts[..., None] + torch.arange(length)
-        seen, actions, rewards = (
-            part.double()[episodes[:, None], time]
-            for part in (
-                self.episodes.observations,
-                self.episodes.previous_actions,
-                self.episodes.rewards,
-            )
-        )
-        flags = torch.zeros(rewards.shape, dtype=torch.bool)
-        return ReplayRows(seen, actions, rewards, flags, flags, flags)
-
-    def batches(self, seed: int, count: int, kind: str) -> list[Batch]:
-        """Batches with their random numbers; those of one seed differ in their errors alone."""
-        source, own = (torch.Generator().manual_seed(2 * seed + k) for k in range(2))
-        shape = (BATCH, LENGTH, len(self.spread))
-        signs = torch.randn(shape[2], generator=own, dtype=torch.float64).sign()
-        found = []
-        for _ in range(count):
-            chosen = torch.randint(len(self.episodes.rewards), (BATCH,), generator=source)
-            latest = self.episodes.rewards.shape[1] - LENGTH
-            starts = torch.randint(latest + 1, (BATCH,), generator=source)
-            rows = self.rows(chosen, starts, LENGTH)
-            noise = self.model.rssm.latent.draw_noise((BATCH, LENGTH), source).double()
-            error = torch.randn(shape, generator=own, dtype=torch.float64)
-            if kind == "drift":
-                error = signs.expand(shape)
-            found.append(Batch(rows, noise, error * self.spread))
-        return found
-
-    def losses(self, model: Any, batch: Batch, strengths: Sequence[float]) -> list[Tensor]:
-        """The total loss at each strength, all strengths side by side in one filter."""
-        copies = len(strengths)
-        error = torch.cat([strength * batch.error for strength in strengths])
-        embed = model.encoder(batch.rows.observation).repeat(copies, 1, 1)
-        actions, first = (
-            part.repeat(copies, *[1] * (part.dim() - 1))
-            for part in (batch.rows.previous_action, batch.rows.is_first)
-        )
-        noise = batch.posterior.repeat(copies, *[1] * (batch.posterior.dim() - 1))
-        state, posterior = model.rssm.filter(embed, actions, first, noise, None, error)
-        prior = model.rssm.prior(state.deter)
-        found = []
-        for k in range(copies):
-            own = slice(k * BATCH, (k + 1) * BATCH)
-            seen = Observed(State(state.deter[own], state.stoch[own]), prior[own], posterior[own])
-            found.append(total_loss(model.losses(batch.rows, seen), model.weights()))
-        return found
-
-
 def compute(
-    filtered: Filtered, seeds: Sequence[int], updates: int, finished: Callable[[], None]
+    filtered: FilteredModel, seeds: Sequence[int], updates: int, finished: Callable[[], None]
 ) -> list[dict[str, Any]]:
     """One row for each seed, kind of error and strength."""
     rows = []
@@ -278,9 +204,8 @@ def write(table: Path, seeds: int, updates: int) -> None:
     arms = 2 + 5 * len(STRENGTHS)  # those of drift have a plain arm of their own
     progress, done = Progress(STEM, len(missing) * arms), iter(range(1, len(missing) * arms + 1))
     torch.set_num_threads(1)  # small matrices; several threads wait for each other
-    model = saved_agent(SHIPPED / "weight0-seed0").agent.world_model.double()
-    model.config = replace(model.config, free_nats=0.0)
-    filtered = Filtered(model, read_episodes(SHIPPED / "episodes", steps=ROWS))
+    model = saved_agent(SHIPPED / "weight0-seed0").agent.world_model
+    filtered = FilteredModel(model, read_episodes(SHIPPED / "episodes", steps=ROWS))
     for seed in missing:
         rows += compute(filtered, [seed], updates, lambda: progress.update(next(done)))
         write_table(table, rows, manifest(seed=0, **settings))

@@ -1,4 +1,4 @@
-"""Negative controls of the checks on the Jacobian penalty (S23–S25)."""
+"""Negative controls of the checks on the Jacobian penalty (S23–S25, S29, S30)."""
 
 from __future__ import annotations
 
@@ -39,3 +39,8 @@ def forgotten_coordinate(model: Any) -> Any:
         return model.latent(model.physical(kept)) + model.rest * (x - model.latent(s))
 
     return forgetting
+
+
+def constant_error(error: Any) -> Any:
+    """The error is one constant, not white with its mirror image (S30)."""
+    return lambda strength: ("drift", {strength: 1.0})

@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sdewm.base.checks import check_count, check_finite_number
+from sdewm.base.checks import check_choice, check_count, check_finite_number
+from sdewm.data.recorded_episodes import Episodes, check_rows
+from sdewm.model.rssm import State
+from sdewm.model.world_model import Observed, ReplayRows, WorldModel, total_loss
 
 Objective = Mapping[float, float]  # strengths of the error with their weights
+BATCH, LENGTH = 8, 16  # windows of an update, and their rows
 DIFFERENCE = 1e-2  # strength of the error at which the explicit term is formed
 # (model, batch, strengths) -> the losses at these strengths, of equal random numbers
 Losses = Callable[[nn.Module, Any, Sequence[float]], Sequence[Tensor]]
@@ -150,3 +154,96 @@ def compare_training(
         gap = float((change - expected).norm())
         found[name] = Effect(float(change @ expected) / size**2, gap, size)
     return found
+
+
+class Batch(NamedTuple):
+    """Windows of episodes with the random numbers of one update."""
+
+    rows: ReplayRows
+    posterior: Tensor
+    error: Tensor  # (B, T, Z)
+
+
+class FilteredModel:
+    """A world model whose filter receives an error, on windows of recorded episodes.
+
+    Args:
+        model: a copy in float64 is made, whose loss has no free nats: their kink has no second
+            derivative.
+        episodes: of at least LENGTH rows.
+
+    Attributes:
+        model: the copy.
+        spread: (Z,), standard deviations of the latent's components over the episodes.
+    """
+
+    def __init__(self, model: WorldModel, episodes: Episodes) -> None:
+        check_rows(episodes, LENGTH)
+        self.model, self.episodes = copy.deepcopy(model).double().requires_grad_(), episodes
+        self.model.config = replace(model.config, free_nats=0.0)
+        rows = self.rows(torch.arange(len(episodes.rewards)), torch.tensor(0), steps=None)
+        generator = torch.Generator().manual_seed(0)
+        noise = self.model.rssm.latent.draw_noise(rows.reward.shape, generator).double()
+        with torch.no_grad():
+            state = self.model.observe(rows, noise).state
+        self.spread = state.stoch.flatten(0, 1).std(0)
+
+    def rows(self, episodes: Tensor, starts: Tensor, steps: int | None) -> ReplayRows:
+        """Windows (B, T, …) of the episodes."""
+        length = self.episodes.rewards.shape[1] if steps is None else steps
+        time = starts[..., None] + torch.arange(length)
+        seen, actions, rewards = (
+            part.double()[episodes[:, None], time]
+            for part in (
+                self.episodes.observations,
+                self.episodes.previous_actions,
+                self.episodes.rewards,
+            )
+        )
+        flags = torch.zeros(rewards.shape, dtype=torch.bool)
+        return ReplayRows(seen, actions, rewards, flags, flags, flags)
+
+    def batches(self, seed: int, count: int, kind: str) -> list[Batch]:
+        """Batches with their random numbers; those of one seed differ in their errors alone.
+
+        Args:
+            seed: of the windows, the model's random numbers and the errors.
+            count: number of batches.
+            kind: "white": e is independent at every step, normal; "drift": e is one ±1 for each
+                component, the same everywhere. Both in units of `spread`.
+        """
+        check_choice("kind", kind, ("white", "drift"))
+        source, own = (torch.Generator().manual_seed(2 * seed + k) for k in range(2))
+        shape = (BATCH, LENGTH, len(self.spread))
+        signs = torch.randn(shape[2], generator=own, dtype=torch.float64).sign()
+        found = []
+        for _ in range(count):
+            chosen = torch.randint(len(self.episodes.rewards), (BATCH,), generator=source)
+            latest = self.episodes.rewards.shape[1] - LENGTH
+            starts = torch.randint(latest + 1, (BATCH,), generator=source)
+            rows = self.rows(chosen, starts, LENGTH)
+            noise = self.model.rssm.latent.draw_noise((BATCH, LENGTH), source).double()
+            error = torch.randn(shape, generator=own, dtype=torch.float64)
+            if kind == "drift":
+                error = signs.expand(shape)
+            found.append(Batch(rows, noise, error * self.spread))
+        return found
+
+    def losses(self, model: Any, batch: Batch, strengths: Sequence[float]) -> list[Tensor]:
+        """The total loss at each strength, all strengths side by side in one filter."""
+        copies = len(strengths)
+        error = torch.cat([strength * batch.error for strength in strengths])
+        embed = model.encoder(batch.rows.observation).repeat(copies, 1, 1)
+        actions, first = (
+            part.repeat(copies, *[1] * (part.dim() - 1))
+            for part in (batch.rows.previous_action, batch.rows.is_first)
+        )
+        noise = batch.posterior.repeat(copies, *[1] * (batch.posterior.dim() - 1))
+        state, posterior = model.rssm.filter(embed, actions, first, noise, None, error)
+        prior = model.rssm.prior(state.deter)
+        found = []
+        for k in range(copies):
+            own = slice(k * BATCH, (k + 1) * BATCH)
+            seen = Observed(State(state.deter[own], state.stoch[own]), prior[own], posterior[own])
+            found.append(total_loss(model.losses(batch.rows, seen), model.weights()))
+        return found
