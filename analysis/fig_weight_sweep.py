@@ -14,15 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sdewm.base.records import ROOT, manifest, read_table, write_table
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.study_plots import weight_sweep
-from sdewm.robustness.statistics import compare
 from sdewm.scripts.theory_figure import add_drawing_options
 from sdewm.study.declaration import read_study
-from sdewm.study.rows import Place, arms_of, from_lines, one_line_a_cell, read_rows
+from sdewm.study.rows import Place, from_lines, one_line_a_cell, read_rows
+from sdewm.study.verdicts import paired
 
 STEM, STUDY = "fig_weight_sweep", "cartpole"
 FILE = ROOT / "analysis" / "studies" / f"{STUDY}.toml"
@@ -106,25 +104,19 @@ def differences(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for panel, names in PANELS.items():
         for name, label in names.items():
-            baseline = arms_of(rows, "baseline", name, last)
             for arm, weight in weights().items():
-                ours = arms_of(rows, arm, name, last)
-                seeds = sorted({*ours} & {*baseline})
-                if len(seeds) < FEWEST:
+                seen = paired(rows, arm, "baseline", name, last)
+                if seen is None or seen.pairs < FEWEST:
                     continue
-                paired = compare(
-                    np.array([ours[seed] for seed in seeds]),
-                    np.array([baseline[seed] for seed in seeds]),
-                )
                 found.append(
                     {
                         "panel": panel,
                         "end_point": label,
                         "weight": weight,
-                        "difference": paired.difference.estimate,
-                        "low": paired.difference.low,
-                        "high": paired.difference.high,
-                        "pairs": len(seeds),
+                        "difference": seen.difference.estimate,
+                        "low": seen.difference.low,
+                        "high": seen.difference.high,
+                        "pairs": seen.pairs,
                         "margin": 0.0 if panel == "Jacobian" else MARGIN,
                     }
                 )

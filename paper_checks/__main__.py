@@ -167,7 +167,12 @@ def _whole(text: str) -> int | float:
 FROM_RUNS = {
     *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
     *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
-    *("fig_representation_error_pixels", "fig_weight_sweep", "fig_implicit_regularisation"),
+    *(
+        "fig_representation_error_pixels",
+        "fig_weight_sweep",
+        "fig_horizon_convergence",
+        "fig_implicit_regularisation",
+    ),
 }
 
 

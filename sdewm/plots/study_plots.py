@@ -130,3 +130,47 @@ def implicit_regularisation(rows: Rows, band: tuple[float, float]) -> Drawing:
         Panel("Distance of the effects", partial(draw, name="gap")),
     )
     return Drawing(panels, note, height=2.2)
+
+
+def horizon_convergence(rows: Rows) -> Drawing:
+    """Log open-loop errors less those without penalty, over the horizon and over training.
+
+    Rows: weight, updates, horizon, difference, low, high, pairs.
+    """
+    weights = sorted({row["weight"] for row in rows})
+    last, longest = max(row["updates"] for row in rows), max(row["horizon"] for row in rows)
+    pairs = sorted({int(row["pairs"]) for row in rows})
+    seeds = str(pairs[0]) if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
+    note = (
+        f"Means over {seeds} training seeds of the difference to the same seed without penalty; "
+        "bars are 95 % intervals by Student's t. Above zero the penalty makes predictions worse."
+    )
+
+    def draw(axes: Axes, along: str, fixed: str, value: float) -> Entries:
+        part = [row for row in rows if row[fixed] == value]
+        places = sorted({row[along] for row in part})
+        entries: Entries = {}
+        for number, weight in enumerate(weights):
+            own = sorted((r for r in part if r["weight"] == weight), key=lambda r: r[along])
+            shift = 0.12 * (number - (len(weights) - 1) / 2)
+            spots = [places.index(row[along]) + shift for row in own]
+            means = [row["difference"] for row in own]
+            bars = [row["high"] - row["difference"] for row in own]
+            entries |= points(axes, spots, means, bars, f"weight {weight:g}", _look(number), ms=4)
+        entries |= zero_line(axes)
+        axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+        axes.set_xlim(-0.5, len(places) - 0.5)
+        axes.set(ylabel="difference of logarithms")
+        axes.set_xlabel("horizon (policy steps)" if along == "horizon" else "training (updates)")
+        return entries
+
+    panels = (
+        Panel(
+            f"After {last:g} updates", partial(draw, along="horizon", fixed="updates", value=last)
+        ),
+        Panel(
+            f"{longest:g} steps ahead",
+            partial(draw, along="updates", fixed="horizon", value=longest),
+        ),
+    )
+    return Drawing(panels, note, height=2.2)

@@ -7,9 +7,11 @@ confirmatory comparisons):
     support     the interval lies below −margin, and that of the end point `not_worse`, if there is
                 one, below its own margin
     refuted     the interval lies above −margin
-    undecided   otherwise, or fewer than 2 pairs
+    undecided   otherwise, or fewer than 2 pairs, or not all declared seeds are there yet: a verdict
+                that was looked for after every seed would be found too often
 
-A control holds if its own .95 interval lies above 0 (expected "worse") or below 0 ("better").
+A control holds if its own .95 interval lies above 0 (expected "worse") or below 0 ("better"); it is
+open until all declared seeds are there.
 """
 
 from __future__ import annotations
@@ -27,11 +29,15 @@ from sdewm.study.rows import arms_of
 
 LEVEL = 0.95
 SUPPORT, REFUTED, UNDECIDED, VOID = "support", "refuted", "undecided", "void"
+HOLDS, FAILS, OPEN = "holds", "fails", "open"  # of a control
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A comparison or control with what was seen; `outcome` of a control: "holds" or "fails"."""
+    """A comparison or control with what was seen.
+
+    `outcome` of a control: "holds", "fails" or "open".
+    """
 
     declared: Comparison | Control
     paired: Paired | None
@@ -39,27 +45,41 @@ class Judged:
 
 
 def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], list[Judged]]:
-    """Controls and comparisons, judged; all comparisons are void if a control does not hold."""
-    controls = [_control(one, rows, study.updates) for one in study.controls]
-    void = any(one.outcome != "holds" for one in controls)
+    """Controls and comparisons, judged; all comparisons are void if a control fails."""
+    controls = [_control(one, rows, study) for one in study.controls]
+    void = any(one.outcome == FAILS for one in controls)
+    settled = all(one.outcome == HOLDS for one in controls)
     family = max(1, sum(one.confirmatory for one in study.comparisons))
     comparisons = []
     for one in study.comparisons:
         level = 1 - (1 - LEVEL) / (family if one.confirmatory else 1)
-        paired = _paired(one, rows, level, study.updates)
+        seen = _paired(one, rows, level, study.updates)
         outcome = UNDECIDED
-        if paired is not None and paired.difference.high < -one.margin:
-            outcome = SUPPORT if _not_worse(one, rows, level, study.updates) else UNDECIDED
-        elif paired is not None and paired.difference.low > -one.margin:
-            outcome = REFUTED
-        comparisons.append(Judged(one, paired, VOID if void else outcome))
+        if settled and seen is not None and _is_complete(one, rows, study):
+            if seen.difference.high < -one.margin:
+                outcome = SUPPORT if _not_worse(one, rows, level, study.updates) else UNDECIDED
+            elif seen.difference.low > -one.margin:
+                outcome = REFUTED
+        comparisons.append(Judged(one, seen, VOID if void else outcome))
     return controls, comparisons
 
 
 def _paired(
     one: Comparison | Control, rows: Sequence[dict[str, str]], level: float, updates: int
 ) -> Paired | None:
-    ours, theirs = (arms_of(rows, arm, one.end_point, updates) for arm in (one.arm, one.baseline))
+    return paired(rows, one.arm, one.baseline, one.end_point, updates, level)
+
+
+def paired(
+    rows: Sequence[dict[str, str]],
+    arm: str,
+    baseline: str,
+    end_point: str,
+    updates: int,
+    level: float = LEVEL,
+) -> Paired | None:
+    """The differences of an arm to its baseline over their common seeds; None below two."""
+    ours, theirs = (arms_of(rows, name, end_point, updates) for name in (arm, baseline))
     seeds = sorted({*ours} & {*theirs})
     if len(seeds) < 2:
         return None
@@ -76,12 +96,20 @@ def _not_worse(one: Comparison, rows: Sequence[dict[str, str]], level: float, up
     return other is not None and other.difference.high < one.not_worse_margin
 
 
-def _control(one: Control, rows: Sequence[dict[str, str]], updates: int) -> Judged:
-    paired = _paired(one, rows, LEVEL, updates)
-    holds = paired is not None and (
-        paired.difference.low > 0 if one.expected == "worse" else paired.difference.high < 0
+def _is_complete(one: Comparison | Control, rows: Sequence[dict[str, str]], study: Study) -> bool:
+    """Whether both arms have all declared seeds."""
+    arms = (arms_of(rows, arm, one.end_point, study.updates) for arm in (one.arm, one.baseline))
+    return all(len(arm) == len(study.seeds) for arm in arms)
+
+
+def _control(one: Control, rows: Sequence[dict[str, str]], study: Study) -> Judged:
+    seen = _paired(one, rows, LEVEL, study.updates)
+    if not _is_complete(one, rows, study):
+        return Judged(one, seen, OPEN)
+    holds = seen is not None and (
+        seen.difference.low > 0 if one.expected == "worse" else seen.difference.high < 0
     )
-    return Judged(one, paired, "holds" if holds else "fails")
+    return Judged(one, seen, HOLDS if holds else FAILS)
 
 
 def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
@@ -103,8 +131,17 @@ def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
     header = "claim arm baseline end_point difference interval sign_flip_p pairs verdict".split()
     text.append(text_table(header, [_cells(one) for one in (*controls, *comparisons)]))
     text.append("differences of logarithms, paired by seed; intervals at family-wise level 0.95")
-    if any(one.outcome != "holds" for one in controls):
+    if any(one.outcome == FAILS for one in controls):
         text.append("VOID: a control does not hold, so nothing follows from this study.")
+    missing = [
+        one for one in (*controls, *comparisons) if not _is_complete(one.declared, rows, study)
+    ]
+    if missing:
+        text.append(
+            f"INTERIM: {len(missing)} of {len(controls) + len(comparisons)} controls and "
+            f"comparisons lack some of the {len(study.seeds)} declared seeds; verdicts follow when "
+            "all are there."
+        )
     return "\n".join(text)
 
 

@@ -5,7 +5,7 @@ from functools import cache
 
 from sdewm.base.records import ROOT, read_table
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
-from sdewm.plots.study_plots import implicit_regularisation, weight_sweep
+from sdewm.plots.study_plots import horizon_convergence, implicit_regularisation, weight_sweep
 from sdewm.plots.training_plots import learning_curves
 from sdewm.report.analyses import ANALYSES
 
@@ -33,6 +33,8 @@ def drawing(stem):
     script = load(stem)
     if stem == "fig_weight_sweep":
         return weight_sweep(script.differences(rows))
+    if stem == "fig_horizon_convergence":
+        return horizon_convergence(rows)
     if stem == "fig_implicit_regularisation":
         return implicit_regularisation(script.figure_rows(rows), script.RATIO)
     if stem == "fig_learning_curves":

@@ -245,7 +245,33 @@ def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
 def test_pairs_are_of_equal_seeds_and_one_pair_decides_nothing(study):
     values = {("baseline", "open_loop 5"): [1.0, 5.0], ("strong", "open_loop 5"): [0.5]}
     _, comparisons = judge(study, rows_for(study, values))
-    assert comparisons[0].paired is None and comparisons[0].outcome == "void"
+    assert comparisons[0].paired is None and comparisons[0].outcome == "undecided"
+
+
+def test_there_is_no_verdict_before_all_declared_seeds_are_there(study):
+    base = [1.0, 2.0, 3.0]
+    values = {
+        ("baseline", "open_loop 5"): base,
+        ("strong", "open_loop 5"): [0.7, 1.69, 2.71],
+        ("baseline", "jacobian"): base,
+        ("strong", "jacobian"): [0.5, 1.51, 2.5],
+    }
+    for name, outcome in (
+        ("open_loop 5", "undecided"),
+        ("jacobian", "undecided"),
+        (None, "support"),
+    ):
+        rows = rows_for(study, values)
+        if name is not None:  # the last seed of one arm is missing
+            rows = [
+                row for row in rows
+                if (row["arm"], row["end_point"], row["seed"]) != ("strong", name, "2")
+            ]  # fmt: skip
+        controls, comparisons = judge(study, rows)
+        assert comparisons[0].outcome == outcome
+        assert controls[0].outcome == ("open" if name == "jacobian" else "holds")
+        text = report(study, rows)
+        assert ("INTERIM: 1 of 2" in text) == (name is not None) and "VOID" not in text
 
 
 class FakeCells:
