@@ -68,7 +68,7 @@ def check_derivatives(
             rounding = 8 * torch.finfo(point[0].dtype).eps * value[k].abs().amax()
             pairs = (
                 ("first", first[k], slopes, rounding / step),
-                ("second", mixed[0, 0][k], curvatures, 4 * rounding / step**2),
+                ("second", mixed[0, 0][k], curvatures, 4 * rounding / step / step),
             )
             for order, automatic, (coarse, fine), lost in pairs:
                 scale = 1.0 + fine.abs().amax()

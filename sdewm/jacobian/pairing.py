@@ -291,7 +291,7 @@ def external_tensors(step: Step, rows: tuple[torch.Tensor, ...]) -> tuple[torch.
     with kept_tensors(), torch.enable_grad(), entering:
         joined_step(step, len(rows[0]))(*leaves)
     found = [t for t in entering.found.values() if t.is_floating_point() and t.numel()]
-    places = [t.untyped_storage().data_ptr() for t in found]
+    places = [t.untyped_storage()._cdata for t in found]
     return tuple(t for t, p in zip(found, places, strict=True) if places.count(p) == 1)
 
 

@@ -13,6 +13,7 @@ from paper_checks import (
     check_rollouts,
     check_structure,
     check_terms,
+    check_training,
     check_values,
 )
 from paper_checks.findings import Settings
@@ -71,6 +72,7 @@ CASES = {
     "penalty:constant_deviation": (check_penalty.rate, {}),
     "penalty:sample_for_probabilities": (check_penalty.samples, {}),
     "penalty:forgotten_coordinate": (check_penalty.memory_floor, {}),
+    "penalty:constant_error": (check_training.implicit_regularisation, {}),
     "trained_models:stationary_variance": (check_latent_system.step, {}),
     "trained_models:stop_gradient": (check_latent_system.derivatives, {}),
     "trained_models:double_claim": (check_latent_system.recovery, {}),
