@@ -198,7 +198,7 @@ def write(table: Path, seeds: int, updates: int) -> None:
     rows: list[dict[str, Any]] = []
     if table.is_file():
         known, facts = read_table(table)
-        if all(facts.get(name) == value for name, value in settings.items()):
+        if all(facts.get(name) == str(value) for name, value in settings.items()):
             rows = [row for row in known if int(row["seed"] or 0) < seeds]
     missing = [seed for seed in range(seeds) if seed not in {row["seed"] for row in rows}]
     arms = 2 + 5 * len(STRENGTHS)  # those of drift have a plain arm of their own

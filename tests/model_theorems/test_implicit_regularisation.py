@@ -165,6 +165,22 @@ def test_verdicts_follow_the_declared_bands():
     assert module.orders(every, "noise").estimate == pytest.approx(4.0)
 
 
+def test_seeds_that_a_table_holds_are_not_trained_again(tmp_path, monkeypatch):
+    module, asked = script(), []
+
+    def compute(filtered, seeds, updates, finished):
+        asked.append(([*seeds], updates))
+        row = {"kind": "noise", "strength": 0.1, "ratio": 1.0, "gap": 0.1, "size": 1.0}
+        return [row | {"seed": seed} for seed in seeds]
+
+    monkeypatch.setattr(module, "compute", compute)
+    table = tmp_path / "table.csv"
+    for seeds, updates in ((2, 3), (3, 3), (3, 4)):
+        module.write(table, seeds, updates)
+    assert asked == [([0], 3), ([1], 3), ([2], 3), *(([seed], 4) for seed in range(3))]
+    assert [row["seed"] for row in read_table(table)[0]] == [0, 1, 2]
+
+
 def test_readme_says_what_the_committed_rows_show():
     module = script()
     rows, facts = read_table(ROOT / "figures" / "data" / "fig_implicit_regularisation.csv")
@@ -172,5 +188,5 @@ def test_readme_says_what_the_committed_rows_show():
     text = (ROOT / "README.md").read_text("utf-8")
     order = module.orders(rows, "noise")
     assert f"order {order.estimate:.1f} ({order.low:.1f} to {order.high:.1f})" in text
-    assert f"over {len({row['seed'] for row in rows})} seeds" in text and facts["updates"] == 500
+    assert f"over {len({row['seed'] for row in rows})} seeds" in text and facts["updates"] == "500"
     assert f"verdict: {module.verdict(rows, 'noise')}" in text
