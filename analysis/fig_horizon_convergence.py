@@ -18,13 +18,13 @@ from sdewm.base.records import ROOT, manifest, read_table, write_table
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.study_plots import horizon_convergence
 from sdewm.scripts.theory_figure import add_drawing_options
-from sdewm.study.declaration import read_study
+from sdewm.study.declaration import penalty_weights, read_study
 from sdewm.study.rows import Place, read_rows
 from sdewm.study.verdicts import paired
 
 STEM = "fig_horizon_convergence"
 FILE = ROOT / "analysis" / "studies" / "cartpole.toml"
-WEIGHTS = {"penalty_0001": 0.001, "penalty_001": 0.01, "penalty_01": 0.1, "penalty_1": 1.0}
+WEIGHTS = penalty_weights(FILE)
 HORIZONS = (1, 5, 15, 25, 50)  # policy steps
 FEWEST = 3  # pairs from which an interval is drawn
 

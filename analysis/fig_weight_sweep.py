@@ -9,7 +9,6 @@ drawn is computed from that table.
 """
 
 import argparse
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sdewm.base.records import ROOT, manifest, read_table, write_table
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.study_plots import weight_sweep
 from sdewm.scripts.theory_figure import add_drawing_options
-from sdewm.study.declaration import read_study
+from sdewm.study.declaration import penalty_weights, read_study
 from sdewm.study.rows import Place, from_lines, one_line_a_cell, read_rows
 from sdewm.study.verdicts import paired
 
@@ -84,17 +83,7 @@ def copy_rows(rows: Path, table: Path) -> None:
 
 def weights() -> dict[str, float]:
     """The arms that differ from the baseline in the weight alone, with their weights."""
-    arms = read_study_arms()
-    return {
-        arm: float(settings["jacobian.weight"])
-        for arm, settings in arms.items()
-        if [*settings] == ["jacobian.weight"]
-    }
-
-
-def read_study_arms() -> Mapping[str, Mapping[str, Any]]:
-    """The arms as declared; the recorded episodes need not be there."""
-    return tomllib.loads(FILE.read_text("utf-8"))["arms"]
+    return penalty_weights(FILE)
 
 
 def differences(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

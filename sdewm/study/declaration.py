@@ -201,6 +201,19 @@ def _changed(part: Any, path: list[str], value: Setting, name: str) -> Any:
     return replace(part, **{here: _changed(getattr(part, here), path[1:], value, name)})
 
 
+def penalty_weights(path: Path) -> dict[str, float]:
+    """The arms of a study file that set the weight of the penalty alone, with their weights.
+
+    The recorded episodes need not be there.
+    """
+    arms = tomllib.loads(path.read_text("utf-8"))["arms"]
+    return {
+        arm: float(settings["jacobian.weight"])
+        for arm, settings in arms.items()
+        if [*settings] == ["jacobian.weight"]
+    }
+
+
 def read_study(path: Path) -> Study:
     """The study declared in a file, checked as a whole before anything starts.
 
