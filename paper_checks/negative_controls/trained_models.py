@@ -10,6 +10,7 @@ from torch import Tensor
 
 from paper_checks.cases.trained_models import TrainedCase
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.perturbations.observation import ObservationPerturbation
 
 
 def _with(case: TrainedCase, **changes: Any) -> TrainedCase:
@@ -33,7 +34,7 @@ def double_claim(case: TrainedCase) -> TrainedCase:
 
 def shift_for_noise(case: TrainedCase) -> TrainedCase:
     """A constant shift replaces the noise, so that the drift is of first order (S28)."""
-    return _with(case, perturbation="shift")
+    return _with(case, perturbation=lambda strength: ObservationPerturbation("shift", strength))
 
 
 def drop_second_order(case: TrainedCase) -> TrainedCase:
