@@ -35,6 +35,7 @@ from sdewm.base import records
 from sdewm.base.checks import check_count, check_device
 from sdewm.base.progress import format_seconds
 from sdewm.plots.tables import text_table
+from sdewm.study.committed import table_of
 
 KEYS = (
     "id mark measured standard_error predicted verdict negative_control seconds".split()
@@ -164,16 +165,19 @@ def _whole(text: str) -> int | float:
 
 
 # Redrawn from their committed tables of finished runs; left out if a table is missing.
+FROM_STUDIES = {"fig_weight_sweep": "cartpole", "fig_horizon_convergence": "cartpole"}
 FROM_RUNS = {
     *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
     *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
-    *(
-        "fig_representation_error_pixels",
-        "fig_weight_sweep",
-        "fig_horizon_convergence",
-        "fig_implicit_regularisation",
-    ),
+    *("fig_representation_error_pixels", "fig_implicit_regularisation"),
+    *FROM_STUDIES,
 }
+
+
+def rows_of(stem: str) -> Path:
+    """The committed table from which a figure of runs or of a study is drawn."""
+    data = records.ROOT / "figures" / "data"
+    return table_of(FROM_STUDIES[stem], data) if stem in FROM_STUDIES else data / f"{stem}.csv"
 
 
 def _figures(options: argparse.Namespace) -> list[Figure]:
@@ -181,7 +185,7 @@ def _figures(options: argparse.Namespace) -> list[Figure]:
     for script in sorted((records.ROOT / "analysis").glob("fig_*.py")):
         if script.stem not in FROM_RUNS:
             figures.append(Figure(script, tuple(options.figure_options)))
-        elif (records.ROOT / "figures" / "data" / f"{script.stem}.csv").is_file():
+        elif rows_of(script.stem).is_file():
             figures.append(Figure(script, ()))
     return figures
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sdewm.base.records import code_commit, dump_json, write_whole
 from sdewm.commands.train import resume, train
-from sdewm.study.declaration import Cell, Study, read_study
+from sdewm.study.declaration import Cell, Study, read_study, require_episodes
 from sdewm.study.end_points import measure
 from sdewm.study.rows import END, Place, Row
 
@@ -23,6 +23,7 @@ def main(words: Sequence[str]) -> int:
     """Train and measure; the exit code of the training if it was stopped or failed."""
     file, folder, arm, seed = words
     study, cell = read_study(Path(file)), Cell(arm, int(seed))
+    require_episodes(study)
     place = Place(Path(folder), study.digest, Path(file))
     run = place.run(cell)
     begun = (run / "config.json").exists()

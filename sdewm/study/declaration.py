@@ -201,21 +201,17 @@ def _changed(part: Any, path: list[str], value: Setting, name: str) -> Any:
     return replace(part, **{here: _changed(getattr(part, here), path[1:], value, name)})
 
 
-def penalty_weights(path: Path) -> dict[str, float]:
-    """The arms of a study file that set the weight of the penalty alone, with their weights.
-
-    The recorded episodes need not be there.
-    """
-    arms = tomllib.loads(path.read_text("utf-8"))["arms"]
+def penalty_weights(study: Study) -> dict[str, float]:
+    """The arms that set the weight of the penalty and nothing else, with their weights."""
     return {
         arm: float(settings["jacobian.weight"])
-        for arm, settings in arms.items()
+        for arm, settings in study.arms.items()
         if [*settings] == ["jacobian.weight"]
     }
 
 
 def read_study(path: Path) -> Study:
-    """The study declared in a file, checked as a whole before anything starts.
+    """The study declared in a file, checked as a whole; its recorded episodes need not be there.
 
     Raises:
         ValueError: the file is no TOML, or something in it is missing, unknown or not allowed.
@@ -325,8 +321,16 @@ def _check(study: Study) -> None:
         check_choice("end_point", one.end_point, study.end_points)
         if isinstance(one, Comparison) and one.not_worse:
             check_choice("not_worse", one.not_worse, study.end_points)
+    for cell in study.cells:
+        study.config(cell)
+
+
+def require_episodes(study: Study) -> None:
+    """Refuse to run a study whose recorded episodes are not there; it can be reported all the same.
+
+    Raises:
+        ValueError: a directory is missing.
+    """
     for name in ("data", "test_data"):
         if getattr(study, name) and not Path(getattr(study, name)).is_dir():
             raise ValueError(f"{name}={getattr(study, name)!r}: there is no such directory.")
-    for cell in study.cells:
-        study.config(cell)

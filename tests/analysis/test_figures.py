@@ -7,21 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from paper_checks.__main__ import FROM_RUNS, rows_of
 from sdewm.base.records import read_table
 from tests.plots.committed import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
-# These draw no system; they have tests of their own.
-FROM_RUNS = {
-    *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
-    *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
-    *(
-        "fig_representation_error_pixels",
-        "fig_weight_sweep",
-        "fig_horizon_convergence",
-        "fig_implicit_regularisation",
-    ),
-}
 EVERY = sorted((ROOT / "analysis").glob("fig_*.py"))
 SCRIPTS = sorted(p for p in (ROOT / "analysis").glob("fig_*.py") if p.stem not in FROM_RUNS)
 TINY = {
@@ -129,7 +119,7 @@ def test_script_refuses_in_one_sentence(words, text, tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("script", EVERY, ids=lambda script: script.stem)
 def test_a_committed_table_is_redrawn_as_one_panel_and_stays_as_it_is(script, tmp_path):
-    table = ROOT / "figures" / "data" / f"{script.stem}.csv"
+    table = rows_of(script.stem)
     (tmp_path / "data").mkdir()
     copy = tmp_path / "data" / table.name
     copy.write_bytes(table.read_bytes())
@@ -143,7 +133,7 @@ def test_a_committed_table_is_redrawn_as_one_panel_and_stays_as_it_is(script, tm
 
 @pytest.mark.parametrize("script", EVERY, ids=lambda script: script.stem)
 def test_a_panel_or_width_that_is_not_there_is_refused_in_one_sentence(script, tmp_path, capsys):
-    table = ROOT / "figures" / "data" / f"{script.stem}.csv"
+    table = rows_of(script.stem)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / table.name).write_bytes(table.read_bytes())
     main = load(script).main

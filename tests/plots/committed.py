@@ -8,11 +8,13 @@ from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.study_plots import horizon_convergence, implicit_regularisation, weight_sweep
 from sdewm.plots.training_plots import learning_curves
 from sdewm.report.analyses import ANALYSES
+from sdewm.study.committed import read_results
 
 STEMS = sorted(path.stem for path in (ROOT / "analysis").glob("fig_*.py"))
 FROM_ROWS = {one.stem: one.figure for one in ANALYSES.values()}
 FROM_ROWS["fig_representation_error_pixels"] = FROM_ROWS["fig_representation_error"]
 FROM_ROWS["fig_jacobian_weight"] = effects_of_penalty
+FROM_STUDIES = {"fig_weight_sweep": weight_sweep, "fig_horizon_convergence": horizon_convergence}
 
 
 def load(stem):
@@ -27,14 +29,12 @@ def load(stem):
 @cache
 def drawing(stem):
     """What the committed figure shows."""
+    script = load(stem)
+    if stem in FROM_STUDIES:
+        return FROM_STUDIES[stem](script.differences(read_results(script.STUDY)))
     rows, facts = read_table(ROOT / "figures" / "data" / f"{stem}.csv")
     if stem in FROM_ROWS:
         return FROM_ROWS[stem](rows)
-    script = load(stem)
-    if stem == "fig_weight_sweep":
-        return weight_sweep(script.differences(rows))
-    if stem == "fig_horizon_convergence":
-        return horizon_convergence(rows)
     if stem == "fig_implicit_regularisation":
         return implicit_regularisation(script.figure_rows(rows), script.RATIO)
     if stem == "fig_learning_curves":

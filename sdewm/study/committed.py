@@ -1,0 +1,77 @@
+"""The committed rows of the studies in analysis/studies: figures/data/study_NAME.csv.
+
+One line for each cell and number of updates, with a column for each end point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdewm.base.records import ROOT, manifest, read_table, write_table
+from sdewm.study.declaration import Study, read_study
+from sdewm.study.rows import Place, Row, from_lines, one_line_a_cell, read_rows
+
+STUDIES, DATA = ROOT / "analysis" / "studies", ROOT / "figures" / "data"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A declared study with its rows, which may be of some of the declared seeds only."""
+
+    study: Study
+    rows: list[Row]
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds of which all arms are there."""
+        found = {(row["arm"], row["seed"]) for row in self.rows}
+        return sum(
+            all((arm, str(seed)) in found for arm in self.study.arms) for seed in self.study.seeds
+        )
+
+
+def declaration(name: str) -> Path:
+    """The file that declares a study of this repository."""
+    return STUDIES / f"{name}.toml"
+
+
+def table_of(name: str, data: Path = DATA) -> Path:
+    """The committed rows of a study."""
+    return data / f"study_{name}.csv"
+
+
+def read_results(name: str, data: Path = DATA) -> Results:
+    """The rows in `data` of a study of this repository.
+
+    Raises:
+        ValueError: there are none, or they belong to another declaration.
+    """
+    table, study = table_of(name, data), read_study(declaration(name))
+    if not table.is_file():
+        raise ValueError(f"{table} is missing: the study {name!r} has not run yet.")
+    lines, facts = read_table(table)
+    if facts["digest"] != study.digest:
+        raise ValueError(
+            f"{table} holds rows of the declaration {facts['digest']}; {declaration(name).name} is "
+            f"{study.digest}."
+        )
+    return Results(study, from_lines(lines))
+
+
+def write_results(name: str, folder: Path, data: Path = DATA) -> Path:
+    """Copy the rows of a study from the folder where it runs to `data`.
+
+    Raises:
+        ValueError: there are none of this declaration.
+    """
+    study = read_study(declaration(name))
+    place = Place(folder, study.digest, declaration(name))
+    found = read_rows(study, place)
+    if not found:
+        raise ValueError(f"{place.table} has no rows of {place.file.name} ({study.digest}).")
+    facts = manifest(seed=0, study=study.name, digest=study.digest, length=study.length)
+    command = f"sdewm study analysis/studies/{name}.toml"
+    facts |= {"command": command, "seed": str(study.seeds)}
+    write_table(table_of(name, data), one_line_a_cell(found), facts)
+    return table_of(name, data)
