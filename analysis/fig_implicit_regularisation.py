@@ -39,9 +39,9 @@ from sdewm.model_theorems.implicit_regularisation import (
 )
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.study_plots import implicit_regularisation
+from sdewm.report.trained_run import load_trained_run
 from sdewm.robustness.statistics import Interval, t_interval
 from sdewm.scripts.theory_figure import add_drawing_options
-from sdewm.train.saved_agent import saved_agent
 
 STEM = "fig_implicit_regularisation"
 SHIPPED = ROOT / "paper_checks" / "small_models"
@@ -188,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def write(table: Path, seeds: int, updates: int) -> None:
     """Compute the rows of the seeds that the table does not hold; each is written as it comes."""
+    run = load_trained_run(SHIPPED / "weight0-seed0", SHIPPED / "episodes")
     settings = {
+        "weights": run.weights_digest,
         "updates": updates,
         "batch": BATCH,
         "length": LENGTH,
@@ -204,8 +206,7 @@ def write(table: Path, seeds: int, updates: int) -> None:
     arms = 2 + 5 * len(STRENGTHS)  # those of drift have a plain arm of their own
     progress, done = Progress(STEM, len(missing) * arms), iter(range(1, len(missing) * arms + 1))
     torch.set_num_threads(1)  # small matrices; several threads wait for each other
-    model = saved_agent(SHIPPED / "weight0-seed0").agent.world_model
-    filtered = FilteredModel(model, read_episodes(SHIPPED / "episodes", steps=ROWS))
+    filtered = FilteredModel(run.agent.world_model, read_episodes(run.data, steps=ROWS))
     for seed in missing:
         rows += compute(filtered, [seed], updates, lambda: progress.update(next(done)))
         write_table(table, rows, manifest(seed=0, **settings))

@@ -20,17 +20,20 @@ from paper_checks.findings import (
     Mutate,
     Settings,
     add,
+    at_most,
     compare,
     conclude,
     order_finding,
     scale,
+    subtract,
 )
 from sdewm.base.stats import Estimate, half_width
 from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
-from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
+from sdewm.model_theorems.physical_modes import step_jacobians
+from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_norms
 from sdewm.model_theorems.value_bias import value_bias_on_model
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.sde.noise import GaussianNoise
@@ -47,6 +50,7 @@ SIZES = (0.2, 0.1, 0.05)  # of the error
 HORIZON = 6  # of the expansion
 IMAGINED = 8  # steps of the divergence
 TURN, STEPS = 60, 300  # steps before and while growth is measured
+DRIVES = 16  # episodes of random actions from which volumes are taken
 EPISODES = (0, 1)  # of which single starts are expanded
 NAMES = {
     "frobenius": "Frobenius norm",
@@ -205,3 +209,30 @@ def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
     elif abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
     return Finding(f"reduction of the {NAMES[quantity]}", drop, 0.0, verdict, drop.standard_error)
+
+
+def memory_floor(settings: Settings, mutate: Mutate) -> Finding:
+    """The norm of trained models' steps against the floor by the simulator's volumes (S29)."""
+    findings = []
+    for name in (WITH, WITHOUT):
+        case = mutate(trained_case(START + 151, 16, name))
+        floor, size = _physical_floor(settings.seed)
+        norms = step_norms(case.model, case.episodes, every=10, seed=settings.seed)
+        mean = mean_estimate(norms.square().log().mean(1).numpy())
+        text = f"mean ln ‖J‖_F² {mean}, floor {floor} for d = {size}"
+        short = at_most(f"floor, {name}", subtract(floor, mean), 0.0, text)
+        apart = math.exp(mean.value - floor.value)
+        findings.append(replace(short, measured=floor, predicted=mean.value, tightness=apart))
+    return conclude(findings)
+
+
+@lru_cache(maxsize=1)
+def _physical_floor(seed: int) -> tuple[Estimate, int]:
+    """ln d + (2/d) · mean ln |det DP| of cart-pole, from episodes of its simulator."""
+    config, floors, size = trained_run().config, [], 0
+    for own in range(DRIVES * seed, DRIVES * (seed + 1)):
+        given = {"action_repeat": config.action_repeat, "states": 48, "seed": own}
+        jacobians, volumes = step_jacobians(config.env, **given)
+        size = jacobians.shape[1]
+        floors.append(math.log(size) + 2 / size * float(volumes.mean()))
+    return mean_estimate(np.array(floors)), size

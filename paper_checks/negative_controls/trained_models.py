@@ -6,10 +6,12 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from paper_checks.cases.trained_models import TrainedCase
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.model.rssm import State
 from sdewm.perturbations.observation import ObservationPerturbation
 
 
@@ -60,6 +62,30 @@ def second_exponent(case: TrainedCase) -> TrainedCase:
 def swap_models(names: tuple[str, str]) -> tuple[str, str]:
     """The models trained with and without the penalty are exchanged."""
     return names[1], names[0]
+
+
+def forgetful_step(case: TrainedCase) -> TrainedCase:
+    """The derivative leaves out most of h, as if the step forgot it; predictions stay (S29)."""
+    return replace(case, model=_Forgetful(case.model))
+
+
+class _Forgetful(RSSMModel):
+    """`model.rssm.deterministic` with all but KEPT components of h detached."""
+
+    KEPT = 4
+
+    def __init__(self, model: RSSMModel) -> None:
+        vars(self).update(vars(copy.copy(model)))
+        rssm = copy.copy(model.rssm)
+        inner = model.rssm.deterministic
+
+        def deterministic(state: State, action: Tensor) -> Tensor:
+            kept, rest = state.deter.split([self.KEPT, state.deter.shape[1] - self.KEPT], 1)
+            deter = torch.cat([kept, rest.detach()], 1)
+            return inner(State(deter, state.stoch.detach()), action)
+
+        rssm.deterministic = deterministic  # type: ignore[method-assign]
+        self.rssm = rssm
 
 
 class _Cut(RSSMModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -102,6 +104,26 @@ def step_eigenvalues(
     Returns:
         Moduli (E, ⌈(T − 1)/every⌉, D).
     """
+    parts = [
+        torch.linalg.eigvals(jacobian).abs().sort(descending=True).values
+        for jacobian in _mean_jacobians(model, episodes, every, seed)
+    ]
+    return torch.cat(parts).unflatten(0, (len(episodes.rewards), -1))
+
+
+def step_norms(model: RSSMModel, episodes: Episodes, *, every: int = 1, seed: int = 0) -> Tensor:
+    """‖J‖_F of the Jacobian of `step_eigenvalues` (E, ⌈(T − 1)/every⌉), with the same arguments."""
+    parts = [
+        jacobian.square().sum((1, 2)).sqrt()
+        for jacobian in _mean_jacobians(model, episodes, every, seed)
+    ]
+    return torch.cat(parts).unflatten(0, (len(episodes.rewards), -1))
+
+
+def _mean_jacobians(
+    model: RSSMModel, episodes: Episodes, every: int, seed: int
+) -> Iterator[Tensor]:
+    """∂(h', m')/∂(h, z) at posterior states along the episodes, (rows, D, D) at a time."""
     states = clean_paths(model, episodes, seed).states[:, :-1:every]
     actions = episodes.previous_actions[:, 1::every].double()
 
@@ -111,15 +133,9 @@ def step_eigenvalues(
 
     load_forward_rules()
     jacobian = torch.func.vmap(torch.func.jacfwd(mean))
-    parts = [
-        torch.linalg.eigvals(jacobian(state, action)).abs().sort(descending=True).values
-        for state, action in zip(
-            states.flatten(0, 1).split(STATES_AT_ONCE),
-            actions.flatten(0, 1).split(STATES_AT_ONCE),
-            strict=True,
-        )
-    ]
-    return torch.cat(parts).unflatten(0, states.shape[:2])
+    rows = (states.flatten(0, 1), actions.flatten(0, 1))
+    for state, action in zip(*(table.split(STATES_AT_ONCE) for table in rows), strict=True):
+        yield jacobian(state, action)
 
 
 def model_lyapunov(

@@ -59,7 +59,8 @@ def _panel(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
         values = [row["value"] for row in rows if row["weight"] == weight]
         if not values:
             continue
-        spots = place + 0.14 * (np.arange(len(values)) - (len(values) - 1) / 2)
+        apart = min(0.14, 0.6 / max(1, len(values) - 1))  # within this weight's share of the axis
+        spots = place + apart * (np.arange(len(values)) - (len(values) - 1) / 2)
         entries |= points(axes, spots, values, None, "one seed", Look(SKY, "none", "o"), zorder=4)
         mean, half = seed_interval(values)
         bars = [half] if math.isfinite(half) else None

@@ -64,7 +64,7 @@ class TrainedRun:
             "env": self.config.env,
             "obs": self.config.obs,
             "updates": self.counters["updates"],
-            "weights": self._digest(),
+            "weights": self.weights_digest,
             "changed": self.changed,
             "noise": self.model.surrogate or "exact",
             "data": self.data.name,
@@ -74,7 +74,8 @@ class TrainedRun:
         }
         return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]
 
-    def _digest(self) -> str:
+    @cached_property
+    def weights_digest(self) -> str:
         """Digest of the weights, which distinguishes runs of equal name."""
         digest = hashlib.sha256()
         for module in (self.agent.world_model, self.agent.behaviour):

@@ -82,6 +82,7 @@ CASES = {
     "trained_models:rare_error": (check_model_theorems.value_bias, {}),
     "trained_models:second_exponent": (check_model_theorems.exponent, {}),
     "trained_models:swap_models": (check_model_theorems.penalty, {"quantity": "frobenius"}),
+    "trained_models:forgetful_step": (check_model_theorems.memory_floor, {}),
 }
 
 

@@ -1,0 +1,60 @@
+"""The paper's empirical claims (C1 to C5, C7), by the verdicts of declared studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from paper_checks.findings import Finding, Mutate, Settings, conclude
+from sdewm.base.stats import Estimate, half_width
+from sdewm.study.committed import Results, read_results, table_of
+from sdewm.study.declaration import Comparison
+from sdewm.study.verdicts import REFUTED, SUPPORT, Judged, judge, paired
+from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
+
+
+def verdict(
+    settings: Settings, mutate: Mutate, *, study: str, claim: str, arms: Sequence[str], says: str
+) -> Finding:
+    """Whether the study's verdict on a claim, for these arms, is the one that the ledger states."""
+    if not table_of(study).is_file():
+        nothing = Estimate(math.nan, math.nan)
+        return Finding(
+            claim, nothing, 0.0, Verdict(UNDECIDED, f"the study {study} has not run yet")
+        )
+    results = mutate(read_results(study))
+    _, comparisons = judge(results.study, results.rows)
+    return conclude(
+        [
+            _finding(one, results, says)
+            for one in comparisons
+            if isinstance(one.declared, Comparison)
+            and one.declared.claim == claim
+            and one.declared.arm in arms
+        ]
+    )
+
+
+def _finding(one: Judged, results: Results, says: str) -> Finding:
+    """A comparison; its error bar is that of the mean over seeds, for a level of .95."""
+    declared = one.declared
+    name = f"ln ratio of {declared.end_point}, {declared.arm}"
+    seen = paired(
+        results.rows, declared.arm, declared.baseline, declared.end_point, results.study.updates
+    )
+    if seen is None:
+        return Finding(
+            name, Estimate(math.nan, math.nan), 0.0, Verdict(UNDECIDED, f"{name}: no rows")
+        )
+    width = seen.difference.high - seen.difference.low
+    measured = Estimate(seen.difference.estimate, width / 2 / half_width(1.0, seen.pairs))
+    margin = declared.margin if isinstance(declared, Comparison) else 0.0
+    outcome = HOLDS if one.outcome == says else UNDECIDED
+    if one.outcome in (SUPPORT, REFUTED) and one.outcome != says:
+        outcome = FAILS
+    low, high = one.paired.difference[1:] if one.paired else (math.nan, math.nan)
+    text = (
+        f"{name}: {measured.value:.3g} [{low:.3g}, {high:.3g}] over {seen.pairs} of "
+        f"{len(results.study.seeds)} seeds; verdict {one.outcome}, stated {says}"
+    )
+    return Finding(name, measured, -margin, Verdict(outcome, text), width / 2)
