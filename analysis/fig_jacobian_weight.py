@@ -1,38 +1,27 @@
 r"""Effects of the Jacobian penalty on world models: intended effects and costs, over several runs.
 
     python analysis/fig_jacobian_weight.py                   redraw the committed table
-    python analysis/fig_jacobian_weight.py runs/small-models/weight* --data \
-        runs/small-models/episodes
+    python analysis/fig_jacobian_weight.py RUN… --data paper_checks/small_models/episodes
 
 The runs differ in the weight of the penalty and in the seed. For each run the figure shows the size
 of the Jacobian, growth rates, the growth of an initial error in imagination, clean and open-loop
 errors, and the expansion terms under noise and under a constant shift of the observations.
-`analysis/make_small_models.py` trains such runs. Runs whose rows are already in the log are not
-measured again, so the same command resumes an interrupted one.
+The committed table is of runs of the study `cartpole`, in runs/studies/cartpole. Runs whose rows
+are already in the log are not measured again, so the same command resumes an interrupted one.
 """
 
 import argparse
-import sys
-from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sdewm.base.checks import check_count
-from sdewm.base.progress import Progress
-from sdewm.base.records import (
-    ROOT,
-    Row,
-    RowLog,
-    code_digest,
-    manifest,
-    read_log,
-    read_table,
-    write_table,
-)
+from sdewm.base.records import ROOT, Row, code_digest, manifest, read_table, write_table
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.panels import check_drawing, save_figure
-from sdewm.report.jacobian_weight import QUANTITIES, penalty_rows, summary
+from sdewm.report.jacobian_weight import penalty_rows, summary
 from sdewm.report.trained_run import load_trained_run
+from sdewm.scripts.measured_runs import measured_runs
 from sdewm.scripts.theory_figure import add_drawing_options
 
 STEM = "fig_jacobian_weight"
@@ -80,29 +69,14 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
     trained_runs = [load_trained_run(run, given.data) for run in given.runs]
     facts = manifest(seed=given.seed, episodes=given.episodes, data=given.data.name)
     facts |= {"code": code_digest()}
-    kept, old = read_log(given.log)
-    if any(old.get(name) != facts[name] for name in ("seed", "episodes", "data", "code")):
-        kept = []
-    counts = Counter((row["run"], row["updates"]) for row in kept)
-    kept = [r for r in kept if counts[r["run"], r["updates"]] == len(QUANTITIES)]  # whole runs
-    log = RowLog(given.log, facts, kept)
-    rows: list[Row] = [*kept]
-    progress = Progress("runs", len(trained_runs))
-    try:
-        for done, trained in enumerate(trained_runs):
-            progress.update(done)
-            key = (trained.run.name, trained.counters["updates"])
-            if counts[key]:
-                continue
-            print(trained.run, file=sys.stderr, flush=True)
-            for row in penalty_rows(trained, given.episodes, given.seed):
-                log.append(row)
-                rows.append(row)
-    finally:
-        progress.close()
-        log.close()
-    names = {trained.run.name for trained in trained_runs}
-    return [row for row in rows if row["run"] in names], facts
+    runs = [
+        (
+            f"{one.run.name} {one.weights_digest}",
+            partial(penalty_rows, one, given.episodes, given.seed),
+        )
+        for one in trained_runs
+    ]
+    return measured_runs(runs, given.log, facts, ("seed", "episodes", "data", "code")), facts
 
 
 if __name__ == "__main__":

@@ -174,3 +174,45 @@ def horizon_convergence(rows: Rows) -> Drawing:
         ),
     )
     return Drawing(panels, note, height=2.2)
+
+
+def robustness_of_filters(rows: Rows) -> Drawing:
+    """Returns of one agent behind different filters against the strength of a perturbation.
+
+    Rows: family, arm, strength, value, low, high, runs.
+    """
+    arms = [*dict.fromkeys(row["arm"] for row in rows)]
+    families = [*dict.fromkeys(row["family"] for row in rows)]
+    panels = [
+        Panel(f"Returns under {name}", partial(
+            _returns, rows=[r for r in rows if r["family"] == name], arms=arms
+        ))
+        for name in families
+    ]  # fmt: skip
+    runs = sorted({int(row["runs"]) for row in rows if row["arm"] != arms[0]})
+    count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    note = (
+        "One agent acts on what a world model decodes from the perturbed observations. Means over "
+        f"{count} world models, which differ in the training seed; bars are 95 % intervals by "
+        "Student's t. Without a filter the agent sees the perturbed observations themselves; its "
+        "bars are over episodes."
+    )
+    return Drawing(panels, note, width=2.3, height=1.9)
+
+
+def _returns(axes: Axes, rows: Rows, arms: list[str]) -> Entries:
+    entries: Entries = {}
+    strengths = sorted({row["strength"] for row in rows})
+    for number, arm in enumerate(arms):
+        own = [row for row in rows if row["arm"] == arm]
+        spots = [
+            strengths.index(row["strength"]) + 0.1 * (number - (len(arms) - 1) / 2) for row in own
+        ]
+        bars = [row["high"] - row["value"] for row in own]
+        look = Look(_look(number).color, DASHES[number % len(DASHES)], _look(number).marker)
+        values = [row["value"] for row in own]
+        entries |= points(axes, spots, values, bars, arm, look, ms=4)
+    axes.set_xticks(range(len(strengths)), [f"{one:g}" for one in strengths])
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="strength", ylabel="mean return")
+    return entries

@@ -1,0 +1,144 @@
+"""Does a penalty make a world model a better filter of perturbed observations (claim C1)?
+
+    python analysis/fig_robustness_curves.py               redraw the committed table
+    python analysis/fig_robustness_curves.py RUN… --policy paper_checks/small_models/agent
+
+Filter, then act: the world model of each run filters the perturbed observations, and the agent of
+--policy acts on what it decodes. Returns of different models then differ by the models alone. All
+meet the same perturbations in the same episodes. The table holds one row for each run,
+perturbation and strength. Runs that were measured are in a log, so that the same command resumes.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sdewm.base.checks import check_count
+from sdewm.base.records import ROOT, Row, code_digest, manifest, read_table, write_table
+from sdewm.perturbations.parsing import parse_perturbations
+from sdewm.plots.panels import check_drawing, save_figure
+from sdewm.plots.study_plots import robustness_of_filters
+from sdewm.robustness.evaluation import FLOOR, NONE, perturbed_returns
+from sdewm.robustness.statistics import t_interval
+from sdewm.scripts.measured_runs import measured_runs
+from sdewm.scripts.theory_figure import add_drawing_options
+from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent
+
+STEM = "fig_robustness_curves"
+LOG = ROOT / "runs" / f"{STEM}.jsonl"
+PERTURBATIONS = ("noise:0.1,0.2,0.4", "mask:0.1,0.25,0.5", "shift:0.1,0.2,0.4")
+ALONE = "no filter"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the runs, write the table and draw the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs")
+    parser.add_argument("--policy", type=Path, help="run whose agent acts")
+    parser.add_argument("--episodes", type=int, default=4, help="episodes of each strength (4)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial states (0)")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
+    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    add_drawing_options(parser)
+    given = parser.parse_args(arguments)
+    table = given.out / "data" / f"{STEM}.csv"
+    try:
+        check_drawing(given.width, given.panel)
+        if given.runs or given.policy:
+            write_table(table, *measured(given))
+        elif not table.is_file():
+            raise ValueError(
+                f"expected RUNS and --policy RUN ({table} is drawn anew without both)."
+            )
+        rows, facts = read_table(table)
+        drawing = robustness_of_filters(figure_rows(rows))
+        paths = save_figure(drawing, given.out, STEM, given.width, given.panel)
+    except ValueError as problem:
+        parser.error(str(problem))
+    for path in (*paths, table):
+        print(path)
+    print(f"{facts['episodes']} episodes of each strength")
+
+
+def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the agent alone and of all runs as its filters."""
+    if not given.runs or given.policy is None:
+        raise ValueError("expected RUNS and --policy RUN.")
+    check_count("--episodes", given.episodes, minimum=2)
+    check_count("--seed", given.seed, minimum=0)
+    actor = trained_agent(given.policy)
+    facts = manifest(
+        seed=given.seed, episodes=given.episodes, policy=given.policy.name, code=code_digest()
+    )
+    runs = [(ALONE, partial(run_rows, actor, None, given))]
+    for place in given.runs:
+        saved = saved_agent(place)
+        runs.append((str(place), partial(run_rows, saved, actor, given)))
+    return measured_runs(runs, given.log, facts, ("seed", "episodes", "policy", "code")), facts
+
+
+def run_rows(saved: SavedAgent, actor: SavedAgent | None, given: argparse.Namespace) -> list[Row]:
+    """One row for each perturbation and strength, and for none at all."""
+    perturbations = [one for word in PERTURBATIONS for one in parse_perturbations(word)]
+    found = perturbed_returns(
+        saved, perturbations, episodes=given.episodes, seed=given.seed, actor=actor
+    )
+    rows: list[Row] = []
+    for row in found:
+        family, _, strength = row["perturbation"].partition(":")
+        if family != FLOOR:
+            rows.append(
+                {
+                    "arm": ALONE if actor is None else arm_of(saved),
+                    "seed": saved.config.seed,
+                    "updates": saved.counters["updates"],
+                    "family": family,
+                    "strength": float(strength or 0.0),
+                    "mean_return": row["mean_return"],
+                    "low": row["low"],
+                    "high": row["high"],
+                }
+            )
+    return rows
+
+
+def arm_of(saved: SavedAgent) -> str:
+    """What was different in the training of a world model."""
+    config = saved.config
+    if config.comparator.input_noise:
+        return f"noise {config.comparator.input_noise:g} in training"
+    return f"penalty {config.jacobian.weight:g}"
+
+
+def figure_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What is drawn: means over runs with their intervals; one run has that over its episodes."""
+    families = [name for name in dict.fromkeys(row["family"] for row in rows) if name != NONE]
+    found: list[dict[str, Any]] = []
+    for family in families:
+        own = [row for row in rows if row["family"] in (NONE, family)]
+        for arm in dict.fromkeys(row["arm"] for row in own):
+            for strength in sorted({float(row["strength"] or 0) for row in own}):
+                same = [r for r in own if (r["arm"], r["strength"]) == (arm, strength)]
+                values = [float(row["mean_return"] or 0) for row in same]
+                ends: tuple[Any, ...] = (same[0]["mean_return"], same[0]["low"], same[0]["high"])
+                value, low, high = t_interval(values) if len(values) > 1 else ends
+                found.append(
+                    {
+                        "family": family,
+                        "arm": arm,
+                        "strength": strength,
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                        "runs": len(values),
+                    }
+                )
+    return found
+
+
+if __name__ == "__main__":
+    main()
