@@ -12,6 +12,7 @@ Theorems on stochastic differential equations:
     value_expansion     bias of a value function caused by an error in the initial state
     check_system        what is wrong with a system, an error or a loss, with a remedy each
     certify             proven Lipschitz constants, curvatures and logarithmic norms of networks
+    ray_workers         a context in which Monte Carlo sums are computed on a Ray cluster
 
 The same theorems on trained world models:
 
@@ -53,6 +54,7 @@ from sdewm.model_theorems.representation_error import (
 )
 from sdewm.model_theorems.value_bias import value_bias_on_model as value_bias_on_model
 from sdewm.sde.contract import check_system as check_system
+from sdewm.sde.ray_workers import ray_workers as ray_workers
 from sdewm.theory.bounds.fundamental_matrix import fundamental_matrix as fundamental_matrix
 from sdewm.theory.bounds.rollout_bounds import rollout_bounds as rollout_bounds
 from sdewm.theory.bounds.term_bounds import term_bounds as term_bounds

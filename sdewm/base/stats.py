@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,13 +115,23 @@ class BatchSums:
 
     def add(self, first: int, values: torch.Tensor) -> None:
         """Add the quantities (B, Q) of the paths first … first + B − 1, in this order."""
+        self.add_parts(self.parts(first, values))
+
+    def parts(self, first: int, values: torch.Tensor) -> list[tuple[int, np.ndarray]]:
+        """What `add` adds: numbers of batches, each with a sum (Q,)."""
         rows = values.detach().to("cpu", torch.float64).numpy()
-        last = first + len(rows)
+        last, found = first + len(rows), []
         batch = int(np.searchsorted(self.edges, first, side="right")) - 1
         while batch < self.batches and self.edges[batch] < last:
             low, high = max(first, self.edges[batch]), min(last, self.edges[batch + 1])
-            self.sums[batch] += rows[low - first : high - first].sum(axis=0)
+            found.append((batch, rows[low - first : high - first].sum(axis=0)))
             batch += 1
+        return found
+
+    def add_parts(self, parts: Iterable[tuple[int, np.ndarray]]) -> None:
+        """Add parts that were computed elsewhere."""
+        for batch, part in parts:
+            self.sums[batch] += part
 
     def means(self) -> np.ndarray:
         """The means (Q,) over all paths."""

@@ -27,6 +27,7 @@ from sdewm.plots.style import (
 )
 
 HIGHEST = 1e3  # times the largest distance: bounds above it leave the panel
+BIAS_REACH = 3.0  # times the largest measured bias: predictions beyond it are cut
 DECADES = 1e-3  # of the largest distance, at least shown
 BIAS = {
     "measured": ("measured bias of $Q$", None),
@@ -36,7 +37,8 @@ BIAS = {
 NOTE = (
     "Two imagined rollouts on the same noise, from the posterior state and from that state after "
     "perturbed observations; $D_k$ is their difference. Bars and bands around lines: 95 % "
-    "intervals over episodes; those of bounds are in the table."
+    "intervals over episodes; those of bounds are in the table. The bias is drawn up to "
+    f"{BIAS_REACH:g} times its largest measured value."
 )
 
 
@@ -103,6 +105,8 @@ def _leaving(rows: Rows) -> list[tuple[float, float, str, Look]]:
 
 def _bias(axes: Axes, rows: Rows) -> Entries:
     entries = zero_line(axes)
+    _, value, half = _columns(rows, "bias", "measured", along="epsilon")
+    reach = BIAS_REACH * float(np.max(np.abs(value) + half, initial=0.0))
     for series, (text, look) in BIAS.items():
         scale, value, half = _columns(rows, "bias", series, along="epsilon")
         if not len(scale):
@@ -111,6 +115,9 @@ def _bias(axes: Axes, rows: Rows) -> Entries:
             entries |= points(axes, scale, value, half, text)
         else:
             entries |= line(axes, scale, value, look, text, half)
+    low, high = axes.get_ylim()
+    if reach > 0:
+        axes.set_ylim(max(low, -reach), min(high, reach))
     axes.set_xlabel(r"scale $s$ of the initial error, $x_0+s\,e$")
     axes.set_ylabel(r"$\mathrm{E}[Q(X^{se})-Q(X^0)]$")
     return entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -209,7 +210,7 @@ def _returns(axes: Axes, rows: Rows, arms: list[str]) -> Entries:
             strengths.index(row["strength"]) + 0.1 * (number - (len(arms) - 1) / 2) for row in own
         ]
         bars = [row["high"] - row["value"] for row in own]
-        look = Look(_look(number).color, DASHES[number % len(DASHES)], _look(number).marker)
+        look = replace(_look(number), dash=DASHES[number % len(DASHES)])
         values = [row["value"] for row in own]
         entries |= points(axes, spots, values, bars, arm, look, ms=4)
     axes.set_xticks(range(len(strengths)), [f"{one:g}" for one in strengths])

@@ -1,4 +1,8 @@
-"""Monte Carlo averages in bounded memory, with progress, checkpoints and resumption."""
+"""Monte Carlo averages in bounded memory, with progress, checkpoints and resumption.
+
+The tiles of paths are evaluated one after the other here, or on the workers of `on_workers`; their
+sums are added in the order of the paths in either case, so that the result does not depend on it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,13 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +28,43 @@ from sdewm.base.progress import Progress
 from sdewm.base.stats import BATCHES, BatchSums
 
 _SAVE_SECONDS = 20.0
+AHEAD = 2  # tasks handed out for each worker
+TILES_PER_TASK = 16
+Parts = list[tuple[int, np.ndarray]]
+Evaluate = Callable[[int, int], torch.Tensor]
+
+
+class Workers(Protocol):
+    """Where tiles are evaluated."""
+
+    def capacity(self) -> int:
+        """Number of tasks that can run at once."""
+        ...
+
+    def submit(self, task: Callable[[], list[Parts]]) -> Any:
+        """Hand a task out; a ticket for its result."""
+        ...
+
+    def result(self, ticket: Any) -> list[Parts]:
+        """The result of a task, waiting for it; errors of the task are raised here."""
+        ...
+
+    def cancel(self, ticket: Any) -> None:
+        """Give up a task that was handed out."""
+        ...
+
+
+_workers: ContextVar[Workers | None] = ContextVar("workers", default=None)
+
+
+@contextmanager
+def on_workers(workers: Workers) -> Iterator[None]:
+    """Within this context all Monte Carlo sums are computed by these workers."""
+    token = _workers.set(workers)
+    try:
+        yield
+    finally:
+        _workers.reset(token)
 
 
 def tile_size(device: torch.device) -> int:
@@ -44,7 +90,7 @@ def check_groups(groups: int | None, paths: int, *, sampled: bool) -> int:
 
 
 def accumulate(
-    evaluate: Callable[[int, int], torch.Tensor],
+    evaluate: Evaluate,
     quantities: int,
     paths: int,
     *,
@@ -93,13 +139,13 @@ def accumulate(
         sums.sums.copy(),
     )  # state after the last complete chunk: an interruption may fall inside an addition
     saved = time.monotonic()
+    tiles = _tiles(evaluate, sums, range(first, paths, tile), tile)
     try:
         while first < paths:
             for _ in range(tiles_per_chunk):
                 if first < paths:
-                    last = min(first + tile, paths)
-                    sums.add(first, evaluate(first, last))
-                    first = last
+                    sums.add_parts(next(tiles))
+                    first = min(first + tile, paths)
             kept = (first, sums.sums.copy())
             progress.update(first)
             if store is not None and time.monotonic() - saved > _SAVE_SECONDS:
@@ -114,10 +160,44 @@ def accumulate(
             "run the same command again to resume"
         ) from interrupt
     finally:
+        tiles.close()
         progress.close()
     if store is not None:
         store.unlink(missing_ok=True)
     return sums
+
+
+def _tiles(
+    evaluate: Evaluate, sums: BatchSums, firsts: Sequence[int], tile: int
+) -> Generator[Parts, None, None]:
+    """The parts of the tiles, in their order; several tasks at a time if there are workers."""
+    workers = _workers.get()
+    if workers is None:
+        for first in firsts:
+            yield sums.parts(first, evaluate(first, min(first + tile, sums.paths)))
+        return
+    empty = BatchSums(sums.paths, sums.quantities, sums.batches)
+    tasks = [firsts[n : n + TILES_PER_TASK] for n in range(0, len(firsts), TILES_PER_TASK)]
+    waiting, tickets = iter(tasks), deque[Any]()
+    try:
+        while True:
+            while len(tickets) < AHEAD * workers.capacity() and (own := next(waiting, None)):
+                tickets.append(workers.submit(partial(_evaluated, evaluate, empty, own, tile)))
+            if not tickets:
+                return
+            found = workers.result(tickets[0])
+            tickets.popleft()
+            yield from found
+    finally:
+        for ticket in tickets:
+            workers.cancel(ticket)
+
+
+def _evaluated(
+    evaluate: Evaluate, sums: BatchSums, firsts: Sequence[int], tile: int
+) -> list[Parts]:
+    """The parts of the tiles that begin at these paths."""
+    return [sums.parts(first, evaluate(first, min(first + tile, sums.paths))) for first in firsts]
 
 
 def _save(store: Path, kept: tuple[int, np.ndarray], key: str) -> None:

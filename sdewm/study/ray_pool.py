@@ -7,18 +7,16 @@ and recorded episodes have to be at the same paths on every node.
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sdewm.base.ray_cluster import LOST_NODES, connect, cores
 from sdewm.study.declaration import Cell
 from sdewm.study.engine import Ended
 from sdewm.study.rows import Place, read_cell
 
 CellFunction = Callable[[Sequence[str]], int]
-LOST_NODES = 5  # how often a cell is run again because its node is lost
 
 
 def _on_node(function: CellFunction, folder: str, words: Sequence[str]) -> int:
@@ -43,25 +41,15 @@ class RayPool:
     """
 
     def __init__(self, place: Place, address: str, function: CellFunction) -> None:
-        try:
-            ray: Any = importlib.import_module("ray")  # an optional extra
-        except ImportError as problem:
-            raise ValueError(
-                f"ray={address!r}: Ray is not installed; pip install 'sdewm[ray]'."
-            ) from problem
+        ray = connect(address)
         self.ray = ray
         self.place, self.function = place, function
-        try:
-            if not ray.is_initialized():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as problem:
-            raise ValueError(f"ray={address!r}: there is no cluster: {problem}") from problem
         self._task = ray.remote(num_cpus=1, max_retries=LOST_NODES)(_on_node)
         self._running: dict[Any, Cell] = {}
 
     def capacity(self) -> int:
         """Number of cores of the cluster."""
-        return max(1, int(self.ray.cluster_resources().get("CPU", 0)))
+        return cores(self.ray)
 
     def start(self, cell: Cell) -> None:
         """Hand the cell to the cluster."""

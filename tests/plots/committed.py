@@ -5,7 +5,12 @@ from functools import cache
 
 from sdewm.base.records import ROOT, read_table
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
-from sdewm.plots.study_plots import horizon_convergence, implicit_regularisation, weight_sweep
+from sdewm.plots.study_plots import (
+    horizon_convergence,
+    implicit_regularisation,
+    robustness_of_filters,
+    weight_sweep,
+)
 from sdewm.plots.training_plots import learning_curves
 from sdewm.report.analyses import ANALYSES
 from sdewm.study.committed import read_results
@@ -37,6 +42,8 @@ def drawing(stem):
         return FROM_ROWS[stem](rows)
     if stem == "fig_implicit_regularisation":
         return implicit_regularisation(script.figure_rows(rows), script.RATIO)
+    if stem == "fig_robustness_curves":
+        return robustness_of_filters(script.figure_rows(rows))
     if stem == "fig_learning_curves":
         return learning_curves(script.figure_rows(rows, read_table(script.PUBLISHED)[0]))
     return script.SCRIPT.drawing(rows, facts)
