@@ -310,6 +310,20 @@ def test_readme_says_what_the_tables_of_the_small_models_hold():
     assert f"it is {dark:.0f} % at 0.02 of the range and {bright:.0f} % at 0.2" in told
 
 
+def test_readme_says_the_norms_of_the_jacobian_at_each_weight():
+    table = read_table(ROOT / "figures" / "data" / "fig_jacobian_weight.csv")[0]
+    norms: dict[float, list[float]] = {}
+    for row in table:
+        if row["quantity"] == "jacobian":
+            norms.setdefault(float(row["weight"]), []).append(float(row["value"]))
+    means = {weight: f"{sum(found) / len(found):.1f}" for weight, found in norms.items()}
+    assert {len(found) for found in norms.values()} == {8}
+    told = " ".join(README.split())
+    assert f"Without penalty it is {means[0.0]}; at weight 0.001, about the paper's" in told
+    assert f"strength, {means[0.001]}, and" in told
+    assert f"from 0.01 ({means[0.01]}) on" in told and f"the norm is at {means[0.1]}." in told
+
+
 def test_readme_says_what_compilation_brings_according_to_the_bench():
     rows = {row["name"]: row for row in read_table(ROOT / "figures" / "data" / "bench.csv")[0]}
     share = 1 / float(rows["update_tiny_compiled/threads1"]["ratio"])

@@ -1,5 +1,7 @@
 """The weight sweep is drawn from the rows of the study, paired by seed."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from sdewm.base.records import ROOT
 from sdewm.robustness.statistics import compare
 from sdewm.study.committed import declaration, read_results
 from sdewm.study.declaration import penalty_weights, read_study
+from sdewm.study.verdicts import judge
 from tests.analysis.study_rows import load, results_of
 
 
@@ -50,5 +53,35 @@ def test_readme_says_what_the_committed_rows_show(script):
     for row in rows:
         if row["weight"] == 0.001 and row["panel"] != "Jacobian":
             assert row["low"] < 0 < row["high"], row
-    assert {row["pairs"] for row in rows} == {8}  # of the twelve seeds
-    assert "eight of its twelve seeds so far" in (ROOT / "README.md").read_text("utf-8")
+    assert {row["pairs"] for row in rows} == {12}
+    assert "twelve seeds ([study]" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_readme_says_the_verdicts_of_the_study():
+    """Each cell of the table of verdicts, against the declared comparisons."""
+    results = read_results("cartpole")
+    controls, comparisons = judge(results.study, results.rows)
+    assert {one.outcome for one in controls} == {"holds"}
+    verdicts = {
+        (one.declared.claim, one.declared.arm, one.declared.end_point): one.outcome
+        for one in comparisons
+    }
+    told = {}
+    for line in (ROOT / "README.md").read_text("utf-8").splitlines():
+        if found := re.match(r"  \| (C\d) [^|]*\| ([^|]*) \| ([^|]*) \|$", line):
+            told[found[1]] = found[2], found[3]
+    words = {
+        "area shift": "shift", "area noise": "noise", "area mask": "masks",
+        "latent_error drift:0.3 15": "drift", "latent_error zero_drift:0.3 15": "zero drift",
+    }  # fmt: skip
+    assert {*told} == {claim for claim, _, _ in verdicts} == {"C1", "C2", "C3", "C5"}
+    for (claim, arm, end_point), outcome in verdicts.items():
+        weak, strong = told[claim]
+        if arm == "penalty_0001":
+            parts = dict.fromkeys([words.get(end_point, "")], weak)
+            for part in weak.split("; "):
+                names, _, verdict = part.rpartition(": ")
+                parts |= dict.fromkeys(names.split(", "), verdict)
+            assert parts[words.get(end_point, "")] == outcome
+        else:
+            assert strong == outcome == "refuted"
