@@ -157,19 +157,25 @@ def effects(rows: Rows, results: Results) -> list[dict[str, str]]:
     )
     there = {clean_target.ARM: clean_target.difference(ours, theirs).difference}
     base = t_interval([*theirs.values()])
-    lines.append(line_of(clean_target.NAME, clean_target.PAPER, base, there, clean_target.MEANING))
+    meaning = clean_target.MEANING
+    lines.append(line_of(clean_target.NAME, clean_target.PAPER, base, there, meaning, "in"))
     columns = dict.fromkeys(name for line in lines for name in line)
     order = [name for name in columns if name != "reading"] + ["reading"]
     return [{name: line.get(name, "–") for name in order} for line in lines]
 
 
 def line_of(
-    name: str, paper: str, base: Interval, found: dict[str, Interval], meaning: str
+    name: str,
+    paper: str,
+    base: Interval,
+    found: dict[str, Interval],
+    meaning: str,
+    word: str = "at",
 ) -> dict[str, str]:
     """The texts of one measurement."""
     line = {"measurement": name, "arXiv": paper, "weight 0": interval_text(base)}
     line |= {effect: interval_text(one) for effect, one in found.items()}
-    return line | {"reading": f"{reading(found)} ({meaning})"}
+    return line | {"reading": f"{reading(found, word)} ({meaning})"}
 
 
 def interval_text(one: Interval) -> str:

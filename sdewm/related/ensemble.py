@@ -25,7 +25,7 @@ from sdewm.study.end_points import CONTEXT, SAMPLES, Measurement
 
 NAME, PAPER = "ensemble", "2506.01901"
 STEPS, MODELS = 25, 2
-TITLE, UNIT = "Ensemble of two over single error", "ln ratio"
+TITLE, UNIT = "Two models over single error", "ln ratio"
 MEANING = "ln error of the mean prediction of two seeds over that of one; lower: more is variance"
 
 

@@ -90,7 +90,7 @@ QUANTITIES = (
     Quantity(
         f"{NAME}: share of the {LARGEST} largest",
         PAPER,
-        f"Variance in the {LARGEST} largest singular values",
+        f"Variance in {LARGEST} directions",
         "share",
         f"share of the variance of latent features in the {LARGEST} largest singular values",
         measure_largest_share,
@@ -98,7 +98,7 @@ QUANTITIES = (
     Quantity(
         f"{NAME}: centroid under noise",
         PAPER,
-        "Shift of the features' mean under noise",
+        "Shift of features under noise",
         "standard deviations",
         "distance of the means of clean and noisy latent features, in standard deviations",
         measure_centroid,

@@ -42,7 +42,7 @@ def tail_index(vectors: Tensor, largest: int | None = None) -> float:
     ... )
     >>> sizes = torch.rand(10000, 1, generator=generator, dtype=torch.float64) ** (-1 / 3)
     >>> round(tail_index(sizes * directions, 1000), 1)  # P(size > x) = x⁻³
-    3.0
+    3.1
     """
     return hill_index(vectors.norm(dim=1).numpy(), largest)[0]
 

@@ -13,22 +13,24 @@ from sdewm.robustness.statistics import Interval
 NORMAL = 1.959964  # quantile of a 95 % interval
 
 
-def reading(effects: Mapping[str, Interval]) -> str:
+def reading(effects: Mapping[str, Interval], word: str = "at") -> str:
     """Which treatments raise or lower a value, by whether their intervals exclude zero.
+
+    Args:
+        effects: differences to no treatment, by the name of the treatment.
+        word: stands before the names.
 
     >>> up, none = Interval(1.0, 0.5, 1.5), Interval(0.1, -0.2, 0.4)
     >>> reading({"0.01": none, "0.1": up})
     'raised at 0.1; no measurable change at 0.01'
-    >>> reading({"0.01": none})
-    'no measurable change at any weight'
+    >>> reading({"0.01": none, "0.1": none})
+    'no measurable change at 0.01 and 0.1'
     """
     raised = [name for name, one in effects.items() if one.low > 0]
     lowered = [name for name, one in effects.items() if one.high < 0]
-    if not raised and not lowered:
-        return "no measurable change at any weight"
     rest = [name for name in effects if name not in (*raised, *lowered)]
-    found = {"raised at ": raised, "lowered at ": lowered, "no measurable change at ": rest}
-    return "; ".join(text + _joined(names) for text, names in found.items() if names)
+    found = {"raised": raised, "lowered": lowered, "no measurable change": rest}
+    return "; ".join(f"{text} {word} {_joined(names)}" for text, names in found.items() if names)
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -52,7 +54,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
         raise ValueError("x or y does not vary: it has no rank correlation.")
     rho = float(spearmanr(x, y).statistic)  # type: ignore[attr-defined]
     if abs(rho) > 1 - 1e-12:
-        return Interval(round(rho), round(rho), round(rho))
+        rho = math.copysign(1.0, rho)
+        return Interval(rho, rho, rho)
     reach = NORMAL * math.sqrt((1 + rho**2 / 2) / (len(x) - 3))
     return Interval(rho, *(math.tanh(math.atanh(rho) + sign * reach) for sign in (-1, 1)))
 

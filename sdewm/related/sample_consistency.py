@@ -40,7 +40,7 @@ QUANTITIES = (
     Quantity(
         NAME,
         PAPER,
-        "Spread of predictions, 25 steps",
+        "Spread of predictions",
         "ln standard deviation",
         "ln spread of sampled predictions from one context; lower is more consistent",
         measure,
