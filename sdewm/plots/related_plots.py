@@ -21,7 +21,8 @@ def related_measurements(rows: Rows, trade_off: Rows) -> Drawing:
     """
     drawing = effects_of_penalty(rows)
     last = Panel("Clean and robust error", partial(_trade_off, rows=trade_off))
-    return Drawing([*drawing.panels, last], drawing.note, width=1.7, height=1.1)
+    note = drawing.note + " Where two models are averaged, a point is a pair of seeds."
+    return Drawing([*drawing.panels, last], note, width=1.7, height=1.1)
 
 
 def _trade_off(axes: Axes, rows: Sequence[dict[str, Any]]) -> Entries:
@@ -31,5 +32,5 @@ def _trade_off(axes: Axes, rows: Sequence[dict[str, Any]]) -> Entries:
         look = Look(COLOURS[place], "none", MARKERS[1 + place])
         entries |= points(axes, [row["clean"] for row in own], [row["robust"] for row in own], None,
                           f"one seed at weight {weight:g} (last panel)", look)  # fmt: skip
-    axes.set(xlabel="ln error without noise", ylabel="ln error under noise")
+    axes.set(xlabel="ln clean error", ylabel="ln robust error")
     return entries

@@ -59,7 +59,7 @@ def test_the_readme_says_what_the_rows_say():
     ]
     found = [part for line in own for part in line.split("; ") if "0.001" in part]
     assert len(found) == len(own) and all(x.startswith("no measurable change") for x in found)
-    for name, told in (("sample_consistency", "the spread of sampled predictions {} times"),
+    for name, told in (("sample_consistency", "the spread of sampled predictions is {} times"),
                        ("flatness", "the trace of the loss's Hessian {} times")):  # fmt: skip
         ours, theirs = (TABLE.values(rows, name, weight) for weight in (0.1, 0.0))
         factor = np.exp(np.mean([ours[seed] - theirs[seed] for seed in theirs]))
