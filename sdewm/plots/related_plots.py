@@ -22,7 +22,7 @@ def related_measurements(rows: Rows, trade_off: Rows) -> Drawing:
     drawing = effects_of_penalty(rows)
     last = Panel("Clean and robust error", partial(_trade_off, rows=trade_off))
     note = drawing.note + " Where two models are averaged, a point is a pair of seeds."
-    return Drawing([*drawing.panels, last], note, width=1.7, height=1.1)
+    return Drawing([*drawing.panels, last], note, width=1.75, height=1.1)
 
 
 def _trade_off(axes: Axes, rows: Sequence[dict[str, Any]]) -> Entries:
