@@ -166,18 +166,22 @@ def _whole(text: str) -> int | float:
 
 # Redrawn from their committed tables of finished runs; left out if a table is missing.
 FROM_STUDIES = {"fig_weight_sweep": "cartpole", "fig_horizon_convergence": "cartpole"}
+FROM_TABLES = {"fig_related": "table_related"}  # of the same numbers
 FROM_RUNS = {
     *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
     *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
     *("fig_representation_error_pixels", "fig_implicit_regularisation", "fig_robustness_curves"),
     *FROM_STUDIES,
+    *FROM_TABLES,
 }
 
 
 def rows_of(stem: str) -> Path:
     """The committed table from which a figure of runs or of a study is drawn."""
     data = records.ROOT / "figures" / "data"
-    return table_of(FROM_STUDIES[stem], data) if stem in FROM_STUDIES else data / f"{stem}.csv"
+    if stem in FROM_STUDIES:
+        return table_of(FROM_STUDIES[stem], data)
+    return data / f"{FROM_TABLES.get(stem, stem)}.csv"
 
 
 def _figures(options: argparse.Namespace) -> list[Figure]:

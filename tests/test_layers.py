@@ -34,6 +34,7 @@ FLOORS = {
     "robustness": 4,
     "report": 5,
     "study": 5,
+    "related": 6,
     "commands": 6,
     "scripts": 6,
     "cli": 7,

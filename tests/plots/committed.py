@@ -3,8 +3,10 @@
 import importlib.util
 from functools import cache
 
+from paper_checks.__main__ import rows_of
 from sdewm.base.records import ROOT, read_table
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
+from sdewm.plots.related_plots import related_measurements
 from sdewm.plots.study_plots import (
     horizon_convergence,
     implicit_regularisation,
@@ -37,7 +39,9 @@ def drawing(stem):
     script = load(stem)
     if stem in FROM_STUDIES:
         return FROM_STUDIES[stem](script.differences(read_results(script.STUDY)))
-    rows, facts = read_table(ROOT / "figures" / "data" / f"{stem}.csv")
+    rows, facts = read_table(rows_of(stem))
+    if stem == "fig_related":
+        return related_measurements(script.figure_rows(rows), script.trade_off(rows))
     if stem in FROM_ROWS:
         return FROM_ROWS[stem](rows)
     if stem == "fig_implicit_regularisation":

@@ -1,0 +1,215 @@
+"""What related papers measure, on world models trained with several weights of the penalty.
+
+    python analysis/table_related.py                     print the committed table again
+    python analysis/table_related.py RUN… --data DIR     measure these runs on recorded episodes
+
+figures/data/table_related.csv has a row for each run and measurement, and for each two seeds of an
+arm whose predictions are averaged (ensemble). Printed are, for each measurement, the mean at weight
+0 and the differences to it, paired by seed, with 95 % intervals by Student's t and what they say;
+then the rank correlations of the indicators with the error under noise (end point "area noise" of
+the study "cartpole"). No interval is corrected for the number of measurements. Runs that were
+measured are in a log, so that the same command resumes.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sdewm.base.checks import check_count
+from sdewm.base.records import ROOT, Row, code_digest, manifest, read_table, write_table
+from sdewm.plots.tables import number_text, text_table
+from sdewm.related import clean_target, ensemble
+from sdewm.related.readings import rank_correlation, reading, within_groups
+from sdewm.related.registry import INDICATORS, OF_RUNS
+from sdewm.robustness.statistics import Interval, compare, t_interval
+from sdewm.scripts.measured_runs import measured_runs
+from sdewm.study.committed import DATA, Results, read_results
+from sdewm.study.end_points import Measurement
+from sdewm.study.rows import arms_of
+
+STEM, STUDY = "table_related", "cartpole"
+LOG = ROOT / "runs" / f"{STEM}.jsonl"
+FEWEST = 3  # pairs of seeds from which an interval is shown
+Rows = Sequence[dict[str, Any]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the runs, write the table and print what it says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs, <arm>-seed<n>")
+    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of windows and noise (0)")
+    parser.add_argument("--out", type=Path, default=DATA, help="folder of the tables")
+    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    given = parser.parse_args(arguments)
+    table = given.out / f"{STEM}.csv"
+    try:
+        if given.runs or given.data:
+            write_table(table, *measured(given))
+        elif not table.is_file():
+            raise ValueError(f"expected RUNS and --data DIRECTORY ({table} is not there yet).")
+        rows = read_table(table)[0]
+        results = read_results(STUDY, given.out)
+        lines, correlations = effects(rows, results), indicators(rows, results)
+    except ValueError as problem:
+        parser.error(str(problem))
+    print(table)
+    print(text_table([*lines[0]], [[*line.values()] for line in lines]))
+    if correlations:
+        print(f"\nSpearman's ρ with {clean_target.END_POINT!r}, over runs")
+        print(text_table([*correlations[0]], [[*line.values()] for line in correlations]))
+
+
+def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of all runs, then those of the ensembles."""
+    if not given.runs or given.data is None:
+        raise ValueError("expected RUNS and --data DIRECTORY.")
+    check_count("--seed", given.seed, minimum=0)
+    facts = manifest(seed=given.seed, data=given.data.name, code=code_digest())
+    runs = [(str(run), partial(run_rows, run, given)) for run in given.runs]
+    for group in groups(given.runs):
+        runs.append((" + ".join(map(str, group)), partial(group_rows, group, given)))
+    return measured_runs(runs, given.log, facts, ("seed", "data", "code")), facts
+
+
+def named(run: Path) -> tuple[str, int]:
+    """Arm and seed of a run, from the name that a study gave it."""
+    arm, _, seed = run.name.rpartition("-seed")
+    if not arm or not seed.isdecimal():
+        raise ValueError(f"run={run.name!r}: expected a run of a study, named <arm>-seed<n>.")
+    return arm, int(seed)
+
+
+def groups(runs: Sequence[Path]) -> list[list[Path]]:
+    """Disjoint groups of runs of one arm, by rising seeds; a last one that is too small is left."""
+    found: dict[str, list[Path]] = {}
+    for run in sorted(runs, key=named):
+        found.setdefault(named(run)[0], []).append(run)
+    size = ensemble.MODELS
+    return [
+        own[k : k + size] for own in found.values() for k in range(0, len(own) - size + 1, size)
+    ]
+
+
+def loaded(run: Path, given: argparse.Namespace) -> Measurement:
+    """A run that differs from the baseline in the weight of the penalty only."""
+    found = Measurement(run, given.data, seed=given.seed)
+    config = found.config
+    if config.comparator != type(config.comparator)() or config.jacobian.excess_over:
+        raise ValueError(f"run={run.name!r}: expected runs with a penalty and nothing else.")
+    return found
+
+
+def row_of(runs: Sequence[Path], weight: float, name: str, value: float) -> Row:
+    """A line of the table; the seed of a group is its first."""
+    arm, seed = named(runs[0])
+    label = " + ".join(run.name for run in runs)
+    return {"run": label, "arm": arm, "weight": weight, "seed": seed, "measurement": name,
+            "value": value}  # fmt: skip
+
+
+def run_rows(run: Path, given: argparse.Namespace) -> list[Row]:
+    """All measurements of one run."""
+    found = loaded(run, given)
+    weight = found.config.jacobian.weight
+    return [row_of([run], weight, one.name, one.measure(found)) for one in OF_RUNS]
+
+
+def group_rows(group: Sequence[Path], given: argparse.Namespace) -> list[Row]:
+    """The measurement of a group of runs."""
+    found = [loaded(run, given) for run in group]
+    weight = found[0].config.jacobian.weight
+    return [row_of(group, weight, ensemble.NAME, ensemble.measure(found))]
+
+
+def values(rows: Rows, name: str, weight: float) -> dict[int, float]:
+    """A measurement by seed."""
+    return {
+        int(row["seed"]): float(row["value"])
+        for row in rows
+        if (row["measurement"], row["weight"]) == (name, weight)
+    }
+
+
+def effects(rows: Rows, results: Results) -> list[dict[str, str]]:
+    """One line for each measurement: means, differences, and what they say."""
+    names = [(one.name, one.paper, one.meaning) for one in OF_RUNS]
+    names.append((ensemble.NAME, ensemble.PAPER, ensemble.MEANING))
+    lines = []
+    for name, paper, meaning in names:
+        weights = sorted({row["weight"] for row in rows if row["measurement"] == name})
+        base = values(rows, name, 0.0)
+        found: dict[str, Interval] = {}
+        for weight in weights[1:]:
+            own = values(rows, name, weight)
+            seeds = sorted({*own} & {*base})
+            if len(seeds) >= FEWEST:
+                differences = compare([own[s] for s in seeds], [base[s] for s in seeds]).difference
+                found[f"{weight:g}"] = differences
+        lines.append(line_of(name, paper, t_interval([*base.values()]), found, meaning))
+    arms = (clean_target.ARM, clean_target.BASELINE)
+    ours, theirs = (
+        arms_of(results.rows, arm, clean_target.END_POINT, results.study.updates) for arm in arms
+    )
+    there = {clean_target.ARM: clean_target.difference(ours, theirs).difference}
+    base = t_interval([*theirs.values()])
+    meaning = clean_target.MEANING
+    lines.append(line_of(clean_target.NAME, clean_target.PAPER, base, there, meaning, "in"))
+    columns = dict.fromkeys(name for line in lines for name in line)
+    order = [name for name in columns if name != "reading"] + ["reading"]
+    return [{name: line.get(name, "–") for name in order} for line in lines]
+
+
+def line_of(
+    name: str,
+    paper: str,
+    base: Interval,
+    found: dict[str, Interval],
+    meaning: str,
+    word: str = "at",
+) -> dict[str, str]:
+    """The texts of one measurement."""
+    line = {"measurement": name, "arXiv": paper, "weight 0": interval_text(base)}
+    line |= {effect: interval_text(one) for effect, one in found.items()}
+    return line | {"reading": f"{reading(found, word)} ({meaning})"}
+
+
+def interval_text(one: Interval) -> str:
+    """An estimate with the ends of its interval."""
+    estimate, low, high = (number_text(value, 3) for value in one)
+    return f"{estimate} [{low}, {high}]"
+
+
+def indicators(rows: Rows, results: Results) -> list[dict[str, str]]:
+    """Rank correlations with the error under noise over all runs, and within arms."""
+    end_point, updates = clean_target.END_POINT, results.study.updates
+    lines = []
+    for name in INDICATORS:
+        own = [row for row in rows if row["measurement"] == name]
+        errors = {arm: arms_of(results.rows, arm, end_point, updates) for arm in results.study.arms}
+        pairs = [
+            (row["arm"], float(row["value"]), errors[row["arm"]][row["seed"]])
+            for row in own
+            if row["seed"] in errors.get(row["arm"], {})
+        ]
+        if len(pairs) < 5:
+            continue
+        arms, x, y = (list(side) for side in zip(*pairs, strict=True))
+        inside = rank_correlation(within_groups(x, arms), within_groups(y, arms))
+        lines.append(
+            {
+                "measurement": name,
+                "runs": str(len(pairs)),
+                "all runs": interval_text(rank_correlation(x, y)),
+                "within arms": interval_text(inside),
+            }
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

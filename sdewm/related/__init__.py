@@ -1,0 +1,1 @@
+"""Measurements of related papers, one a file."""

@@ -1,0 +1,62 @@
+"""What intervals say, and rank correlations, against known cases; the committed table."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from paper_checks.__main__ import rows_of
+from sdewm.base.records import read_table
+from sdewm.related.readings import rank_correlation, reading, within_groups
+from sdewm.related.registry import INDICATORS, OF_RUNS
+from sdewm.robustness.statistics import Interval
+
+UP, DOWN, NONE = Interval(2, 1, 3), Interval(-2, -3, -1), Interval(0.5, -1, 2)
+
+
+def test_a_reading_follows_the_intervals():
+    assert reading({"0.001": NONE, "0.01": UP, "0.1": UP}) == (
+        "raised at 0.01 and 0.1; no measurable change at 0.001"
+    )
+    assert reading({"0.001": DOWN, "0.1": UP}) == "raised at 0.1; lowered at 0.001"
+    assert reading({"0.001": NONE, "0.1": NONE}) == "no measurable change at 0.001 and 0.1"
+    assert reading({"noise": DOWN}, "in") == "lowered in noise"
+
+
+def test_the_rank_correlation_is_that_of_ranks_and_its_interval_has_its_level():
+    x = np.arange(20.0)
+    assert rank_correlation(x, np.exp(x)) == (1, 1, 1)
+    assert rank_correlation(x, -(x**3)).estimate == -1
+    source, inside = np.random.default_rng(0), 0
+    truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's of a normal pair with correlation 0.6
+    for _ in range(400):
+        a, b = source.normal(size=(2, 30))
+        found = rank_correlation(a, 0.6 * a + 0.8 * b)
+        assert found.estimate == pytest.approx(stats.spearmanr(a, 0.6 * a + 0.8 * b).statistic)
+        inside += found.low <= truth <= found.high
+    assert 0.92 < inside / 400 < 0.98
+
+
+@pytest.mark.parametrize(("x", "text"), [([1.0] * 6, "does not vary"), ([1.0, 2.0], "five pairs")])
+def test_a_correlation_that_is_undefined_is_refused(x, text):
+    with pytest.raises(ValueError, match=text):
+        rank_correlation(x, list(range(len(x))))
+
+
+def test_a_difference_between_groups_alone_is_no_correlation_within():
+    source, groups = np.random.default_rng(0), ["a"] * 200 + ["b"] * 200
+    shift = np.repeat([0.0, 10.0], 200)
+    x, y = source.normal(size=400) + shift, source.normal(size=400) + shift
+    assert rank_correlation(x, y).low > 0.5
+    inside = rank_correlation(within_groups(x, groups), within_groups(y, groups))
+    assert inside.low < 0 < inside.high
+
+
+def test_the_committed_table_has_every_measurement_of_every_run():
+    rows = read_table(rows_of("fig_related"))[0]
+    runs = {row["run"] for row in rows if "+" not in str(row["run"])}
+    names = {one.name for one in OF_RUNS}
+    assert len(names) == len(OF_RUNS) and {*INDICATORS} < names
+    for run in runs:
+        assert {row["measurement"] for row in rows if row["run"] == run} == names
+    assert {row["weight"] for row in rows} == {0.0, 0.001, 0.01, 0.1}
+    assert all(np.isfinite(row["value"]) for row in rows)
