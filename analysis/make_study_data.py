@@ -3,10 +3,12 @@
     python analysis/make_study_data.py
     python analysis/make_study_data.py --agent RUN     by the policy of another run
 
-The policy is that of paper_checks/small_models/agent. Written to runs/study-data:
+The policy is that of paper_checks/small_models/agent; of images it is random. Written to
+runs/study-data:
 
     cartpole, cartpole-test   64 episodes to train world models on, and 128 others for end points
     hidden, hidden-test       the same episodes with the velocities left out of the observations
+    images, images-test       32 and 96 episodes of own:cartpole_pixels under random actions
 
 What is there already is left as it is, and an interrupted recording goes on.
 """
@@ -24,6 +26,7 @@ from sdewm.data.dmc import VELOCITY, DmcEnv
 
 AGENT, DATA = ROOT / "paper_checks" / "small_models" / "agent", Path("runs/study-data")
 RECORDINGS = {"cartpole": ("64", "201"), "cartpole-test": ("128", "202")}
+IMAGES = {"images": ("32", "203"), "images-test": ("96", "204")}
 HIDDEN = {"cartpole": "hidden", "cartpole-test": "hidden-test"}
 
 
@@ -40,6 +43,12 @@ def main() -> int:
             return code
         if not is_complete(DATA / HIDDEN[name]):
             without_velocities(place, DATA / HIDDEN[name])
+    for name, (episodes, seed) in IMAGES.items():
+        words = ["--env", "own:cartpole_pixels", "--episodes", episodes, "--seed", seed]
+        if not is_complete(DATA / name) and (
+            code := cli.main(["record", str(DATA / name), *words])
+        ):
+            return code
     return 0
 
 

@@ -8,6 +8,7 @@ Computed from figures/data/study_NAME.csv and written to figures/data:
     table_study_verdicts   every declared comparison and control of every study, with its verdict
     table_encoder_error    predictions after errors of the latent state (C2)
     table_comparators      other forms of the penalty, and what it competes with
+    table_perturbed_images the penalty on a model of images (C1)
     table_hidden           the same penalties where velocities have to be remembered
     table_batch_size       models trained with other batch sizes (C7), with the trend per doubling
 
@@ -43,6 +44,10 @@ LATENT = tuple(
 MAIN = (
     *(*ERRORS, "latent_error zero_drift:0.3 15", "latent_error drift:0.3 15"),
     *("open_loop 5", "open_loop 15", "open_loop 50", "gradient_tail", "jacobian", "memory"),
+)
+IMAGES = (
+    *("area noise", "area mask", "area rotation", "area brightness", "decoded noise:0"),
+    *("open_loop 5", "open_loop 15", "open_loop 50", "jacobian", "memory"),
 )
 VERDICTS = "table_study_verdicts"
 Line = dict[str, Any]
@@ -226,6 +231,7 @@ def _cell(value: object) -> str:
 TABLES = {
     "table_encoder_error": Table("cartpole", LATENT),
     "table_comparators": Table("cartpole_comparators", MAIN),
+    "table_perturbed_images": Table("cartpole_images", IMAGES),
     "table_hidden": Table("cartpole_hidden", MAIN),
     "table_batch_size": Table("cartpole_batch", ERRORS, trends),
 }

@@ -50,7 +50,7 @@ from typing import Any, Literal
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.fields import NonNegativeFloat, check_fields
-from sdewm.study.end_points import check_end_point
+from sdewm.study.end_points import check_end_point, check_on_episodes
 from sdewm.train.config import Config, check_config
 from sdewm.train.presets import preset
 
@@ -326,11 +326,15 @@ def _check(study: Study) -> None:
 
 
 def require_episodes(study: Study) -> None:
-    """Refuse to run a study whose recorded episodes are not there; it can be reported all the same.
+    """Refuse to run a study whose episodes are missing or not fit for its end points.
+
+    It can be reported all the same.
 
     Raises:
-        ValueError: a directory is missing.
+        ValueError: a directory is missing, or a perturbation is of other observations.
     """
     for name in ("data", "test_data"):
         if getattr(study, name) and not Path(getattr(study, name)).is_dir():
             raise ValueError(f"{name}={getattr(study, name)!r}: there is no such directory.")
+    if study.test_data:
+        check_on_episodes(study.end_points, Path(study.test_data))

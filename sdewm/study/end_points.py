@@ -40,6 +40,7 @@ from torch import Tensor
 from sdewm.base.checks import check_choice
 from sdewm.base.records import read_log
 from sdewm.base.stats import Estimate
+from sdewm.data.dataset import read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.model.rssm import State
@@ -57,6 +58,8 @@ STRENGTHS = {
     "noise": (0.0, 0.05, 0.1, 0.2, 0.4),
     "mask": (0.0, 0.05, 0.1, 0.25, 0.5),
     "shift": (0.0, 0.05, 0.1, 0.2, 0.4),
+    "rotation": (0.0, 5.0, 10.0, 20.0, 30.0),
+    "brightness": (0.0, 0.05, 0.1, 0.2, 0.4),
 }
 ERRORS = ("zero_drift", "drift")
 
@@ -90,6 +93,28 @@ def check_end_point(name: str, *, agents: bool = False, episodes: bool = True) -
     elif argument:
         raise ValueError(f"end_point={name!r}: {kind!r} takes nothing after it.")
     return name
+
+
+def check_on_episodes(names: Sequence[str], data: Path) -> None:
+    """Refuse end points whose perturbation does not fit the recorded observations.
+
+    Raises:
+        ValueError: such as a rotation of vectors.
+    """
+    observation = next(iter(read_dataset(data)))["observation"]
+    observations = "images" if observation.dtype == np.uint8 else "vectors"
+    for name in names:
+        kind, _, argument = name.partition(" ")
+        found = []
+        if kind == "decoded":
+            found = [observation_perturbation(argument)]
+        elif kind == "area":
+            found = _perturbations(argument)[-1:]
+        for one in found:
+            try:
+                one.check_fits(observations)
+            except ValueError as problem:
+                raise ValueError(f"end_point={name!r}: {problem}") from problem
 
 
 def _check_steps(name: str, word: str) -> int:
