@@ -12,17 +12,18 @@ from paper_checks import (
     check_remainder,
     check_rollouts,
     check_structure,
+    check_study,
     check_terms,
     check_training,
     check_values,
 )
 from paper_checks.findings import Settings
 from paper_checks.ledger import named, read_claims
-from paper_checks.negative_controls import expansions, penalty, rollouts, trained_models
+from paper_checks.negative_controls import expansions, penalty, rollouts, studies, trained_models
 
 CONTROLS = "paper_checks.negative_controls"
 PATHS = {"rollouts:no_supremum_factor": 65536}  # of fewer, the largest D² have heavy tails
-MODULES = (expansions, penalty, rollouts, trained_models)
+MODULES = (expansions, penalty, rollouts, studies, trained_models)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -82,6 +83,10 @@ CASES = {
     "trained_models:rare_error": (check_model_theorems.value_bias, {}),
     "trained_models:second_exponent": (check_model_theorems.exponent, {}),
     "trained_models:swap_models": (check_model_theorems.penalty, {"quantity": "frobenius"}),
+    "studies:invented_gain": (
+        check_study.verdict,
+        {"study": "cartpole", "claim": "C3", "arms": ("penalty_0001",), "says": "refuted"},
+    ),
     "trained_models:forgetful_step": (check_model_theorems.memory_floor, {}),
 }
 

@@ -3,7 +3,7 @@
 import importlib.util
 from functools import cache
 
-from paper_checks.__main__ import rows_of
+from paper_checks.figure_tables import rows_of
 from sdewm.base.records import ROOT, read_table
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.related_plots import related_measurements
