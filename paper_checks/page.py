@@ -183,14 +183,11 @@ def figures() -> list[Figure]:
     found = []
     for one in CAPTION.finditer((ROOT / "README.md").read_text("utf-8")):
         stem = one["stem"]
-        source, width, height = embedded(ROOT / "figures" / f"{stem}.png")
         command = read_table(rows_of(stem))[1].get("command", "")
         found.append(
             Figure(
                 id=stem,
-                source=source,
-                width=width,
-                height=height,
+                image=embedded(ROOT / "figures" / f"{stem}.png"),
                 title=one["title"],
                 text=plain(one["text"]),
                 limits=plain(one["limits"] or ""),
