@@ -65,17 +65,18 @@ def page() -> Page:
     rows, facts = read_ledger()
     by_id = {row["id"]: row for row in rows}
     verdicts = {claim.id: verdict_of(claim, by_id[claim.id]) for claim in claims}
-    count = ", ".join(f"{[*verdicts.values()].count(one)} {one}" for one in MARKS)
+    said = [*verdicts.values()]
+    count = ", ".join(f"{MARKS[one]} {said.count(one)} {one}" for one in MARKS if one in said)
     lead = (
         "arXiv 2501.00195, Towards Unraveling and Improving Generalization in World Models, writes "
         "the dynamics of a world model as stochastic differential equations in which the error of "
         "the encoder is a drift and a diffusion. This page says what was asked of its statements, "
         "as recalled, and what was found.",
-        f"{len(claims)} claims: {count}. Each has a negative control, a deliberate mistake that "
-        "its check has to notice.",
+        f"Claims by verdict, {len(claims)} in all: {count}. Each has a negative control, a "
+        "deliberate mistake that its check has to notice.",
     )
     sections = (
-        Section("found", "What was found", tables=(found_table(claims, verdicts),)),
+        Section("found", "What was found", findings(), (found_table(claims, verdicts),)),
         Section("ledger", "Ledger of claims", tables=(ledger_table(claims, by_id, verdicts),)),
         Section("figures", "Figures", figures=tuple(figures())),
         Section("studies", "Studies", tables=(csv_table("table_study_verdicts", STUDY_TEXT),)),
@@ -104,6 +105,14 @@ def verdict_of(claim: Claim, row: Mapping[str, Any]) -> str:
     if row["tightness"] is not None and row["tightness"] > VACUOUS:
         return "holds, vacuous"
     return "holds after correction" if claim.mark == "corrected" else "holds"
+
+
+def findings() -> tuple[str, ...]:
+    """The findings on trained models, as the README lists them."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    part = readme.split("### Trained models", 1)[1].split("| | |", 1)[0]
+    bullets = re.findall(r"^- (.*?)(?=^- |\n\n)", part, flags=re.MULTILINE | re.DOTALL)
+    return tuple(plain(" ".join(one.split())) for one in bullets)
 
 
 def found_table(claims: Sequence[Claim], verdicts: Mapping[str, str]) -> Table:

@@ -85,7 +85,7 @@ def test_the_report_works_in_a_browser(tmp_path):
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [400, 1100, 1600])
 def test_the_report_needs_no_horizontal_scrolling(width, tmp_path):
     (used, window), console = widths(page.TARGET, tmp_path, width)
     assert console == [] and used <= window == width

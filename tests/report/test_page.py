@@ -97,7 +97,7 @@ def test_tables_are_sorted_and_filtered_in_a_browser_without_messages(page, tmp_
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [400, 1100, 1600])
 def test_nothing_is_wider_than_the_window(width, page, tmp_path):
     (used, window), console = widths(page, tmp_path, width)
     assert console == [] and used <= window == width
