@@ -7,6 +7,7 @@ system, and compares the numbers with a computation that does not use them.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ from sdewm.theory.expansion.perturbation import ito_correction as automatic_corr
 
 ROUNDING = 1e-11  # of sums of some hundred products
 PATHS = 32
+LENGTH_OF_STEP = 0.1
 VARIATIONS = ("x", "y_eta", "y_xi", *(f"w_{a}_{b}" for a, b in PAIRS))
 RELAXATION_TIMES = (0.5, 1.0, 2.0, 7.0)
 REFINEMENTS = (32, 512)  # numbers of steps between which the order is measured
@@ -71,36 +73,46 @@ def variation(settings: Settings, mutate: Mutate) -> Finding:
     The derivatives are taken by automatic differentiation of the whole simulation, and once more by
     central differences of it.
     """
-    derivation, case = mutate(variation_equations(STATES, DRIVERS)), CurvedSystem()
-    length = 0.1
-    generator = torch.Generator().manual_seed(settings.seed)
+    noise, references = _simulated_derivatives(settings.seed)
+    derivation = mutate(variation_equations(STATES, DRIVERS))
+    derived = run_recursion(derivation, CurvedSystem(), LENGTH_OF_STEP, noise)
+    findings = [
+        _largest(f"{name}{label}", derived[name] - reference, allowed)
+        for name, label, reference, allowed in references
+    ]
+    return conclude(findings, headline="largest error of w_eta_eta")
+
+
+@lru_cache  # for the negative control, which is compared with the same numbers
+def _simulated_derivatives(
+    seed: int,
+) -> tuple[torch.Tensor, list[tuple[str, str, torch.Tensor, float]]]:
+    """Increments, and per variation: name, method, derivative of the end states, tolerance."""
+    case, generator = CurvedSystem(), torch.Generator().manual_seed(seed)
     noise = torch.randn(PATHS, 8, DRIVERS, dtype=torch.float64, generator=generator)
-    noise = math.sqrt(length) * noise
-    derived = run_recursion(derivation, case, length, noise)
+    noise = math.sqrt(LENGTH_OF_STEP) * noise
     load_forward_rules()
 
     def end(sizes: torch.Tensor) -> torch.Tensor:
-        return case.simulate(sizes, length, noise)  # (B, 2)
+        return case.simulate(sizes, LENGTH_OF_STEP, noise)  # (B, 2)
 
     zero, unit = torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
-    first, second = jacfwd(end)(zero), jacfwd(jacfwd(end))(zero)
-    index, h = {ETA: 0, XI: 1}, 1e-3
-    findings = [_largest("x", derived["x"] - end(zero))]
+    first, second = jacfwd(end)(zero), jacfwd(jacfwd(end))(zero)  # (B, 2, 2), (B, 2, 2, 2)
+    index, h, label = {ETA: 0, XI: 1}, 1e-3, " by differences"
+    references = [("x", "", end(zero), ROUNDING)]
     for a, i in index.items():
-        name = f"y_{a}"
-        findings.append(_largest(name, derived[name] - first[:, :, i]))
         central = (end(h * unit[i]) - end(-h * unit[i])) / (2 * h)
-        findings.append(_largest(f"{name} by differences", derived[name] - central, 1e-5))
+        references += [(f"y_{a}", "", first[:, :, i], ROUNDING), (f"y_{a}", label, central, 1e-5)]
     for a, b in PAIRS:
-        name, i, j = f"w_{a}_{b}", index[a], index[b]
-        findings.append(_largest(name, derived[name] - second[:, :, i, j]))
+        i, j = index[a], index[b]
         corners = [
             sign * end(h * (p * unit[i] + q * unit[j]))
             for p, q, sign in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
         ]
         central = sum(corners, torch.zeros(())) / (4 * h * h)
-        findings.append(_largest(f"{name} by differences", derived[name] - central, 1e-4))
-    return conclude(findings, headline="largest error of w_eta_eta")
+        name, automatic = f"w_{a}_{b}", second[:, :, i, j]
+        references += [(name, "", automatic, ROUNDING), (name, label, central, 1e-4)]
+    return noise, references
 
 
 def run_recursion(
@@ -134,41 +146,45 @@ def assembled(settings: Settings, mutate: Mutate) -> Finding:
     in ε are taken by automatic differentiation; the terms are also those of `sdewm.expand`.
     """
     derivation, case = mutate(assembly(STATES)), CurvedSystem()
-    steps, t1 = 4, 0.8
-    length = t1 / steps
-    signs = torch.cartesian_prod(
-        *[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * steps * DRIVERS
-    )
-    noise = math.sqrt(length) * signs.reshape(-1, steps, DRIVERS)
-    moved = run_recursion(variation_equations(STATES, DRIVERS), case, length, noise)
+    values, derivatives, expansion = _enumerated()
     inputs = [*JET.x, *JET.y[ETA], *JET.y[XI], *(w for pair in PAIRS for w in JET.w[pair])]
-    values = [column.numpy() for name in VARIATIONS for column in moved[name].T]
     on_path = sp.lambdify(inputs, [case.insert(derivation.results[name]) for name in TERMS])
     terms = {n: float(np.mean(v)) for n, v in zip(TERMS, on_path(*values), strict=True)}
     numbers = {TERMS[name]: value for name, value in terms.items()}
     totals = {name: float(derivation.results[name].subs(numbers)) for name in ("c1", "c2")}
+    findings = [
+        compare(name, Estimate(totals[name], 0.0), value, ROUNDING)
+        for name, value in derivatives.items()
+    ]
+    findings += [
+        compare(f"{name} by expand", Estimate(value, 0.0), expansion[name], ROUNDING)
+        for name, value in (terms | totals).items()
+    ]
+    return conclude(findings, headline="c2")
+
+
+@lru_cache  # for the negative control, which is compared with the same numbers
+def _enumerated() -> tuple[list[np.ndarray], dict[str, float], dict[str, float]]:
+    """Over all sign patterns: path and variations, c₁ and c₂ by autograd, terms by `expand`."""
+    case, steps, t1 = CurvedSystem(), 4, 0.8
+    length = t1 / steps
+    both = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    signs = torch.cartesian_prod(*[both] * steps * DRIVERS)
+    noise = math.sqrt(length) * signs.reshape(-1, steps, DRIVERS)
+    moved = run_recursion(variation_equations(STATES, DRIVERS), case, length, noise)
 
     def mean_loss(size: torch.Tensor) -> torch.Tensor:
         return case.loss(case.simulate(torch.stack([size, size]), length, noise)).mean()
 
     load_forward_rules()
     zero = torch.zeros((), dtype=torch.float64)
-    derivatives = {
-        "c1": float(jacfwd(mean_loss)(zero)),
-        "c2": 0.5 * float(jacfwd(jacfwd(mean_loss))(zero)),
-    }
+    second = jacfwd(jacfwd(mean_loss))(zero)
+    derivatives = {"c1": float(jacfwd(mean_loss)(zero)), "c2": 0.5 * float(second)}
     error = sdewm.Perturbation(drift=case.error_drift, diffusion=case.error_diffusion)
     grid: dict[str, Any] = {"t1": t1, "steps": steps, "increments": "enumerate"}
-    expansion = sdewm.expand(case, error, case.loss, case.x0, **grid)
-    findings = [
-        compare(name, Estimate(totals[name], 0.0), value, ROUNDING)
-        for name, value in derivatives.items()
-    ]
-    findings += [
-        compare(f"{name} by expand", Estimate(value, 0.0), expansion.terms[name].value, ROUNDING)
-        for name, value in (terms | totals).items()
-    ]
-    return conclude(findings, headline="c2")
+    terms = sdewm.expand(case, error, case.loss, case.x0, **grid).terms
+    values = [column.numpy() for name in VARIATIONS for column in moved[name].T]
+    return values, derivatives, {name: term.value for name, term in terms.items()}
 
 
 def correction(settings: Settings, mutate: Mutate) -> Finding:

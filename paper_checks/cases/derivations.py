@@ -30,17 +30,32 @@ def torch_function(
     return values
 
 
+def wave(size: float, a: float, b: float, phase: float) -> sp.Expr:
+    """size · sin(a x₁ + b x₂ + phase)."""
+    x, y = JET.x
+    return size * sp.sin(a * x + b * y + phase)
+
+
 class CurvedSystem:
-    """Two states and two drivers; all coefficients, the errors and the loss are curved."""
+    """Two states and two drivers. No first or second derivative of a coefficient vanishes.
+
+    Every term of the variation equations therefore counts.
+    """
 
     noise_type, sde_type = "general", "ito"
 
     def __init__(self) -> None:
+        self.drift = [wave(0.9, 0.7, -1.1, 0.4), wave(0.8, 1.2, 0.6, -0.3)]
+        self.shift = [wave(0.5, -0.8, 0.9, 1.0), wave(0.4, 1.1, 0.5, -0.9)]
+        self.noise = [
+            [wave(0.5, 0.6, 1.3, 0.9), wave(0.3, -1.0, 0.7, 0.6)],
+            [wave(0.4, 1.4, -0.5, -0.7), wave(0.6, 0.8, 1.0, 0.8)],
+        ]
+        self.error = [
+            [wave(0.6, -0.7, 1.2, 0.7), wave(0.4, 0.9, 0.8, -1.1)],
+            [wave(0.5, 1.3, 0.4, -0.5), wave(0.3, -0.6, -1.2, 0.3)],
+        ]
         x, y = JET.x
-        self.drift = [sp.sin(y) - 0.7 * x, sp.tanh(x) - 0.5 * x * y]
-        self.shift = [sp.cos(x) / 3, 0.25 * x * y]
-        self.noise = [[0.3 + 0.2 * sp.sin(y), 0.1 * x * y], [0.2 * y**2, 0.3 * sp.cos(x)]]
-        self.error = [[0.4 * sp.cos(y), 0.2 * x**2], [0.3 * sp.sin(x), 0.2 * x * y]]
         self.cost = (y - 0.5) ** 2 + sp.sin(x) * y
         self._drift, self._shift = (torch_function(JET.x, e) for e in (self.drift, self.shift))
         self._noise, self._error = (

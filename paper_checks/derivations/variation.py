@@ -13,7 +13,7 @@ Applied once and twice to the step, at ε = 0, it gives S5b. The factors of Δ a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import sympy as sp
 
@@ -116,6 +116,7 @@ class Coefficients:
         return [self._column(f"{name}^{{{k + 1}}}") for k in range(self.drivers)]
 
 
+@cache  # for the negative control, which changes a copy
 def variation_equations(states: int = 1, drivers: int = 1) -> Derivation:
     """S5b for the Euler–Maruyama scheme, and S1 read from it, for unspecified coefficients.
 

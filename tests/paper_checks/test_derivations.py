@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import sympy as sp
 
+from paper_checks import check_derivations
+from paper_checks.cases.derivations import JET, CurvedSystem
 from paper_checks.derivations import moments
 from paper_checks.derivations.assembly import TERMS, assembly
 from paper_checks.derivations.block_structure import H, S, Z, block_structure
@@ -18,6 +20,7 @@ from paper_checks.derivations.layer_norm import layer_norm
 from paper_checks.derivations.residual_form import residual_form
 from paper_checks.derivations.steps import Derivation, Step, equation, same
 from paper_checks.derivations.variation import variation_equations
+from paper_checks.findings import Settings
 from paper_checks.negative_controls import derivations as controls
 
 SYSTEMS = (
@@ -205,3 +208,35 @@ def test_a_control_changes_the_results_and_nothing_else(control, make):
     assert wrong.steps == right.steps
     assert set(wrong.results) == set(right.results)
     assert any(not same(wrong.results[n], right.results[n]) for n in right.results)
+
+
+def with_one_term_dropped(derivation):
+    """(name, term, derivation without it) for every summand of every result."""
+    for name, result in derivation.results.items():
+        for term in sp.Add.make_args(sp.expand(result)):
+            if term != 0:
+                yield name, term, derivation.changed({name: sp.expand(result) - term})
+
+
+@pytest.mark.parametrize(
+    ("check", "make"),
+    [
+        (check_derivations.correction, ito_correction),
+        (check_derivations.layer_norm, layer_norm),
+        (check_derivations.assembled, lambda: assembly(2)),
+    ],
+)
+def test_every_dropped_term_is_noticed(check, make):
+    for name, term, wrong in with_one_term_dropped(make()):
+        finding = check(Settings(), lambda _, wrong=wrong: wrong)
+        assert finding.verdict.outcome == "fails", (name, term)
+
+
+def test_every_term_of_the_variations_counts_at_the_system_of_their_check():
+    case = CurvedSystem()
+    at = dict(zip(JET.x, case.x0.tolist(), strict=True))
+    columns = [case.drift, case.shift, *case.noise, *case.error]
+    for entry in [entry for column in columns for entry in column]:
+        slopes = [sp.diff(entry, x) for x in JET.x]
+        for value in [entry, *slopes, *(sp.diff(slope, x) for slope in slopes for x in JET.x)]:
+            assert abs(float(value.subs(at))) > 1e-3
