@@ -6,6 +6,7 @@ import pytest
 
 from paper_checks import (
     check_certificates,
+    check_derivations,
     check_latent_system,
     check_model_theorems,
     check_penalty,
@@ -19,11 +20,18 @@ from paper_checks import (
 )
 from paper_checks.findings import Settings
 from paper_checks.ledger import named, read_claims
-from paper_checks.negative_controls import expansions, penalty, rollouts, studies, trained_models
+from paper_checks.negative_controls import (
+    derivations,
+    expansions,
+    penalty,
+    rollouts,
+    studies,
+    trained_models,
+)
 
 CONTROLS = "paper_checks.negative_controls"
 PATHS = {"rollouts:no_supremum_factor": 65536}  # of fewer, the largest D² have heavy tails
-MODULES = (expansions, penalty, rollouts, studies, trained_models)
+MODULES = (derivations, expansions, penalty, rollouts, studies, trained_models)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -52,6 +60,16 @@ CASES = {
     "expansions:sequence_noise_curved": (check_structure.second_correction, {}),
     "expansions:sequence_reads_latent": (check_structure.unseen_error, {}),
     "expansions:last_value_only": (check_terms.continuous_time, {}),
+    "derivations:drop_error_slope": (check_derivations.variation, {}),
+    "derivations:drop_corrections": (check_derivations.correction, {}),
+    "derivations:drop_sequence_correction": (check_derivations.structure, {}),
+    "derivations:drop_drift_curvature_of_loss": (check_derivations.assembled, {}),
+    "derivations:drop_squared_error": (
+        check_derivations.moments,
+        {"system": "ScaledGeometricBrownianMotion"},
+    ),
+    "derivations:drop_relaxation": (check_derivations.residual, {}),
+    "derivations:freeze_statistics": (check_derivations.layer_norm, {}),
     "rollouts:understate_rates": (check_rollouts.bound, {"case": "geometric", "grade": "log_norm"}),
     "rollouts:separate_noise": (
         check_rollouts.bound,
