@@ -34,7 +34,7 @@ TOP_LEVEL = {
     *("pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", "README.md", ".gitignore", ".ci"),
     *("sdewm", "analysis", "tests", "figures", "paper_checks"),
 }
-TARGETS = {"verify", "test", "lint", "bench", "bench-learning", "mutants", "clean"}
+TARGETS = {"verify", "report", "test", "lint", "bench", "bench-learning", "mutants", "clean"}
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Derivation:
-    """Steps of a derivation: a text with MathML each."""
+    """Steps of a derivation: a sentence in HTML and a formula in MathML each."""
 
     title: str
     steps: tuple[tuple[str, str], ...]
@@ -159,7 +159,7 @@ def embedded(path: Path) -> Image:
 
 
 def rendered(page: Page) -> str:
-    """The page as HTML; all texts are escaped, MathML is not."""
+    """The page as HTML; all texts are escaped, except for the steps of derivations."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -3,9 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
 
 import pytest
+
+from tests.child_process import run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -30,9 +31,9 @@ def acted(path, folder, script, width=1200, height=900):
         *("--enable-logging=stderr", f"--window-size={width},{height}"),
         *(f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=4000", copy.as_uri()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = run(*command)
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title is not None, done.stderr
+    assert done.returncode == 0 and title is not None, done.stderr
     unescaped = title[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return json.loads(unescaped), console
