@@ -43,7 +43,7 @@ def measured_runs(
                 continue
             print(key, file=sys.stderr, flush=True)
             rows = measure()
-            found[key] = [row | {"key": key, WHOLE: len(rows)} for row in rows]
+            found[key] = [{**row, "key": key, WHOLE: len(rows)} for row in rows]
             for row in found[key]:
                 book.append(row)
     finally:

@@ -1,0 +1,56 @@
+"""Rows of several runs: an interrupted command measures again only what is not whole in its log."""
+
+import pytest
+
+from sdewm.base.records import manifest
+from sdewm.scripts.measured_runs import measured_runs
+
+DECIDING = ("seed", "code")
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """Rows of the runs a, b and c, of which one may be interrupted; and which were measured."""
+    asked = []
+
+    def call(seed=0, stop="", weights=""):
+        def rows_of(name):
+            asked.append(name)
+            if name == stop:
+                raise KeyboardInterrupt
+            return [{"run": name, "quantity": q, "value": float(seed)} for q in ("x", "y")]
+
+        runs = [(name + weights, lambda name=name: rows_of(name)) for name in "abc"]
+        facts = manifest(seed=seed, code="1")
+        asked.clear()
+        return measured_runs(runs, tmp_path / "log.jsonl", facts, DECIDING)
+
+    return call, asked, tmp_path / "log.jsonl"
+
+
+def test_a_second_call_measures_what_is_missing(measure):
+    call, asked, _ = measure
+    with pytest.raises(KeyboardInterrupt):
+        call(stop="b")
+    assert asked == ["a", "b"]
+    rows = call()
+    assert asked == ["b", "c"]
+    assert [(row["run"], row["quantity"]) for row in rows] == [(r, q) for r in "abc" for q in "xy"]
+    assert [*rows[0]] == ["run", "quantity", "value"]
+    assert call() == rows and asked == []
+
+
+def test_a_run_that_was_cut_off_is_measured_again(measure):
+    call, asked, log = measure
+    rows = call()
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    log.write_text("".join(lines[:-1]), "utf-8")
+    assert call() == rows and asked == ["c"]
+
+
+def test_rows_of_other_settings_or_weights_do_not_count(measure):
+    call, asked, _ = measure
+    call()
+    assert call(seed=1)[0]["value"] == 1.0 and asked == ["a", "b", "c"]
+    call(seed=1, weights=" other")
+    assert asked == ["a", "b", "c"]
