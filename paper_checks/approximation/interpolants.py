@@ -43,9 +43,8 @@ def power(exponent: float) -> Target:
 def weierstrass(exponent: float) -> Target:
     """Σ_k 2^{−kβ} cos(2π2^k x), 0 < β < 1: as rough everywhere.
 
-    With a = 2π|x − y| each term differs by at most min(2, 2^k a) 2^{−kβ}. By
-    min(2, u) ≤ 2^{1−s} u^s for s in [0, 1], split where 2^k a = 1, the sum is at most
-    a^β (1/(1 − 2^{β−1}) + 2/(1 − 2^{−β})).
+    With a = 2π|x − y| term k differs by at most min(2, 2^k a) 2^{−kβ}. Split where 2^k a = 1: both
+    sums are geometric, and together at most a^β (1/(1 − 2^{β−1}) + 2/(1 − 2^{−β})).
     """
     k = np.arange(WAVES)
 
