@@ -48,6 +48,7 @@ class Analysis:
 
     Attributes:
         stem: name of its files, without extension.
+        question: that it answers.
         settings: dataclass of its settings; every field has a default.
         check: (trained, settings, seed) -> the episodes; settings that are not allowed raise a
             ValueError.
@@ -57,6 +58,7 @@ class Analysis:
     """
 
     stem: str
+    question: str
     settings: type
     check: Callable[[TrainedRun, Any, int], Episodes]
     rows: Callable[[TrainedRun, Any, int], list[Row]]

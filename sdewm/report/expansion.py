@@ -158,4 +158,12 @@ def _only(rows: Sequence[Any], kind: str, series: str, epsilon: float | None = N
     return row
 
 
-ANALYSIS = Analysis("fig_model_expansion", Settings, check, rows, loss_changes, summary)
+ANALYSIS = Analysis(
+    "fig_model_expansion",
+    "How do losses and value change with ε, term by term, and of which order is the remainder?",
+    Settings,
+    check,
+    rows,
+    loss_changes,
+    summary,
+)

@@ -104,4 +104,12 @@ def _interval(row: Any) -> str:
     return f"{value} [{low}, {high}]"
 
 
-ANALYSIS = Analysis("fig_open_loop", Settings, check, rows, open_loop_accuracy, summary)
+ANALYSIS = Analysis(
+    "fig_open_loop",
+    "How accurate are predictions over the horizon, compared with baselines?",
+    Settings,
+    check,
+    rows,
+    open_loop_accuracy,
+    summary,
+)

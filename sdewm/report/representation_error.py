@@ -125,4 +125,12 @@ def summary(found: Sequence[Any]) -> str:
     return text_table([*shown], lines)
 
 
-ANALYSIS = Analysis("fig_representation_error", Settings, check, rows, error_sizes, summary)
+ANALYSIS = Analysis(
+    "fig_representation_error",
+    "Which drift and diffusion of the latent does a perturbed observation cause?",
+    Settings,
+    check,
+    rows,
+    error_sizes,
+    summary,
+)

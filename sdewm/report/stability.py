@@ -144,4 +144,12 @@ def summary(found: Sequence[Any]) -> str:
     return text_table(["panel", "quantity", "value", "unit"], lines)
 
 
-ANALYSIS = Analysis("fig_model_stability", Settings, check, rows, stability_of_model, summary)
+ANALYSIS = Analysis(
+    "fig_model_stability",
+    "How large are the Jacobians and the Lyapunov exponents?",
+    Settings,
+    check,
+    rows,
+    stability_of_model,
+    summary,
+)
