@@ -14,6 +14,7 @@ optimisation and of the sample: it neither confirms nor refutes a rate of approx
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -41,7 +42,8 @@ def figure_rows(rows: Rows) -> Rows:
     obstructed, embedded: largest error, of the smallest and of the largest code of each manifold
     (the arc, whose code of one number is both, counts as embedded). mean: mean error of the
     latter, with the slope of its logarithm. sample: mean error of 64 over that of 512 images.
-    matched: W₁ against the mean error of the same states. interpolant: largest error and bound.
+    matched: W₁ over the mean error of the same states, and that of the exact code 2|θ| of S33.
+    interpolant: largest error and bound.
     """
     trained = [row for row in rows if row["kind"] == "trained"]
     many = [row for row in trained if row["images"] == MANY]
@@ -56,9 +58,10 @@ def figure_rows(rows: Rows) -> Rows:
         *_over_seeds("sample", embedded, lambda row: few[_key(row)] / row["mean_error"]),
     ]
     for row in many:
-        found.append(
-            _row("matched", row, value=row["wasserstein"]) | {"x": row["matched_error"]},
-        )
+        x, ratio = row["matched_error"], row["wasserstein"] / row["matched_error"]
+        found.append(_row("matched", row, value=ratio, x=x))
+    code = {"name": "2|θ|", "latent": 1, "width": None, "bound": None}
+    found.append(_row("matched", code, value=0.0, x=4.0 / math.pi))
     for row in rows:
         if row["kind"] == "interpolant":
             found.append(_row("interpolant", row, value=row["largest_error"]))

@@ -10,7 +10,7 @@ from paper_checks.approximation import interpolants
 from paper_checks.approximation.autoencoder import AutoEncoder, train
 from paper_checks.approximation.distances import errors, wasserstein
 from paper_checks.approximation.manifolds import MANIFOLDS, antipodal_unit, direction, pendulum
-from paper_checks.approximation.measure import IMAGES, WIDTHS, cells
+from paper_checks.approximation.measure import IMAGES, STEM, WIDTHS, cells
 from paper_checks.approximation.obstruction import (
     angle_code,
     antipodes_of_one_code,
@@ -25,6 +25,7 @@ from paper_checks.approximation.rasteriser import (
     pixel_centres,
     rods,
 )
+from sdewm.base.records import ROOT, read_table
 
 
 def states(*angles):
@@ -159,3 +160,15 @@ def test_the_smaller_sample_is_trained_on_with_the_largest_code_only():
     assert len(every) == len(set(every)) == 2 * len(WIDTHS) * (6 * len(IMAGES) + 5)
     few = [cell for cell in every if cell.images == min(IMAGES)]
     assert all(cell.latent == MANIFOLDS[cell.name].latents[-1] for cell in few)
+
+
+def test_the_committed_table_obeys_the_bounds():
+    rows, _ = read_table(ROOT / "figures" / "data" / f"{STEM}.csv")
+    trained = [row for row in rows if row["kind"] == "trained"]
+    assert all(row["wasserstein"] <= row["matched_error"] * (1 + 1e-9) for row in trained)
+    bounded = [row for row in trained if row["bound"] is not None]
+    assert {row["name"] for row in bounded} == {"circle", "pendulum", "sphere"}
+    assert all(row["largest_error"] >= row["bound"] for row in bounded)
+    exact = [row for row in rows if row["kind"] == "interpolant"]
+    assert len(exact) == 21
+    assert all(row["largest_error"] <= row["bound"] for row in exact)
