@@ -21,8 +21,8 @@ class AutoEncoder(nn.Module):
 
     def __init__(self, images: torch.Tensor, latent: int, width: int) -> None:
         super().__init__()
-        self.mean = images.mean(0)
-        self.scale = (images - self.mean).square().mean().sqrt()
+        self.register_buffer("mean", images.mean(0))
+        self.register_buffer("scale", (images - images.mean(0)).square().mean().sqrt())
         features = 2 * width * SMALL**2
         hidden = 8 * width
         self.encoder = nn.Sequential(
