@@ -82,16 +82,15 @@ def _row(part: str, row: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def _over_seeds(part: str, rows: Rows, value: Callable[[dict[str, Any]], float]) -> Rows:
-    """Geometric means over seeds, with one standard deviation of the logarithm."""
+    """Geometric means over seeds, with the lowest and the highest value."""
     found = []
     for name in _names(rows):
         own = [row for row in rows if row["name"] == name]
         slope = slope_of(own, value)
         for width in sorted({row["width"] for row in own}):
             cell = [row for row in own if row["width"] == width]
-            logs = np.log([value(row) for row in cell])
-            centre, spread = float(logs.mean()), float(logs.std(ddof=1))
-            low, mean, high = np.exp([centre - spread, centre, centre + spread]).tolist()
+            values = [value(row) for row in cell]
+            mean, low, high = float(np.exp(np.log(values).mean())), min(values), max(values)
             interval = {
                 "slope": slope.estimate,
                 "slope_low": slope.low,

@@ -58,10 +58,10 @@ def approximation(rows: Rows) -> Drawing:
     sizes = {row["name"]: int(row["latent"]) for row in parts["embedded"]}
     slopes = {row["name"]: row for row in parts["mean"]}
     note = (
-        "Bands: mean ± one standard deviation of the logarithm over "
-        f"{int(parts['mean'][0]['seeds'])} seeds. Errors are Euclidean norms of 16 × 16 images, in "
-        "antipodal units: half the least distance of images of opposite states (torus and arm: of "
-        "opposite last angles)."
+        f"Bands: lowest to highest of {int(parts['mean'][0]['seeds'])} seeds, lines: their "
+        "geometric mean; intervals of slopes: 95 % by Student's t. Errors are Euclidean norms of "
+        "16 × 16 images, in antipodal units: half the least distance of images of opposite states "
+        "(torus and arm: of opposite last angles)."
     )
     texts = {
         "obstructed": "d is the dimension of the manifold; the bound for torus and arm, "
@@ -69,7 +69,7 @@ def approximation(rows: Rows) -> Drawing:
         "embedded": "numbers in the code: "
         + ", ".join(f"{LABELS.get(name, name)} {size}" for name, size in sizes.items())
         + ".",
-        "mean": "codes as in (b). Slopes, with 95 % intervals over seeds, are those of an "
+        "mean": "codes as in (b). Slopes, with their intervals, are those of an "
         "optimisation and neither confirm nor refute a rate: "
         + ", ".join(
             f"{LABELS.get(name, name)} {_signed(row['slope'])} "
