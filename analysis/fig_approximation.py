@@ -2,8 +2,8 @@
 rendered manifolds, and interpolants of known rate (S31 to S33).
 
     python analysis/fig_approximation.py            redraw the committed table
-    python analysis/fig_approximation.py --compute  measure the rows that are missing, about ten
-                                                    minutes on two cores
+    python analysis/fig_approximation.py --compute  measure the rows that are missing, about
+                                                    twenty minutes on two busy cores
 
 `python -m paper_checks.approximation.measure` makes the measurements. Every autoencoder has 600
 updates on 64 or 512 images; errors are those on 2048 other states, in units of half the least
