@@ -1,4 +1,5 @@
 # verify  check the paper's claims, print one table, redraw figures/   PATHS=n DEVICE=cuda ONLY="ID ..."
+# report  write figures/report.html from the committed results
 # test    all tests and doctests that need no GPU            ONLY=tests/train or ONLY="replay and not gpu"
 # lint    ruff (rules and format) everywhere, pyright on sdewm
 # bench   speed table                                                  ONLY="ROW ..."
@@ -32,11 +33,14 @@ endif
 chosen := $(if $(ONLY),$(if $(absent),-k '$(ONLY)',$(ONLY)))
 none_chosen = { code=$$?; [ $$code != 5 ] || echo "ONLY=$(ONLY) chooses no test" >&2; exit $$code; }
 
-.PHONY: verify test lint bench bench-learning mutants clean venv
+.PHONY: verify report test lint bench bench-learning mutants clean venv
 .NOTPARALLEL:
 
 verify: venv
 	$(python) -m paper_checks$(if $(PATHS), --paths $(PATHS))$(if $(DEVICE), --device $(DEVICE))$(if $(ONLY), --only $(ONLY))
+
+report: venv
+	$(python) -m paper_checks.page
 
 test: venv
 	$(python) -m pytest $(pytest_options)$(if $(chosen), $(chosen) || $(none_chosen))

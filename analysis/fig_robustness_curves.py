@@ -21,7 +21,7 @@ from sdewm.perturbations.parsing import parse_perturbations
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.study_plots import robustness_of_filters
 from sdewm.robustness.evaluation import FLOOR, NONE, perturbed_returns
-from sdewm.robustness.statistics import t_interval
+from sdewm.robustness.statistics import Comparison, compare, t_interval
 from sdewm.scripts.measured_runs import measured_runs
 from sdewm.scripts.theory_figure import add_drawing_options
 from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent
@@ -29,7 +29,7 @@ from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent
 STEM = "fig_robustness_curves"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
 PERTURBATIONS = ("noise:0.1,0.2,0.4", "mask:0.1,0.25,0.5", "shift:0.1,0.2,0.4")
-ALONE = "no filter"
+ALONE, PLAIN = "no filter", "penalty 0"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(problem))
     for path in (*paths, table):
         print(path)
-    print(f"{facts['episodes']} episodes of each strength")
+    print(f"{facts['episodes']} episodes of each strength; returns less those of {PLAIN}:")
+    for (arm, family, strength), one in differences(rows).items():
+        mean, low, high = one.difference
+        print(f"{arm}, {family} {strength:g}: {mean:.0f} [{low:.0f}, {high:.0f}]")
 
 
 def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
@@ -112,6 +115,22 @@ def arm_of(saved: SavedAgent) -> str:
     if config.comparator.input_noise:
         return f"noise {config.comparator.input_noise:g} in training"
     return f"penalty {config.jacobian.weight:g}"
+
+
+def differences(rows: Sequence[Row]) -> dict[tuple[str, str, float], Comparison]:
+    """Arm, perturbation and strength: returns less those without penalty, paired by seed."""
+    values: dict[tuple[str, str, float], dict[Any, float]] = {}
+    for row in rows:
+        key = (str(row["arm"]), str(row["family"]), float(row["strength"] or 0))
+        values.setdefault(key, {})[row["seed"]] = float(row["mean_return"] or 0)
+    found = {}
+    for (arm, family, strength), own in values.items():
+        plain = values.get((PLAIN, family, strength), {})
+        seeds = sorted({*own} & {*plain})
+        if arm not in (ALONE, PLAIN) and len(seeds) > 1:
+            ours, theirs = ([one[seed] for seed in seeds] for one in (own, plain))
+            found[arm, family, strength] = compare(ours, theirs)
+    return found
 
 
 def figure_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -20,22 +20,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from paper_checks.figure_tables import FROM_RUNS, rows_of
 from paper_checks.findings import Settings
 from paper_checks.ledger import (
     FOLDER,
     Claim,
     read_claims,
+    read_ledger,
     result_texts,
     select,
     verdict_text,
     write_ledger,
+    write_results,
 )
 from paper_checks.run import Figure, count_processes, run_tasks
 from sdewm.base import records
 from sdewm.base.checks import check_count, check_device
 from sdewm.base.progress import format_seconds
 from sdewm.plots.tables import text_table
-from sdewm.study.committed import table_of
 
 KEYS = (
     "id mark measured standard_error predicted verdict negative_control seconds".split()
@@ -106,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept_keys = [{key: row[key] for key in KEYS} for row in rows]
         records.write_json(options.json, kept_keys, facts)
     if not options.only and options.log == DEFAULT_LOG:
-        write_ledger(FOLDER / "LEDGER.md", claims, rows, facts)
+        write_results(rows, facts)
+        write_ledger(FOLDER / "LEDGER.md", claims, *read_ledger())
     return 1 if broken or any(row["verdict"] == "fails" for row in rows) else 0
 
 
@@ -165,25 +168,6 @@ def _whole(text: str) -> int | float:
 
 
 # Redrawn from their committed tables of finished runs; left out if a table is missing.
-FROM_STUDIES = {"fig_weight_sweep": "cartpole", "fig_horizon_convergence": "cartpole"}
-FROM_TABLES = {"fig_related": "table_related"}  # of the same numbers
-FROM_RUNS = {
-    *("fig_approximation", "fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
-    *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
-    *("fig_representation_error_pixels", "fig_implicit_regularisation", "fig_robustness_curves"),
-    *FROM_STUDIES,
-    *FROM_TABLES,
-}
-
-
-def rows_of(stem: str) -> Path:
-    """The committed table from which a figure of runs or of a study is drawn."""
-    data = records.ROOT / "figures" / "data"
-    if stem in FROM_STUDIES:
-        return table_of(FROM_STUDIES[stem], data)
-    return data / f"{FROM_TABLES.get(stem, stem)}.csv"
-
-
 def _figures(options: argparse.Namespace) -> list[Figure]:
     figures = []
     for script in sorted((records.ROOT / "analysis").glob("fig_*.py")):

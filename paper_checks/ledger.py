@@ -11,7 +11,7 @@ from typing import Any
 
 from paper_checks.findings import Finding, Mutate, Settings
 from sdewm.base.checks import check_choice
-from sdewm.base.records import Value, write_whole
+from sdewm.base.records import Value, read_table, write_table, write_whole
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
 from sdewm.theory.verdict import HOLDS, VACUOUS
 
@@ -120,6 +120,32 @@ def select(claims: Sequence[Claim], ids: Sequence[str] | None) -> list[Claim]:
     for name in ids:
         check_choice("--only", name, known)
     return [claim for claim in claims if claim.id in ids]
+
+
+RESULTS = FOLDER / "ledger.csv"
+COLUMNS = (
+    *("id", "quantity", "measured", "standard_error", "predicted", "verdict", "negative_control"),
+    *("tightness", "sharp", "reason"),
+)
+
+
+def write_results(
+    rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], path: Path = RESULTS
+) -> None:
+    """Write the results of a full run, without times."""
+    write_table(path, [{name: row.get(name) for name in COLUMNS} for row in rows], facts)
+
+
+def read_ledger(path: Path = RESULTS) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The results of the last full run, and its facts.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: run `make verify`.")
+    rows, facts = read_table(path)
+    return [{**row, "sharp": row["sharp"] in (True, "True", "true", 1)} for row in rows], facts
 
 
 def write_ledger(

@@ -24,6 +24,7 @@ from sdewm.commands.evaluate import Evaluate
 from sdewm.commands.parsing import parse
 from sdewm.commands.record import Record
 from sdewm.commands.train import Resume, train_arguments
+from sdewm.report.analyses import ANALYSES
 from sdewm.train.config import Config, check_config
 from tests import child_process
 from tests.child_process import ROOT
@@ -308,6 +309,11 @@ def test_readme_says_what_the_tables_of_the_small_models_hold():
     assert f"the drift is {small:.1f} % of the error there and {large:.0f} % at 0.3" in told
     dark, bright = 100 * images[0.02]["drift_fraction"], 100 * images[0.2]["drift_fraction"]
     assert f"it is {dark:.0f} % at 0.02 of the range and {bright:.0f} % at 0.2" in told
+
+
+def test_readme_asks_the_question_of_each_analysis():
+    for name, analysis in ANALYSES.items():
+        assert f"| `{name}` | {analysis.question} |" in README
 
 
 def test_readme_says_the_norms_of_the_jacobian_at_each_weight():

@@ -114,7 +114,7 @@ def implicit_regularisation(rows: Rows, band: tuple[float, float]) -> Drawing:
                 axes.annotate(f"order {own[0]['order']:.2f}", at, xytext=(5, -3),
                               textcoords="offset points", fontsize=7, color=colour)  # fmt: skip
         strengths = sorted({row["strength"] for row in rows})
-        axes.set(xscale="log", xlabel="size ε of the error (standard deviations of the latent)")
+        axes.set(xscale="log", xlabel="error ε (standard deviations of the latent)")
         axes.set_xticks(strengths, [f"{s:g}" for s in strengths], minor=False)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(0.8 * strengths[0], 1.8 * strengths[-1])

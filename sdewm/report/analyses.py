@@ -72,12 +72,9 @@ def _section(
     name: str, analysis: Analysis, out: Path, text: str, facts: Mapping[str, str]
 ) -> Section:
     """An analysis on the page of a run: its question, figure, summary and command."""
-    source, width, height = embedded(out / f"{analysis.stem}.png")
     figure = Figure(
         id=analysis.stem,
-        source=source,
-        width=width,
-        height=height,
+        image=embedded(out / f"{analysis.stem}.png"),
         title=name.replace("_", " ").capitalize(),
         text=analysis.question,
         limits="",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
-from PIL import Image
+import PIL.Image
 
 from sdewm.base.records import write_whole
 
@@ -65,13 +66,27 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture within the page.
+
+    Attributes:
+        source: data URI.
+        width, height: in pixels.
+        digest: of the file that it was made from.
+    """
+
+    source: str
+    width: int
+    height: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure with what one should see, its limits and the command that made it."""
 
     id: str
-    source: str  # data URI
-    width: int
-    height: int
+    image: Image
     title: str
     text: str
     limits: str
@@ -125,21 +140,22 @@ def plain_table(
     return Table(id, caption, tuple(header), lines)
 
 
-def embedded(path: Path) -> tuple[str, int, int]:
-    """A PNG file as a data URI with COLOURS colours, and its width and height in pixels.
+def embedded(path: Path) -> Image:
+    """A PNG file with COLOURS colours.
 
     Raises:
         ValueError: there is no such file, or it is no picture.
     """
     try:
-        with Image.open(path) as picture:
-            reduced = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        content = path.read_bytes()
+        with PIL.Image.open(io.BytesIO(content)) as picture:
+            reduced = picture.convert("RGB").quantize(COLOURS, dither=PIL.Image.Dither.NONE)
     except OSError as problem:
         raise ValueError(f"figure={str(path)!r} cannot be read: {problem}.") from problem
     stream = io.BytesIO()
     reduced.save(stream, "PNG", optimize=True)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f"data:image/png;base64,{data}", *reduced.size
+    source = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return Image(source, *reduced.size, hashlib.sha256(content).hexdigest()[:16])
 
 
 def rendered(page: Page) -> str:

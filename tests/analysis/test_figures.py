@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from paper_checks.__main__ import FROM_RUNS, rows_of
+from paper_checks.figure_tables import FROM_RUNS, rows_of
 from sdewm.base.records import read_table
 from tests.plots.committed import drawing
 

@@ -187,6 +187,6 @@ def test_readme_says_what_the_committed_rows_show():
     assert module.verdict(rows, "drift") == "fails"
     text = (ROOT / "README.md").read_text("utf-8")
     order = module.orders(rows, "noise")
-    assert f"order {order.estimate:.1f} ({order.low:.1f} to {order.high:.1f})" in text
+    assert f"order {order.estimate:.2f} ({order.low:.2f} to {order.high:.2f})" in text
     assert f"over {len({row['seed'] for row in rows})} seeds" in text and facts["updates"] == "500"
     assert f"verdict: {module.verdict(rows, 'noise')}" in text

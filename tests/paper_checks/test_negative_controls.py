@@ -7,12 +7,14 @@ import pytest
 from paper_checks import (
     check_approximation,
     check_certificates,
+    check_derivations,
     check_latent_system,
     check_model_theorems,
     check_penalty,
     check_remainder,
     check_rollouts,
     check_structure,
+    check_study,
     check_terms,
     check_training,
     check_values,
@@ -21,15 +23,17 @@ from paper_checks.findings import Settings
 from paper_checks.ledger import named, read_claims
 from paper_checks.negative_controls import (
     approximation,
+    derivations,
     expansions,
     penalty,
     rollouts,
+    studies,
     trained_models,
 )
 
 CONTROLS = "paper_checks.negative_controls"
 PATHS = {"rollouts:no_supremum_factor": 65536}  # of fewer, the largest D² have heavy tails
-MODULES = (approximation, expansions, penalty, rollouts, trained_models)
+MODULES = (approximation, derivations, expansions, penalty, rollouts, studies, trained_models)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -61,6 +65,16 @@ CASES = {
     "expansions:sequence_noise_curved": (check_structure.second_correction, {}),
     "expansions:sequence_reads_latent": (check_structure.unseen_error, {}),
     "expansions:last_value_only": (check_terms.continuous_time, {}),
+    "derivations:drop_error_slope": (check_derivations.variation, {}),
+    "derivations:drop_corrections": (check_derivations.correction, {}),
+    "derivations:drop_sequence_correction": (check_derivations.structure, {}),
+    "derivations:drop_drift_curvature_of_loss": (check_derivations.assembled, {}),
+    "derivations:drop_squared_error": (
+        check_derivations.moments,
+        {"system": "ScaledGeometricBrownianMotion"},
+    ),
+    "derivations:drop_relaxation": (check_derivations.residual, {}),
+    "derivations:freeze_statistics": (check_derivations.layer_norm, {}),
     "rollouts:understate_rates": (check_rollouts.bound, {"case": "geometric", "grade": "log_norm"}),
     "rollouts:separate_noise": (
         check_rollouts.bound,
@@ -92,6 +106,10 @@ CASES = {
     "trained_models:rare_error": (check_model_theorems.value_bias, {}),
     "trained_models:second_exponent": (check_model_theorems.exponent, {}),
     "trained_models:swap_models": (check_model_theorems.penalty, {"quantity": "frobenius"}),
+    "studies:invented_gain": (
+        check_study.verdict,
+        {"study": "cartpole", "claim": "C3", "arms": ("penalty_0001",), "says": "refuted"},
+    ),
     "trained_models:forgetful_step": (check_model_theorems.memory_floor, {}),
 }
 

@@ -3,7 +3,7 @@
 import importlib.util
 from functools import cache
 
-from paper_checks.__main__ import rows_of
+from paper_checks.figure_tables import rows_of
 from sdewm.base.records import ROOT, read_table
 from sdewm.plots.approximation_plots import approximation
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty

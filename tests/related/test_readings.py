@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paper_checks.__main__ import rows_of
+from paper_checks.figure_tables import rows_of
 from sdewm.base.records import read_table
 from sdewm.related.readings import rank_correlation, reading, within_groups
 from sdewm.related.registry import INDICATORS, OF_RUNS

@@ -1,6 +1,7 @@
 """`sdewm analyse` as a user would try it, on a shipped model with few episodes."""
 
 import pytest
+from PIL import Image
 
 from sdewm.base.records import ROOT, read_table
 from sdewm.cli import main
@@ -27,17 +28,27 @@ def test_tables_and_figures_are_written_and_reused_by_the_next_call(tmp_path, ca
     assert code == 0 and "error (measured" in out
     stem = ANALYSES["error"].stem
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-    assert files == {f"{stem}.png", f"{stem}.pdf", f"data/{stem}.csv"}
+    assert files == {f"{stem}.png", f"{stem}.pdf", f"data/{stem}.csv", "report.html"}
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f'<figure id="{stem}">' in page and ANALYSES["error"].question in page
     rows, facts = read_table(tmp_path / "data" / f"{stem}.csv")
     assert {row["panel"] for row in rows} == {"noise", "mask", "shift"}
     assert facts["draws"] == "2" and facts["run"] == "agent" and facts["noise"] == "exact"
     before = (tmp_path / "data" / f"{stem}.csv").read_bytes()
     drawn = []
-    monkeypatch.setattr(analyses, "save_figure", lambda *given: drawn.append(given[2]) or [])
+
+    def save(drawing, out, stem):
+        drawn.append(stem)
+        Image.new("RGB", (2, 2)).save(out / f"{stem}.png")
+        return []
+
+    monkeypatch.setattr(analyses, "save_figure", save)
     code, out, _ = run(capsys, *words, "--only", "error", "stability")
     assert code == 0 and "error (cached" in out and "stability (measured" in out
     assert drawn == [stem, ANALYSES["stability"].stem]
     assert (tmp_path / "data" / f"{stem}.csv").read_bytes() == before
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.index(stem) < page.index(ANALYSES["stability"].stem)
     code, out, _ = run(capsys, *words, "--error.draws", "3", "--only", "error")
     assert code == 0 and "error (measured" in out
 
