@@ -10,7 +10,7 @@ from sdewm.study.committed import table_of
 FROM_STUDIES = {"fig_weight_sweep": "cartpole", "fig_horizon_convergence": "cartpole"}
 FROM_TABLES = {"fig_related": "table_related"}  # of the same numbers
 FROM_RUNS = {
-    *("fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
+    *("fig_approximation", "fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
     *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
     *("fig_representation_error_pixels", "fig_implicit_regularisation", "fig_robustness_curves"),
     *FROM_STUDIES,

@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 from paper_checks import (
+    check_approximation,
     check_certificates,
     check_derivations,
     check_latent_system,
@@ -21,6 +22,7 @@ from paper_checks import (
 from paper_checks.findings import Settings
 from paper_checks.ledger import named, read_claims
 from paper_checks.negative_controls import (
+    approximation,
     derivations,
     expansions,
     penalty,
@@ -31,7 +33,7 @@ from paper_checks.negative_controls import (
 
 CONTROLS = "paper_checks.negative_controls"
 PATHS = {"rollouts:no_supremum_factor": 65536}  # of fewer, the largest D² have heavy tails
-MODULES = (derivations, expansions, penalty, rollouts, studies, trained_models)
+MODULES = (approximation, derivations, expansions, penalty, rollouts, studies, trained_models)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -40,6 +42,9 @@ def exact(system, **more):
 
 
 CASES = {
+    "approximation:jumping_code": (check_approximation.obstruction, {}),
+    "approximation:wrong_smoothness": (check_approximation.rate, {}),
+    "approximation:sorted_pairs": (check_approximation.coupling, {}),
     "expansions:drop_ito_correction": exact("GeometricBrownianMotion"),
     "expansions:drop_drift_hessian": exact("OrnsteinUhlenbeck"),
     "expansions:drop_drift_curvature": exact("QuadraticCascade"),

@@ -5,6 +5,7 @@ from functools import cache
 
 from paper_checks.figure_tables import rows_of
 from sdewm.base.records import ROOT, read_table
+from sdewm.plots.approximation_plots import approximation
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.related_plots import related_measurements
 from sdewm.plots.study_plots import (
@@ -44,6 +45,8 @@ def drawing(stem):
         return related_measurements(script.figure_rows(rows), script.trade_off(rows))
     if stem in FROM_ROWS:
         return FROM_ROWS[stem](rows)
+    if stem == "fig_approximation":
+        return approximation(script.figure_rows(rows))
     if stem == "fig_implicit_regularisation":
         return implicit_regularisation(script.figure_rows(rows), script.RATIO)
     if stem == "fig_robustness_curves":

@@ -1,0 +1,1 @@
+"""The approximation theorem: what can be checked of it (S31 to S33)."""
