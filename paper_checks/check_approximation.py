@@ -34,7 +34,7 @@ from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 ANGLES = 4096  # of the circle
 GAPS = (1.0, 0.1, 0.01, 0.001)
 IMAGES, TRAINED_WIDTH, UPDATES = 256, 8, 300
-TRAINING_SEED = 0  # fixed: whether training finds a code that exists depends on it
+TRAININGS = 3  # tried at most: training does not always find a code that exists
 ROUNDING = 1e-9
 SUCCESS = 0.5  # largest error of a code that works, in units of the bound
 WIDTHS = (16, 32, 64, 128, 256)
@@ -77,7 +77,7 @@ def obstruction(settings: Settings, mutate: Mutate) -> Finding:
         ]
     unit = antipodal_unit(MANIFOLDS["pendulum"], torch.from_numpy(angles[:, None]))
     for name, latent in (("pendulum", 1), ("pendulum", 2), ("arc", 1)):
-        largest = _largest_error(name, latent) / unit
+        largest = _least_error(name, latent, SUCCESS * unit) / unit
         quantity = _trained(name, latent)
         if (name, latent) == ("pendulum", 1):
             findings.append(_least(quantity, largest, 1.0))
@@ -93,11 +93,21 @@ def _trained(name: str, latent: int) -> str:
 
 
 @cache
-def _largest_error(name: str, latent: int) -> float:
+def _least_error(name: str, latent: int, enough: float) -> float:
+    """The least largest error of TRAININGS trainings; the first one that is small enough ends."""
+    least = math.inf
+    for seed in range(TRAININGS):
+        least = min(least, _largest_error(name, latent, seed))
+        if least < enough:
+            break
+    return least
+
+
+def _largest_error(name: str, latent: int, seed: int) -> float:
     """Over a grid of angles, and two antipodes of one code if the latent is one number."""
     reach = ARC if name == "arc" else math.pi
     states = torch.linspace(-reach, reach, IMAGES + 1, dtype=torch.float64)[:-1, None]
-    model = train(pendulum(states), latent, TRAINED_WIDTH, UPDATES, TRAINING_SEED).double()
+    model = train(pendulum(states), latent, TRAINED_WIDTH, UPDATES, seed).double()
     at = torch.linspace(-reach, reach, 1024, dtype=torch.float64)[:, None]
     if (name, latent) == ("pendulum", 1):
         pair = antipodes_of_one_code(lambda angle: _codes(model, angle))

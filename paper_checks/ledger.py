@@ -13,10 +13,15 @@ from paper_checks.findings import Finding, Mutate, Settings
 from sdewm.base.checks import check_choice
 from sdewm.base.records import Value, read_table, write_table, write_whole
 from sdewm.plots.tables import estimate_text, markdown_table, number_text
-from sdewm.theory.verdict import HOLDS, VACUOUS
+from sdewm.study.verdicts import REFUTED
+from sdewm.theory.verdict import HOLDS, UNDECIDED, VACUOUS
 
 FOLDER = Path(__file__).resolve().parent
 ROUNDING = 1e-12
+WORDS = (  # of verdicts; "fails": the check fails, also in the form that we claim
+    *("holds", "holds after correction", "holds, vacuous", "fails as stated"),
+    *("undecided", "not yet run", "fails"),
+)
 MARKS = ("as in the paper", "corrected", "sharpened", "new")
 HEAD = """\
 Written by `python -m paper_checks` from claims.toml and the results of the last full run. Do not \
@@ -35,7 +40,11 @@ mistake is made.
 
 A claim that a *bound* holds says little if the bound is far above the measured value. The verdict \
 therefore gives bound / measured value of the quantity shown. The claim is *sharp* if the check \
-would also fail for twice the measured value, and *vacuous* if the ratio exceeds 1000."""
+would also fail for twice the measured value, and *vacuous* if the ratio exceeds 1000.
+
+*Verdicts*: holds; holds after correction (the recalled form is wrong or incomplete, ours holds); \
+holds, vacuous; fails as stated (a declared study refutes the claim); undecided; not yet run (its \
+study has no results); fails (our own form fails)."""
 
 
 @dataclass(frozen=True)
@@ -164,15 +173,15 @@ def write_ledger(
                 claim.mark,
                 row["quantity"],
                 *result_texts(row),
-                verdict_text(row),
+                shown_verdict(claim, row),
             ]
         )
-    count = {name: sum(row["verdict"] == name for row in rows) for name in ("holds", "undecided")}
+    words = [verdict_of(claim, by_id[claim.id]) for claim in claims]
+    count = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
     parts = [
         "# Ledger of claims",
         HEAD,
-        f"{len(rows)} claims: {count['holds']} hold, {count['undecided']} undecided, "
-        f"{len(rows) - count['holds'] - count['undecided']} fail. Run with "
+        f"{len(rows)} claims by verdict: {count}. Run with "
         f"{facts['paths']} paths, seed {facts['seed']}, {facts['device']}, "
         f"torch {facts['torch']}.",
         markdown_table(header, cells),
@@ -186,11 +195,31 @@ def write_ledger(
             f"## {claim.id}",
             f"- **Paper, as recalled:** {claim.statement}\n"
             f"- **Checked ({claim.number}, {claim.mark}):** {claim.ours}\n"
-            f"- **Check:** `{claim.check}`; {verdict_text(row)}.\n"
+            f"- **Check:** `{claim.check}`; {shown_verdict(claim, row)}.\n"
             f"- **Negative control** `{claim.negative_control}`: {made} "
             f"Outcome: {row['negative_control']}.{recalled}",
         ]
     write_whole(path, "\n\n".join(parts) + "\n")
+
+
+def verdict_of(claim: Claim, row: Mapping[str, Any]) -> str:
+    """The verdict on a claim in one of the words of WORDS."""
+    if row["verdict"] == UNDECIDED:
+        return "not yet run" if "has not run yet" in str(row["reason"]) else "undecided"
+    if row["verdict"] != HOLDS:
+        return "fails"
+    if (row.get("tightness") or 0.0) > VACUOUS:
+        return "holds, vacuous"
+    if claim.arguments.get("says") == REFUTED:
+        return "fails as stated"
+    return "holds after correction" if claim.mark == "corrected" else "holds"
+
+
+def shown_verdict(claim: Claim, row: Mapping[str, Any]) -> str:
+    """The word of a verdict; of a bound that holds, with how tight it is."""
+    word, text = verdict_of(claim, row), verdict_text(row)
+    tightness = text.partition(", ")[2]
+    return text if word == "holds, vacuous" else f"{word}, {tightness}" if tightness else word
 
 
 def verdict_text(row: Mapping[str, Value | Any]) -> str:

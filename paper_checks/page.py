@@ -26,7 +26,15 @@ from paper_checks.derivations.layer_norm import layer_norm
 from paper_checks.derivations.residual_form import residual_form
 from paper_checks.derivations.variation import variation_equations
 from paper_checks.figure_tables import rows_of
-from paper_checks.ledger import FOLDER, Claim, read_claims, read_ledger, result_texts, verdict_text
+from paper_checks.ledger import (
+    FOLDER,
+    Claim,
+    read_claims,
+    read_ledger,
+    result_texts,
+    shown_verdict,
+    verdict_of,
+)
 from sdewm.base.records import ROOT, read_table
 from sdewm.report.page import (
     Cell,
@@ -40,16 +48,16 @@ from sdewm.report.page import (
     plain_table,
     write_page,
 )
-from sdewm.theory.verdict import HOLDS, UNDECIDED, VACUOUS
 
 TARGET = ROOT / "figures" / "report.html"
-MARKS = {
+MARKS = {  # of the verdicts, in the order of ledger.WORDS
     "holds": "✓",
     "holds after correction": "✎",
     "holds, vacuous": "◌",
+    "fails as stated": "✕",
     "undecided": "?",
     "not yet run": "–",
-    "fails": "✗",
+    "fails": "‼",
 }
 CAPTION = re.compile(
     r"!\[[^\]]*\]\(figures/(?P<stem>\w+)\.png\)<br>\*\*(?P<title>[^*]+?)\.\*\* (?P<text>.*?)"
@@ -114,17 +122,6 @@ BENCH_TEXT = (
     "Times and rates with their baselines; a ratio is value over baseline, low and high enclose "
     "its spread."
 )
-
-
-def verdict_of(claim: Claim, row: Mapping[str, Any]) -> str:
-    """The verdict on a claim in one of the words of MARKS."""
-    if row["verdict"] == UNDECIDED:
-        return "not yet run" if "has not run yet" in str(row["reason"]) else "undecided"
-    if row["verdict"] != HOLDS:
-        return "fails"
-    if row["tightness"] is not None and row["tightness"] > VACUOUS:
-        return "holds, vacuous"
-    return "holds after correction" if claim.mark == "corrected" else "holds"
 
 
 def findings() -> tuple[str, ...]:
@@ -198,7 +195,7 @@ def ledger_table(
             Cell(str(row["quantity"])),
             Cell(measured),
             Cell(predicted),
-            Cell(verdict_text(row) if verdict == "holds, vacuous" else verdict, MARKS[verdict]),
+            Cell(shown_verdict(claim, row), MARKS[verdict]),
             Cell(str(row["negative_control"])),
         )
         lines.append(Line(cells, verdict))

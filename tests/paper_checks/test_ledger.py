@@ -59,7 +59,7 @@ def test_ledger_states_results(tmp_path):
     loose = row | {"tightness": 75_000.0, "sharp": False}
     ledger.write_ledger(tmp_path / "loose.md", [claim], [loose], facts)
     assert "| holds, vacuous (×75000) |" in (tmp_path / "loose.md").read_text("utf-8")
-    assert "1 claims: 1 hold, 0 undecided, 0 fail" in text
+    assert "1 claims by verdict: 1 holds. Run with 10 paths" in text
     assert "Outcome: red." in text
 
 

@@ -53,8 +53,17 @@ def test_the_report_is_small_enough_and_loads_nothing():
 def test_verdicts_have_words_and_marks(change, verdict):
     claim = next(one for one in ledger.read_claims() if one.mark == "new")
     row = {"verdict": "holds", "reason": "r", "tightness": None} | change
-    assert page.verdict_of(claim, row) == verdict and verdict in page.MARKS
+    assert page.verdict_of(claim, row) == verdict
+    assert [*page.MARKS] == [*ledger.WORDS]
     assert len({*page.MARKS.values()}) == len(page.MARKS)  # told apart without colours
+
+
+def test_a_refuted_or_corrected_claim_does_not_simply_hold():
+    row = {"verdict": "holds", "reason": "r", "tightness": 1.5, "sharp": True}
+    claims = {claim.id: claim for claim in ledger.read_claims()}
+    assert ledger.shown_verdict(claims["stable-gradients"], row) == "fails as stated, sharp (×1.5)"
+    corrected = next(one for one in claims.values() if one.control_is_recalled)
+    assert ledger.shown_verdict(corrected, row | {"tightness": None}) == "holds after correction"
 
 
 ACTIONS = """
