@@ -24,7 +24,7 @@ from sdewm.robustness.evaluation import FLOOR, NONE, perturbed_returns
 from sdewm.robustness.statistics import Comparison, compare, t_interval
 from sdewm.scripts.measured_runs import measured_runs
 from sdewm.scripts.theory_figure import add_drawing_options
-from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent
+from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent, weights_digest
 
 STEM = "fig_robustness_curves"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
@@ -74,13 +74,13 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
     check_count("--episodes", given.episodes, minimum=2)
     check_count("--seed", given.seed, minimum=0)
     actor = trained_agent(given.policy)
-    facts = manifest(
-        seed=given.seed, episodes=given.episodes, policy=given.policy.name, code=code_digest()
-    )
+    policy = f"{given.policy.name} {weights_digest(actor.agent)}"
+    facts = manifest(seed=given.seed, episodes=given.episodes, policy=policy, code=code_digest())
     runs = [(ALONE, partial(run_rows, actor, None, given))]
     for place in given.runs:
         saved = saved_agent(place)
-        runs.append((str(place), partial(run_rows, saved, actor, given)))
+        key = f"{place} {weights_digest(saved.agent)}"
+        runs.append((key, partial(run_rows, saved, actor, given)))
     return measured_runs(runs, given.log, facts, ("seed", "episodes", "policy", "code")), facts
 
 

@@ -15,7 +15,6 @@ from sdewm.study.declaration import penalty_weights
 from sdewm.study.verdicts import paired
 
 STEM, STUDY = "fig_weight_sweep", "cartpole"
-MARGIN = 0.1  # of the declaration
 PANELS = {
     "Prediction": {
         "open_loop 5": "5 policy steps ahead",
@@ -49,6 +48,7 @@ def differences(results: Results) -> Lines:
     """What is drawn: one line for each end point and weight."""
     found = []
     for panel, names in PANELS.items():
+        declared = [one.margin for one in results.study.comparisons if one.end_point in names]
         for name, label in names.items():
             for arm, weight in penalty_weights(results.study).items():
                 seen = paired(results.rows, arm, "baseline", name, results.study.updates)
@@ -63,7 +63,7 @@ def differences(results: Results) -> Lines:
                         "low": seen.difference.low,
                         "high": seen.difference.high,
                         "pairs": seen.pairs,
-                        "margin": 0.0 if panel == "Jacobian" else MARGIN,
+                        "margin": min(declared, default=0.0),
                     }
                 )
     if not found:

@@ -28,6 +28,7 @@ from sdewm.scripts.measured_runs import measured_runs
 from sdewm.study.committed import DATA, Results, read_results
 from sdewm.study.end_points import Measurement
 from sdewm.study.rows import arms_of
+from sdewm.train.saved_agent import saved_agent, weights_digest
 
 STEM, STUDY = "table_related", "cartpole"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
@@ -70,9 +71,10 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
         raise ValueError("expected RUNS and --data DIRECTORY.")
     check_count("--seed", given.seed, minimum=0)
     facts = manifest(seed=given.seed, data=given.data.name, code=code_digest())
-    runs = [(str(run), partial(run_rows, run, given)) for run in given.runs]
+    keys = {run: f"{run} {weights_digest(saved_agent(run).agent)}" for run in given.runs}
+    runs = [(keys[run], partial(run_rows, run, given)) for run in given.runs]
     for group in groups(given.runs):
-        runs.append((" + ".join(map(str, group)), partial(group_rows, group, given)))
+        runs.append((" + ".join(keys[run] for run in group), partial(group_rows, group, given)))
     return measured_runs(runs, given.log, facts, ("seed", "data", "code")), facts
 
 

@@ -32,6 +32,7 @@ from sdewm.latent_sde.losses import reconstruction_loss, value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
+from sdewm.model_theorems.physical_modes import memory_floor as floor_of_volumes
 from sdewm.model_theorems.physical_modes import step_jacobians
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_norms
 from sdewm.model_theorems.value_bias import value_bias_on_model
@@ -234,5 +235,5 @@ def _physical_floor(seed: int) -> tuple[Estimate, int]:
         given = {"action_repeat": config.action_repeat, "states": 48, "seed": own}
         jacobians, volumes = step_jacobians(config.env, **given)
         size = jacobians.shape[1]
-        floors.append(math.log(size) + 2 / size * float(volumes.mean()))
+        floors.append(floor_of_volumes(volumes, size).mean())
     return mean_estimate(np.array(floors)), size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,21 @@ def step_jacobians(
     finally:
         made.close()
     return jacobians, np.linalg.slogdet(jacobians)[1]
+
+
+def memory_floor(log_volumes: np.ndarray, size: int) -> np.ndarray:
+    """Ln d + (2/d) · ln |det DP|, whose mean along a path is the floor of the mean ln ‖J‖_F² (S29).
+
+    Args:
+        log_volumes: ln |det DP| of the steps.
+        size: number d of physical modes.
+
+    >>> step = 2 * np.eye(4)  # a multiple of an isometry attains it
+    >>> floor = memory_floor(np.linalg.slogdet(step)[1], 4)
+    >>> bool(np.isclose(floor, np.log((step**2).sum())))
+    True
+    """
+    return math.log(size) + 2 / size * log_volumes
 
 
 def _visited(made: Any, repeat: int, states: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

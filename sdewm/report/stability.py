@@ -15,7 +15,7 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.system import mean_policy
 from sdewm.model_theorems.episode_statistics import mean_estimate
-from sdewm.model_theorems.physical_modes import step_jacobians
+from sdewm.model_theorems.physical_modes import memory_floor, step_jacobians
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_eigenvalues
 from sdewm.plots.stability_plots import stability_of_model
 from sdewm.plots.tables import estimate_text, text_table
@@ -120,7 +120,7 @@ def _spectrum(trained: TrainedRun, episodes: Episodes, every: int, seed: int) ->
     simulator = {
         f"modes beyond {SLOW:g}": (own > SLOW).sum(1),
         "least norm": np.sqrt((own**2).sum(1)),
-        "floor of the norm": np.exp((np.log(size) + 2 / size * volumes) / 2),
+        "floor of the norm": np.exp(memory_floor(volumes, size) / 2),
     }
     return found + [
         _row(SPECTRUM, f"simulator, {name}", None, mean_estimate(values), "dimensionless")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,7 +14,7 @@ from sdewm.latent_sde.models import RSSMModel
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
-from sdewm.train.saved_agent import saved_agent
+from sdewm.train.saved_agent import saved_agent, weights_digest
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,8 @@ class TrainedRun:
 
     @cached_property
     def weights_digest(self) -> str:
-        """Digest of the weights, which distinguishes runs of equal name."""
-        digest = hashlib.sha256()
-        for module in (self.agent.world_model, self.agent.behaviour):
-            for weight in module.state_dict().values():
-                digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """See `weights_digest`."""
+        return weights_digest(self.agent)
 
 
 def load_trained_run(run: Path, data: Path) -> TrainedRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,15 @@ class SavedAgent:
     agent: Agent
     counters: dict[str, int]
     changed: str | None
+
+
+def weights_digest(agent: Agent) -> str:
+    """Digest of an agent's weights, which distinguishes runs of equal name."""
+    digest = hashlib.sha256()
+    for module in (agent.world_model, agent.behaviour):
+        for weight in module.state_dict().values():
+            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def trained_agent(run: Path) -> SavedAgent:

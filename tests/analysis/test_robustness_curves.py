@@ -1,8 +1,11 @@
 """Returns of an agent behind filters: what is drawn and what the README says of it."""
 
+import argparse
+
 import numpy as np
 import pytest
 
+from paper_checks.cases.trained_models import AGENT, FOLDER, WITHOUT, trained_run
 from sdewm.base.records import ROOT, read_table
 from sdewm.robustness.statistics import compare, t_interval
 from tests.analysis.study_rows import load
@@ -47,6 +50,18 @@ def test_differences_are_paired_by_seed(script):
     one = found["penalty 0.1", "noise", 0.1]
     assert one.difference == pytest.approx(expected.difference)
     assert one.difference.high < 8  # unpaired it would be a difference of seeds
+
+
+def test_measured_rows_belong_to_the_weights_of_run_and_agent(script, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(script, "measured_runs", lambda *given: seen.append(given) or [])
+    given = argparse.Namespace(
+        runs=[FOLDER / WITHOUT], policy=FOLDER / AGENT, episodes=2, seed=0, log=tmp_path / "log"
+    )
+    script.measured(given)
+    runs, _, facts, deciding = seen[0]
+    assert trained_run(WITHOUT).weights_digest in runs[1][0]
+    assert trained_run(AGENT).weights_digest in facts["policy"] and "policy" in deciding
 
 
 def test_readme_says_what_the_committed_rows_show(script):
