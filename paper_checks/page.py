@@ -29,6 +29,7 @@ from paper_checks.figure_tables import rows_of
 from paper_checks.ledger import (
     FOLDER,
     Claim,
+    false_alarms_text,
     margin_text,
     read_claims,
     read_ledger,
