@@ -133,7 +133,7 @@ class RecurrentModel:
         self._first = torch.zeros(self.state_size).double() if initial is None else initial
 
     def _deterministic(self, state: Tensor, action: Tensor) -> Tensor:
-        """h' (B, H) after states (B, D) and actions (B, A)."""
+        """Next h (B, H) after states (B, D) and actions (B, A)."""
         raise NotImplementedError
 
     def _stats(self, deter: Tensor, embed: Tensor | None) -> Tensor:
