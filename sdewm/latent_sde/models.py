@@ -202,7 +202,12 @@ class RecurrentModel:
         drawn, mean = self.distribution.sample(stats, noise), self.distribution.mean(stats)
         return torch.cat([deter, drawn], 1), torch.cat([deter, mean], 1)
 
-    def kl(self, seen: Tensor, embed: Tensor, imagined: Tensor) -> Tensor:
+    @property
+    def kl(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """Divergence of the posterior from the prior, see `LatentModel`; None without noise."""
+        return self._kl if self.noise_size else None
+
+    def _kl(self, seen: Tensor, embed: Tensor, imagined: Tensor) -> Tensor:
         """KL(posterior of z at `seen` ‖ prior of z at `imagined`), in nats: (B,)."""
         posterior = self._stats(self.split(seen).deter, embed)
         return self.distribution.kl(posterior, self._stats(self.split(imagined).deter, None))
