@@ -146,7 +146,7 @@ def _check_product(
         "error.diffusion_product", error.diffusion_product(t, y, v), tuple(y.shape), like=y
     )
     expected = diffusion_product(value, v)
-    scale = float(value.abs().max()) * drivers
+    scale = float(value.detach().abs().max()) * drivers
     if not bool(((found - expected).abs() <= 1e3 * torch.finfo(y.dtype).eps * scale).all()):
         gap = float((found - expected).abs().max())
         raise ValueError(
