@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 from sdewm.base.records import Value, code_digest, manifest
-from sdewm.data.dataset import read_dataset
+from sdewm.data.dataset import UNKNOWN, read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
 from sdewm.train.saved_agent import saved_agent, weights_digest
+from sdewm.train.sources import RECORDED
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,19 @@ def load_trained_run(run: Path, data: Path) -> TrainedRun:
     """
     recorded = read_dataset(data).facts
     facts = read_run(run)
-    for name in ("env", "obs", "action_repeat"):
+    for name in RECORDED:
         own = getattr(facts.config, name)
-        if recorded[name] != own:
+        if UNKNOWN in (own, recorded[name]):
+            if facts.data is None or facts.data.resolve() != data.resolve():
+                sys.stderr.write(
+                    f"note: {name} is {own} in {run} and {recorded[name]} in {data}: not compared, "
+                    "because it is unknown.\n"
+                )
+        elif recorded[name] != own:
             raise ValueError(
                 f"data={str(data)!r} has {name}={recorded[name]!r}, but run={str(run)!r} has "
                 f"{name}={own!r}: expected episodes of the run's environment."
             )
-    saved = saved_agent(run)
+    saved = saved_agent(run, data=data)
     policy = facts.data is None
     return TrainedRun(run, data, saved.config, saved.agent, saved.counters, policy, saved.changed)
