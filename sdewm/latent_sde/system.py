@@ -37,6 +37,8 @@ class LatentSystem:
         model: the world model.
         episodes: number E of episodes.
         steps: number T of input rows; None for a policy without observations.
+        drivers: number of Brownian motions; a deterministic model has one, on which it does not
+            depend.
         label: "exact", or the surrogate that replaces the model's noise.
     """
 
@@ -56,6 +58,7 @@ class LatentSystem:
         self.relaxation_time = relaxation_time
         self.diffusion_scale = (variance / relaxation_time) ** 0.5
         self.error_drivers = error_drivers
+        self.drivers = max(1, model.noise_size + error_drivers)
         table = actions if actions is not None else embeds
         self.steps, self.episodes = (None, 1) if table is None else (len(table), table.shape[1])
         self.state_size = model.state_size + (self.episodes > 1)
@@ -77,8 +80,8 @@ class LatentSystem:
         return (mean - y) / self.relaxation_time, diffusion_product(diffusion, v)
 
     def on_drivers(self, factor: Tensor) -> Tensor:
-        """A factor (B, D, M) on the model's drivers, padded with zeros on the error drivers."""
-        return torch.nn.functional.pad(factor, (0, self.error_drivers))
+        """A factor (B, D, M) on the model's drivers, padded with zeros on all others."""
+        return torch.nn.functional.pad(factor, (0, self.drivers - self.model.noise_size))
 
     def law(self, t: Tensor, y: Tensor, embeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean (B, D) and factor (B, D, M) of the next state.

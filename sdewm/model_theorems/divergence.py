@@ -216,7 +216,7 @@ class _Problem:
     seed: int
 
     def rollouts(self, scales: Sequence[float]) -> _Rollouts:
-        size, drivers = self.system.state_size, self.system.model.noise_size
+        size, drivers = self.system.state_size, self.system.drivers
         tile = min(
             path_tile(8 * size, self.horizon, self.state.device),
             max(1, _FACTORS_AT_ONCE // (size * drivers)),

@@ -132,6 +132,9 @@ def expand_on_model(
     )
     plain = latent_system(model, ModelInputs(actions, seen), error_drivers=factor.shape[-1])
     measured = tabled_error(
-        plain, drift=drift, same=None if model.surrogate else same, independent=factor
+        plain,
+        drift=drift,
+        same=None if model.surrogate or not model.noise_size else same,
+        independent=factor,
     )
     return ModelExpansion(encoder, expanded(plain, measured, 1, copies * paths), error, plain.label)

@@ -133,7 +133,8 @@ def measure_transition_error(
     require_model(model, episode_inputs(episodes), prior=True)
     paths = clean_paths(model, episodes, seed)
     mean, std = posterior_moments(model, paths)
-    before = torch.cat([torch.zeros_like(paths.states[:, :1]), paths.states[:, :-1]], 1)
+    first = model.initial(len(paths.states)).to(paths.states)
+    before = torch.cat([first[:, None], paths.states[:, :-1]], 1)
     parts = []
     actions = episodes.previous_actions.double()
     with torch.no_grad():

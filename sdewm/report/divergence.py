@@ -15,8 +15,8 @@ from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.losses import value
-from sdewm.latent_sde.system import LatentSystem, mean_policy
 from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
@@ -55,25 +55,18 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
         **{name: getattr(settings, name) for name in ("start", "horizon", "copies", "paths")},
         "seed": seed,
     }
-    panel = "recorded actions"
-    model, behaviour = trained.model, trained.agent.behaviour
-    found = divergence_rows(panel, diverge_on_model(model, episodes, perturbation, **grid))
-    if not trained.has_policy:
-        return with_episodes(found, episodes)
-
-    def critic(system: LatentSystem) -> Any:
-        return value(system, behaviour.critic)
-
-    def biases(panel: str, **policy: Any) -> list[Row]:
-        bias = value_bias_on_model(model, episodes, perturbation, critic, **policy, **grid)
-        return value_rows(panel, bias)
-
-    policy = mean_policy(behaviour.actor)
-    closed = diverge_on_model(model, episodes, perturbation, policy=policy, **grid)
-    panels = ("recorded actions", "policy in the loop")
-    found += biases(panels[0])
-    found += divergence_rows(panels[1], closed)
-    return with_episodes(found + biases(panels[1], policy=policy), episodes)
+    model = trained.model
+    found: list[Row] = []
+    policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
+    if model.policy is not None:
+        policies["policy in the loop"] = model.policy
+    for panel, policy in policies.items():
+        given = {"policy": policy, **grid}
+        found += divergence_rows(panel, diverge_on_model(model, episodes, perturbation, **given))
+        if model.critic is not None:
+            bias = value_bias_on_model(model, episodes, perturbation, value, **given)
+            found += value_rows(panel, bias)
+    return with_episodes(found, episodes)
 
 
 def summary(found: Sequence[Any]) -> str:

@@ -13,6 +13,7 @@ from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
+from sdewm.latent_sde.model_parts import missing_part
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_model
 from sdewm.model_theorems.value_bias import SECOND_ORDER_WITHIN
@@ -49,7 +50,7 @@ def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
 
 
 def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Rows for every loss of the run: reconstruction, reward and, with a trained critic, value."""
+    """Rows for every loss of the model: reconstruction, reward error and value."""
     episodes = check(trained, settings, seed)
     perturbation = settings.checked_perturbation()
     found: list[Row] = []
@@ -70,7 +71,7 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
 
 
 def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
-    """The losses that are expanded, by name."""
+    """The losses that are expanded, by name: those for which the model has a part."""
 
     def reconstruction(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
         return reconstruction_loss(system, observations)
@@ -79,10 +80,18 @@ def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
         return reward_loss(system, rewards)
 
     def critic(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
-        return value(system, trained.agent.behaviour.critic)
+        return value(system)
 
-    found: dict[str, MakeLoss] = {"reconstruction loss": reconstruction, "reward error": reward}
-    return found | ({"value": critic} if trained.has_policy else {})
+    found: dict[str, tuple[str, MakeLoss]] = {
+        "reconstruction loss": ("decoder", reconstruction),
+        "reward error": ("reward", reward),
+        "value": ("critic", critic),
+    }
+    return {
+        name: loss
+        for name, (part, loss) in found.items()
+        if missing_part(trained.model, part) is None
+    }
 
 
 def rows_of(panel: str, found: ModelExpansion) -> list[Row]:

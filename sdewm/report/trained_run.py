@@ -12,6 +12,7 @@ from sdewm.base.records import Value, code_digest, manifest
 from sdewm.data.dataset import UNKNOWN, read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.latent_sde.system import mean_policy
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
@@ -43,8 +44,13 @@ class TrainedRun:
 
     @cached_property
     def model(self) -> RSSMModel:
-        """The world model, in float64."""
-        return RSSMModel(self.agent.world_model)
+        """The world model in float64, with the critic and the actor's mean if they are trained."""
+        if not self.has_policy:
+            return RSSMModel(self.agent.world_model)
+        behaviour = self.agent.behaviour
+        return RSSMModel(
+            self.agent.world_model, critic=behaviour.critic, policy=mean_policy(behaviour.actor)
+        )
 
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places."""

@@ -43,8 +43,6 @@ def test_sizes_are_those_of_dense_jacobians_at_posterior_states_with_the_next_ac
         }
         for name, value in expected.items():
             assert float(sizes[name][e, place]) == pytest.approx(float(value), rel=1e-6), name
-    with pytest.raises(ValueError, match="StepModel: expected a sdewm WorldModel"):
-        jacobian_sizes(StepModel(lambda x, a, v: x, state_size=2, noise_size=1), episodes)
     with pytest.raises(ValueError, match="episodes of 1 rows: expected at least 2"):
         jacobian_sizes(model, recorded(2, 1))
 
