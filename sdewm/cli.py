@@ -21,7 +21,7 @@ commands:
   evaluate   mean return of a run's policy
   record     record a dataset of episodes
   import     convert episodes of another project to a dataset
-  analyse    check the theorems on a run's world model: tables, figures, summaries
+  analyse    check the theorems on a world model: tables, figures, summaries
   study      train and compare the arms of a declared study: rows, intervals, verdicts
 
 `sdewm COMMAND --help` lists the arguments of a command, `sdewm --version` prints the version.
@@ -36,6 +36,7 @@ examples:
   sdewm import logdir/train_eps data/theirs --keys image
   sdewm train --preset tiny --world-model-only --data data/cartpole --run runs/model
   sdewm analyse runs/cartpole
+  sdewm analyse model.py:build --data data/theirs
   sdewm study weights.toml --jobs 2
 """
 COMMANDS = ("train", "resume", "evaluate", "record", "import", "analyse", "study")

@@ -182,6 +182,26 @@ def read_episodes(
     return _stacked(windows)
 
 
+def windows_of(
+    episodes: Episodes, *, steps: int, count: int | None = None, window_seed: int | None = None
+) -> Episodes:
+    """Windows of given episodes, chosen as `read_episodes` does; no window leaves its episode.
+
+    Raises:
+        ValueError: too few episodes, or rows.
+    """
+    there, rows = episodes.rewards.shape[:2]
+    check_rows(episodes, check_count("steps", steps))
+    if count is not None and check_count("count", count) > there:
+        raise ValueError(f"{there} episodes of {rows} rows; expected {count}.")
+    each = (EpisodeRows(*(part[number] for part in _parts(episodes))) for number in range(there))
+    return _stacked(_windows(each, steps=steps, count=count, window_seed=window_seed))
+
+
+def _parts(episodes: Episodes) -> tuple[Tensor, Tensor, Tensor]:
+    return episodes.observations, episodes.previous_actions, episodes.rewards
+
+
 def _windows(
     episodes: Iterable[EpisodeRows],
     *,

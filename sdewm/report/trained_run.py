@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
-from sdewm.base.records import Value, code_digest, manifest
+from sdewm.base.records import Value
 from sdewm.data.dataset import UNKNOWN, read_dataset
-from sdewm.data.recorded_episodes import Episodes, read_episodes
+from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.latent_sde.system import mean_policy
+from sdewm.report.subject import DatasetEpisodes, Subject
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
@@ -52,34 +52,38 @@ class TrainedRun:
             self.agent.world_model, critic=behaviour.critic, policy=mean_policy(behaviour.actor)
         )
 
+    @property
+    def source(self) -> DatasetEpisodes:
+        """The recorded episodes."""
+        return DatasetEpisodes(self.data)
+
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
-        return read_episodes(self.data, steps=steps, count=count, window_seed=seed)
+        return self.source.windows(steps, count, seed)
 
-    def whole_episodes(self, count: int) -> Episodes:
-        """The first `count` episodes, truncated to the length of the shortest."""
-        lengths = [len(episode["reward"]) for episode in islice(read_dataset(self.data), count)]
-        return read_episodes(self.data, steps=min(lengths), count=count)
-
-    def facts(self, settings: object, seed: int) -> dict[str, Value]:
-        """The facts that determine the rows of an analysis with these settings."""
-        found = read_dataset(self.data).facts
-        own: dict[str, Value] = {
-            "code": code_digest(),
+    @cached_property
+    def subject(self) -> Subject:
+        """The run as the analyses take it."""
+        config, updates = self.config, self.counters["updates"]
+        identity: dict[str, Value] = {
             "run": self.run.name,
             "run_commit": str(read_run(self.run).manifest.get("commit")),
-            "env": self.config.env,
-            "obs": self.config.obs,
-            "updates": self.counters["updates"],
+            "env": config.env,
+            "obs": config.obs,
+            "updates": updates,
             "weights": self.weights_digest,
             "changed": self.changed,
-            "noise": self.model.surrogate or "exact",
-            "data": self.data.name,
-            "data_policy": found["policy"],
-            "data_seed": found["seed"],
-            "data_rows": found["rows"],
         }
-        return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]
+        untrained = "the run trained only its world model"
+        return Subject(
+            f"Analysis of {self.run.name}",
+            f"the world model of {config.env}, after {updates} updates",
+            self.model,
+            self.source,
+            identity,
+            {} if self.has_policy else {"critic": untrained, "policy": untrained},
+            None if config.env == UNKNOWN else (config.env, config.action_repeat),
+        )
 
     @cached_property
     def weights_digest(self) -> str:
