@@ -18,7 +18,9 @@ The same theorems on trained world models:
 
     as_system                     a world model and its inputs as a stochastic system
     check_model                   what is wrong with a world model, with a remedy each
+    RSSM                          a recurrent state-space model, given by its functions
     StepModel                     any world model, given by its step and its encoder
+    LatentModel                   what the analyses ask of a world model
     Episodes                      recorded episodes
     encoder_error, tabled_error   errors of the encoder as perturbations of that system
     measure_representation_error  drift and diffusion of the encoder's error on recorded episodes
@@ -43,7 +45,9 @@ from sdewm.jacobian.step_contract import check_step as check_step
 from sdewm.latent_sde.errors import encoder_error as encoder_error
 from sdewm.latent_sde.errors import tabled_error as tabled_error
 from sdewm.latent_sde.model_contract import check_model as check_model
+from sdewm.latent_sde.models import LatentModel as LatentModel
 from sdewm.latent_sde.models import StepModel as StepModel
+from sdewm.latent_sde.rssm import RSSM as RSSM
 from sdewm.latent_sde.system import as_system as as_system
 from sdewm.model_theorems.divergence import diverge_on_model as diverge_on_model
 from sdewm.model_theorems.expansion import expand_on_model as expand_on_model

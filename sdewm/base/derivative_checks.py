@@ -60,7 +60,7 @@ def check_derivatives(
             return function(*(p + h * d for p, d in zip(point, direction, strict=True)))
 
         ahead, behind = ([at(sign * h) for h in (step, step / 2)] for sign in (1, -1))
-        for k in range(len(value)):
+        for k in (k for k in range(len(value)) if value[k].numel()):
             slopes, curvatures = [], []
             for i, h in enumerate((step, step / 2)):
                 slopes.append((ahead[i][k] - behind[i][k]) / (2 * h))

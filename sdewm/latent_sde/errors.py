@@ -38,13 +38,22 @@ def encoder_error(system: LatentSystem, observations: Tensor) -> Perturbation:
         )
 
     def drift(t: Tensor, y: Tensor) -> Tensor:
-        return (system.law(t, y, others)[0] - system.law(t, y)[0]) / system.relaxation_time
+        means = (system.factored_law(t, y, embeds)[0] for embeds in (others, None))
+        return _difference(*means) / system.relaxation_time
 
     def diffusion(t: Tensor, y: Tensor) -> Tensor:
-        change = system.law(t, y, others)[1] - system.law(t, y)[1]
-        return system.on_drivers(change * system.diffusion_scale)
+        matrices = (system.factored_law(t, y, embeds)[1].matrix() for embeds in (others, None))
+        return pad(_difference(*matrices) * system.diffusion_scale, system.around_noise)
 
-    return Perturbation(drift=drift, diffusion=diffusion, driver="same")
+    def diffusion_product(t: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        factors = (system.factored_law(t, y, embeds)[1] for embeds in (others, None))
+        return _difference(*(system.noise_increment(factor, y, v) for factor in factors))
+
+    return Perturbation(drift, diffusion, driver="same", diffusion_product=diffusion_product)
+
+
+def _difference(after: Tensor, before: Tensor) -> Tensor:
+    return after - before
 
 
 def tabled_error(
@@ -102,9 +111,20 @@ def tabled_error(
             extra = system.row(found["independent"], t, y)
         return pad(torch.cat([own, extra], 2), (0, 0, *around)) * system.diffusion_scale
 
+    def diffusion_product(t: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        own, extra = v.tensor_split([system.model.noise_size], 1)
+        change = y.new_zeros(len(y), size)
+        if "same" in found:
+            change = change + system.row(found["same"], t, y) * own
+        if "independent" in found:
+            factor = system.row(found["independent"], t, y)
+            change = change + torch.einsum("bzm,bm->bz", factor, extra)
+        return pad(change, around) * system.diffusion_scale
+
     noisy = "same" in found or "independent" in found
     return Perturbation(
         drift=drift_part if "drift" in found else None,
         diffusion=diffusion_part if noisy else None,
         driver="same",
+        diffusion_product=diffusion_product if noisy else None,
     )

@@ -27,6 +27,15 @@ from sdewm.latent_sde.model_parts import (
     StateFunction,
     initial_row,
 )
+from sdewm.latent_sde.noise_factor import (
+    CategoricalFactor,
+    DenseFactor,
+    DiagonalFactor,
+    FactoredModel,
+    NoiseFactor,
+    StepFactor,
+    no_noise,
+)
 from sdewm.model.heads import ScalarHead
 from sdewm.model.latents import CategoricalLatent, Latent
 from sdewm.model.rssm import State
@@ -179,11 +188,23 @@ class RecurrentModel:
 
     def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean (B, D) and factor (B, D, M) of the next state."""
+        mean, factor = self.factored_law(state, action, embed)
+        return mean, factor.matrix()
+
+    def factored_law(
+        self, state: Tensor, action: Tensor, embed: Tensor | None
+    ) -> tuple[Tensor, NoiseFactor]:
+        """Mean (B, D) and factor of the next state, whose matrix is not formed."""
         deter = self._deterministic(state, action)
         stats = self._stats(deter, embed)
-        mean, std = self.distribution.mean(stats), self.distribution.std(stats)
-        factor = self._categorical_factor(mean) if self.categorical else torch.diag_embed(std)
-        factor = rows_of_zeros(factor[..., : self.noise_size], self.deter_size, 0)
+        law, around = self.distribution, (self.deter_size, 0)
+        mean = law.mean(stats)
+        if isinstance(law, CategoricalLatent):
+            factor = CategoricalFactor(mean.unflatten(1, (law.groups, law.classes)), around)
+        elif self.noise_size == 0:
+            factor = no_noise(state)
+        else:
+            factor = DiagonalFactor(law.std(stats), around)
         return torch.cat([deter, mean], 1), factor
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -202,20 +223,15 @@ class RecurrentModel:
         drawn, mean = self.distribution.sample(stats, noise), self.distribution.mean(stats)
         return torch.cat([deter, drawn], 1), torch.cat([deter, mean], 1)
 
-    def kl(self, seen: Tensor, embed: Tensor, imagined: Tensor) -> Tensor:
+    @property
+    def kl(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """Divergence of the posterior from the prior, see `LatentModel`; None without noise."""
+        return self._kl if self.noise_size else None
+
+    def _kl(self, seen: Tensor, embed: Tensor, imagined: Tensor) -> Tensor:
         """KL(posterior of z at `seen` ‖ prior of z at `imagined`), in nats: (B,)."""
         posterior = self._stats(self.split(seen).deter, embed)
         return self.distribution.kl(posterior, self._stats(self.split(imagined).deter, None))
-
-    def _categorical_factor(self, mean: Tensor) -> Tensor:
-        """C of every group on the diagonal of (B, Z, Z)."""
-        law = cast(CategoricalLatent, self.distribution)
-        pi = mean.unflatten(1, (law.groups, law.classes))  # (B, S, K)
-        root = pi.sqrt()
-        blocks = torch.diag_embed(root) - pi.unsqueeze(-1) * root.unsqueeze(-2)  # (B, S, K, K)
-        apart = torch.eye(law.groups, dtype=mean.dtype, device=mean.device)
-        whole = blocks.unsqueeze(3) * apart[:, None, :, None]  # (B, S, K, S, K)
-        return whole.flatten(3).flatten(1, 2)
 
 
 class RSSMModel(RecurrentModel):
@@ -322,19 +338,31 @@ class StepModel:
 
     def law(self, state: Tensor, action: Tensor, embed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean (B, D) and factor (B, D, M) with the columns step(x, a, e_k) − step(x, a, 0)."""
-        none = state.new_zeros(len(state), self.noise_size)
-        mean = self.step(state, action, none)
+        mean, factor = self.factored_law(state, action, embed)
+        return mean, factor.matrix()
+
+    def factored_law(
+        self, state: Tensor, action: Tensor, embed: Tensor | None
+    ) -> tuple[Tensor, NoiseFactor]:
+        """Mean (B, D) and factor of the next state, from one call of the step."""
+        mean = self.step(state, action, self._no_noise(state))
         if embed is not None:
-            of_latent, std = self.moments(mean, embed)
-            before, after = mean[:, : self.latent.start], mean[:, self.latent.stop :]
-            mean = torch.cat([before, of_latent, after], 1)
-            factor = torch.diag_embed(std)[..., : self.noise_size]
-            return mean, rows_of_zeros(factor, before.shape[1], after.shape[1])
+            return self._observed(mean, embed)
         if self.noise_size == 0:
-            return mean, mean.new_zeros(*mean.shape, 0)
-        unit = torch.eye(self.noise_size, dtype=state.dtype, device=state.device)
-        columns = [self.step(state, action, none + row) - mean for row in unit]
-        return mean, torch.stack(columns, 2)
+            return mean, no_noise(state)
+        return mean, StepFactor(self.step, state, action, mean, self.noise_size)
+
+    def _no_noise(self, state: Tensor) -> Tensor:
+        return state.new_zeros(len(state), self.noise_size)
+
+    def _observed(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, NoiseFactor]:
+        """Mean and factor of the next state with the components `latent` from the encoder."""
+        of_latent, std = self.moments(predicted, embed)
+        before, after = predicted[:, : self.latent.start], predicted[:, self.latent.stop :]
+        mean = torch.cat([before, of_latent, after], 1)
+        if self.noise_size == 0:
+            return mean, no_noise(predicted)
+        return mean, DiagonalFactor(std, (before.shape[1], after.shape[1]))
 
     def checked_functions(self, rows: Rows, prior: bool) -> dict[str, Part]:
         """What `sdewm.check_model` looks at: the step, and the encoder of embeds."""
@@ -366,14 +394,21 @@ class StepModel:
         self, state: Tensor, action: Tensor, embed: Tensor | None, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The next state (B, D), and the next state without noise."""
-        mean, factor = self.law(state, action, embed)
-        drawn = mean + torch.einsum("bdm,bm->bd", factor, noise)
-        return drawn, self.step(state, action, torch.zeros_like(noise))
+        predicted = self.step(state, action, self._no_noise(state))
+        if embed is None:
+            return self.step(state, action, noise), predicted
+        mean, factor = self._observed(predicted, embed)
+        return mean + factor.product(noise), predicted
 
 
-def rows_of_zeros(factor: Tensor, before: int, after: int) -> Tensor:
-    """The factor (B, Z, M) padded with `before` and `after` rows of zeros."""
-    return torch.nn.functional.pad(factor, (0, 0, before, after))
+def factored_law(
+    model: LatentModel, state: Tensor, action: Tensor, embed: Tensor | None
+) -> tuple[Tensor, NoiseFactor]:
+    """Mean (B, D) and factor of the next state of any model, without the matrix where it can be."""
+    if isinstance(model, FactoredModel):
+        return model.factored_law(state, action, embed)
+    mean, matrix = model.law(state, action, embed)
+    return mean, DenseFactor(matrix)
 
 
 def as_latent_model(world_model: object) -> LatentModel:

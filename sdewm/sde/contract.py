@@ -22,7 +22,15 @@ from sdewm.base.findings import (
 )
 from sdewm.base.smoothness import roughest
 from sdewm.base.taylor import fuse
-from sdewm.sde.system import StepSystem, System, check_drivers, check_jacobians, step_of
+from sdewm.sde.system import (
+    StepSystem,
+    System,
+    check_drivers,
+    check_jacobians,
+    diffusion_entries,
+    probing_increments,
+    step_of,
+)
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -152,7 +160,8 @@ def require_constant_jacobians(
 def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[str, Coefficient]:
     """The coefficients by the names that messages use."""
     if isinstance(system, System):
-        found: dict[str, Coefficient] = {"system.f": system.f, "system.g": system.g}
+        entries = partial(diffusion_entries, system)
+        found: dict[str, Coefficient] = {"system.f": system.f, "system.g": entries}
     else:
         unit = step_of(system)
         drivers = system.drivers  # type: ignore[attr-defined]
@@ -168,6 +177,13 @@ def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[s
     for name in ("drift", "diffusion"):
         if error is not None and getattr(error, name) is not None:
             found[f"error.{name}"] = getattr(error, name)
+    if error is not None and error.diffusion_product is not None:
+        product = error.diffusion_product  # the diffusion itself may be too large for many rows
+
+        def times(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return product(t, y, probing_increments(y, check_drivers(system, t, y[:2])))
+
+        found["error.diffusion"] = times
     return found
 
 

@@ -109,7 +109,7 @@ def sampled_rates(
     paths, points, size = tube.reference.shape
     between = len(_BETWEEN)
     coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0].repeat(between, 1))
-    iteration = RateIteration(coefficients.values, step_size, blocks)
+    iteration = RateIteration(coefficients.drift, coefficients.diffusion, step_size, blocks)
     largest: list[dict[str, torch.Tensor]] = []
     own: list[tuple[torch.Tensor, ...]] = []
     progress = Progress("rates along the tube", points - 1)
