@@ -91,7 +91,8 @@ def _told(problem: Exception) -> str:
     last = problem.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
+    where = None if last is None else last.tb_frame.f_code.co_filename
     place = ""
-    if last is not None:
-        place = f" ({Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno})"
+    if last is not None and where not in (None, __file__):
+        place = f" ({Path(str(where)).name}, line {last.tb_lineno})"
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}{place}"

@@ -191,7 +191,8 @@ def select_observations(observation: Any, form: ObservationForm, name: str) -> T
         if len(observation) > 1:
             names = ", ".join(map(repr, observation))
             raise ValueError(
-                f"observations of {name} have the keys {names}: name those that the model gets."
+                f"observations of {name} have the keys {names}: give keys, the names of those that "
+                "the model gets."
             )
         keys = tuple(observation)
     parts = [

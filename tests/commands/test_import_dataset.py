@@ -106,7 +106,7 @@ WRONG = {
     "half": (("{folder}",), "DIRECTORY"),
     "source": (("{folder}x", "{data}"), "is not there"),
     "file": (("{folder}/note.txt", "{data}"), "expected a folder of npz files, a file .npz, .hdf5"),
-    "no key": (("{folder}", "{data}"), "name those that the model gets"),
+    "no key": (("{folder}", "{data}"), "give keys, the names of those that the model gets"),
     "key": (("{folder}", "{data}", "--keys", "imgae"), "did you mean 'image'"),
     "range": (("{folder}", "{data}", "--keys", "image"), "give pixel_max=1 or pixel_max=255"),
     "pixel": (("{folder}", "{data}", "--keys", "image", "--pixel-max", "3"), "expected 1 or 255"),

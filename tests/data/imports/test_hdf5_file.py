@@ -62,7 +62,7 @@ def test_groups_of_observations_are_named(tmp_path):
     path = written(tmp_path / "a.hdf5", table)
     dataset, _ = imported(path, tmp_path / "data", keys=("frame",))
     assert dataset.fields["observation"].shape == (8, 8, 3)
-    with pytest.raises(ValueError, match="the keys 'frame', 'speed': name those"):
+    with pytest.raises(ValueError, match="the keys 'frame', 'speed': give keys"):
         imported(path, tmp_path / "other")
 
 
