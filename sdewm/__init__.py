@@ -28,6 +28,7 @@ The same theorems on trained world models:
     expand_on_model               change of a model's loss under that error, term by term
     diverge_on_model              divergence of imagination from an erroneous latent, with bounds
     value_bias_on_model           the resulting bias of the critic's value
+    analyse                       all of this at once: tables, figures, summaries, a page
 
 The penalty, for any trainer:
 
@@ -57,6 +58,7 @@ from sdewm.model_theorems.representation_error import (
     measure_transition_error as measure_transition_error,
 )
 from sdewm.model_theorems.value_bias import value_bias_on_model as value_bias_on_model
+from sdewm.report.analyse_model import analyse as analyse
 from sdewm.sde.contract import check_system as check_system
 from sdewm.sde.ray_workers import ray_workers as ray_workers
 from sdewm.theory.bounds.fundamental_matrix import fundamental_matrix as fundamental_matrix

@@ -161,7 +161,7 @@ def _rounding(rows: tuple[torch.Tensor, ...]) -> float:
 def _identity(step: Step) -> Hashable:
     """What tells one step from another, without keeping modules alive."""
     found: list[Hashable] = []
-    for part in _reached(step):
+    for part in reached_parts(step):
         if isinstance(part, torch.nn.Module):
             hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
             found.append((weakref.ref(part), part.training, *map(len, hooks)))
@@ -177,8 +177,8 @@ def _identity(step: Step) -> Hashable:
     return tuple(found)
 
 
-def _reached(step: Step) -> list[Any]:
-    """The step and what it holds, breadth first: functions, modules, objects, their contents."""
+def reached_parts(step: object) -> list[Any]:
+    """A function and all it holds, breadth first: functions, modules, objects, their contents."""
     found: list[Any] = [step]
     seen = {id(step)}
     for part in found:  # which grows
@@ -250,7 +250,7 @@ def _used_by(function: FunctionType) -> Iterator[Any]:
 @contextlib.contextmanager
 def _kept_buffers(step: Step) -> Iterator[None]:
     """Inside, buffers of the modules of a step that are replaced last until the end."""
-    modules = [part for part in _reached(step) if isinstance(part, torch.nn.Module)]
+    modules = [part for part in reached_parts(step) if isinstance(part, torch.nn.Module)]
     before = [dict(module._buffers) for module in modules]
     try:
         yield

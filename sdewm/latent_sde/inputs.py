@@ -64,9 +64,10 @@ def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except REFUSALS as problem:
+        images = " (images are uint8 with channels last: observation.double() / 255 converts them)"
         raise ValueError(
             f"the encoder does not take observations {tuple(observations.shape)} of "
-            f"{observations.dtype}: {problem}"
+            f"{observations.dtype}{images if observations.dtype == torch.uint8 else ''}: {problem}"
         ) from problem
 
 

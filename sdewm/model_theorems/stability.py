@@ -142,7 +142,7 @@ def _mean_jacobians(
     jacobian = torch.func.vmap(torch.func.jacfwd(mean))
     rows = (states.flatten(0, 1), actions.flatten(0, 1))
     for state, action in zip(*(table.split(STATES_AT_ONCE) for table in rows), strict=True):
-        yield jacobian(state, action)
+        yield jacobian(state, action).detach()  # weights may require gradients
 
 
 def model_lyapunov(

@@ -19,7 +19,7 @@ from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
 from sdewm.report.analysis import Analysis, with_episodes
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 
 VECTORS = {
     "noise": (0.01, 0.03, 0.1, 0.3),
@@ -55,16 +55,16 @@ class Settings:
     """Number of perturbed copies of each window."""
 
 
-def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("draws", settings.draws, minimum=2)
-    return trained.episodes(settings.steps, settings.episodes, seed)
+    return subject.episodes(settings.steps, settings.episodes, seed)
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """Drift and diffusion of the encoder's single-frame error, with episodes as units."""
-    episodes = check(trained, settings, seed)
-    return measured_rows(trained.model, episodes, settings.draws, seed)
+    episodes = check(subject, settings, seed)
+    return measured_rows(subject.model, episodes, settings.draws, seed)
 
 
 def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:

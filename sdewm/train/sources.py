@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.data.dataset import fill, read_dataset
+from sdewm.data.dataset import UNKNOWN, Dataset, fill, read_dataset
 from sdewm.data.envs import make_env
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
 from sdewm.train.config import Config
+
+RECORDED = ("env", "obs", "action_repeat")  # fields of a configuration that a dataset has
 
 
 class Source(Protocol):
@@ -210,13 +212,7 @@ class DatasetSource:
         self.config, self.total = config, config.updates
         self.planned_updates = config.updates
         self.dataset = read_dataset(data)
-        observation, action = (self.dataset.fields[n] for n in ("observation", "previous_action"))
-        pixels = observation.dtype == torch.uint8
-        low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
-        self.spaces: tuple[Box, Box] = (
-            Box(low, high, observation.shape, kind),
-            Box(-1.0, 1.0, action.shape, np.float32),
-        )
+        self.spaces: tuple[Box, Box] = recorded_spaces(self.dataset)
 
     def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
         """Create the replay and fill it; the policy is not used."""
@@ -264,6 +260,14 @@ class DatasetSource:
 
     def close(self) -> None:
         """Nothing to do."""
+
+
+def recorded_spaces(dataset: Dataset) -> tuple[Box, Box]:
+    """Observation and action space of the rows of a dataset."""
+    observation, action = (dataset.fields[name] for name in ("observation", "previous_action"))
+    pixels = observation.dtype == torch.uint8
+    low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
+    return Box(low, high, observation.shape, kind), Box(-1.0, 1.0, action.shape, np.float32)
 
 
 def check_environment(config: Config) -> tuple[Box, Box]:
@@ -320,6 +324,9 @@ def _check_learns(config: Config) -> None:
 def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
     """The configuration with the environment of a dataset.
 
+    What is not known of an imported dataset may be given. The environment stays UNKNOWN otherwise,
+    and a row counts as one simulator step.
+
     Args:
         config: the configuration.
         data: directory of the dataset.
@@ -329,11 +336,14 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
         ValueError: there is no dataset, or a field in `given` differs from the dataset.
     """
     facts = read_dataset(data).facts
-    for name in ("env", "obs", "action_repeat"):
+    known = {name: facts[name] for name in RECORDED if facts[name] != UNKNOWN}
+    for name, value in known.items():
         asked = getattr(config, name)
-        if name in given and asked != facts[name]:
-            raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
-    return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
+        if name in given and asked != value:
+            raise ValueError(f"{name}={asked!r}: {data} was recorded with {value!r}.")
+    unstated = {"env": UNKNOWN, "action_repeat": 1}
+    assumed = {name: unstated[name] for name in unstated if name not in {*known, *given}}
+    return replace(config, **known, **assumed)
 
 
 def _fields(observation: Box, action: Box) -> dict[str, Field]:

@@ -47,7 +47,7 @@ def loaded(name):
 def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     name, tmp_path, capsys, monkeypatch
 ):
-    losses = expansion.losses(load_trained_run(Path(RUN), Path(DATA)))
+    losses = expansion.losses(load_trained_run(Path(RUN), Path(DATA)).subject)
     some = {"reward error": losses["reward error"]}
     monkeypatch.setattr(expansion, "losses", lambda trained: some)
     few = partial(open_loop.open_loop_rows, resamples=40)

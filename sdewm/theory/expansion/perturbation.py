@@ -148,7 +148,7 @@ def _check_product(
     expected = diffusion_product(value, v)
     scale = float(value.detach().abs().max()) * drivers
     if not bool(((found - expected).abs() <= 1e3 * torch.finfo(y.dtype).eps * scale).all()):
-        gap = float((found - expected).abs().max())
+        gap = float((found - expected).detach().abs().max())
         raise ValueError(
             f"error.diffusion_product differs from the product with error.diffusion by {gap:.3g} "
             f"at t = {float(t):.6g}: expected the sum over k of the columns times v_k."
