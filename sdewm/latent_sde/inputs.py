@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_place
-from sdewm.latent_sde.models import REFUSALS, LatentModel
+from sdewm.latent_sde.models import REFUSALS, LatentModel, RSSMModel
 
+_EMBEDS: WeakKeyDictionary[RSSMModel, tuple[Any, Tensor]] = WeakKeyDictionary()
 LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 
 
@@ -69,6 +73,22 @@ def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
             f"the encoder does not take observations {tuple(observations.shape)} of "
             f"{observations.dtype}{images if observations.dtype == torch.uint8 else ''}: {problem}"
         ) from problem
+
+
+def recorded_embeds(model: LatentModel, observations: Tensor) -> Tensor:
+    """`embed_by_time` of recorded observations, which an `RSSMModel` encodes once.
+
+    It keeps the embeds of the last ones, by a digest of their bytes: nobody changes an `RSSMModel`,
+    a copy of ours. Other models are asked again, as their weights may have changed.
+    """
+    if not isinstance(model, RSSMModel) or not isinstance(observations, Tensor):
+        return embed_by_time(model, observations)
+    values = observations.detach().cpu().contiguous()
+    digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16).digest()
+    key = (digest, observations.shape, observations.dtype, observations.device)
+    if _EMBEDS.get(model, (None,))[0] != key:
+        _EMBEDS[model] = (key, embed_by_time(model, observations))
+    return _EMBEDS[model][1]
 
 
 def _observations_by_time(observations: Tensor) -> Tensor:

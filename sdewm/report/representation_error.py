@@ -10,11 +10,13 @@ from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel
-from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths
 from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
 from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
-from sdewm.model_theorems.representation_error import measure_representation_error
+from sdewm.model_theorems.error_statistics import ErrorStatistics
+from sdewm.model_theorems.representation_error import perturbation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
@@ -71,27 +73,26 @@ def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int)
     """One row for each perturbation and strength."""
     kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
     cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
-    found: list[Row] = []
+    require_model(model, episode_inputs(episodes))
+    paths, found = clean_paths(model, episodes, seed), []  # one encoding for all strengths
     progress = Progress("perturbations", len(cases), 0)
     for done, (name, strength) in enumerate(cases):
         progress.update(done)
-        found.append(_row(model, episodes, name, strength, draws, seed))
+        perturbation = ObservationPerturbation(name, strength)
+        error = perturbation_error(model, episodes, perturbation, paths, draws=draws, seed=seed)
+        found.append(_row(error, paths, name, strength, seed))
     progress.close()
     return with_episodes(found, episodes)
 
 
-def _row(
-    model: LatentModel, episodes: Episodes, name: str, strength: float, draws: int, seed: int
-) -> Row:
-    perturbation = ObservationPerturbation(name, strength)
-    found = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
+def _row(found: ErrorStatistics, paths: CleanPaths, name: str, strength: float, seed: int) -> Row:
     unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
     drift = ratio(found.drift_squares.mean(1), unit)
     diffusion = ratio(found.variance.sum(-1).mean(1), unit)
     spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
     fraction, test = found.drift_fraction(), found.zero_drift_test(seed)
     time, whole = found.correlation_time
-    states = clean_paths(model, episodes, seed).predicted.numpy()
+    states = paths.predicted.numpy()
     explained = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
     return {
         "panel": name,
