@@ -42,12 +42,20 @@ def recipe_main(build: Build, description: str | None, words: Sequence[str] | No
         build: seed -> model and episodes, at least four of eight rows.
         description: of the script, for --help.
         words: the command line; None: that of the process.
+
+    Raises:
+        SystemExit: after --help, and for arguments that cannot be used.
+        ValueError: what an analysis refuses.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, episodes and noise")
-    seed = check_count("--seed", parser.parse_args(words).seed, minimum=0)
+    given = parser.parse_args(words)
+    try:
+        seed = check_count("--seed", given.seed, minimum=0)
+    except ValueError as problem:
+        parser.error(str(problem))
     model, episodes = build(seed)
     for finding in check_model(model, episodes):
         sys.stdout.write(f"found       {finding}\n")
@@ -57,7 +65,7 @@ def recipe_main(build: Build, description: str | None, words: Sequence[str] | No
 
 def five_analyses(model: LatentModel, episodes: Episodes, seed: int) -> Iterator[str]:
     """One line for each analysis, with the label of the model's noise."""
-    noise = ObservationPerturbation("noise", 0.1)
+    noise = ObservationPerturbation("noise", 0.5)
     error = measure_representation_error(model, episodes, noise, draws=8, seed=seed)
     yield f"error       zero drift of z: p = {error.zero_drift_test(seed).p_value:.2g}"
     given = [name for name in LOSSES if missing_part(model, name) is None]
