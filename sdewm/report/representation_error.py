@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
@@ -68,7 +70,11 @@ def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
 
 
 def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:
-    """One row for each perturbation and strength."""
+    """One row for each perturbation and strength.
+
+    Squares of errors are divided by the mean variance of the posterior, tr s²; of a deterministic
+    latent, which has none, by the variance of the latent over all rows of the episodes.
+    """
     kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
     cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
     found: list[Row] = []
@@ -85,18 +91,25 @@ def _row(
 ) -> Row:
     perturbation = ObservationPerturbation(name, strength)
     found = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
+    paths = clean_paths(model, episodes, seed)
+    states, latents = paths.predicted.numpy(), paths.states[..., model.latent]
     unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
+    if not unit.any():  # a deterministic latent
+        unit = np.full(len(unit), float(latents.flatten(0, 1).var(0).sum()))
+        unit_of = "latent"
+    else:
+        unit_of = "posterior"
     drift = ratio(found.drift_squares.mean(1), unit)
     diffusion = ratio(found.variance.sum(-1).mean(1), unit)
     spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
     fraction, test = found.drift_fraction(), found.zero_drift_test(seed)
     time, whole = found.correlation_time
-    states = clean_paths(model, episodes, seed).predicted.numpy()
     explained = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
     return {
         "panel": name,
         "unit": UNITS[name],
         "strength": strength,
+        "variance_of": unit_of,
         "drift": drift.value,
         "drift_error": drift.standard_error,
         "diffusion": diffusion.value,

@@ -108,7 +108,10 @@ def hole(array):
 
 REFUSED = {
     "convention": ({"convention": "nxt"}, "did you mean 'next'"),
-    "no key": ({"observations": {"a": STATES, "b": STATES}}, "the keys 'a', 'b': give keys, the names of those"),
+    "no key": (
+        {"observations": {"a": STATES, "b": STATES}},
+        "the keys 'a', 'b': give keys, the names of those",
+    ),
     "key": ({"observations": {"speed": STATES}, "keys": "sped"}, "did you mean 'speed'"),
     "key of an array": ({"keys": "state"}, "names select those of a mapping"),
     "no names": ({"observations": {"a": STATES}, "keys": ()}, "at least one name"),
