@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
@@ -70,7 +72,11 @@ def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
 
 
 def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:
-    """One row for each perturbation and strength."""
+    """One row for each perturbation and strength.
+
+    Squares of errors are divided by the mean variance of the posterior, tr s²; of a deterministic
+    latent, which has none, by the variance of the latent over all rows of the episodes.
+    """
     kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
     cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
     require_model(model, episode_inputs(episodes))
@@ -80,24 +86,37 @@ def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int)
         progress.update(done)
         perturbation = ObservationPerturbation(name, strength)
         error = perturbation_error(model, episodes, perturbation, paths, draws=draws, seed=seed)
-        found.append(_row(error, paths, name, strength, seed))
+        found.append(_row(model, error, paths, name, strength, seed))
     progress.close()
     return with_episodes(found, episodes)
 
 
-def _row(found: ErrorStatistics, paths: CleanPaths, name: str, strength: float, seed: int) -> Row:
+def _row(
+    model: LatentModel,
+    found: ErrorStatistics,
+    paths: CleanPaths,
+    name: str,
+    strength: float,
+    seed: int,
+) -> Row:
+    states, latents = paths.predicted.numpy(), paths.states[..., model.latent]
     unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
+    if not unit.any():  # a deterministic latent
+        unit = np.full(len(unit), float(latents.flatten(0, 1).var(0).sum()))
+        unit_of = "latent"
+    else:
+        unit_of = "posterior"
     drift = ratio(found.drift_squares.mean(1), unit)
     diffusion = ratio(found.variance.sum(-1).mean(1), unit)
     spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
     fraction, test = found.drift_fraction(), found.zero_drift_test(seed)
     time, whole = found.correlation_time
-    states = paths.predicted.numpy()
     explained = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
     return {
         "panel": name,
         "unit": UNITS[name],
         "strength": strength,
+        "variance_of": unit_of,
         "drift": drift.value,
         "drift_error": drift.standard_error,
         "diffusion": diffusion.value,
