@@ -225,8 +225,9 @@ class _Problem:
                 raise ValueError(f"{name} has no proof: {reason}") from None
         else:
             raise ValueError(
-                f"{name} proves no rates; give it jacobians() (affine coefficients) or "
-                "certified_rates(...), or use kind='estimate'."
+                f"{name} proves no rates; give it jacobians(), if its coefficients are affine, or "
+                "certified_rates(...), as sdewm.certificates.network_system.NetworkSystem has for "
+                "a network that sdewm.certify supports; or use kind='estimate'."
             )
         return rates.to(self.states).repeated(self.noise.steps)
 
