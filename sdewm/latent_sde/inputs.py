@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_place
-from sdewm.latent_sde.models import REFUSALS, LatentModel, RSSMModel
+from sdewm.latent_sde.models import REFUSALS, LatentModel
 
-_EMBEDS: WeakKeyDictionary[RSSMModel, tuple[Any, Tensor]] = WeakKeyDictionary()
+_EMBEDS: WeakKeyDictionary[LatentModel, tuple[Any, Tensor]] = WeakKeyDictionary()
 LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 
 
@@ -76,12 +76,12 @@ def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
 
 
 def recorded_embeds(model: LatentModel, observations: Tensor) -> Tensor:
-    """`embed_by_time` of recorded observations, which an `RSSMModel` encodes once.
+    """`embed_by_time` of recorded observations, which a frozen model encodes once.
 
-    It keeps the embeds of the last ones, by a digest of their bytes: nobody changes an `RSSMModel`,
-    a copy of ours. Other models are asked again, as their weights may have changed.
+    The embeds of the last ones are kept, by a digest of their bytes. Other models are asked again,
+    as their weights may have changed.
     """
-    if not isinstance(model, RSSMModel) or not isinstance(observations, Tensor):
+    if not (getattr(model, "frozen", False) and isinstance(observations, Tensor)):
         return embed_by_time(model, observations)
     values = observations.detach().cpu().contiguous()
     digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16).digest()

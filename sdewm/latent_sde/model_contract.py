@@ -31,7 +31,6 @@ from sdewm.latent_sde.models import (
     REFUSALS,
     LatentModel,
     RecurrentModel,
-    RSSMModel,
     StepModel,
     as_latent_model,
     factored_law,
@@ -48,7 +47,7 @@ ORDER = ("in place", "random", "rows", "precision")
 FACTORS = 4  # rows at which a factor is compared with its matrix
 NOISE = "let noise enter by the argument `noise`, or by the standard deviations, only"
 Function = Callable[..., Any]
-_PASSED: WeakKeyDictionary[RSSMModel, set[Any]] = WeakKeyDictionary()
+_PASSED: WeakKeyDictionary[LatentModel, set[Any]] = WeakKeyDictionary()
 
 
 def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> list[Finding]:
@@ -109,8 +108,8 @@ def require_model(
         derivatives: whether derivatives are used.
         parts: names of the parts that are used, see `LatentModel`.
     """
-    # Nobody changes an RSSMModel, a copy of ours: what it passed once, it passes again.
-    passed = _PASSED.setdefault(model, set()) if isinstance(model, RSSMModel) else set()
+    # What a frozen model passed once, it passes again.
+    passed = _PASSED.setdefault(model, set()) if getattr(model, "frozen", False) else set()
     seen = inputs.observations
     where = None if seen is None else (seen.data_ptr(), seen.shape, seen._version)
     key = (where, id(inputs.policy), prior, derivatives, parts)

@@ -323,6 +323,12 @@ def test_modules_in_float32_are_copied_and_stay_as_they_are(kind):
         **narrow.given, deter=H, **KINDS[kind], initial=made(kind)[1].split(model.initial(1)[0])
     )
     assert all(w.dtype == torch.float32 and w.requires_grad for w in narrow.parameters())
+    assert (
+        copied.frozen
+        and not sdewm.RSSM(
+            **{**narrow.given, "encoder": lambda o: o.double()}, deter=H, **KINDS[kind]
+        ).frozen
+    )
     narrow.cell.weight_hh.data.zero_()
     state, action = randn(2, model.state_size), randn(2, A)
     mean, factor = copied.law(state, action, None)
