@@ -173,6 +173,16 @@ def plain_config(config: Config) -> dict[str, Any]:
     return json.loads(dump_json(dataclasses.asdict(config)))
 
 
+def flat_config(config: Config) -> dict[str, Value]:
+    """The values of a configuration by their full names; sequences as texts.
+
+    >>> flat_config(Config())["model.rssm.deter"]
+    2048
+    """
+    found = _flat(plain_config(config))
+    return {name: str(one) if isinstance(one, list) else one for name, one in found.items()}
+
+
 def keep_facts(run: Path, facts: RunFacts) -> None:
     """Write the configuration and the manifest of a resumed run, if they have changed."""
     now = {"manifest.json": facts.manifest, "config.json": plain_config(facts.config)}
