@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdewm.base.checks import check_output
 from sdewm.latent_sde.model_parts import HeadMean, required_part
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.heads import ScalarHead
@@ -49,7 +50,7 @@ def reward_loss(system: LatentSystem, rewards: Tensor) -> Loss:
     _check_episodes("rewards", system, targets)
 
     def loss(y: Tensor) -> Tensor:
-        predicted = reward(_features(system, y))
+        predicted = _of_state("reward", reward, system, y)
         return (predicted - _of_episode(system, targets, y)) ** 2
 
     return loss
@@ -67,7 +68,12 @@ def value(system: LatentSystem, critic: ScalarHead | None = None) -> Loss:
         ValueError: neither a critic nor a model that has one.
     """
     mean = required_part(system.model, "critic") if critic is None else HeadMean(critic)
-    return lambda y: mean(_features(system, y))
+    return lambda y: _of_state("critic", mean, system, y)
+
+
+def _of_state(name: str, head: Loss, system: LatentSystem, y: Tensor) -> Tensor:
+    """The number of each state; ValueError for another shape."""
+    return check_output(name, head(_features(system, y)), (len(y),), like=y)
 
 
 def _features(system: LatentSystem, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -30,20 +30,24 @@ from sdewm.latent_sde.model_parts import REMEDIES, Part, Rows, required_part
 from sdewm.latent_sde.models import (
     REFUSALS,
     LatentModel,
-    RSSMModel,
+    RecurrentModel,
     StepModel,
     as_latent_model,
+    factored_law,
 )
+from sdewm.latent_sde.noise_factor import FactoredModel
 from sdewm.model.world_model import WorldModel
+from sdewm.sde.system import probing_increments
 
 EPISODES = 4  # that are followed
 STEPS = 16  # that they are followed for, from the first row on
 ROWS = 32  # of all that they visit, at which everything is checked
 NUMBERS = 1 << 22  # of the noise factors of these rows, (N, D, M)
 ORDER = ("in place", "random", "rows", "precision")
+FACTORS = 4  # rows at which a factor is compared with its matrix
 NOISE = "let noise enter by the argument `noise`, or by the standard deviations, only"
 Function = Callable[..., Any]
-_PASSED: WeakKeyDictionary[RSSMModel, set[Any]] = WeakKeyDictionary()
+_PASSED: WeakKeyDictionary[LatentModel, set[Any]] = WeakKeyDictionary()
 
 
 def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> list[Finding]:
@@ -104,8 +108,8 @@ def require_model(
         derivatives: whether derivatives are used.
         parts: names of the parts that are used, see `LatentModel`.
     """
-    # Nobody changes an RSSMModel, a copy of ours: what it passed once, it passes again.
-    passed = _PASSED.setdefault(model, set()) if isinstance(model, RSSMModel) else set()
+    # What a frozen model passed once, it passes again.
+    passed = _PASSED.setdefault(model, set()) if getattr(model, "frozen", False) else set()
     seen = inputs.observations
     where = None if seen is None else (seen.data_ptr(), seen.shape, seen._version)
     key = (where, id(inputs.policy), prior, derivatives, parts)
@@ -137,6 +141,9 @@ def _undisturbed(
             yield from _unnamed_surrogate(model, rows)
         if prior and isinstance(model, StepModel):
             yield from _nonlinear_noise(model, rows)
+        own = isinstance(model, RecurrentModel | StepModel)
+        if isinstance(model, FactoredModel) and not own:
+            yield from _other_factor(model, rows, prior)
         if derivatives:
             yield from _wrong_derivatives(model, rows, prior)
 
@@ -235,8 +242,9 @@ def _visited(model: LatentModel, start: Rows, inputs: ModelInputs, embeds: Tenso
             action = _called("policy", inputs.policy, (state,))
         noise = _noise(model, count, generator, embeds is None)
         if embeds is None:
-            mean, factor = _called("the world model", model.law, (state, action, None))
-            after, predicted = mean + torch.einsum("bdm,bm->bd", factor, noise), mean
+            law = partial(factored_law, model)
+            mean, factor = _called("the world model", law, (state, action, None))
+            after, predicted = mean + factor.product(noise), mean
         else:
             given = (state, action, embeds[t], noise)
             after, predicted = _called("the world model", model.sample, given)
@@ -249,10 +257,15 @@ def _visited(model: LatentModel, start: Rows, inputs: ModelInputs, embeds: Tenso
         state = after
     joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     total = len(rows) * count
-    size = model.state_size * max(1, model.noise_size)
+    size = model.state_size * (max(1, model.noise_size) if _is_dense(model) else 1)
     kept = max(4, min(ROWS, NUMBERS // size))
     chosen = torch.linspace(0, total - 1, min(total, kept)).round().long().to(state.device)
     return Rows(**{name: table[chosen] for name, table in joined.items()})
+
+
+def _is_dense(model: LatentModel) -> bool:
+    """Whether the entries of the noise factor are those of the matrix."""
+    return isinstance(model, StepModel) or not isinstance(model, FactoredModel)
 
 
 def _called(name: str, function: Function, arguments: tuple[Tensor | None, ...]) -> Any:
@@ -282,19 +295,21 @@ def _parts(
 
 def _protocol_parts(model: LatentModel, rows: Rows, prior: bool) -> dict[str, Part]:
     """The functions that every model has, by their names in `LatentModel`."""
-    count, size, noise = len(rows.state), model.state_size, model.noise_size
-    state, spread = (count, size), (count, size, noise)
+    count, size = len(rows.state), model.state_size
+    state = (count, size)
+    spread = (count, size, model.noise_size) if _is_dense(model) else None
     moments = ((count, model.latent.stop - model.latent.start),) * 2
     now, embed = (rows.state, rows.action), rows.embed
+    law_entries = partial(_law_entries, model)
     found: dict[str, Part] = {}
     if prior:
-        law = partial(_without_embed, model.law)
+        law = partial(_without_embed, law_entries)
         found["model.law without observations"] = Part(law, now, (state, spread))
     if embed is None:
         return found
     assert rows.observation is not None
     found["model.embed"] = Part(model.embed, (rows.observation,), (None,))
-    found["model.law"] = Part(model.law, (*now, embed), (state, spread))
+    found["model.law"] = Part(law_entries, (*now, embed), (state, spread))
     found["model.sample"] = Part(model.sample, (*now, embed, rows.noise), (state, state))
     found["model.moments"] = Part(model.moments, (rows.predicted, embed), moments)
     return found
@@ -317,6 +332,16 @@ def _extra_part(model: LatentModel, name: str, rows: Rows) -> Part:
 def _given(name: str, rows: Rows) -> bool:
     """Whether the rows have what the part is compared with."""
     return rows.embed is not None or name not in ("decoder", "kl")
+
+
+def _law_entries(
+    model: LatentModel, state: Tensor, action: Tensor, embed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and noise of the next state: the matrix of its factor, or its entries if it has them."""
+    if not isinstance(model, FactoredModel):
+        return model.law(state, action, embed)
+    mean, factor = model.factored_law(state, action, embed)
+    return mean, factor.entries()
 
 
 def _without_embed(law: Function, state: Tensor, action: Tensor) -> Any:
@@ -370,13 +395,44 @@ def _nonlinear_noise(model: StepModel, rows: Rows) -> Iterator[Finding]:
         )
 
 
+def _other_factor(model: FactoredModel, rows: Rows, prior: bool) -> Iterator[Finding]:
+    """Unless `factored_law` gives mean and matrix of `law`, and a product and sums as the matrix's.
+
+    Looked for at a few rows, with observations if there are any and prior is not asked for.
+    """
+    few = slice(FACTORS)
+    embed = None if prior or rows.embed is None else rows.embed[few]
+    now = rows.state[few], rows.action[few], embed
+    with torch.no_grad():
+        mean, matrix = cast(LatentModel, model).law(*now)
+        found, factor = model.factored_law(*now)
+        v = probing_increments(mean, matrix.shape[2])
+        pairs = {
+            "mean": (found, mean),
+            "matrix()": (factor.matrix(), matrix),
+            "product(v)": (factor.product(v), torch.einsum("bdm,bm->bd", matrix, v)),
+            "entries()": (factor.entries().square().sum(1), matrix.square().sum((1, 2))),
+            "deviation()": (factor.deviation(), matrix.square().sum(2).sqrt()),
+        }
+    for name, (given, expected) in pairs.items():
+        scale = float(expected.abs().max())
+        same = given.shape == expected.shape
+        if not same or not torch.allclose(given, expected, rtol=1e-8, atol=1e-10 * (1 + scale)):
+            yield Finding(
+                "noise",
+                f"model.factored_law disagrees with model.law in its {name}",
+                "return the mean and the factor of the same law",
+            )
+            return
+
+
 def _wrong_derivatives(model: LatentModel, rows: Rows, prior: bool) -> Iterator[Finding]:
     """The first wrong derivative of the model's step, as it is differentiated."""
     cases = {} if rows.embed is None else {"with observations": rows.embed}
     for words, embed in (cases | ({"without observations": None} if prior else {})).items():
 
         def law(state: Tensor, embed: Tensor | None = embed) -> tuple[Tensor, ...]:
-            return tuple(model.law(state, rows.action, embed))
+            return _law_entries(model, state, rows.action, embed)
 
         places = [f"the {part} of the model's step {words}" for part in ("mean", "noise factor")]
         found = wrong_derivative(places, fuse(law, (rows.state,)), (rows.state,))

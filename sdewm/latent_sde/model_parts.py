@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_choice
+from sdewm.base.checks import check_choice, check_output
 from sdewm.model.heads import ScalarHead
 
 StateFunction = Callable[[Tensor], Tensor]  # of states (B, D)
@@ -54,7 +54,9 @@ class FunctionDecoder:
     def loss(self, features: Tensor, observation: Tensor) -> Tensor:
         """Σ (x − x̂)² over the observation's components (B,); images are scaled to [0, 1]."""
         target = observation / 255 if observation.dtype == torch.uint8 else observation
-        return (self.predict(features) - target).square().flatten(1).sum(1)
+        shape = tuple(target.shape)
+        predicted = check_output("decoder", self.predict(features), shape, like=features)
+        return (predicted - target).square().flatten(1).sum(1)
 
 
 class HeadMean:

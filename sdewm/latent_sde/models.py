@@ -67,6 +67,8 @@ class LatentModel(Protocol):
         step_moments  (state (B, D), action (B, A)) -> mean of the next state (B, D) under the
                  prior, and standard deviations of its noise (B, N); by default N = D·M, the entries
                  of the noise factor
+        frozen   True if no function of the model ever changes, so that embeds of recorded
+                 observations, and checks that were passed, are kept
 
     Everything is in float64, and treats the rows of a batch independently. `sdewm.check_model`
     checks it.
@@ -130,6 +132,7 @@ class RecurrentModel:
     reward: StateFunction | None = None
     critic: StateFunction | None = None
     policy: StateFunction | None = None
+    frozen = False
 
     def __init__(
         self, deter: int, distribution: Latent, noise_size: int, initial: Tensor | None = None
@@ -242,6 +245,8 @@ class RSSMModel(RecurrentModel):
         critic: a value head on its features.
         policy: states (B, D) -> actions (B, A) in float64, for example `system.mean_policy(actor)`.
     """
+
+    frozen = True
 
     def __init__(
         self,

@@ -170,13 +170,13 @@ class StepFactor:
     noise_size: int
 
     def matrix(self) -> Tensor:
-        """The columns G e_k of all states from one call of the step, or few of thousands of rows."""
+        """The columns G e_k of all states from one call of the step, or a few of many rows."""
         count = len(self.mean)
         unit = torch.eye(self.noise_size, dtype=self.mean.dtype, device=self.mean.device)
         columns = []
         for some in unit.split(max(1, _ROWS_AT_ONCE // count)):  # (C, M)
-            rows = (one.repeat(len(some), 1) for one in (self.state, self.action))
-            moved = self.step(*rows, some.repeat_interleave(count, 0))  # (C·B, D)
+            state, action = (one.repeat(len(some), 1) for one in (self.state, self.action))
+            moved = self.step(state, action, some.repeat_interleave(count, 0))  # (C·B, D)
             columns.append(moved.unflatten(0, (len(some), count)) - self.mean)
         return torch.cat(columns).permute(1, 2, 0)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.latent_sde.inputs import embed_by_time
+from sdewm.latent_sde.inputs import recorded_embeds
 from sdewm.latent_sde.models import LatentModel
 
 
@@ -32,7 +32,7 @@ class CleanPaths:
 def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanPaths:
     """States of the model along the episodes, from its initial state, under its own noise."""
     check_rows(episodes, 1)
-    embeds = embed_by_time(model, episodes.observations).transpose(0, 1)
+    embeds = recorded_embeds(model, episodes.observations).transpose(0, 1)
     count, steps = embeds.shape[:2]
     generator = torch.Generator(embeds.device).manual_seed(seed)
     noise = model.draw_noise((count, steps), generator)

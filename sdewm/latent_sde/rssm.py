@@ -36,7 +36,8 @@ class RSSM(RecurrentModel):
 
     Functions are in float64 and treat the rows of a batch independently. A module, or a method of
     a module, is copied to float64, without gradients and in evaluation mode; other functions are
-    used as they are, so that modules inside them have to be in float64 (`module.double()`).
+    used as they are, so that modules inside them have to be in float64 (`module.double()`). A
+    model of modules alone is `frozen`: it encodes recorded observations once.
 
     Args:
         recurrent: (h (B, H), z (B, Z), action (B, A)) -> h' (B, H).
@@ -95,14 +96,16 @@ class RSSM(RecurrentModel):
         sizes = (check_count("deter", deter), distribution.size)
         drivers = distribution.size if noise_size is None else 0
         super().__init__(deter, distribution, drivers, _initial(initial, *sizes))
-        self.recurrent = _Named("recurrent", recurrent)
-        self.prior, self.posterior = _Named("prior", prior), _Named("posterior", posterior)
-        self.encoder = _Named("encoder", encoder)
+        copies = _Copies()
+        self.recurrent, self.prior = copies("recurrent", recurrent), copies("prior", prior)
+        self.posterior = copies("posterior", posterior)
+        self.encoder = copies("encoder", encoder)
         parts = {"decoder": decoder, "reward": reward, "critic": critic, "policy": policy}
-        of_state = {n: self._of_state(_Named(n, f)) for n, f in parts.items() if f is not None}
+        of_state = {n: self._of_state(copies(n, f)) for n, f in parts.items() if f is not None}
         self.decoder = FunctionDecoder(of_state["decoder"]) if "decoder" in of_state else None
         self.reward, self.critic = of_state.get("reward"), of_state.get("critic")
         self.policy = of_state.get("policy")
+        self.frozen = copies.complete
 
     def _of_state(self, function: _Named) -> StateFunction:
         return lambda states: function(*self.split(states))
@@ -262,11 +265,6 @@ class _Named:
     name: str
     given: Function
 
-    def __post_init__(self) -> None:
-        if not callable(self.given):
-            raise ValueError(f"{self.name}={self.given!r}: expected a function.")
-        object.__setattr__(self, "given", _in_float64(self.given))
-
     def __call__(self, *arguments: Tensor) -> Any:
         """The function's value; an error of its precision names what to convert."""
         try:
@@ -283,14 +281,38 @@ class _Named:
             ) from problem
 
 
-def _in_float64(function: Function) -> Function:
-    """A module, or a bound method of one, of a copy in float64 without gradients."""
-    owner = getattr(function, "__self__", None)
+class _Copies:
+    """Functions whose modules are replaced by copies in float64, one of each, without gradients.
+
+    Attributes:
+        complete: whether every function was a module, or a method of one.
+    """
+
+    def __init__(self) -> None:
+        self.complete = True
+        self._of: dict[int, nn.Module] = {}
+
+    def __call__(self, name: str, function: Function) -> _Named:
+        """The function under the name of its argument."""
+        if not callable(function):
+            raise ValueError(f"{name}={function!r}: expected a function.")
+        module = _module_of(function)
+        if module is None:
+            self.complete = False
+            return _Named(name, function)
+        if id(module) not in self._of:
+            wide = copy.deepcopy(module).double().requires_grad_(False).eval()
+            self._of[id(module)] = wide
+        wide = self._of[id(module)]
+        return _Named(name, wide if module is function else getattr(wide, function.__name__))
+
+
+def _module_of(function: Function) -> nn.Module | None:
+    """The module that a function is, or of which it is a method."""
     if isinstance(function, nn.Module):
-        return copy.deepcopy(function).double().requires_grad_(False).eval()
-    if inspect.ismethod(function) and isinstance(owner, nn.Module):
-        return getattr(_in_float64(owner), function.__name__)
-    return function
+        return function
+    owner = function.__self__ if inspect.ismethod(function) else None
+    return owner if isinstance(owner, nn.Module) else None
 
 
 def _narrow_modules(function: Function) -> Iterator[str]:

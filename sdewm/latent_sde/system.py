@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sdewm.base.checks import check_choice, check_count, check_finite_number
-from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time, model_inputs
+from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, model_inputs, recorded_embeds
 from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model, factored_law
 from sdewm.latent_sde.noise_factor import NoiseFactor
@@ -217,21 +217,29 @@ def latent_system(
     model: LatentModel,
     inputs: ModelInputs,
     *,
+    embeds: Tensor | None = None,
     relaxation_time: float = 1.0,
     variance: str = "step",
     error_drivers: int = 0,
 ) -> LatentSystem:
-    """`as_system` of a model and inputs that have been checked."""
+    """`as_system` of a model and inputs that have been checked.
+
+    `embeds` (E, T, …) are those of the observations, where they are known already.
+    """
     if not check_finite_number("relaxation_time", relaxation_time) > 0:
         raise ValueError(f"relaxation_time={relaxation_time!r}: expected a number above 0.")
     check_choice("variance", variance, VARIANCES)
     check_count("error_drivers", error_drivers, minimum=0)
     seen = inputs.observations
+    if embeds is not None:
+        by_rows = embeds.transpose(0, 1)
+    else:
+        by_rows = None if seen is None else recorded_embeds(model, seen)
     return LatentSystem(
         model,
         None if inputs.actions is None else inputs.actions.transpose(0, 1),
         inputs.policy,
-        None if seen is None else embed_by_time(model, seen),
+        by_rows,
         float(relaxation_time),
         VARIANCES[variance],
         error_drivers,

@@ -12,11 +12,13 @@ from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel
-from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths
 from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
 from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
-from sdewm.model_theorems.representation_error import measure_representation_error
+from sdewm.model_theorems.error_statistics import ErrorStatistics
+from sdewm.model_theorems.representation_error import perturbation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
@@ -77,21 +79,26 @@ def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int)
     """
     kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
     cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
-    found: list[Row] = []
+    require_model(model, episode_inputs(episodes))
+    paths, found = clean_paths(model, episodes, seed), []  # one encoding for all strengths
     progress = Progress("perturbations", len(cases), 0)
     for done, (name, strength) in enumerate(cases):
         progress.update(done)
-        found.append(_row(model, episodes, name, strength, draws, seed))
+        perturbation = ObservationPerturbation(name, strength)
+        error = perturbation_error(model, episodes, perturbation, paths, draws=draws, seed=seed)
+        found.append(_row(model, error, paths, name, strength, seed))
     progress.close()
     return with_episodes(found, episodes)
 
 
 def _row(
-    model: LatentModel, episodes: Episodes, name: str, strength: float, draws: int, seed: int
+    model: LatentModel,
+    found: ErrorStatistics,
+    paths: CleanPaths,
+    name: str,
+    strength: float,
+    seed: int,
 ) -> Row:
-    perturbation = ObservationPerturbation(name, strength)
-    found = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
-    paths = clean_paths(model, episodes, seed)
     states, latents = paths.predicted.numpy(), paths.states[..., model.latent]
     unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
     if not unit.any():  # a deterministic latent

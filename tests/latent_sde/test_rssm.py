@@ -11,6 +11,7 @@ from torch import nn
 
 import sdewm
 from sdewm.latent_sde.losses import reconstruction_loss, reward_loss, value
+from sdewm.latent_sde.model_parts import FunctionDecoder
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model.rssm import State
@@ -323,11 +324,25 @@ def test_modules_in_float32_are_copied_and_stay_as_they_are(kind):
         **narrow.given, deter=H, **KINDS[kind], initial=made(kind)[1].split(model.initial(1)[0])
     )
     assert all(w.dtype == torch.float32 and w.requires_grad for w in narrow.parameters())
+    assert copied.prior.given.__self__ is copied.posterior.given.__self__  # one copy of a module
+    open_ended = {**narrow.given, "encoder": lambda o: o.double()}
+    assert copied.frozen and not sdewm.RSSM(**open_ended, deter=H, **KINDS[kind]).frozen
     narrow.cell.weight_hh.data.zero_()
     state, action = randn(2, model.state_size), randn(2, A)
     mean, factor = copied.law(state, action, None)
     assert not mean.requires_grad and not factor.requires_grad
     torch.testing.assert_close(mean, model.law(state, action, None)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_a_decoder_of_images_is_in_units_of_the_range():
+    decoder = FunctionDecoder(lambda states: states.reshape(-1, 1, 2, 1))
+    images = torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8).reshape(2, 1, 2, 1)
+    loss = decoder.loss(torch.tensor([[0.5, 0.5], [0.2, 0.0]], dtype=F64), images)
+    torch.testing.assert_close(loss, torch.tensor([0.5, 0.16], dtype=F64))
+    with pytest.raises(
+        ValueError, match=r"decoder returned shape \(2, 1, 2, 1\); expected \(2, 2\)"
+    ):
+        decoder.loss(torch.zeros(2, 2).double(), torch.zeros(2, 2).double())
 
 
 REFUSED = {  # what is given instead, and the message

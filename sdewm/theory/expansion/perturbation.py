@@ -100,6 +100,13 @@ class Perturbation:
         """
         return self.drift is None and self.driver == "independent"
 
+    def noise(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Σ_k σ̄_k(t, y) v_k `(B, D)` for increments v of the error's drivers."""
+        assert self.diffusion is not None
+        if self.diffusion_product is not None:
+            return self.diffusion_product(t, y, v)
+        return diffusion_product(self.diffusion(t, y), v)
+
 
 def count_drivers(
     system: System, error: Perturbation, t: torch.Tensor, y: torch.Tensor
@@ -235,9 +242,7 @@ class PerturbedSystem:
         drift, noise = self.step(t, y, v[:, : self.drivers])
         if self.error.drift is not None:
             drift = drift + self.drift_size * self.error.drift(t, y)
-        if self.error.diffusion_product is not None:
-            noise = noise + self.diffusion_size * self.error.diffusion_product(t, y, v)
-        elif self.error.diffusion is not None:
+        if self.error.diffusion is not None:
             own = v if self.error.driver == "same" else v[:, self.drivers :]
-            noise = noise + self.diffusion_size * diffusion_product(self.error.diffusion(t, y), own)
+            noise = noise + self.diffusion_size * self.error.noise(t, y, own)
         return drift, noise
