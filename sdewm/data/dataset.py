@@ -80,6 +80,14 @@ class Dataset:
         sums = [chunk["sha256"] for chunk in self.facts["chunks"]]
         return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
+    @property
+    def action_groups(self) -> tuple[int, ...]:
+        """Classes of each group of one-hot actions; empty for continuous actions.
+
+        Datasets without the entry were recorded before there were discrete actions.
+        """
+        return tuple(self.facts.get("action_groups", ()))
+
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Iterate over the episodes; a damaged file raises a ValueError that names it."""
         for chunk in self.facts["chunks"]:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.data.cartpole_pixels import CartpolePixels
 from sdewm.data.conventions import Conventions, one_line
 from sdewm.data.dmc import RENDERS, DmcEnv, dmc_tasks
+from sdewm.data.one_hot import OneHotActions
 from sdewm.data.wrappers import (
     FRAME_SHAPE,
     ActionRepeat,
@@ -118,12 +119,19 @@ def make_env(
     if change is not None:
         base = change(base)
     try:
-        wrapped: gymnasium.Env = UnitActions(ActionRepeat(base, action_repeat))
+        wrapped = _learnt_actions(ActionRepeat(base, action_repeat))
     except ValueError as problem:
         base.close()
         raise ValueError(f"env={env!r}: {problem}") from None
-    wrapped = SeededEpisodes(wrapped, seed, index)
-    return Pixels(wrapped, draw) if pixels and draw is not None else wrapped
+    seeded = SeededEpisodes(wrapped, seed, index)
+    return Pixels(seeded, draw) if pixels and draw is not None else seeded
+
+
+def _learnt_actions(env: gymnasium.Env) -> gymnasium.Env:
+    """Actions in [-1, 1], or one-hot if the environment's are discrete."""
+    if isinstance(env.action_space, (Discrete, MultiDiscrete)):
+        return OneHotActions(env)
+    return UnitActions(env)
 
 
 def _gym_env(name: str, pixels: bool) -> gymnasium.Env:

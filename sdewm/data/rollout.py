@@ -15,6 +15,7 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_count
+from sdewm.data.one_hot import OneHotSpace
 from sdewm.data.vector import EnvRows, EpisodeVector, first_rows, next_rows
 from sdewm.data.wrappers import pack_positions, unpack_positions
 
@@ -43,7 +44,9 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Actions uniform in [-1, 1], determined by the seed and the number of the call.
+    """Uniform actions, determined by the seed and the number of the call.
+
+    Continuous actions are uniform in [-1, 1], discrete ones over the classes of each group.
 
     Args:
         action_space: action space `(A,)` of one environment.
@@ -56,7 +59,7 @@ class RandomPolicy:
     """
 
     def __init__(self, action_space: Box, seed: int) -> None:
-        self.shape = action_space.shape
+        self.space = action_space
         self.seed = check_count("seed", seed, minimum=0)
 
     def start(self, envs: int) -> PolicyState:
@@ -67,10 +70,16 @@ class RandomPolicy:
         self, rows: EnvRows, state: PolicyState
     ) -> tuple[np.ndarray, PolicyState, Mapping[str, np.ndarray]]:
         """Actions of this call."""
-        envs = len(rows["reward"])
-        generator = np.random.default_rng((self.seed, int(state["calls"][0])))
-        actions = generator.uniform(-1.0, 1.0, (envs, *self.shape)).astype(np.float32)
+        actions = self.actions(len(rows["reward"]), int(state["calls"][0]))
         return actions, {"calls": state["calls"] + 1}, {}
+
+    def actions(self, envs: int, call: int) -> np.ndarray:
+        """Actions (N, A) of one call."""
+        generator = np.random.default_rng((self.seed, call))
+        if isinstance(self.space, OneHotSpace):
+            groups = self.space.groups
+            return self.space.from_indices(generator.integers(groups, size=(envs, len(groups))))
+        return generator.uniform(-1.0, 1.0, (envs, *self.space.shape)).astype(np.float32)
 
 
 class Collector:

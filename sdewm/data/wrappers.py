@@ -72,7 +72,9 @@ class UnitActions(gymnasium.ActionWrapper):
         super().__init__(env)
         box = env.action_space
         if not isinstance(box, Box) or len(box.shape) != 1 or not box.shape[0]:
-            raise ValueError(f"actions {box}: expected a one-dimensional Box.")
+            raise ValueError(
+                f"actions {box}: expected a one-dimensional Box, Discrete or MultiDiscrete."
+            )
         if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
             raise ValueError(
                 f"actions {box}: expected finite bounds, because actions of a policy in [-1, 1] "

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box
 
 from sdewm.data.dataset import fill, read_dataset
 from sdewm.data.envs import make_env
+from sdewm.data.one_hot import OneHotSpace
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
@@ -211,11 +212,12 @@ class DatasetSource:
         self.planned_updates = config.updates
         self.dataset = read_dataset(data)
         observation, action = (self.dataset.fields[n] for n in ("observation", "previous_action"))
+        groups = self.dataset.action_groups
         pixels = observation.dtype == torch.uint8
         low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
         self.spaces: tuple[Box, Box] = (
             Box(low, high, observation.shape, kind),
-            Box(-1.0, 1.0, action.shape, np.float32),
+            OneHotSpace(groups) if groups else Box(-1.0, 1.0, action.shape, np.float32),
         )
 
     def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
@@ -292,7 +294,7 @@ def check_environment(config: Config) -> tuple[Box, Box]:
     try:
         if config.env.startswith("gym:"):
             env.reset()
-            env.step(np.zeros(env.action_space.shape, np.float32))
+            env.step(RandomPolicy(env.action_space, config.seed).actions(1, 0)[0])
     finally:
         env.close()
     return env.observation_space, env.action_space
