@@ -28,6 +28,7 @@ from sdewm.data.replay import Field, Replay
 MANIFEST = "manifest.json"
 FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when either limit is reached
 RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # facts that determine the rows
+LATER_RECIPE = ("env_kwargs", "time_limit")  # the same; older datasets lack them, and had none
 NOTES = ("command", "commit")
 Episode = Mapping[str, np.ndarray | Tensor]
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
@@ -160,11 +161,12 @@ def recorded_episodes(directory: Path, facts: Mapping[str, Any]) -> int:
     if not (directory / MANIFEST).exists():
         return 0
     found = _read_manifest(directory)
-    for name in RECIPE:
-        if found[name] != facts[name]:
+    for name in (*RECIPE, *LATER_RECIPE):
+        before, now = found.get(name), facts.get(name)
+        if before != now and (before or now):
             raise ValueError(
-                f"{directory} holds a recording with {name}={found[name]!r}; this one has "
-                f"{name}={facts[name]!r}: use another folder."
+                f"{directory} holds a recording with {name}={before!r}; this one has "
+                f"{name}={now!r}: use another folder."
             )
     if found["complete"]:
         raise ValueError(f"{directory} holds a complete recording: use another folder.")

@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_choice, check_count
+from sdewm.data.observations import FRAME_SHAPE
 from sdewm.data.opengl import choose_opengl
-from sdewm.data.wrappers import FRAME_SHAPE
 
 RENDERS = ("full", "fast")
 VELOCITY = "velocity"  # the suite's name of what `velocities=False` leaves out

@@ -16,8 +16,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_count
+from sdewm.data.observations import FRAME_SHAPE, FRAME_SIZE, join
 
-FRAME_SHAPE = (64, 64, 3)
 LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 
@@ -220,28 +220,37 @@ class SeededEpisodes(gymnasium.Wrapper):
 
 
 class Pixels(gymnasium.Wrapper):
-    """Replaces each observation by a frame.
+    """Replaces each observation by a frame, or puts a frame before it.
 
     It is the outermost wrapper, so that repeated actions and replayed episodes render nothing.
 
     Args:
-        env: any environment.
+        env: any environment with vector observations.
         draw: function that returns the current frame, `(64, 64, 3)` uint8.
+        both: whether the vector remains, as in obs="both".
     """
 
-    def __init__(self, env: gymnasium.Env, draw: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self, env: gymnasium.Env, draw: Callable[[], np.ndarray], both: bool = False
+    ) -> None:
         super().__init__(env)
-        self.draw = draw
+        self.draw, self.both = draw, both
         self.observation_space = Box(0, 255, FRAME_SHAPE, np.uint8)
+        if both:
+            size = FRAME_SIZE + int(np.prod(env.observation_space.shape or ()))
+            self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environment and render a frame."""
-        _, info = self.env.reset(seed=seed, options=options)
-        return self.draw(), info
+        vector, info = self.env.reset(seed=seed, options=options)
+        return self._seen(vector), info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Step the environment and render a frame."""
-        _, reward, terminated, truncated, info = self.env.step(action)
-        return self.draw(), reward, terminated, truncated, info
+        vector, reward, terminated, truncated, info = self.env.step(action)
+        return self._seen(vector), reward, terminated, truncated, info
+
+    def _seen(self, vector: np.ndarray) -> np.ndarray:
+        return join(self.draw(), vector) if self.both else self.draw()

@@ -44,7 +44,7 @@ class Agent:
 
     Args:
         config: configuration of the run.
-        observation_space: a Box, (D,) or (64, 64, 3).
+        observation_space: a Box, (D,) or (64, 64, 3); (12288 + D,) with config.obs="both".
         action_space: a Box(−1, 1, (A,)), or a OneHotSpace.
 
     Raises:
@@ -64,7 +64,8 @@ class Agent:
         weights = torch.Generator().manual_seed(config.seed)
         shape = tuple(observation_space.shape)
         try:
-            self.world_model = WorldModel(config.model, shape, self.actions, weights)
+            both = config.obs == "both"
+            self.world_model = WorldModel(config.model, shape, self.actions, weights, both)
             self.behaviour = Behaviour(
                 config.behaviour, self.world_model, self.actions, weights, groups
             )

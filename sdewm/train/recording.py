@@ -16,7 +16,7 @@ from sdewm.data.rollout import Policy, run_episodes
 from sdewm.data.wrappers import episode_seed
 from sdewm.train.config import Config
 from sdewm.train.saved_agent import trained_agent
-from sdewm.train.sources import check_environment, configured_vector
+from sdewm.train.sources import RECORDED, check_environment, configured_vector
 
 FIELDS = ("observation", "previous_action", "reward", "is_first", "is_last", "is_terminal")
 
@@ -57,9 +57,7 @@ def record_dataset(
     check_count("seed", seed, minimum=0)
     groups = action_groups(check_environment(config)[1])
     facts = {
-        "env": config.env,
-        "obs": config.obs,
-        "action_repeat": config.action_repeat,
+        **{name: getattr(config, name) for name in RECORDED},
         "policy": policy_name,
         "seed": seed,
         "render": config.render,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from sdewm.base.fields import later_defaults
 from sdewm.data.dataset import fill, read_dataset
 from sdewm.data.envs import make_env
 from sdewm.data.one_hot import OneHotSpace
@@ -20,6 +21,9 @@ from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
 from sdewm.train.config import Config
+
+# Fields of a configuration that a dataset stores, because they determine its episodes.
+RECORDED = ("env", "env_kwargs", "time_limit", "obs", "action_repeat")
 
 
 class Source(Protocol):
@@ -108,6 +112,8 @@ def configured_vector(
         action_repeat=config.action_repeat,
         render=config.render,
         seed=seed,
+        time_limit=config.time_limit,
+        env_kwargs=config.env_kwargs,
         change=change,
     )
 
@@ -287,6 +293,8 @@ def check_environment(config: Config) -> tuple[Box, Box]:
             render=config.render,
             seed=config.seed,
             index=0,
+            time_limit=config.time_limit,
+            env_kwargs=config.env_kwargs,
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
@@ -330,12 +338,12 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
     Raises:
         ValueError: there is no dataset, or a field in `given` differs from the dataset.
     """
-    facts = read_dataset(data).facts
-    for name in ("env", "obs", "action_repeat"):
+    facts = later_defaults(Config) | read_dataset(data).facts
+    for name in RECORDED:
         asked = getattr(config, name)
         if name in given and asked != facts[name]:
             raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
-    return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
+    return replace(config, **{name: facts[name] for name in RECORDED})
 
 
 def _fields(observation: Box, action: Box) -> dict[str, Field]:
