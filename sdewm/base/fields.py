@@ -155,9 +155,8 @@ def read_fields(kind: type[Configuration], text: str, name: str = "") -> Configu
     stored, later = json.loads(text), later_defaults(kind)
     for missing in field_names(kind):
         *groups, own = missing.split(".")
-        if missing not in later and own not in reduce(
-            lambda part, group: part.get(group, {}), groups, stored
-        ):
+        there = reduce(lambda part, group: part.get(group, {}), groups, stored)
+        if missing not in later and own not in there:
             raise ValueError(f"{dotted(name, missing)} is missing: expected every field.")
     return config
 
@@ -223,12 +222,10 @@ def _refuse(kind: type, name: str, error: Mapping[str, Any], text: str) -> NoRet
     given, path = error["input"], error["loc"][1:]
     if error["type"] == UNKNOWN:
         *path, given = path
-    for part in path:
-        if annotation == Arguments:  # the rest of the path names a kind of value
+    for depth, part in enumerate(path):
+        if annotation == Arguments:  # the rest of the path is inside of one argument
             name = dotted(name, part)
-            given = reduce(
-                getitem, error["loc"][1 : error["loc"].index(part) + 1], json.loads(text)
-            )
+            given = reduce(getitem, path[: depth + 1], json.loads(text))
             break
         annotation = get_type_hints(annotation, include_extras=True)[part]
         name = dotted(name, part)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.utils import RecordConstructorArgs
 
 from sdewm.data.observations import leaves, part_of
 
@@ -20,7 +21,7 @@ def one_line(problem: object) -> str:
     return " ".join(str(problem).split())
 
 
-class Conventions(gymnasium.Wrapper):
+class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
     """Refuses what breaks a convention, in a sentence that names environment and cause.
 
     A reward may be any array or tensor with one element; it becomes a float.
@@ -31,7 +32,8 @@ class Conventions(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, name: str) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, name=name)
+        gymnasium.Wrapper.__init__(self, env)
         self.name = name
         self._parts = [*leaves(env.observation_space)]
 

@@ -107,6 +107,7 @@ class DmcEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode, drawn from `seed` unless it is None."""
+        super().reset(seed=seed)  # as Gymnasium asks; the draws are dm_control's
         if seed is not None:
             self._random.seed(seed)
         return self._joined(self._env.reset().observation), {}

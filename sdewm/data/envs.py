@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -151,7 +152,8 @@ def _gym_env(name: str, obs: str, arguments: Arguments) -> gymnasium.Env:
     """A Gymnasium environment whose observations are float32 vectors or 64×64 frames."""
     try:
         # The checker would warn about conventions of others' environments at every first step.
-        made = gymnasium.make(name, disable_env_checker=True, **arguments)
+        given: dict[str, Any] = {**arguments}
+        made = gymnasium.make(name, disable_env_checker=True, **given)
     except ModuleNotFoundError as problem:
         raise ValueError(
             f"env='gym:{name}' cannot be made: it needs the module {problem.name!r}; install the "
@@ -160,9 +162,9 @@ def _gym_env(name: str, obs: str, arguments: Arguments) -> gymnasium.Env:
     except (gymnasium.error.Error, ImportError) as problem:
         raise ValueError(f"env='gym:{name}' cannot be made: {one_line(problem)}") from problem
     except Exception as problem:  # the constructor of another's class
-        given = f" with env_kwargs={dict(arguments)}" if arguments else ""
+        which = f" with env_kwargs={dict(arguments)}" if arguments else ""
         raise ValueError(
-            f"env='gym:{name}' cannot be made{given}: {type(problem).__name__}: {one_line(problem)}"
+            f"env='gym:{name}' cannot be made{which}: {type(problem).__name__}: {one_line(problem)}"
         ) from problem
     try:
         return ChosenObservations(Conventions(made, f"gym:{name}"), obs)

@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.spaces import Box
 from gymnasium.spaces.utils import flatdim, flatten
+from gymnasium.utils import RecordConstructorArgs
 from PIL import Image
 
 FRAME_SHAPE = (64, 64, 3)
@@ -89,7 +90,7 @@ def frames_of_both(observations: np.ndarray) -> np.ndarray:
     return frames.reshape(*frames.shape[:-1], *FRAME_SHAPE)
 
 
-class ChosenObservations(gymnasium.ObservationWrapper):
+class ChosenObservations(gymnasium.ObservationWrapper, RecordConstructorArgs):
     """The vectors, the image, or both, of an environment's observations.
 
     Args:
@@ -101,7 +102,8 @@ class ChosenObservations(gymnasium.ObservationWrapper):
     """
 
     def __init__(self, env: gymnasium.Env, obs: str) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, obs=obs)
+        gymnasium.ObservationWrapper.__init__(self, env)
         parts = [*leaves(env.observation_space)]
         images = [(path, space) for path, space in parts if is_image(space)]
         others = [(path, space) for path, space in parts if not is_image(space)]
@@ -143,8 +145,10 @@ class ChosenObservations(gymnasium.ObservationWrapper):
         return frame_of(np.asarray(part_of(observation, self._image)))
 
     def _vector(self, observation: Any) -> np.ndarray:
-        found = [flatten(space, part_of(observation, path)) for path, space in self._vectors]
-        return np.concatenate([np.ravel(one) for one in found]).astype(np.float32)
+        found: list[Any] = [
+            flatten(space, part_of(observation, path)) for path, space in self._vectors
+        ]
+        return np.concatenate(found).astype(np.float32)
 
     def _both(self, observation: Any) -> np.ndarray:
         return join(self._frame(observation), self._vector(observation))

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.utils import RecordConstructorArgs
 
 from sdewm.base.checks import check_count
 
@@ -58,7 +59,7 @@ class OneHotSpace(Box):
         return np.stack([part.argmax(-1) for part in parts], -1)
 
 
-class OneHotActions(gymnasium.ActionWrapper):
+class OneHotActions(gymnasium.ActionWrapper, RecordConstructorArgs):
     """Discrete actions as one-hots; the environment receives its own numbers.
 
     Raises:
@@ -66,7 +67,8 @@ class OneHotActions(gymnasium.ActionWrapper):
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.ActionWrapper.__init__(self, env)
         space = env.action_space
         self.start: np.ndarray
         if isinstance(space, Discrete):

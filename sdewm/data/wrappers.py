@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.utils import RecordConstructorArgs
 
 from sdewm.base.checks import check_count
 from sdewm.data.observations import FRAME_SHAPE, FRAME_SIZE, join
@@ -36,7 +37,7 @@ def episode_seed(seed: int, index: int, episode: int) -> int:
     return int(sequence.generate_state(1)[0] >> 1)
 
 
-class ActionRepeat(gymnasium.Wrapper):
+class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
     """Applies an action `repeat` times, or until the episode ends, and sums the rewards.
 
     Raises:
@@ -44,7 +45,8 @@ class ActionRepeat(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, repeat: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, repeat=repeat)
+        gymnasium.Wrapper.__init__(self, env)
         self.repeat = check_count("action_repeat", repeat)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -59,7 +61,7 @@ class ActionRepeat(gymnasium.Wrapper):
         return observation, total, terminated, truncated, info
 
 
-class UnitActions(gymnasium.ActionWrapper):
+class UnitActions(gymnasium.ActionWrapper, RecordConstructorArgs):
     """Actions in [-1, 1], scaled to the bounds of the environment and cast to its dtype.
 
     The environment receives low + (a + 1)/2·(high − low), which is a itself for bounds ±1.
@@ -69,7 +71,8 @@ class UnitActions(gymnasium.ActionWrapper):
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.ActionWrapper.__init__(self, env)
         box = env.action_space
         if not isinstance(box, Box) or len(box.shape) != 1 or not box.shape[0]:
             raise ValueError(
@@ -138,7 +141,7 @@ def unpack_positions(packed: Mapping[str, np.ndarray]) -> list[Position]:
     ]
 
 
-class SeededEpisodes(gymnasium.Wrapper):
+class SeededEpisodes(gymnasium.Wrapper, RecordConstructorArgs):
     """Numbers the episodes, seeds each one, and restores a position by replay.
 
     `reset()` starts the next episode, `reset(options={"episode": k})` episode k,
@@ -153,7 +156,8 @@ class SeededEpisodes(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, seed: int, index: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, seed=seed, index=index)
+        gymnasium.Wrapper.__init__(self, env)
         self.seed = check_count("seed", seed, minimum=0)
         self.index = check_count("index", index, minimum=0)
         self.episode, self.steps, self.over = -1, 0, True

@@ -16,7 +16,7 @@ from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import value
-from sdewm.latent_sde.system import LatentSystem, mean_policy
+from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
@@ -68,12 +68,12 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
         bias = value_bias_on_model(model, episodes, perturbation, critic, **policy, **grid)
         return value_rows(panel, bias)
 
-    policy = mean_policy(behaviour.actor)
-    closed = diverge_on_model(model, episodes, perturbation, policy=policy, **grid)
-    panels = ("recorded actions", "policy in the loop")
-    found += biases(panels[0])
-    found += divergence_rows(panels[1], closed)
-    return with_episodes(found + biases(panels[1], policy=policy), episodes)
+    found += biases(panel)
+    if (policy := trained.loop_policy) is not None:
+        panel = "policy in the loop"
+        closed = diverge_on_model(model, episodes, perturbation, policy=policy, **grid)
+        found += divergence_rows(panel, closed) + biases(panel, policy=policy)
+    return with_episodes(found, episodes)
 
 
 def summary(found: Sequence[Any]) -> str:

@@ -13,7 +13,6 @@ from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.inputs import LatentPolicy
-from sdewm.latent_sde.system import mean_policy
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.physical_modes import memory_floor, step_jacobians
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_eigenvalues
@@ -73,8 +72,8 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
             found.append(_row(name, f"quantile {level:g}", None, spread, UNITS[name]))
     found += _spectrum(trained, episodes, settings.every, seed)
     policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
-    if trained.has_policy:
-        policies["policy in the loop"] = mean_policy(trained.agent.behaviour.actor)
+    if trained.loop_policy is not None:
+        policies["policy in the loop"] = trained.loop_policy
     for name, policy in policies.items():
         spectrum = model_lyapunov(
             trained.model,

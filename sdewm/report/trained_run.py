@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -10,7 +11,9 @@ from pathlib import Path
 from sdewm.base.records import Value, code_digest, manifest
 from sdewm.data.dataset import read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes
+from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.latent_sde.system import mean_policy
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
@@ -43,6 +46,17 @@ class TrainedRun:
     def model(self) -> RSSMModel:
         """The world model, in float64."""
         return RSSMModel(self.agent.world_model)
+
+    @cached_property
+    def loop_policy(self) -> LatentPolicy | None:
+        """The mean action of the policy; None without a policy, and, with a note, if one-hot."""
+        if not self.has_policy:
+            return None
+        try:
+            return mean_policy(self.agent.behaviour.actor)
+        except ValueError as problem:
+            sys.stderr.write(f"note: the policy in the loop is left out. {problem}\n")
+            return None
 
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
