@@ -4,6 +4,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -14,6 +15,8 @@ from sdewm.data.dataset import read_dataset
 from sdewm.data.envs import make_env
 from sdewm.data.rollout import RandomPolicy, run_episodes
 from sdewm.data.vector import make_vector
+
+TAXI = max(name for name in gymnasium.registry if name.startswith("Taxi-"))
 
 
 def make(env, obs="proprio", **changes):
@@ -26,7 +29,7 @@ def make(env, obs="proprio", **changes):
     [
         ("CartPole-v1", 4, (2,)),
         ("Acrobot-v1", 6, (3,)),
-        ("Taxi", 500, (6,)),
+        (TAXI, 500, (6,)),
         ("FrozenLake-v1", 16, (4,)),
         ("Blackjack-v1", 32 + 11 + 2, (2,)),
         ("Pendulum-v1", 3, None),
@@ -34,12 +37,8 @@ def make(env, obs="proprio", **changes):
     ],
 )
 def test_gymnasiums_tasks_give_vectors_and_take_a_policys_actions(name, observations, groups):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of newer versions of the task
-        vector = make_vector(
-            *("gym:" + name,), envs=2, workers=False, obs="proprio", action_repeat=1, render="fast",
-            seed=0, time_limit=20,
-        )  # fmt: skip
+    how = {"obs": "proprio", "action_repeat": 1, "render": "fast", "seed": 0, "time_limit": 20}
+    vector = make_vector(f"gym:{name}", envs=2, workers=False, **how)
     assert vector.single_observation_space.shape == (observations,)
     assert getattr(vector.single_action_space, "groups", None) == groups
     for episode in run_episodes(vector, RandomPolicy(vector.single_action_space, 0), 4):
@@ -50,8 +49,6 @@ def test_gymnasiums_tasks_give_vectors_and_take_a_policys_actions(name, observat
 
 
 def test_one_hot_actions_do_what_the_numbers_do():
-    import gymnasium
-
     ours, theirs = make("gym:CartPole-v1", seed=7), gymnasium.make("CartPole-v1")
     first, _ = ours.reset()
     env = ours.unwrapped
@@ -108,7 +105,8 @@ def test_an_environment_of_ones_own_is_found_by_its_module(monkeypatch, tmp_path
     dataset = read_dataset(tmp_path / "data")
     assert (dataset.rows, dataset.action_groups) == (32, (3,))
     assert (dataset.facts["time_limit"], dataset.facts["env_kwargs"]) == (15, {})
-    assert "drift" in sys.modules
+    monkeypatch.delitem(sys.modules, "drift")
+    monkeypatch.delitem(gymnasium.registry, "Drift-v0")
     for episode in dataset:
         moves = np.diff(episode["observation"][:, 0].numpy())
         wanted = 0.1 * (episode["previous_action"].argmax(1).numpy()[1:] - 1)
@@ -125,12 +123,11 @@ def test_mujocos_tasks_run_where_their_extra_is_installed():
 
 
 def test_both_of_the_own_environment_hold_its_frame_and_its_vector():
-    pair, vector, frame = (
-        make("own:cartpole_pixels", obs) for obs in ("both", "proprio", "pixels")
-    )
-    for env in (pair, vector, frame):
+    def after_a_step(obs):
+        env = make("own:cartpole_pixels", obs)
         env.reset()
-    action = np.ones(1, np.float32)
-    both, state, image = (env.step(action)[0] for env in (pair, vector, frame))
+        return env.step(np.ones(1, np.float32))[0]
+
+    both, state, image = (after_a_step(obs) for obs in ("both", "proprio", "pixels"))
     assert both[12288:].tolist() == state.tolist()
     assert np.rint(255 * both[:12288]).tolist() == image.ravel().tolist()
