@@ -18,7 +18,7 @@ from sdewm.jacobian.products import Step, join_rows, joined_step, push_forward
 
 MOVES = {torch.float64: (1e-4, 1e-5), torch.float32: (1e-2, 3e-3)}  # of central differences
 SHIFT = 0.05  # of the inputs, relative, to a second point at which it has to be wrong as well
-CONVERGED, APART = 0.02, 0.25  # relative: two differences of half the step; slope and difference
+CONVERGED, APART = 0.02, 0.1  # relative: two differences of half the step; slope and difference
 REMEDY = (
     "return the probabilities, or the mean and the standard deviation, and draw the sample outside "
     "of the step; look for .detach() and torch.no_grad()"
@@ -42,7 +42,7 @@ def disconnected_outputs(step: Step, rows: tuple[torch.Tensor, ...]) -> Finding 
     """The outputs whose derivative along a direction is not the slope of their values.
 
     Output c is one of them if, in more than half of the rows and for two sizes h of the move,
-    |(J v)_c − D_c| > ¼ max(|(J v)_c|, |D_c|), where the central difference D_c at h/2 agrees with
+    |(J v)_c − D_c| > max(|(J v)_c|, |D_c|)/10, where the central difference D_c at h/2 agrees with
     that at h to 2 % of the same maximum and rounding is less than that. Steps that compute in half
     precision are not judged.
 

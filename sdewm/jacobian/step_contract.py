@@ -165,7 +165,8 @@ def _disconnected(step: Step, rows: tuple[torch.Tensor, ...]) -> Finding | None:
     if not torch.is_autocast_enabled(device):
         return disconnected_outputs(step, rows)
     with torch.autocast(device, enabled=False), contextlib.suppress(RuntimeError):
-        return disconnected_outputs(step, tuple(row.float() for row in rows))
+        wide = (row.to(torch.promote_types(row.dtype, torch.float32)) for row in rows)
+        return disconnected_outputs(step, tuple(wide))
     return None
 
 
