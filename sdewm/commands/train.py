@@ -25,7 +25,7 @@ from sdewm.train.run_directory import (
     read_run,
 )
 from sdewm.train.signals import Interrupted, StopRequest
-from sdewm.train.sources import as_recorded, check_environment
+from sdewm.train.sources import RECORDED, as_recorded, check_environment
 from sdewm.train.trainer import Trainer
 from sdewm.train.wandb_rows import wandb_rows
 
@@ -112,7 +112,8 @@ def train(words: list[str]) -> int:
     if given.data is None:
         check_environment(config)
     else:
-        flags = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words}
+        options = (word.split("=")[0].split(".")[0] for word in words)
+        flags = {option.lstrip("-").replace("-", "_") for option in options}
         config = as_recorded(config, given.data, flags)
     facts, on_row = RunFacts(config, given.data, {}), _on_row(given.on_row)
     return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data), on_row)
@@ -171,7 +172,7 @@ def _changed(facts: RunFacts, given: Resume) -> RunFacts:
             f"sdewm resume {given.run} --data DIRECTORY"
         )
     place = (facts.data if given.data is None else given.data).resolve()
-    as_recorded(facts.config, place, ("env", "obs", "action_repeat"))
+    as_recorded(facts.config, place, RECORDED)
     return replace(facts, data=place, manifest={**facts.manifest, "data": str(place)})
 
 
