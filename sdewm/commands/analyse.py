@@ -11,8 +11,8 @@ import tyro
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
-from sdewm.commands.model_file import model_file
 from sdewm.commands.parsing import parse
+from sdewm.commands.user_function import user_function
 from sdewm.data.dataset import is_complete, read_dataset
 from sdewm.report.analyse_model import model_subject
 from sdewm.report.analyses import ANALYSES, run_analyses
@@ -123,7 +123,7 @@ def analyse_run(words: list[str]) -> int:
 
 def _subject(given: Any) -> tuple[Subject, Path]:
     """The run or the model with its episodes, and the default folder of the results."""
-    file = model_file(given.run)
+    file = user_function("model", given.run)
     if file is None:
         run = Path(given.run).expanduser()
         allow_module(given.env)
@@ -134,9 +134,7 @@ def _subject(given: Any) -> tuple[Subject, Path]:
             f"{file.name} needs --data DIRECTORY, a dataset of sdewm record or sdewm import."
         )
     read_dataset(given.data)  # before the file is run
-    subject = model_subject(
-        file.build(), given.data, name=file.name, identity={"file": file.digest}
-    )
+    subject = model_subject(file.call(), given.data, name=file.name, identity={"file": file.digest})
     return subject, file.path.with_name(f"{file.path.stem}-{FOLDER}")
 
 

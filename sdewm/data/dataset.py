@@ -28,6 +28,7 @@ from sdewm.data.replay import Field, Replay
 MANIFEST = "manifest.json"
 FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when either limit is reached
 RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # facts that determine the rows
+LATER_RECIPE = ("env_kwargs", "time_limit")  # the same; older datasets lack them, and had none
 SOURCE = "source"  # the fact that does so in an imported dataset
 UNKNOWN = "unknown"  # a fact that an imported dataset does not have
 NOTES = ("command", "commit")
@@ -81,6 +82,14 @@ class Dataset:
         """SHA-256 of the checksums of all files: it identifies the episodes."""
         sums = [chunk["sha256"] for chunk in self.facts["chunks"]]
         return hashlib.sha256(" ".join(sums).encode()).hexdigest()
+
+    @property
+    def action_groups(self) -> tuple[int, ...]:
+        """Classes of each group of one-hot actions; empty for continuous actions.
+
+        Datasets without the entry were recorded before there were discrete actions.
+        """
+        return tuple(self.facts.get("action_groups", ()))
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Iterate over the episodes; a damaged file raises a ValueError that names it."""
@@ -155,12 +164,13 @@ def recorded_episodes(directory: Path, facts: Mapping[str, Any]) -> int:
     if not (directory / MANIFEST).exists():
         return 0
     found = _read_manifest(directory)
-    for name in (*RECIPE, SOURCE):
-        if found.get(name) != facts.get(name):
+    for name in (*RECIPE, *LATER_RECIPE, SOURCE):
+        before, now = found.get(name), facts.get(name)
+        if before != now and (before or now):
             hint = "use another folder" if found["complete"] else "delete it, or use another folder"
             raise ValueError(
-                f"{directory} holds a recording with {name}={found.get(name)!r}; this one has "
-                f"{name}={facts.get(name)!r}: {hint}."
+                f"{directory} holds a recording with {name}={before!r}; this one has "
+                f"{name}={now!r}: {hint}."
             )
     if found["complete"]:
         raise ValueError(f"{directory} holds a complete recording: use another folder.")

@@ -247,6 +247,17 @@ def latent_system(
 
 
 def mean_policy(actor: Actor) -> LatentPolicy:
-    """An actor's mean action as a function of the state, in float64, for a closed loop (S7)."""
+    """An actor's mean action as a function of the state, in float64, for a closed loop (S7).
+
+    Raises:
+        ValueError: its actions are one-hot, so that no action is a differentiable function of the
+            state, which the closed loop must be.
+    """
+    if actor.groups:
+        raise ValueError(
+            f"actor: its actions are one-hot, of {' + '.join(map(str, actor.groups))} classes, and "
+            "no differentiable function of the state; expected an actor with continuous actions, "
+            "or recorded actions in its place."
+        )
     wide = copy.deepcopy(actor).double().requires_grad_(False)
     return lambda states: wide(states).mean

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sdewm.base.fields import later_defaults
 from sdewm.base.records import Value
 from sdewm.data.dataset import UNKNOWN, read_dataset
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.latent_sde.system import mean_policy
 from sdewm.report.subject import DatasetEpisodes, Subject
@@ -18,6 +20,8 @@ from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
 from sdewm.train.saved_agent import saved_agent, weights_digest
 from sdewm.train.sources import RECORDED
+
+ONE_HOT = "its actions are one-hot, and no differentiable function of the state"
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,19 @@ class TrainedRun:
             return RSSMModel(self.agent.world_model)
         behaviour = self.agent.behaviour
         return RSSMModel(
-            self.agent.world_model, critic=behaviour.critic, policy=mean_policy(behaviour.actor)
+            self.agent.world_model, critic=behaviour.critic, policy=self.loop_policy
         )
 
     @property
     def source(self) -> DatasetEpisodes:
         """The recorded episodes."""
         return DatasetEpisodes(self.data)
+
+    @cached_property
+    def loop_policy(self) -> LatentPolicy | None:
+        """The mean action of the policy; None without a policy, or if it is one-hot."""
+        actor = self.agent.behaviour.actor
+        return mean_policy(actor) if self.has_policy and not actor.groups else None
 
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
@@ -81,7 +91,7 @@ class TrainedRun:
             self.model,
             self.source,
             identity,
-            {} if self.has_policy else {"critic": untrained, "policy": untrained},
+            {"policy": ONE_HOT} if self.has_policy else {"critic": untrained, "policy": untrained},
             None if config.env == UNKNOWN else (config.env, config.action_repeat),
         )
 
@@ -99,7 +109,7 @@ def load_trained_run(run: Path, data: Path) -> TrainedRun:
             have another environment, observation or action repeat than the run.
         CheckpointError: the run has no valid checkpoint.
     """
-    recorded = read_dataset(data).facts
+    recorded = later_defaults(Config) | read_dataset(data).facts
     facts = read_run(run)
     for name in RECORDED:
         own = getattr(facts.config, name)

@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from sdewm.base.fields import later_defaults
 from sdewm.data.dataset import UNKNOWN, Dataset, fill, read_dataset
 from sdewm.data.envs import make_env
+from sdewm.data.one_hot import OneHotSpace
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
 from sdewm.train.config import Config
 
-RECORDED = ("env", "obs", "action_repeat")  # fields of a configuration that a dataset has
+# Fields of a configuration that a dataset stores, because they determine its episodes.
+RECORDED = ("env", "env_kwargs", "time_limit", "obs", "action_repeat")
 
 
 class Source(Protocol):
@@ -109,6 +112,8 @@ def configured_vector(
         action_repeat=config.action_repeat,
         render=config.render,
         seed=seed,
+        time_limit=config.time_limit,
+        env_kwargs=config.env_kwargs,
         change=change,
     )
 
@@ -267,7 +272,9 @@ def recorded_spaces(dataset: Dataset) -> tuple[Box, Box]:
     observation, action = (dataset.fields[name] for name in ("observation", "previous_action"))
     pixels = observation.dtype == torch.uint8
     low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
-    return Box(low, high, observation.shape, kind), Box(-1.0, 1.0, action.shape, np.float32)
+    groups = dataset.action_groups
+    actions = OneHotSpace(groups) if groups else Box(-1.0, 1.0, action.shape, np.float32)
+    return Box(low, high, observation.shape, kind), actions
 
 
 def check_environment(config: Config) -> tuple[Box, Box]:
@@ -289,6 +296,8 @@ def check_environment(config: Config) -> tuple[Box, Box]:
             render=config.render,
             seed=config.seed,
             index=0,
+            time_limit=config.time_limit,
+            env_kwargs=config.env_kwargs,
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
@@ -296,7 +305,7 @@ def check_environment(config: Config) -> tuple[Box, Box]:
     try:
         if config.env.startswith("gym:"):
             env.reset()
-            env.step(np.zeros(env.action_space.shape, np.float32))
+            env.step(RandomPolicy(env.action_space, config.seed).actions(1, 0)[0])
     finally:
         env.close()
     return env.observation_space, env.action_space
@@ -335,7 +344,7 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
     Raises:
         ValueError: there is no dataset, or a field in `given` differs from the dataset.
     """
-    facts = read_dataset(data).facts
+    facts = later_defaults(Config) | read_dataset(data).facts
     known = {name: facts[name] for name in RECORDED if facts[name] != UNKNOWN}
     for name, value in known.items():
         asked = getattr(config, name)

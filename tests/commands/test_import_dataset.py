@@ -10,6 +10,7 @@ from sdewm.cli import main
 from sdewm.data import dataset as dataset_file
 from sdewm.data.dataset import MANIFEST, read_dataset
 from sdewm.data.imports import npz_folder
+from sdewm.train.saved_agent import saved_agent
 
 LENGTHS = (12, 9, 14, 12)
 TRAIN = (
@@ -65,9 +66,12 @@ def test_facts_that_the_user_knows_are_stored_and_then_compared(folder, tmp_path
     data, words = tmp_path / "data", ("--env", "dmc:reacher_easy", "--action-repeat", "2")
     assert run(capsys, "import", folder, data, "--keys", "state", *words)[0] == 0
     assert read_dataset(data).facts["action_repeat"] == 2
-    words = [*TRAIN, "--env", "dmc:cartpole_swingup", "--data", data, "--run", tmp_path / "run"]
-    code, _, err = run(capsys, "train", *words)
+    words = [*TRAIN, "--data", data, "--run", tmp_path / "run"]
+    code, _, err = run(capsys, "train", *words, "--env", "dmc:cartpole_swingup")
     assert code == 2 and "was recorded with 'dmc:reacher_easy'" in err
+    assert run(capsys, "train", *words)[0] == 0
+    saved = saved_agent(tmp_path / "run")  # with the dataset's observations, not reacher's
+    assert saved.config.env == "dmc:reacher_easy" and saved.config.action_repeat == 2
 
 
 def test_an_interrupted_import_is_no_dataset_and_is_resumed(folder, tmp_path, capsys, monkeypatch):

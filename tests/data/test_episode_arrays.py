@@ -68,6 +68,10 @@ def test_images_of_every_layout_become_the_same_bytes():
         (first.astype(np.float32), {"pixel_max": 255, "channels": "first"}),
     ):
         assert equal(episodes(image, **options), expected)
+    half = episodes(np.full((3, 6, 8, 8, 3), 0.499), pixel_max=1).observations
+    assert half.unique().tolist() == [127]  # 127.245, rounded
+    almost = episodes(np.full((3, 6, 8, 8, 3), 0.9999), pixel_max=1).observations
+    assert almost.unique().tolist() == [255]  # 254.97, rounded
     grey = FRAMES[..., :1]
     for image in (grey, grey[..., 0], np.moveaxis(grey, -1, 2)):
         assert torch.equal(episodes(image).observations, torch.from_numpy(grey))

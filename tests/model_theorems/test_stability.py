@@ -101,6 +101,13 @@ def test_the_actions_of_the_trajectory_are_those_after_its_first_row():
         model_lyapunov(linear(), episodes, start=3, steps=5, discard=0)
 
 
+def test_a_one_hot_policy_is_refused_in_the_closed_loop():
+    model = make_model("gaussian")
+    behaviour = Behaviour(BehaviourConfig(units=8), model, A, generator(), (A,))
+    with pytest.raises(ValueError, match="one-hot, of 3 classes, and no differentiable function"):
+        mean_policy(behaviour.actor)
+
+
 def test_the_mean_policy_is_the_actors_mean_in_float64():
     model = make_model("gaussian")
     behaviour = Behaviour(BehaviourConfig(units=8), model, A, generator())

@@ -101,6 +101,7 @@ def import_recording(
         "obs": "pixels" if first["observation"].dtype == torch.uint8 else "proprio",
         "policy": recording.policy,
         "seed": UNKNOWN,
+        "action_groups": list(recording.action_groups),
         "source": {
             "format": recording.format,
             "name": recording.name,

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 from sdewm.data.imports.recording import Recording, StoredEpisode, files_digest
+from sdewm.data.one_hot import OneHotSpace
 
 PREFIX = "minari:"
 
@@ -47,7 +48,7 @@ def open_minari(source: str) -> Recording:
         raise ValueError(
             f"{source} has the observations {dataset.observation_space}: expected a Box, or a Dict."
         )
-    convert = _action_converter(source, dataset.action_space)
+    convert, groups = _action_converter(source, dataset.action_space)
 
     def read() -> Iterator[StoredEpisode]:
         for one in dataset.iterate_episodes():
@@ -65,19 +66,25 @@ def open_minari(source: str) -> Recording:
     if policy:
         known["policy"] = str(policy)
     count = int(dataset.total_episodes)
-    return Recording("minari", name, "next", files_digest(paths), count, read, **known)
+    digest = files_digest(paths)
+    return Recording("minari", name, "next", digest, count, read, action_groups=groups, **known)
 
 
-def _action_converter(source: str, space: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """From the actions of a space to vectors in [-1, 1]."""
+def _action_converter(
+    source: str, space: Any
+) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int, ...]]:
+    """From the actions of a space to vectors in [-1, 1]; the classes of one-hot groups."""
     if isinstance(space, Discrete):
-        rows, start = np.eye(int(space.n), dtype=np.float32), int(space.start)
-        return lambda actions: rows[actions - start]
+        one_hot, first = OneHotSpace((int(space.n),)), int(space.start)
+        return lambda actions: one_hot.from_indices(actions[:, None] - first), one_hot.groups
+    if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1:
+        one_hot, first = OneHotSpace(space.nvec.tolist()), space.start
+        return lambda actions: one_hot.from_indices(actions - first), one_hot.groups
     if isinstance(space, Box) and len(space.shape) == 1:
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         if np.isfinite(low).all() and np.isfinite(high).all():
-            return lambda actions: 2 * (actions - low) / (high - low) - 1
+            return lambda actions: 2 * (actions - low) / (high - low) - 1, ()
     raise ValueError(
-        f"{source} has the actions {space}: expected Discrete, or a one-dimensional Box with "
-        "finite bounds."
+        f"{source} has the actions {space}: expected Discrete, MultiDiscrete, or a "
+        "one-dimensional Box with finite bounds."
     )

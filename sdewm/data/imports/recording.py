@@ -42,6 +42,8 @@ class Recording:
         env: name of the environment; UNKNOWN if the recording does not say it.
         action_repeat: simulator steps per row.
         policy: that acted.
+        action_groups: classes of each group of one-hot actions; empty for continuous actions, and
+            where it is not known.
     """
 
     format: str
@@ -53,6 +55,7 @@ class Recording:
     env: str = UNKNOWN
     action_repeat: int | str = UNKNOWN
     policy: str = UNKNOWN
+    action_groups: tuple[int, ...] = ()
 
 
 def files_digest(paths: Iterable[Path]) -> str:

@@ -73,6 +73,7 @@ def test_actions_are_scaled_to_their_bounds_and_facts_are_those_recorded(tmp_pat
 def test_discrete_actions_are_one_hot(tmp_path):
     found = recorded("cartpole/test-v0", "CartPole-v1")
     dataset, _ = imported("cartpole/test-v0", tmp_path / "data")
+    assert dataset.action_groups == (2,)
     for (_, actions, _), episode in zip(found, dataset, strict=True):
         assert np.array_equal(episode["previous_action"][1:].argmax(1), actions)
         assert episode["previous_action"][1:].sum(1).tolist() == [1] * len(actions)

@@ -1,11 +1,15 @@
-"""`sdewm analyse file.py:build` with the mistakes that a user makes."""
+"""Functions of users' files, `sdewm analyse FILE.py:build` and `sdewm train --on-row`."""
+
+import json
 
 import numpy as np
 import pytest
 
-from sdewm.base.records import read_table
+from sdewm.base.records import read_log, read_table
 from sdewm.cli import main
-from sdewm.commands.model_file import model_file
+from sdewm.commands.user_function import user_function
+from sdewm.train import trainer
+from tests.train.fake_agent import ENV, FakeAgent
 
 FILE = """
 import torch
@@ -21,6 +25,11 @@ def asks(path): return build()
 def number(): return 3
 def fails(): return build().weights
 """
+TRAIN = (
+    f"--preset tiny --env {ENV} --obs proprio --action-repeat 10 --env-frames 1500 --envs 1 "
+    "--prefill-policy-steps 100 --train-ratio 16 --batch-size 4 --batch-length 8 "
+    "--log-every-updates 10 --eval-every-env-frames 5000 --eval-episodes 1 --no-pictures"
+).split()
 STABILITY = "--only stability --stability.start 1 --stability.steps 4 --stability.discard 1".split()
 
 
@@ -47,14 +56,14 @@ def test_a_file_of_a_user_is_analysed(place, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Left out: policy in the loop, because StepModel has no policy" in said
     _, facts = read_table(tmp_path / "data" / "fig_model_stability.csv")
-    file = model_file(words[1])
+    file = user_function("model", words[1])
     assert (facts["model"], facts["file"]) == ("model.py:build", file.digest)
     assert facts["data_policy"] == facts["data_seed"] == "unknown"
 
 
 WRONG = {
     "no file": ("modl.py:build", "data-eps", "there is no file"),
-    "no function": ("model.py", "data-eps", "model.py:FUNCTION, which returns the model"),
+    "no function": ("model.py", "data-eps", "model.py:FUNCTION."),
     "function": ("model.py:biuld", "data-eps", "did you mean 'build'"),
     "arguments": ("model.py:asks", "data-eps", "is called without arguments and raised TypeError"),
     "type": ("model.py:number", "data-eps", "world_model=int: expected a sdewm WorldModel"),
@@ -75,3 +84,34 @@ def test_mistakes_end_in_one_sentence(case, place, tmp_path, capsys):
     said = capsys.readouterr().err
     assert code == 2 and text in " ".join(said.split()), said
     assert len(said.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+LOG = """
+import json
+from pathlib import Path
+
+def log(kind, row):
+    with (Path(__file__).parent / "seen.jsonl").open("a") as file:
+        file.write(json.dumps([kind, row["env_frames"]]) + "\\n")
+"""
+
+
+def test_a_training_run_calls_a_function_of_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trainer, "Agent", FakeAgent)
+    (tmp_path / "log.py").write_text(LOG)
+    words = ["train", *TRAIN, "--run", str(tmp_path / "run"), "--on-row", f"{tmp_path}/log.py"]
+    for wrong, text in (
+        (words, "log.py:FUNCTION"),
+        ([*words[:-1], f"{tmp_path}/log.py:logs"], "did you mean 'log'"),
+        ([*words[:-1], "wnadb"], "expected FILE.py:FUNCTION, or wandb"),
+    ):
+        assert main(wrong) == 2 and text in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    assert main([*words[:-1], f"{tmp_path}/log.py:log"]) == 0
+    seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
+    rows = read_log(tmp_path / "run" / "metrics.jsonl")[0]
+    expected = [["metrics", row["env_frames"]] for row in rows]
+    assert [one for one in seen if one[0] == "metrics"] == expected and expected
+    resume = ["resume", str(tmp_path / "run"), "--env-frames", "2000", "--on-row"]
+    assert main([*resume, f"{tmp_path}/log.py:log"]) == 0
+    assert len((tmp_path / "seen.jsonl").read_text().splitlines()) > len(seen)

@@ -1,10 +1,11 @@
-"""Models of users' files: `file.py:build` names a function that returns one."""
+"""Functions of users' files, named on the command line as `FILE.py:FUNCTION`."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ SUFFIX = ".py"
 
 
 @dataclass(frozen=True)
-class ModelFile:
-    """A file with a function, called without arguments, that returns a world model.
+class UserFunction:
+    """A function in a file of the user's.
 
     Attributes:
         path: of the file.
@@ -36,16 +37,24 @@ class ModelFile:
         """SHA-256 of the file, 16 hexadecimal digits."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
-    def build(self) -> Any:
-        """Run the file and call the function.
+    def load(self) -> Callable[..., Any]:
+        """Run the file, and return the function.
 
         Raises:
-            ValueError: the file cannot be run, it has no such function, or this raises an error.
+            ValueError: the file cannot be run, or has no such function.
         """
         module = self._module()
         functions = [name for name, value in vars(module).items() if callable(value)]
-        function = getattr(module, check_choice(f"function of {self.path.name}", self.function,
-                                                functions))  # fmt: skip
+        check_choice(f"function of {self.path.name}", self.function, functions)
+        return getattr(module, self.function)
+
+    def call(self) -> Any:
+        """Run the file, and call the function without arguments.
+
+        Raises:
+            ValueError: as `load`, or the function raises an error.
+        """
+        function = self.load()
         try:
             return function()
         except Exception as problem:
@@ -54,8 +63,7 @@ class ModelFile:
             ) from problem
 
     def _module(self) -> Any:
-        name = self.path.stem
-        spec = importlib.util.spec_from_file_location(name, self.path)
+        spec = importlib.util.spec_from_file_location(self.path.stem, self.path)
         assert spec is not None and spec.loader is not None  # a file .py
         module = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(self.path.parent.resolve()))  # as `python file.py` does
@@ -68,8 +76,12 @@ class ModelFile:
         return module
 
 
-def model_file(text: str) -> ModelFile | None:
-    """The file and function that `file.py:build` names; None if the text names no file .py.
+def user_function(option: str, text: str) -> UserFunction | None:
+    """The function that `FILE.py:FUNCTION` names; None if the text names no file .py.
+
+    Args:
+        option: for messages.
+        text: as it was typed.
 
     Raises:
         ValueError: there is no such file, or no function is named.
@@ -80,10 +92,10 @@ def model_file(text: str) -> ModelFile | None:
             return None
         path, function = text, ""
     if not Path(path).expanduser().is_file():
-        raise ValueError(f"model={text!r}: there is no file {path}.")
+        raise ValueError(f"{option}={text!r}: there is no file {path}.")
     if not function:
-        raise ValueError(f"model={text!r}: expected {path}:FUNCTION, which returns the model.")
-    return ModelFile(Path(path).expanduser(), function)
+        raise ValueError(f"{option}={text!r}: expected {path}:FUNCTION.")
+    return UserFunction(Path(path).expanduser(), function)
 
 
 def _told(problem: Exception) -> str:
@@ -91,8 +103,8 @@ def _told(problem: Exception) -> str:
     last = problem.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    where = None if last is None else last.tb_frame.f_code.co_filename
+    where = __file__ if last is None else last.tb_frame.f_code.co_filename
     place = ""
-    if last is not None and where not in (None, __file__):
-        place = f" ({Path(str(where)).name}, line {last.tb_lineno})"
+    if last is not None and where != __file__:
+        place = f" ({Path(where).name}, line {last.tb_lineno})"
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}{place}"
