@@ -69,8 +69,7 @@ class LatentSystem:
 
     def g(self, t: Tensor, y: Tensor) -> Tensor:
         """Diffusion (B, D, M), zero on the error drivers."""
-        matrix = self.factored_law(t, y)[1].matrix() * self.diffusion_scale
-        return pad(matrix, (0, self.error_drivers, 0, y.shape[1] - self.model.state_size))
+        return self.on_drivers(self.factored_law(t, y)[1].matrix(), y)
 
     def f_and_g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Drift and noise increment, each (B, D); the diffusion is not formed."""
@@ -80,6 +79,11 @@ class LatentSystem:
     def g_entries(self, t: Tensor, y: Tensor) -> Tensor:
         """The entries of the diffusion that are not zero at every state (B, n)."""
         return self.factored_law(t, y)[1].entries() * self.diffusion_scale
+
+    def on_drivers(self, matrix: Tensor, y: Tensor) -> Tensor:
+        """The diffusion (B, D, M) of a factor's matrix, with zeros on the error drivers."""
+        around = (0, self.error_drivers, 0, y.shape[1] - self.model.state_size)
+        return pad(matrix * self.diffusion_scale, around)
 
     def noise_increment(self, factor: NoiseFactor, y: Tensor, v: Tensor) -> Tensor:
         """The diffusion of a factor of the model's noise times increments v (B, M): (B, D)."""
