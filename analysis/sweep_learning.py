@@ -30,9 +30,9 @@ from pathlib import Path
 from sdewm.base.checks import check_count
 from sdewm.base.progress import format_seconds
 from sdewm.base.records import ROOT, Row, manifest, read_log, read_table, write_table
+from sdewm.commands.train import train_arguments
 from sdewm.data.rollout import RandomPolicy
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate
-from sdewm.train.presets import preset
 from sdewm.train.signals import Interrupted, StopRequest
 from sdewm.train.sources import check_environment
 
@@ -47,10 +47,13 @@ class Task:
     flags: tuple[str, ...] = ()
 
 
+# One action a frame, as the task is defined; half of the usual updates suffice.
+CARTPOLE = ("--action-repeat", "1", "--train-ratio", "128", "--eval-every-env-frames", "2500")
 TASKS = (
     # Pictures would draw DeepMind Control in software; pixel updates take three times as long.
     Task("dmc:cartpole_swingup", "proprio", 100_000, ("--no-pictures",)),
     Task("own:cartpole_pixels", "pixels", 50_000, ("--train-ratio", "128")),
+    Task("gym:CartPole-v1", "proprio", 30_000, (*CARTPOLE, "--no-pictures")),
 )
 PRESET, SEEDS = "tiny", (0, 1, 2)
 RUNS, FIGURES = ROOT / "runs" / "bench-learning", ROOT / "figures"
@@ -242,7 +245,7 @@ def random_returns(runs: Sequence[Run]) -> Path:
     facts = manifest(seed=0)
     for run in runs:
         task = run.task
-        config = preset(PRESET, env=task.env, obs=task.obs, seed=run.seed)
+        config = train_arguments(run.words[1:]).config
         space = check_environment(config)[1]
         seed = EVALUATION_SEED + run.seed
         policy = RandomPolicy(space, seed=seed)

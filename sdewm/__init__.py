@@ -18,7 +18,9 @@ The same theorems on trained world models:
 
     as_system                     a world model and its inputs as a stochastic system
     check_model                   what is wrong with a world model, with a remedy each
+    RSSM                          a recurrent state-space model, given by its functions
     StepModel                     any world model, given by its step and its encoder
+    LatentModel                   what the analyses ask of a world model
     Episodes                      recorded episodes
     encoder_error, tabled_error   errors of the encoder as perturbations of that system
     measure_representation_error  drift and diffusion of the encoder's error on recorded episodes
@@ -26,6 +28,7 @@ The same theorems on trained world models:
     expand_on_model               change of a model's loss under that error, term by term
     diverge_on_model              divergence of imagination from an erroneous latent, with bounds
     value_bias_on_model           the resulting bias of the critic's value
+    analyse                       all of this at once: tables, figures, summaries, a page
 
 The penalty, for any trainer:
 
@@ -42,7 +45,9 @@ from sdewm.jacobian.step_contract import check_step as check_step
 from sdewm.latent_sde.errors import encoder_error as encoder_error
 from sdewm.latent_sde.errors import tabled_error as tabled_error
 from sdewm.latent_sde.model_contract import check_model as check_model
+from sdewm.latent_sde.models import LatentModel as LatentModel
 from sdewm.latent_sde.models import StepModel as StepModel
+from sdewm.latent_sde.rssm import RSSM as RSSM
 from sdewm.latent_sde.system import as_system as as_system
 from sdewm.model_theorems.divergence import diverge_on_model as diverge_on_model
 from sdewm.model_theorems.expansion import expand_on_model as expand_on_model
@@ -53,6 +58,7 @@ from sdewm.model_theorems.representation_error import (
     measure_transition_error as measure_transition_error,
 )
 from sdewm.model_theorems.value_bias import value_bias_on_model as value_bias_on_model
+from sdewm.report.analyse_model import analyse as analyse
 from sdewm.sde.contract import check_system as check_system
 from sdewm.sde.ray_workers import ray_workers as ray_workers
 from sdewm.theory.bounds.fundamental_matrix import fundamental_matrix as fundamental_matrix

@@ -1,4 +1,4 @@
-"""The command line: `sdewm train | resume | evaluate | record | analyse | study`."""
+"""The command line: `sdewm train | resume | evaluate | record | import | analyse | study`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ commands:
   resume     resume an interrupted run
   evaluate   mean return of a run's policy
   record     record a dataset of episodes
-  analyse    check the theorems on a run's world model: tables, figures, summaries
+  import     convert episodes of another project to a dataset
+  analyse    check the theorems on a world model: tables, figures, summaries
   study      train and compare the arms of a declared study: rows, intervals, verdicts
 
 `sdewm COMMAND --help` lists the arguments of a command, `sdewm --version` prints the version.
@@ -32,11 +33,13 @@ examples:
   sdewm train --preset dreamerv3-12m --env dmc:walker_walk --obs pixels --device cuda \\
       --jacobian.weight 0.01 --seed 0 --run runs/walker
   sdewm record data/cartpole --from-run runs/cartpole --episodes 100
+  sdewm import logdir/train_eps data/theirs --keys image
   sdewm train --preset tiny --world-model-only --data data/cartpole --run runs/model
   sdewm analyse runs/cartpole
+  sdewm analyse model.py:build --data data/theirs
   sdewm study weights.toml --jobs 2
 """
-COMMANDS = ("train", "resume", "evaluate", "record", "analyse", "study")
+COMMANDS = ("train", "resume", "evaluate", "record", "import", "analyse", "study")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +83,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from sdewm.commands.record import record
 
         return record
+    if name == "import":
+        from sdewm.commands.import_dataset import import_dataset
+
+        return import_dataset
     if name == "study":
         from sdewm.commands.study import study
 

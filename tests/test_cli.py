@@ -52,7 +52,7 @@ def test_help_lists_every_setting_of_the_preset_and_no_constraint(capsys):
     assert "Ge(" not in out and "Annotated" not in out
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "record", "analyse"])
+@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "record", "import", "analyse"])
 def test_every_option_that_the_help_shows_is_known(command, capsys):
     _, out, _ = run(capsys, command, "--help")
     options = re.findall(r"(?<=[│,]) (--[a-z.-]+)", out)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, fields, is_dataclass
+from dataclasses import MISSING, asdict, astuple, fields, is_dataclass
 from functools import cache, reduce
 from operator import getitem
 from types import UnionType
@@ -45,6 +45,14 @@ NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 UnitInterval = Annotated[float, Ge(0), Le(1)]
+
+Scalar = bool | int | float | str | None
+Arguments = dict[str, Scalar | list[Scalar]]  # of a function of others, by name
+
+# Metadata of a field that files of earlier versions lack. Such a field must have a default that
+# means what those versions did: a file without it is read with the default. Only fields that were
+# added later may have this mark; without it a missing field is an error.
+LATER = {"later": True}
 
 Configuration = TypeVar("Configuration")
 KINDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
@@ -77,6 +85,26 @@ def field_names(kind: type, group: str = "") -> Iterator[str]:
             yield dotted(group, name)
 
 
+def later_defaults(kind: type, group: str = "") -> dict[str, Any]:
+    """Defaults of the fields that files of earlier versions lack, by their full names.
+
+    >>> from dataclasses import field, make_dataclass
+    >>> later = ("limit", int | None, field(default=None, metadata=LATER))
+    >>> later_defaults(make_dataclass("Run", [("seed", int), later]))
+    {'limit': None}
+    """
+    found: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for one in fields(kind):
+        name, hint = dotted(group, one.name), hints[one.name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            found |= later_defaults(hint, name)
+        elif one.metadata.get("later"):
+            new = one.default_factory
+            found[name] = one.default if new is MISSING else new()
+    return found
+
+
 def check_fields(config: object, name: str = "") -> None:
     """Check every field of a dataclass, and of the dataclasses in it, against its annotation.
 
@@ -93,6 +121,9 @@ def check_fields(config: object, name: str = "") -> None:
 
 def read_fields(kind: type[Configuration], text: str, name: str = "") -> Configuration:
     """The dataclass whose `asdict` is stored as JSON; every field must be there, and no other.
+
+    A field marked as `LATER` may be missing: it has its default then, which is what the version
+    did that wrote the text.
 
     Args:
         kind: the dataclass.
@@ -121,10 +152,11 @@ def read_fields(kind: type[Configuration], text: str, name: str = "") -> Configu
     if config is None:
         unknown = [error for error in errors if error["type"] == UNKNOWN]
         _refuse(kind, name, (unknown or errors)[0], text)
-    stored = json.loads(text)
+    stored, later = json.loads(text), later_defaults(kind)
     for missing in field_names(kind):
         *groups, own = missing.split(".")
-        if own not in reduce(lambda part, group: part.get(group, {}), groups, stored):
+        there = reduce(lambda part, group: part.get(group, {}), groups, stored)
+        if missing not in later and own not in there:
             raise ValueError(f"{dotted(name, missing)} is missing: expected every field.")
     return config
 
@@ -190,7 +222,11 @@ def _refuse(kind: type, name: str, error: Mapping[str, Any], text: str) -> NoRet
     given, path = error["input"], error["loc"][1:]
     if error["type"] == UNKNOWN:
         *path, given = path
-    for part in path:
+    for depth, part in enumerate(path):
+        if annotation == Arguments:  # the rest of the path is inside of one argument
+            name = dotted(name, part)
+            given = reduce(getitem, path[: depth + 1], json.loads(text))
+            break
         annotation = get_type_hints(annotation, include_extras=True)[part]
         name = dotted(name, part)
     if error["type"] == UNKNOWN:
@@ -211,6 +247,8 @@ def _allowed(annotation: Any) -> str:
     >>> _allowed(PositiveInt | None), _allowed(UnitInterval)
     ('a whole number of at least 1, or None', 'a finite number of at least 0 and at most 1')
     """
+    if annotation == Arguments:
+        return "numbers, texts, truth values, null, or lists of them, by name"
     if get_origin(annotation) in (Union, UnionType):
         some, _ = get_args(annotation)
         return f"{_allowed(some)}, or None"

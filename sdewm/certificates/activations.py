@@ -9,6 +9,7 @@ the critical points in between, which are known for each function:
     softplus    1           β/4
     silu        1.099840    1/2
     gelu        1.128905    √(2/π) = 0.797885
+    mish        1.088498    0.644205
     elu         max(1, α)   ∞ (φ' has a kink at 0; not C²)
     relu        1           ∞
 
@@ -160,6 +161,24 @@ def _gelu_tanh_bend(x: torch.Tensor) -> torch.Tensor:
     return (1 - t * t) * (first + x * second / 2 - x * t * first * first)
 
 
+def _mish_parts(x: torch.Tensor) -> Triple:
+    """The factor t = tanh(log(1 + eˣ)) and its first two derivatives."""
+    s = torch.sigmoid(x)
+    t = torch.tanh(torch.relu(x) + torch.log1p(torch.exp(-x.abs())))
+    first = (1 - t * t) * s
+    return t, first, first * (torch.sigmoid(-x) - 2 * t * s)
+
+
+def _mish_slope(x: torch.Tensor) -> torch.Tensor:
+    t, first, _ = _mish_parts(x)
+    return t + x * first
+
+
+def _mish_bend(x: torch.Tensor) -> torch.Tensor:
+    _, first, second = _mish_parts(x)
+    return 2 * first + x * second
+
+
 TANH_BEND = math.atanh(1 / math.sqrt(3))
 TANH = Activation(
     "tanh",
@@ -205,6 +224,15 @@ GELU_TANH = Activation(
     value_critical=(-0.75246142207101625849,),
     slope_critical=(-1.4185040087908283555, 1.4185040087908283555),
     bend_critical=(-2.0134807246242579281, 0.0, 2.0134807246242579281),
+)
+MISH = Activation(
+    "mish",
+    lambda x: x * _mish_parts(x)[0],
+    _mish_slope,
+    _mish_bend,
+    value_critical=(-1.1924312145154952121,),
+    slope_critical=(-2.25637639636079312, 1.4905711794854284593),
+    bend_critical=(-3.2673378465204045761, -0.087934431314914211327, 2.1148425630208771086),
 )
 RELU = Activation(
     "relu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from sdewm.certificates import activations
 from sdewm.certificates.activations import Activation
 from sdewm.certificates.layers import Chain, Elementwise, Layer, Linear, Residual, exact
+from sdewm.certificates.module_chain import NoChain, chain_of, check_branches
 from sdewm.certificates.normalisation import Normalisation
 
 LEAST_THRESHOLD = 15.0  # of Softplus, which jumps by e^(−threshold)/β there: 3e-7
@@ -30,6 +31,7 @@ ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
     nn.Tanh: lambda module: activations.TANH,
     nn.Sigmoid: lambda module: activations.SIGMOID,
     nn.SiLU: lambda module: activations.SILU,
+    nn.Mish: lambda module: activations.MISH,
     nn.ReLU: lambda module: activations.RELU,
     nn.GELU: lambda module: (
         activations.GELU if module.approximate == "none" else activations.GELU_TANH
@@ -37,9 +39,17 @@ ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
     nn.Softplus: _softplus,
     nn.ELU: lambda module: activations.elu(module.alpha),
 }
+KINDS = {nn.Linear, nn.Sequential, nn.Identity, nn.LayerNorm, nn.RMSNorm, Residual, *ACTIVATIONS}
 SUPPORTED = (
-    "Linear, Tanh, Sigmoid, Softplus, SiLU, GELU, ELU, ReLU, Identity, LayerNorm, RMSNorm, "
-    "Sequential and Residual of these, GRUCell (by itself)"
+    "Linear, Tanh, Sigmoid, Softplus, SiLU, Mish, GELU, ELU, ReLU, Identity, LayerNorm, RMSNorm, "
+    "Sequential, Residual and your own chains of these, GRUCell (by itself)"
+)
+
+
+# What a class may define without computing anything else than the class above it.
+UNCHANGED = frozenset(
+    ("__init__", "__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__")
+    + ("__static_attributes__", "__annotate__", "__annotate_func__", "__parameters__")
 )
 
 
@@ -91,20 +101,25 @@ def check_sizes(layers: tuple[Layer, ...], size: int | None) -> int | None:
     return size
 
 
-def read(module: nn.Module) -> tuple[Layer, ...]:
-    """The layers of a module.
+def read(module: nn.Module, place: str = "module") -> tuple[Layer, ...]:
+    """The layers of a module, which messages call by its place in the network.
 
     Raises:
         ValueError: see `check_module`; or the module or a submodule is not supported.
     """
     check_module(module)
-    kind = type(module)  # a subclass may compute something else
+    kind = _plain_kind(type(module))
     if kind in ACTIVATIONS:
         return (Elementwise(ACTIVATIONS[kind](module)),)
     if isinstance(module, nn.Sequential) and kind is nn.Sequential:
-        return tuple(layer for child in module for layer in read(child))
+        return _read_each(module.named_children(), place)
     if isinstance(module, Residual) and kind is Residual:
-        return (Chain(read(module.inner), residual=True),)
+        if any(getattr(part, "inplace", False) for part in module.inner.modules()):
+            raise ValueError(
+                f"{place}: a Residual with an activation of inplace=True inside, which changes the "
+                "input that is added; expected inplace=False."
+            )
+        return (Chain(read(module.inner, f"{place}.inner"), residual=True),)
     if isinstance(module, nn.Linear) and kind is nn.Linear:
         weight = exact(module.weight, module.weight)
         return (Linear(weight, exact(module.bias, weight[:, 0])),)
@@ -112,9 +127,69 @@ def read(module: nn.Module) -> tuple[Layer, ...]:
         return ()
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and kind in (nn.LayerNorm, nn.RMSNorm):
         return (_read_normalisation(module),)
-    raise ValueError(
-        f"module={kind.__name__} is not supported; supported are {SUPPORTED}. "
-        + ("Remove it: it is the identity in eval mode." if "Dropout" in kind.__name__ else "")
+    return _read_own(module, place)
+
+
+def _plain_kind(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of torch, or ours, that a class is but for its constructor and documentation."""
+    plain = kind
+    while plain not in KINDS and len(plain.__bases__) == 1 and vars(plain).keys() <= UNCHANGED:
+        plain = plain.__bases__[0]
+    return plain if plain in KINDS else kind
+
+
+def _read_each(children: Iterable[tuple[str, nn.Module]], place: str) -> tuple[Layer, ...]:
+    return tuple(layer for name, child in children for layer in read(child, f"{place}.{name}"))
+
+
+def _read_own(module: nn.Module, place: str) -> tuple[Layer, ...]:
+    """The layers of a module with a forward of its own, if that is a chain of supported modules."""
+    kind = type(module)
+    if kind.__module__.startswith("torch."):
+        why = "Remove it: it is the identity in eval mode." if "Dropout" in kind.__name__ else ""
+        raise _unsupported(module, place, why)
+    try:
+        chain = chain_of(module)
+    except NoChain as reason:
+        raise _unsupported(module, place, f"Of its forward: {reason}.") from reason
+    names = {id(part): name for name, part in module.named_modules()}
+    each = ((names.get(id(part), type(part).__name__), part) for part in chain)
+    layers = _read_each(each, place)
+    try:
+        _check_values(module, Chain(layers))
+    except NoChain as reason:
+        raise _unsupported(module, place, f"Of its forward: {reason}.") from reason
+    return layers
+
+
+def _check_values(module: nn.Module, chain: Chain) -> None:
+    """NoChain unless module and chain have the same values at a few points."""
+    like = next(module.parameters(), torch.zeros(1, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    check_sizes(chain.layers, chain.size)
+    size = chain.size or 3
+    rows = 2 * torch.randn(8, size, dtype=torch.float64, generator=generator)
+    check_branches(module, rows.to(like))
+    given = rows.to(like, copy=True)
+    with torch.no_grad():
+        found = module(given)
+    if not torch.equal(given, rows.to(like)):
+        raise NoChain("it changes its input in place")
+    nothing = torch.zeros_like(rows)
+    expected = chain.taylor(rows, nothing, nothing)[0]
+    rounding = torch.finfo(like.dtype).eps ** 0.5
+    scale = rounding * (1.0 + float(expected.abs().max()))
+    if found.shape != expected.shape or not torch.allclose(
+        found.to(expected), expected, rtol=rounding, atol=scale
+    ):
+        raise NoChain("it gives other values than what torch.fx records of it")
+
+
+def _unsupported(module: nn.Module, place: str, why: str) -> ValueError:
+    kind = type(module)
+    parent = "torch.nn" if kind.__module__.startswith("torch.nn.") else kind.__module__
+    return ValueError(
+        f"{place}={parent}.{kind.__qualname__} is not supported; supported are {SUPPORTED}. {why}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`sdewm analyse`: the theorems on the world model of a run."""
+"""`sdewm analyse`: the theorems on the world model of a run, or of a user's file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import tyro
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
-from sdewm.data.dataset import is_complete
-from sdewm.report.analyses import ANALYSES, analyse
+from sdewm.commands.user_function import user_function
+from sdewm.data.dataset import is_complete, read_dataset
+from sdewm.report.analyse_model import model_subject
+from sdewm.report.analyses import ANALYSES, run_analyses
+from sdewm.report.subject import Subject
 from sdewm.report.trained_run import load_trained_run
 from sdewm.train.recording import record_run
 from sdewm.train.run_directory import allow_module, read_run
@@ -27,7 +30,12 @@ AnalyseRun: Any = make_dataclass(
         (
             "run",
             Annotated[
-                tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="Run directory.")
+                tyro.conf.Positional[str],
+                tyro.conf.arg(
+                    metavar="RUN",
+                    help="Run directory, or FILE.py:FUNCTION, which returns a world model: a "
+                    "sdewm.StepModel or any other that sdewm.check_model accepts.",
+                ),
             ],
         ),
         (
@@ -36,9 +44,9 @@ AnalyseRun: Any = make_dataclass(
                 Path | None,
                 tyro.conf.arg(
                     metavar="DIRECTORY",
-                    help="Dataset recorded by sdewm record, of the run's environment.",
+                    help="Dataset of sdewm record or sdewm import, of the run's environment.",
                     help_behavior_hint="(default: episodes recorded with the run's policy; for a "
-                    "run with --world-model-only, its training data)",
+                    "run with --world-model-only, its training data; required with FILE.py)",
                 ),
             ],
             None,
@@ -57,7 +65,7 @@ AnalyseRun: Any = make_dataclass(
                 tyro.conf.arg(
                     metavar="DIRECTORY",
                     help="Output folder.",
-                    help_behavior_hint="(default: RUN/analysis)",
+                    help_behavior_hint="(default: RUN/analysis; beside FILE.py, FILE-analysis)",
                 ),
             ],
             None,
@@ -96,7 +104,7 @@ AnalyseRun: Any = make_dataclass(
     frozen=True,
 )
 AnalyseRun.__doc__ = (
-    "Check the theorems on a run's world model. Every analysis produces a table, a figure and a "
+    "Check the theorems on a world model. Every analysis produces a table, a figure and a "
     "summary.\n\nFinished analyses are cached, so the same command resumes an interrupted one."
 )
 
@@ -106,14 +114,28 @@ def analyse_run(words: list[str]) -> int:
     given = parse(AnalyseRun, words, "analyse")
     only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
     seed = check_count("--seed", given.seed, minimum=0)
-    allow_module(given.env)
-    out = given.out or given.run / FOLDER
-    data = given.data or _episodes(given.run, given.record)
-    trained = load_trained_run(given.run, data)
+    subject, folder = _subject(given)
     settings = {name: getattr(given, name) for name in ANALYSES}
-    for path in analyse(trained, out, settings, only, seed):
+    for path in run_analyses(subject, given.out or folder, settings, only, seed):
         print(path)
     return 0
+
+
+def _subject(given: Any) -> tuple[Subject, Path]:
+    """The run or the model with its episodes, and the default folder of the results."""
+    file = user_function("model", given.run)
+    if file is None:
+        run = Path(given.run).expanduser()
+        allow_module(given.env)
+        data = given.data or _episodes(run, given.record)
+        return load_trained_run(run, data).subject, run / FOLDER
+    if given.data is None:
+        raise ValueError(
+            f"{file.name} needs --data DIRECTORY, a dataset of sdewm record or sdewm import."
+        )
+    read_dataset(given.data)  # before the file is run
+    subject = model_subject(file.call(), given.data, name=file.name, identity={"file": file.digest})
+    return subject, file.path.with_name(f"{file.path.stem}-{FOLDER}")
 
 
 def _episodes(run: Path, count: int) -> Path:

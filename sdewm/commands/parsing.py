@@ -3,30 +3,82 @@
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from sdewm.base.checks import check_choice
-from sdewm.base.fields import dotted, field_names
+from sdewm.base.fields import Arguments, dotted, field_names
 
 FAILURE, USAGE = 1, 2  # exit codes: something went wrong; the arguments are wrong, nothing began
-Arguments = TypeVar("Arguments")
+KWARGS = "--env-kwargs"
+PYTHONS = {"True": True, "False": False, "None": None}
+REGISTRY = ConstructorRegistry()
+Given = TypeVar("Given")
 
 
-def parse(kind: type[Arguments], words: list[str], command: str, **options: Any) -> Arguments:
+def parse(kind: type[Given], words: list[str], command: str, **options: Any) -> Given:
     """The arguments of `sdewm COMMAND`, parsed into the dataclass `kind`.
 
     Raises:
         ValueError: an option that is no field; names the nearest one.
         SystemExit: wrong values, after a message; or `--help`, after the help.
     """
+    words = _gathered(words)
     _check_options(kind, words, command)
-    given = tyro.cli(kind, args=words, prog=f"sdewm {command}", **options)
+    given = tyro.cli(kind, args=words, prog=f"sdewm {command}", registry=REGISTRY, **options)
     return replace(given, **{name: _at_home(name, value) for name, value in vars(given).items()})  # type: ignore[type-var]
+
+
+def read_value(text: str) -> Any:
+    """A value of the command line: JSON, or Python's True, False and None, else the text itself.
+
+    >>> [read_value(text) for text in ("8", "0.5", "false", "True", "[1, 2]", "8x8", '"8"')]
+    [8, 0.5, False, True, [1, 2], '8x8', '8']
+    """
+    if text in PYTHONS:
+        return PYTHONS[text]
+    try:
+        return json.loads(text, parse_constant=lambda name: name)
+    except json.JSONDecodeError:
+        return text
+
+
+def _gathered(words: list[str]) -> list[str]:
+    """The words with all --env-kwargs.NAME VALUE in one --env-kwargs JSON."""
+    found: dict[str, Any] = {}
+    others: list[str] = []
+    left = iter(words)
+    for word in left:
+        option, equals, text = word.partition("=")
+        prefix, _, name = option.partition(".")
+        if prefix.replace("_", "-") != KWARGS or not name:
+            others.append(word)
+            continue
+        value = text if equals else next(left, None)
+        if value is None:
+            raise ValueError(f"{option}: expected a value after it.")
+        found[name] = read_value(value)
+    return [*others, KWARGS, json.dumps(found)] if found else others
+
+
+@REGISTRY.primitive_rule
+def _arguments(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Arguments of others' functions are one JSON object on the command line."""
+    if info.type != Arguments:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: json.loads(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
 
 
 def _at_home(name: str, value: Any) -> Any:

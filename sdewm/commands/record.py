@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from sdewm.base.checks import check_count
+from sdewm.base.fields import Arguments
 from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
 from sdewm.data.rollout import RandomPolicy
@@ -41,8 +42,12 @@ class Record:
     ] = None
     """Environment for random actions: dmc:<domain>_<task>, gym:<id> or own:<name>.
     With --from-run, the name of its environment if it imports a module (gym:<module>:<id>)."""
-    obs: Literal["proprio", "positions", "pixels"] = "proprio"
-    """Observations recorded with random actions: vectors, or images of 64 × 64 pixels."""
+    env_kwargs: Arguments = field(default_factory=dict)
+    """Arguments of the constructor of --env; --env-kwargs.NAME VALUE gives one."""
+    time_limit: int | None = None
+    """Simulator steps after which an episode of --env is cut off."""
+    obs: Literal["proprio", "positions", "pixels", "both"] = "proprio"
+    """Observations recorded with random actions: vectors, images of 64 × 64 pixels, or both."""
     action_repeat: int = 2
     """Simulator steps (env_frames) per policy step, with random actions."""
     seed: int = 0
@@ -67,9 +72,8 @@ def record(words: list[str]) -> int:
         dataset = record_run(given.data, given.from_run, mode=given.policy, **how)
     else:
         assert given.env is not None
-        config = replace(
-            Config(), env=given.env, obs=given.obs, action_repeat=given.action_repeat, envs=1
-        )
+        names = ("env", "env_kwargs", "time_limit", "obs", "action_repeat")
+        config = replace(Config(), envs=1, **{name: getattr(given, name) for name in names})
         check_config(config)
         _, actions = check_environment(config)
         dataset = record_dataset(

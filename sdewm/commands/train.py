@@ -11,9 +11,11 @@ import tyro
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.commands.parsing import FAILURE, parse, say
+from sdewm.commands.user_function import user_function
 from sdewm.train.config import Config, check_config
 from sdewm.train.metrics import DivergedError
 from sdewm.train.presets import PRESETS
+from sdewm.train.row_callback import OnRow
 from sdewm.train.run_directory import (
     RunFacts,
     allow_module,
@@ -23,9 +25,20 @@ from sdewm.train.run_directory import (
     read_run,
 )
 from sdewm.train.signals import Interrupted, StopRequest
-from sdewm.train.sources import as_recorded, check_environment
+from sdewm.train.sources import RECORDED, as_recorded, check_environment
 from sdewm.train.trainer import Trainer
+from sdewm.train.wandb_rows import wandb_rows
 
+WANDB = "wandb"
+_ON_ROW = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="FILE.py:FUNCTION",
+        help="Function (kind, row) that is called with every row as it is written, for logging of "
+        f"your own; {WANDB}: log to Weights & Biases. An error in it does not end the training.",
+        help_behavior_hint="(default: none)",
+    ),
+]
 Train: Any = make_dataclass(
     "Train",
     [
@@ -51,6 +64,7 @@ Train: Any = make_dataclass(
             ],
             None,
         ),
+        ("on_row", _ON_ROW, None),
     ],
     frozen=True,
 )
@@ -79,6 +93,7 @@ class Resume:
         tyro.conf.arg(metavar="DIRECTORY", help_behavior_hint="(default: where it was)"),
     ] = None
     """Where the dataset of a run with --world-model-only is now."""
+    on_row: _ON_ROW = None
     env: Annotated[
         str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: none)")
     ] = None
@@ -97,10 +112,11 @@ def train(words: list[str]) -> int:
     if given.data is None:
         check_environment(config)
     else:
-        flags = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words}
+        options = (word.split("=")[0].split(".")[0] for word in words)
+        flags = {option.lstrip("-").replace("-", "_") for option in options}
         config = as_recorded(config, given.data, flags)
-    facts = RunFacts(config, given.data, {})
-    return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data))
+    facts, on_row = RunFacts(config, given.data, {}), _on_row(given.on_row)
+    return _run_trainer(given.run, facts, lambda: create_run(given.run, config, given.data), on_row)
 
 
 def train_arguments(words: list[str]) -> Any:
@@ -118,7 +134,19 @@ def resume(words: list[str]) -> int:
     check_resumable(given.run, facts)
     check_config(facts.config)  # it may have been edited
     facts = _changed(facts, given)
-    return _run_trainer(given.run, facts, lambda: facts)
+    return _run_trainer(given.run, facts, lambda: facts, _on_row(given.on_row))
+
+
+def _on_row(text: str | None) -> OnRow | None:
+    """The function that was named; ValueError if there is none."""
+    if text is None:
+        return None
+    if text == WANDB:
+        return wandb_rows()
+    function = user_function("--on-row", text)
+    if function is None:
+        raise ValueError(f"--on-row={text!r}: expected FILE.py:FUNCTION, or {WANDB}.")
+    return function.load()
 
 
 def _changed(facts: RunFacts, given: Resume) -> RunFacts:
@@ -144,15 +172,17 @@ def _changed(facts: RunFacts, given: Resume) -> RunFacts:
             f"sdewm resume {given.run} --data DIRECTORY"
         )
     place = (facts.data if given.data is None else given.data).resolve()
-    as_recorded(facts.config, place, ("env", "obs", "action_repeat"))
+    as_recorded(facts.config, place, RECORDED)
     return replace(facts, data=place, manifest={**facts.manifest, "data": str(place)})
 
 
-def _run_trainer(run: Path, facts: RunFacts, begin: Callable[[], RunFacts]) -> int:
+def _run_trainer(
+    run: Path, facts: RunFacts, begin: Callable[[], RunFacts], on_row: OnRow | None
+) -> int:
     """Build the trainer, save configuration and provenance, and train."""
     stop = StopRequest()
     with stop.listening():
-        trainer = Trainer(run, facts, stop)
+        trainer = Trainer(run, facts, stop, on_row)
         print("\n".join(trainer.describe()), flush=True)
         trainer.facts = begin()
         try:

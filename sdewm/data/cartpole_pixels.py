@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from sdewm.data.frames import draw_box, draw_segment
-from sdewm.data.wrappers import FRAME_SHAPE
+from sdewm.data.observations import FRAME_SHAPE
 
 # Physics: metres, kilograms, seconds. The pole is a cylinder with two half balls as ends.
 TIMESTEP, STEPS = 0.01, 1000

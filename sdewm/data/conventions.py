@@ -8,6 +8,9 @@ from typing import Any, NoReturn
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.utils import RecordConstructorArgs
+
+from sdewm.data.observations import leaves, part_of
 
 RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
 STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)"
@@ -18,30 +21,32 @@ def one_line(problem: object) -> str:
     return " ".join(str(problem).split())
 
 
-class Conventions(gymnasium.Wrapper):
+class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
     """Refuses what breaks a convention, in a sentence that names environment and cause.
 
     A reward may be any array or tensor with one element; it becomes a float.
 
     Args:
-        env: an environment whose observations are a Box.
+        env: an environment of any observations.
         name: its name, for messages.
     """
 
     def __init__(self, env: gymnasium.Env, name: str) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, name=name)
+        gymnasium.Wrapper.__init__(self, env)
         self.name = name
+        self._parts = [*leaves(env.observation_space)]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and check what it returns."""
         found = self._call("reset", RESET, lambda: self.env.reset(seed=seed, options=options))
         if not isinstance(found, tuple) or len(found) != 2:
             self._refuse(f"reset returned {_kind(found)}; expected {RESET}")
         return self._observation("reset", found[0]), found[1]
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment and check what it returns."""
         found = self._call("step", STEP, lambda: self.env.step(action))
         if not isinstance(found, tuple) or len(found) != 5:
@@ -60,22 +65,36 @@ class Conventions(gymnasium.Wrapper):
             cause = f"{type(problem).__name__}: {one_line(problem)}"
             raise ValueError(f"env={self.name!r}: its {method} raised {cause}{hint}.") from problem
 
-    def _observation(self, method: str, observation: Any) -> np.ndarray:
-        box = self.env.observation_space
-        assert isinstance(box, Box)
-        array = np.asarray(observation)
+    def _observation(self, method: str, observation: Any) -> Any:
+        """The observation, after a check of all its parts."""
+        for path, space in self._parts:
+            where = f"observation{''.join(f'[{key!r}]' for key in path)}"
+            try:
+                part = part_of(observation, path)
+            except (LookupError, TypeError):
+                self._refuse(
+                    f"{method} returned {_kind(observation)} as observation, without {where}; "
+                    f"expected {space}"
+                )
+            if isinstance(space, Box):
+                self._array(f"{method} returned an {where}", part, space)
+            elif not space.contains(part):
+                self._refuse(f"{method} returned an {where} {_kind(part)}; expected {space}")
+        return observation
+
+    def _array(self, what: str, value: Any, box: Box) -> None:
+        array = np.asarray(value)
         if array.shape != box.shape:
             self._refuse(
-                f"{method} returned an observation of shape {array.shape}; expected {box.shape}, "
-                "the shape of its observation_space"
+                f"{what} of shape {array.shape}; expected {box.shape}, the shape of its "
+                "observation_space"
             )
         numbers = array.dtype.kind in "biuf"
         if not numbers or (box.dtype == np.uint8 and array.dtype != np.uint8):
             self._refuse(
-                f"{method} returned an observation of dtype {array.dtype}; expected {box.dtype}, "
-                "the dtype of its observation_space"
+                f"{what} of dtype {array.dtype}; expected {box.dtype}, the dtype of its "
+                "observation_space"
             )
-        return array
 
     def _number(self, name: str, value: Any) -> float:
         array = np.asarray(value)

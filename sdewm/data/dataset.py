@@ -28,6 +28,9 @@ from sdewm.data.replay import Field, Replay
 MANIFEST = "manifest.json"
 FILE_BYTES, FILE_EPISODES = 64 << 20, 32  # a file is written when either limit is reached
 RECIPE = ("env", "obs", "action_repeat", "policy", "seed")  # facts that determine the rows
+LATER_RECIPE = ("env_kwargs", "time_limit")  # the same; older datasets lack them, and had none
+SOURCE = "source"  # the fact that does so in an imported dataset
+UNKNOWN = "unknown"  # a fact that an imported dataset does not have
 NOTES = ("command", "commit")
 Episode = Mapping[str, np.ndarray | Tensor]
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
@@ -46,9 +49,9 @@ class _Manifest:
 
     env: str
     obs: str
-    action_repeat: PositiveInt
+    action_repeat: PositiveInt | Literal["unknown"]
     policy: str
-    seed: NonNegativeInt
+    seed: NonNegativeInt | Literal["unknown"]
     complete: bool
     rows: NonNegativeInt
     episodes: NonNegativeInt
@@ -80,6 +83,14 @@ class Dataset:
         sums = [chunk["sha256"] for chunk in self.facts["chunks"]]
         return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
+    @property
+    def action_groups(self) -> tuple[int, ...]:
+        """Classes of each group of one-hot actions; empty for continuous actions.
+
+        Datasets without the entry were recorded before there were discrete actions.
+        """
+        return tuple(self.facts.get("action_groups", ()))
+
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Iterate over the episodes; a damaged file raises a ValueError that names it."""
         for chunk in self.facts["chunks"]:
@@ -109,8 +120,9 @@ def write_dataset(
         episodes: stacked rows of each episode, (T, …) per field, with `is_first` true in the first
             row only and `is_last` in the last row only. To resume a recording, pass the episodes
             that follow the first `recorded_episodes(directory, facts)`.
-        facts: env, obs, action_repeat, policy and seed, which must equal those of a recording to
-            be resumed; command and commit; and any further entries that JSON can hold.
+        facts: env, obs, action_repeat, policy, seed and, if it is there, source, which must equal
+            those of a recording to be resumed; command and commit; and any further entries that
+            JSON can hold. What is not known of imported episodes is UNKNOWN.
 
     Raises:
         ValueError: a fact is missing, the directory holds another recording or a complete one, or
@@ -152,11 +164,13 @@ def recorded_episodes(directory: Path, facts: Mapping[str, Any]) -> int:
     if not (directory / MANIFEST).exists():
         return 0
     found = _read_manifest(directory)
-    for name in RECIPE:
-        if found[name] != facts[name]:
+    for name in (*RECIPE, *LATER_RECIPE, SOURCE):
+        before, now = found.get(name), facts.get(name)
+        if before != now and (before or now):
+            hint = "use another folder" if found["complete"] else "delete it, or use another folder"
             raise ValueError(
-                f"{directory} holds a recording with {name}={found[name]!r}; this one has "
-                f"{name}={facts[name]!r}: use another folder."
+                f"{directory} holds a recording with {name}={before!r}; this one has "
+                f"{name}={now!r}: {hint}."
             )
     if found["complete"]:
         raise ValueError(f"{directory} holds a complete recording: use another folder.")

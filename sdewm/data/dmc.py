@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_choice, check_count
+from sdewm.data.observations import FRAME_SHAPE
 from sdewm.data.opengl import choose_opengl
-from sdewm.data.wrappers import FRAME_SHAPE
 
 RENDERS = ("full", "fast")
 VELOCITY = "velocity"  # the suite's name of what `velocities=False` leaves out
@@ -107,6 +107,7 @@ class DmcEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode, drawn from `seed` unless it is None."""
+        super().reset(seed=seed)  # as Gymnasium asks; the draws are dm_control's
         if seed is not None:
             self._random.seed(seed)
         return self._joined(self._env.reset().observation), {}

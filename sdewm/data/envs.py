@@ -1,20 +1,24 @@
-"""Construction of environments by name; observations are one Box, actions lie in [-1, 1]."""
+"""Construction of environments by name; observations are one Box, actions in [-1, 1] or one-hot."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Discrete, MultiDiscrete
+from gymnasium.wrappers import TimeLimit
 
 from sdewm.base.checks import check_choice, check_count
+from sdewm.base.fields import Arguments
 from sdewm.data.cartpole_pixels import CartpolePixels
 from sdewm.data.conventions import Conventions, one_line
 from sdewm.data.dmc import RENDERS, DmcEnv, dmc_tasks
+from sdewm.data.observations import ChosenObservations
+from sdewm.data.one_hot import OneHotActions
 from sdewm.data.wrappers import (
-    FRAME_SHAPE,
     ActionRepeat,
     Pixels,
     SeededEpisodes,
@@ -22,7 +26,7 @@ from sdewm.data.wrappers import (
     episode_seed,
 )
 
-OBSERVATIONS = ("proprio", "positions", "pixels")
+OBSERVATIONS = ("proprio", "positions", "pixels", "both")
 OWN = {"own:cartpole_pixels": CartpolePixels}
 
 
@@ -68,22 +72,29 @@ def make_env(
     render: str,
     seed: int,
     index: int,
+    time_limit: int | None = None,
+    env_kwargs: Arguments | None = None,
     change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> gymnasium.Env:
     """One environment with all its wrappers.
 
-    Observations are `(D,)` float32 or `(64, 64, 3)` uint8 (obs="pixels"), actions
-    `(A,)` float32 in [-1, 1]. `.unwrapped` is the simulator itself (for dmc: with `.physics`).
-    Its episodes are those of `sdewm.data.wrappers.SeededEpisodes`.
+    Observations are `(D,)` float32 or `(64, 64, 3)` uint8 (obs="pixels"), actions `(A,)` float32:
+    in [-1, 1], or one-hot in an `OneHotSpace` if those of the environment are discrete.
+    `.unwrapped` is the simulator itself (for dmc: with `.physics`). Its episodes are those of
+    `sdewm.data.wrappers.SeededEpisodes`.
 
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.
         obs: "proprio" (vectors; nothing is rendered), "positions" (for dmc: the same without the
-            velocities) or "pixels".
+            velocities), "pixels" or "both": the image in [0, 1], flattened, before the vector.
+            What they are of a gym: environment is said in `sdewm.data.observations`.
         action_repeat: simulator steps per policy step.
         render: for dmc: "full" or "fast" (`DmcEnv`).
         seed: seed of the run, shared by all its environments.
         index: index of this environment among them.
+        time_limit: simulator steps after which an episode is truncated; None: the environment's own
+            limit alone.
+        env_kwargs: further arguments of the constructor of a gym: environment.
         change: wraps the simulator itself, below the action repeat.
 
     Raises:
@@ -101,7 +112,9 @@ def make_env(
     check_count("seed", seed, minimum=0)
     check_count("index", index, minimum=0)
     kind, _, name = check_env(env).partition(":")
-    pixels = obs == "pixels"
+    rendered = obs in ("pixels", "both")
+    if env_kwargs and kind != "gym":
+        raise ValueError(f"env_kwargs={dict(env_kwargs)}: only gym: environments have some.")
     if obs == "positions" and kind != "dmc":
         raise ValueError(f"obs='positions' is for dmc: environments, not for env={env!r}.")
     draw: Callable[[], np.ndarray] | None = None
@@ -111,63 +124,50 @@ def make_env(
     elif kind == "dmc":
         built_from = episode_seed(seed, index, 0)
         velocities = obs != "positions"
-        base = DmcEnv(name, render=render, pixels=pixels, seed=built_from, velocities=velocities)
+        base = DmcEnv(name, render=render, pixels=rendered, seed=built_from, velocities=velocities)
         draw = base.frame
     else:
-        base = _gym_env(name, pixels)
+        base = _gym_env(name, obs, env_kwargs or {})
     if change is not None:
         base = change(base)
+    if time_limit is not None:
+        base = TimeLimit(base, check_count("time_limit", time_limit))
     try:
-        wrapped: gymnasium.Env = UnitActions(ActionRepeat(base, action_repeat))
+        wrapped = _learnt_actions(ActionRepeat(base, action_repeat))
     except ValueError as problem:
         base.close()
         raise ValueError(f"env={env!r}: {problem}") from None
-    wrapped = SeededEpisodes(wrapped, seed, index)
-    return Pixels(wrapped, draw) if pixels and draw is not None else wrapped
+    seeded = SeededEpisodes(wrapped, seed, index)
+    return Pixels(seeded, draw, obs == "both") if rendered and draw is not None else seeded
 
 
-def _gym_env(name: str, pixels: bool) -> gymnasium.Env:
+def _learnt_actions(env: gymnasium.Env) -> gymnasium.Env:
+    """Actions in [-1, 1], or one-hot if the environment's are discrete."""
+    if isinstance(env.action_space, (Discrete, MultiDiscrete)):
+        return OneHotActions(env)
+    return UnitActions(env)
+
+
+def _gym_env(name: str, obs: str, arguments: Arguments) -> gymnasium.Env:
     """A Gymnasium environment whose observations are float32 vectors or 64×64 frames."""
     try:
         # The checker would warn about conventions of others' environments at every first step.
-        made = gymnasium.make(name, disable_env_checker=True)
+        given: dict[str, Any] = {**arguments}
+        made = gymnasium.make(name, disable_env_checker=True, **given)
     except ModuleNotFoundError as problem:
         raise ValueError(
             f"env='gym:{name}' cannot be made: it needs the module {problem.name!r}; install the "
-            "package that provides it."
+            "package that provides it (Gymnasium's own: pip install 'sdewm[gymnasium]')."
         ) from problem
     except (gymnasium.error.Error, ImportError) as problem:
         raise ValueError(f"env='gym:{name}' cannot be made: {one_line(problem)}") from problem
     except Exception as problem:  # the constructor of another's class
+        which = f" with env_kwargs={dict(arguments)}" if arguments else ""
         raise ValueError(
-            f"env='gym:{name}' cannot be made: {type(problem).__name__}: {one_line(problem)}"
+            f"env='gym:{name}' cannot be made{which}: {type(problem).__name__}: {one_line(problem)}"
         ) from problem
-    box = made.observation_space
-    reason = None
-    if not isinstance(box, Box):
-        reason = f"its observations are {box}, and only a Box is supported."
-    elif pixels and (box.shape != FRAME_SHAPE or box.dtype != np.uint8):
-        reason = (
-            f"its observations are {box}; pixels of a gym: environment are its own observations, "
-            f"which must be {FRAME_SHAPE} uint8. Use obs='proprio' for vectors."
-        )
-    elif not pixels and box.dtype == np.uint8 and len(box.shape) > 1:
-        reason = f"its observations are images ({box}); use obs='pixels'."
-    if reason is not None:
+    try:
+        return ChosenObservations(Conventions(made, f"gym:{name}"), obs)
+    except ValueError as problem:
         made.close()
-        raise ValueError(f"env='gym:{name}': {reason}")
-    checked = Conventions(made, f"gym:{name}")
-    return checked if pixels else _Vector(checked)
-
-
-class _Vector(gymnasium.ObservationWrapper):
-    """Observations flattened, float32."""
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
-        assert isinstance(env.observation_space, Box)
-        size = int(np.prod(env.observation_space.shape))
-        self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
-
-    def observation(self, observation: np.ndarray) -> np.ndarray:
-        return np.asarray(observation).ravel().astype(np.float32)
+        raise ValueError(f"env='gym:{name}': {problem}") from None

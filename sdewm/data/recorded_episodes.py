@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +13,16 @@ from torch import Tensor
 
 from sdewm.base.checks import check_count, check_place
 from sdewm.data.dataset import read_dataset
+from sdewm.data.episode_arrays import EpisodeRows, ObservationForm, episode_rows, split_episodes
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Recorded episodes of equal length.
+    """Recorded episodes of equal length; `from_arrays` makes them of what others store.
 
     Attributes:
-        observations: (E, T, *shape), in the environment's units, images uint8.
+        observations: (E, T, *shape), in the environment's units: vectors (D,), or images (H, W, C)
+            uint8 of any size.
         previous_actions: (E, T, A); row t is the action that led to observation t, row 0 is zero.
         rewards: (E, T); row t is the reward received with observation t.
     """
@@ -45,6 +49,83 @@ class Episodes:
                     f"{name} has (E, T) = {tuple(getattr(self, name).shape[:2])}, observations "
                     f"{lead}: expected the same."
                 )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        *,
+        convention: str,
+        keys: str | Sequence[str] | None = None,
+        channels: str | None = None,
+        pixel_max: int | None = None,
+        steps: int | None = None,
+        window_seed: int | None = None,
+    ) -> Episodes:
+        """Episodes from NumPy arrays, torch tensors, or mappings of these.
+
+        Each of the first three arguments is an array (E, T, …), or a list with one array (T_e, …)
+        an episode. Whether episodes ended for good is not needed: no analysis uses it.
+
+        Args:
+            observations: vectors (T, D) or images an episode, or a mapping of names to them. Images
+                have one of the shapes (T, H, W), (T, H, W, C), (T, C, H, W) and, with K stacked
+                frames, (T, K, H, W, C) or (T, K, C, H, W). They become uint8 (T, H, W, C), where
+                stacked frames follow one another in the channels; values that are not uint8 are
+                scaled by 255/pixel_max and rounded. Vectors are not scaled.
+            actions: (T, A), one-hot if discrete.
+            rewards: (T,).
+            convention: "previous" if row t holds the action that led to observation t and the
+                reward received with it, as DreamerV3 stores them; "next" if it holds the action
+                taken after observation t and the reward of that action, as Gymnasium and D4RL store
+                them. With "next", T − 1 rows are enough, and a last one is left out, as the
+                observation after it is not recorded. The action of row 0 becomes zero.
+            keys: names of the observations that the model gets, if a mapping has more than one.
+                Several are vectors, which are concatenated in this order.
+            channels: "first" or "last"; None if the shape tells it: one end of (a, b, c) is less
+                than half of both other axes.
+            pixel_max: value of the brightest pixel, 1 or 255, of images that are not uint8.
+            steps: rows of the window that is taken from each episode, shorter episodes being left
+                out; None for episodes of equal length.
+            window_seed: seed of the first rows of windows, as in `read_episodes`; None: windows
+                begin with their episodes.
+
+        Raises:
+            ValueError: a name, shape, type or value that does not fit; the message names the
+                argument and the episode.
+
+        >>> frames = np.zeros((2, 5, 3, 8, 8), np.uint8)  # channels first
+        >>> Episodes.from_arrays(frames, np.zeros((2, 5, 1)), np.zeros((2, 5)),
+        ...                      convention="previous").observations.shape
+        torch.Size([2, 5, 8, 8, 3])
+        >>> states = {"position": [np.zeros((4, 2)), np.zeros((6, 2))],
+        ...           "velocity": [np.ones((4, 2)), np.ones((6, 2))]}
+        >>> found = Episodes.from_arrays(
+        ...     states, [np.ones((3, 1)), np.ones((5, 1))], [np.ones(3), np.ones(5)],
+        ...     convention="next", keys=["position", "velocity"], steps=4)
+        >>> found.observations[0, 0].tolist(), found.previous_actions[0, :, 0].tolist()
+        ([0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0])
+        """
+        names = (keys,) if isinstance(keys, str) else None if keys is None else tuple(keys)
+        form = ObservationForm(names, channels, pixel_max)
+        parts = split_episodes(observations, actions, rewards)
+        rows = [
+            episode_rows(*part, convention=convention, form=form, name=f"episode {number}")
+            for number, part in enumerate(parts)
+        ]
+        lengths = [len(one.rewards) for one in rows]
+        least, most = min(lengths), max(lengths)
+        if steps is None and least < most:
+            raise ValueError(
+                f"the episodes have {least} to {most} rows: give steps, the length of the windows "
+                f"that are taken; steps={least} takes one of each episode."
+            )
+        found = _windows(rows, steps=most if steps is None else steps, window_seed=window_seed)
+        if not found:
+            raise ValueError(f"steps={steps}: the episodes have {least} to {most} rows.")
+        return _stacked(found)
 
     def first_rows(self, steps: int) -> Episodes:
         """The same episodes, truncated to their first `steps` rows."""
@@ -75,7 +156,7 @@ def read_episodes(
 
     Episodes that start from nearly the same state stay similar for a while and are not independent
     units during that time. With `window_seed`, each window therefore begins at a random row. A
-    model filters from the zero state there, as in training, so the action before the window is set
+    model filters from its initial state there, as in training, so the action before it is set
     to zero.
 
     Args:
@@ -87,23 +168,76 @@ def read_episodes(
     Raises:
         ValueError: the dataset is missing or damaged, or has too few episodes of `steps` rows.
     """
-    check_count("steps", steps)
     wanted = None if count is None else check_count("count", count)
-    generator = None if window_seed is None else np.random.default_rng(window_seed)
-    windows: list[dict[str, Tensor]] = []
-    for episode in read_dataset(directory):
-        spare = len(episode["reward"]) - steps
-        if spare >= 0 and len(windows) != wanted:
-            first = 0 if generator is None else int(generator.integers(spare + 1))
-            windows.append({name: rows[first : first + steps] for name, rows in episode.items()})
+    recorded = (
+        EpisodeRows(one["observation"], one["previous_action"], one["reward"])
+        for one in read_dataset(directory)
+    )
+    windows = _windows(recorded, steps=steps, count=wanted, window_seed=window_seed)
     if not windows or len(windows) < (wanted or 1):
         raise ValueError(
             f"{directory} has {len(windows)} episodes of at least {steps} rows; expected "
             f"{wanted or 1}."
         )
+    return _stacked(windows)
+
+
+def windows_of(
+    episodes: Episodes, *, steps: int, count: int | None = None, window_seed: int | None = None
+) -> Episodes:
+    """Windows of given episodes, chosen as `read_episodes` does; no window leaves its episode.
+
+    Raises:
+        ValueError: too few episodes, or rows.
+    """
+    there, rows = episodes.rewards.shape[:2]
+    check_rows(episodes, check_count("steps", steps))
+    if count is not None and check_count("count", count) > there:
+        raise ValueError(f"{there} episodes of {rows} rows; expected {count}.")
+    each = (EpisodeRows(*(part[number] for part in _parts(episodes))) for number in range(there))
+    return _stacked(_windows(each, steps=steps, count=count, window_seed=window_seed))
+
+
+def _parts(episodes: Episodes) -> tuple[Tensor, Tensor, Tensor]:
+    return episodes.observations, episodes.previous_actions, episodes.rewards
+
+
+def _windows(
+    episodes: Iterable[EpisodeRows],
+    *,
+    steps: int,
+    count: int | None = None,
+    window_seed: int | None = None,
+) -> list[EpisodeRows]:
+    """A window of `steps` rows of each of the first `count` episodes that are long enough."""
+    check_count("steps", steps)
+    generator = None
+    if window_seed is not None:
+        generator = np.random.default_rng(check_count("window_seed", window_seed, minimum=0))
+    windows: list[EpisodeRows] = []
+    for episode in episodes:
+        spare = len(episode.rewards) - steps
+        if spare >= 0 and len(windows) != count:
+            first = 0 if generator is None else int(generator.integers(spare + 1))
+            windows.append(EpisodeRows(*(part[first : first + steps] for part in episode)))
+    return windows
+
+
+def _stacked(windows: Sequence[EpisodeRows]) -> Episodes:
+    """Windows of equal length as `Episodes`, the action before each window being zero.
+
+    Raises:
+        ValueError: windows of different shapes.
+    """
+    for name in EpisodeRows._fields:
+        shapes = [tuple(getattr(window, name).shape[1:]) for window in windows]
+        if other := next((n for n, shape in enumerate(shapes) if shape != shapes[0]), None):
+            raise ValueError(
+                f"{name} of a row have the shape {shapes[0]} in the first episode and "
+                f"{shapes[other]} in another: expected one shape."
+            )
     observations, actions, rewards = (
-        torch.stack([window[name] for window in windows])
-        for name in ("observation", "previous_action", "reward")
+        torch.stack([window[place] for window in windows]) for place in range(3)
     )
     actions[:, 0] = 0
     return Episodes(observations, actions, rewards)

@@ -15,6 +15,7 @@ import torch
 from gymnasium.spaces import Box
 
 from sdewm.base.checks import check_count
+from sdewm.data.one_hot import OneHotSpace
 from sdewm.data.vector import EnvRows, EpisodeVector, first_rows, next_rows
 from sdewm.data.wrappers import pack_positions, unpack_positions
 
@@ -43,7 +44,9 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Actions uniform in [-1, 1], determined by the seed and the number of the call.
+    """Uniform actions, determined by the seed and the number of the call.
+
+    Continuous actions are uniform in [-1, 1], discrete ones over the classes of each group.
 
     Args:
         action_space: action space `(A,)` of one environment.
@@ -56,7 +59,7 @@ class RandomPolicy:
     """
 
     def __init__(self, action_space: Box, seed: int) -> None:
-        self.shape = action_space.shape
+        self.space = action_space
         self.seed = check_count("seed", seed, minimum=0)
 
     def start(self, envs: int) -> PolicyState:
@@ -67,10 +70,16 @@ class RandomPolicy:
         self, rows: EnvRows, state: PolicyState
     ) -> tuple[np.ndarray, PolicyState, Mapping[str, np.ndarray]]:
         """Actions of this call."""
-        envs = len(rows["reward"])
-        generator = np.random.default_rng((self.seed, int(state["calls"][0])))
-        actions = generator.uniform(-1.0, 1.0, (envs, *self.shape)).astype(np.float32)
+        actions = self.actions(len(rows["reward"]), int(state["calls"][0]))
         return actions, {"calls": state["calls"] + 1}, {}
+
+    def actions(self, envs: int, call: int) -> np.ndarray:
+        """Actions (N, A) of one call."""
+        generator = np.random.default_rng((self.seed, call))
+        if isinstance(self.space, OneHotSpace):
+            groups = self.space.groups
+            return self.space.from_indices(generator.integers(groups, size=(envs, len(groups))))
+        return generator.uniform(-1.0, 1.0, (envs, *self.space.shape)).astype(np.float32)
 
 
 class Collector:
@@ -179,9 +188,14 @@ class Collector:
 
 
 def _check_place(index: int, place: tuple[Any, float], saved: EnvRows) -> None:
-    """Compare a replayed row with the saved one; frames may differ between rendering machines."""
+    """Compare a replayed row with the saved one; frames may differ between rendering machines.
+
+    Of obs="both" only the vector is replayed, which stands behind the frame.
+    """
     observation, reward = place
     expected = saved["observation"][index]
+    if expected.ndim == 1:
+        expected = expected[len(expected) - len(observation) :]
     same = np.float32(reward) == saved["reward"][index]
     if expected.dtype != np.uint8:
         same = same and np.array_equal(observation, expected)
@@ -217,8 +231,7 @@ class EndlessEpisodeError(ValueError):
     def __init__(self, env: str, number: int) -> None:
         super().__init__(
             f"env={env!r}: episode {number} has not ended after {MOST_STEPS} policy steps; "
-            "evaluation and recording need episodes that end: register the environment with a "
-            "limit, max_episode_steps."
+            "evaluation and recording need episodes that end: give it a --time-limit (time_limit)."
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 
 from sdewm.base.checks import check_count
+from sdewm.base.fields import Arguments
 from sdewm.data.envs import make_env
 from sdewm.data.workers import Workers
 from sdewm.data.wrappers import Position
@@ -36,6 +37,8 @@ def make_vector(
     action_repeat: int,
     render: str,
     seed: int,
+    time_limit: int | None = None,
+    env_kwargs: Arguments | None = None,
     change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> EpisodeVector:
     """Parallel environments of `make_env`, with the indices 0, 1, … and one seed.
@@ -46,10 +49,12 @@ def make_vector(
         workers: whether each environment runs in its own process, with observations in shared
             memory. This is faster where a step takes much longer than 0.1 ms. The workers import
             the main script, which therefore needs the usual `if __name__ == "__main__"`.
-        obs: "proprio", "positions" or "pixels", as in `make_env`.
+        obs: "proprio", "positions", "pixels" or "both", as in `make_env`.
         action_repeat: simulator steps per policy step.
         render: "full" or "fast", as in `make_env`.
         seed: seed of the run.
+        time_limit: simulator steps of the longest episode, as in `make_env`.
+        env_kwargs: arguments of the environment's constructor, as in `make_env`.
         change: wraps each simulator, as in `make_env`.
 
     Raises:
@@ -68,6 +73,8 @@ def make_vector(
         "action_repeat": action_repeat,
         "render": render,
         "seed": seed,
+        "time_limit": time_limit,
+        "env_kwargs": env_kwargs,
         "change": change,
     }
     functions = [

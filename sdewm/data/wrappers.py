@@ -14,10 +14,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.utils import RecordConstructorArgs
 
 from sdewm.base.checks import check_count
+from sdewm.data.observations import FRAME_SHAPE, FRAME_SIZE, join
 
-FRAME_SHAPE = (64, 64, 3)
 LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 
@@ -36,7 +37,7 @@ def episode_seed(seed: int, index: int, episode: int) -> int:
     return int(sequence.generate_state(1)[0] >> 1)
 
 
-class ActionRepeat(gymnasium.Wrapper):
+class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
     """Applies an action `repeat` times, or until the episode ends, and sums the rewards.
 
     Raises:
@@ -44,7 +45,8 @@ class ActionRepeat(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, repeat: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, repeat=repeat)
+        gymnasium.Wrapper.__init__(self, env)
         self.repeat = check_count("action_repeat", repeat)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -59,7 +61,7 @@ class ActionRepeat(gymnasium.Wrapper):
         return observation, total, terminated, truncated, info
 
 
-class UnitActions(gymnasium.ActionWrapper):
+class UnitActions(gymnasium.ActionWrapper, RecordConstructorArgs):
     """Actions in [-1, 1], scaled to the bounds of the environment and cast to its dtype.
 
     The environment receives low + (a + 1)/2·(high − low), which is a itself for bounds ±1.
@@ -69,10 +71,13 @@ class UnitActions(gymnasium.ActionWrapper):
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.ActionWrapper.__init__(self, env)
         box = env.action_space
         if not isinstance(box, Box) or len(box.shape) != 1 or not box.shape[0]:
-            raise ValueError(f"actions {box}: expected a one-dimensional Box.")
+            raise ValueError(
+                f"actions {box}: expected a one-dimensional Box, Discrete or MultiDiscrete."
+            )
         if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
             raise ValueError(
                 f"actions {box}: expected finite bounds, because actions of a policy in [-1, 1] "
@@ -136,7 +141,7 @@ def unpack_positions(packed: Mapping[str, np.ndarray]) -> list[Position]:
     ]
 
 
-class SeededEpisodes(gymnasium.Wrapper):
+class SeededEpisodes(gymnasium.Wrapper, RecordConstructorArgs):
     """Numbers the episodes, seeds each one, and restores a position by replay.
 
     `reset()` starts the next episode, `reset(options={"episode": k})` episode k,
@@ -151,7 +156,8 @@ class SeededEpisodes(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, seed: int, index: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, seed=seed, index=index)
+        gymnasium.Wrapper.__init__(self, env)
         self.seed = check_count("seed", seed, minimum=0)
         self.index = check_count("index", index, minimum=0)
         self.episode, self.steps, self.over = -1, 0, True
@@ -218,28 +224,37 @@ class SeededEpisodes(gymnasium.Wrapper):
 
 
 class Pixels(gymnasium.Wrapper):
-    """Replaces each observation by a frame.
+    """Replaces each observation by a frame, or puts a frame before it.
 
     It is the outermost wrapper, so that repeated actions and replayed episodes render nothing.
 
     Args:
-        env: any environment.
+        env: any environment with vector observations.
         draw: function that returns the current frame, `(64, 64, 3)` uint8.
+        both: whether the vector remains, as in obs="both".
     """
 
-    def __init__(self, env: gymnasium.Env, draw: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self, env: gymnasium.Env, draw: Callable[[], np.ndarray], both: bool = False
+    ) -> None:
         super().__init__(env)
-        self.draw = draw
+        self.draw, self.both = draw, both
         self.observation_space = Box(0, 255, FRAME_SHAPE, np.uint8)
+        if both:
+            size = FRAME_SIZE + int(np.prod(env.observation_space.shape or ()))
+            self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environment and render a frame."""
-        _, info = self.env.reset(seed=seed, options=options)
-        return self.draw(), info
+        vector, info = self.env.reset(seed=seed, options=options)
+        return self._seen(vector), info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Step the environment and render a frame."""
-        _, reward, terminated, truncated, info = self.env.step(action)
-        return self.draw(), reward, terminated, truncated, info
+        vector, reward, terminated, truncated, info = self.env.step(action)
+        return self._seen(vector), reward, terminated, truncated, info
+
+    def _seen(self, vector: np.ndarray) -> np.ndarray:
+        return join(self.draw(), vector) if self.both else self.draw()

@@ -17,6 +17,7 @@ from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import remedy_for
 from sdewm.jacobian.pairing import wrong_pairing
 from sdewm.jacobian.products import Step, Tensors, as_rows, joined_step, row_size
+from sdewm.jacobian.samples import disconnected_outputs
 
 LEAST_ROWS = 3
 REMEMBERED = 4096  # steps; the weights of a model are not kept alive by them
@@ -36,11 +37,14 @@ def check_step(step: Step, inputs: Tensors) -> list[Finding]:
         treat the rows of the batch apart     "rows"
         compute in the precision of its input "precision" (the penalty allows a lower one)
         have right derivatives                "derivatives"
+        return no sample or detached part     "derivatives"
 
     Rows: half of the rows are replaced, and the others must not change by more than the square root
     of the rounding unit. Derivatives, see `jacobian.pairing`: J v is compared with central
     differences of the values; uᵀ(J v) and (Jᵀu)ᵀ v, which are equal, must have equal gradients in
-    the inputs and the weights, and those of central differences. The random streams of torch, the
+    the inputs and the weights, and those of central differences. Samples and detached parts, see
+    `jacobian.samples`: each output is compared with its own differences, under autocast in the full
+    precision of the weights. The random streams of torch, the
     weights and the buffers of modules stay as they are.
 
     Args:
@@ -146,8 +150,24 @@ def _findings(step: Step, rows: tuple[torch.Tensor, ...]) -> Iterator[Finding]:
                 f"step cannot be differentiated twice ({first})",
                 remedy_for(str(problem)),
             )
+        if wrong is None and found is None:
+            wrong = _disconnected(step, rows)
         if wrong is not None:
             yield wrong
+
+
+def _disconnected(step: Step, rows: tuple[torch.Tensor, ...]) -> Finding | None:
+    """`disconnected_outputs` without autocast, whose precision would hide small changes.
+
+    A step that cannot be called without it is not judged.
+    """
+    device = rows[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return disconnected_outputs(step, rows)
+    with torch.autocast(device, enabled=False), contextlib.suppress(RuntimeError):
+        wide = (row.to(torch.promote_types(row.dtype, torch.float32)) for row in rows)
+        return disconnected_outputs(step, tuple(wide))
+    return None
 
 
 def _rounding(rows: tuple[torch.Tensor, ...]) -> float:
@@ -161,7 +181,7 @@ def _rounding(rows: tuple[torch.Tensor, ...]) -> float:
 def _identity(step: Step) -> Hashable:
     """What tells one step from another, without keeping modules alive."""
     found: list[Hashable] = []
-    for part in _reached(step):
+    for part in reached_parts(step):
         if isinstance(part, torch.nn.Module):
             hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
             found.append((weakref.ref(part), part.training, *map(len, hooks)))
@@ -177,8 +197,8 @@ def _identity(step: Step) -> Hashable:
     return tuple(found)
 
 
-def _reached(step: Step) -> list[Any]:
-    """The step and what it holds, breadth first: functions, modules, objects, their contents."""
+def reached_parts(step: object) -> list[Any]:
+    """A function and all it holds, breadth first: functions, modules, objects, their contents."""
     found: list[Any] = [step]
     seen = {id(step)}
     for part in found:  # which grows
@@ -250,7 +270,7 @@ def _used_by(function: FunctionType) -> Iterator[Any]:
 @contextlib.contextmanager
 def _kept_buffers(step: Step) -> Iterator[None]:
     """Inside, buffers of the modules of a step that are replaced last until the end."""
-    modules = [part for part in _reached(step) if isinstance(part, torch.nn.Module)]
+    modules = [part for part in reached_parts(step) if isinstance(part, torch.nn.Module)]
     before = [dict(module._buffers) for module in modules]
     try:
         yield

@@ -37,14 +37,19 @@ def encoder_error(system: LatentSystem, observations: Tensor) -> Perturbation:
             f"{tuple(system.embeds.shape)}: expected the same episodes and steps."
         )
 
+    law = system.factored_law
+
     def drift(t: Tensor, y: Tensor) -> Tensor:
-        return (system.law(t, y, others)[0] - system.law(t, y)[0]) / system.relaxation_time
+        return (law(t, y, others)[0] - law(t, y)[0]) / system.relaxation_time
 
     def diffusion(t: Tensor, y: Tensor) -> Tensor:
-        change = system.law(t, y, others)[1] - system.law(t, y)[1]
-        return system.on_drivers(change * system.diffusion_scale)
+        return system.on_drivers(law(t, y, others)[1].matrix() - law(t, y)[1].matrix(), y)
 
-    return Perturbation(drift=drift, diffusion=diffusion, driver="same")
+    def diffusion_product(t: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        after, before = (law(t, y, embeds)[1] for embeds in (others, None))
+        return system.noise_increment(after, y, v) - system.noise_increment(before, y, v)
+
+    return Perturbation(drift, diffusion, driver="same", diffusion_product=diffusion_product)
 
 
 def tabled_error(
@@ -69,10 +74,13 @@ def tabled_error(
         independent: (E, T, Z, M'), factor of the covariance of the part independent of ξ.
 
     Raises:
-        ValueError: shapes that do not fit the system, or no error given.
+        ValueError: shapes that do not fit the system, `same` of a deterministic model, or no error
+            given.
     """
     latent = system.model.latent
     size, tau = latent.stop - latent.start, system.relaxation_time
+    if same is not None and system.model.noise_size == 0:
+        raise ValueError("same: the model has no noise (noise_size=0): pass independent=.")
     tables = {"drift": drift, "same": same, "independent": independent}
     found: dict[str, Tensor] = {}
     for name, table in tables.items():
@@ -99,9 +107,20 @@ def tabled_error(
             extra = system.row(found["independent"], t, y)
         return pad(torch.cat([own, extra], 2), (0, 0, *around)) * system.diffusion_scale
 
+    def diffusion_product(t: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        own, extra = v.tensor_split([system.model.noise_size], 1)
+        change = y.new_zeros(len(y), size)
+        if "same" in found:
+            change = change + system.row(found["same"], t, y) * own
+        if "independent" in found:
+            factor = system.row(found["independent"], t, y)
+            change = change + torch.einsum("bzm,bm->bz", factor, extra)
+        return pad(change, around) * system.diffusion_scale
+
     noisy = "same" in found or "independent" in found
     return Perturbation(
         drift=drift_part if "drift" in found else None,
         diffusion=diffusion_part if noisy else None,
         driver="same",
+        diffusion_product=diffusion_product if noisy else None,
     )

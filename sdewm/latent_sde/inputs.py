@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,6 +14,7 @@ from torch import Tensor
 from sdewm.base.checks import check_place
 from sdewm.latent_sde.models import REFUSALS, LatentModel
 
+_EMBEDS: WeakKeyDictionary[LatentModel, tuple[Any, Tensor]] = WeakKeyDictionary()
 LatentPolicy = Callable[[Tensor], Tensor]  # states (B, D) to actions (B, A)
 
 
@@ -64,10 +68,27 @@ def embed_by_time(model: LatentModel, observations: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except REFUSALS as problem:
+        images = " (images are uint8 with channels last: observation.double() / 255 converts them)"
         raise ValueError(
             f"the encoder does not take observations {tuple(observations.shape)} of "
-            f"{observations.dtype}: {problem}"
+            f"{observations.dtype}{images if observations.dtype == torch.uint8 else ''}: {problem}"
         ) from problem
+
+
+def recorded_embeds(model: LatentModel, observations: Tensor) -> Tensor:
+    """`embed_by_time` of recorded observations, which a frozen model encodes once.
+
+    The embeds of the last ones are kept, by a digest of their bytes. Other models are asked again,
+    as their weights may have changed.
+    """
+    if not (getattr(model, "frozen", False) and isinstance(observations, Tensor)):
+        return embed_by_time(model, observations)
+    values = observations.detach().cpu().contiguous()
+    digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16).digest()
+    key = (digest, observations.shape, observations.dtype, observations.device)
+    if _EMBEDS.get(model, (None,))[0] != key:
+        _EMBEDS[model] = (key, embed_by_time(model, observations))
+    return _EMBEDS[model][1]
 
 
 def _observations_by_time(observations: Tensor) -> Tensor:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sdewm.latent_sde.models import RSSMModel
+from sdewm.base.checks import check_output
+from sdewm.latent_sde.model_parts import HeadMean, required_part
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.heads import ScalarHead
-from sdewm.model.world_model import WorldModel
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -20,18 +19,18 @@ def reconstruction_loss(system: LatentSystem, observations: Tensor) -> Loss:
     """The decoder's loss against the observation of the state's episode: y (B, D) -> (B,).
 
     Args:
-        system: the system of a `WorldModel`.
+        system: the system of a world model with a decoder.
         observations: (E, *shape), the observations at the time of the loss.
 
     Raises:
-        ValueError: the system of another kind of model, or another number of episodes.
+        ValueError: a model without a decoder, or another number of episodes.
     """
-    model = _world_model(system)
+    decoder = required_part(system.model, "decoder")
     targets = observations if observations.dtype == torch.uint8 else observations.double()
     _check_episodes("observations", system, targets)
 
     def loss(y: Tensor) -> Tensor:
-        return model.decoder.loss(_features(system, y), _of_episode(system, targets, y))
+        return decoder.loss(_features(system, y), _of_episode(system, targets, y))
 
     return loss
 
@@ -40,41 +39,41 @@ def reward_loss(system: LatentSystem, rewards: Tensor) -> Loss:
     """The squared error (r̂ − r)² of the predicted mean reward: y (B, D) -> (B,).
 
     Args:
-        system: the system of a `WorldModel`.
+        system: the system of a world model with a reward head.
         rewards: (E,), the rewards at the time of the loss.
 
     Raises:
-        ValueError: as `reconstruction_loss`.
+        ValueError: a model without a reward head, or another number of episodes.
     """
-    model = _world_model(system)
+    reward = required_part(system.model, "reward")
     targets = rewards.double()
     _check_episodes("rewards", system, targets)
 
     def loss(y: Tensor) -> Tensor:
-        predicted = model.reward.mean(model.reward(_features(system, y)))
+        predicted = _of_state("reward", reward, system, y)
         return (predicted - _of_episode(system, targets, y)) ** 2
 
     return loss
 
 
-def value(system: LatentSystem, critic: ScalarHead) -> Loss:
-    """The critic's mean return: y (B, D) -> (B,), from a copy of the critic in float64.
+def value(system: LatentSystem, critic: ScalarHead | None = None) -> Loss:
+    """The critic's mean return: y (B, D) -> (B,).
 
     Args:
-        system: the system of a `WorldModel`.
-        critic: a value head on the features of that model.
+        system: a system of a world model.
+        critic: a value head on the states of that model, of which a copy in float64 is used; None:
+            the critic of the model.
+
+    Raises:
+        ValueError: neither a critic nor a model that has one.
     """
-    wide = copy.deepcopy(critic).double().requires_grad_(False)
-    return lambda y: wide.mean(wide(_features(system, y)))
+    mean = required_part(system.model, "critic") if critic is None else HeadMean(critic)
+    return lambda y: _of_state("critic", mean, system, y)
 
 
-def _world_model(system: LatentSystem) -> WorldModel:
-    if not isinstance(system.model, RSSMModel):
-        raise ValueError(
-            f"system is of a {type(system.model).__name__}: expected that of a sdewm WorldModel; "
-            "for other models, pass a function of the state as the loss."
-        )
-    return system.model.world_model
+def _of_state(name: str, head: Loss, system: LatentSystem, y: Tensor) -> Tensor:
+    """The number of each state; ValueError for another shape."""
+    return check_output(name, head(_features(system, y)), (len(y),), like=y)
 
 
 def _features(system: LatentSystem, y: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ everything that is found, each finding with a remedy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,30 +26,35 @@ from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import fuse
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time
+from sdewm.latent_sde.model_parts import REMEDIES, Part, Rows, required_part
 from sdewm.latent_sde.models import (
     REFUSALS,
     LatentModel,
-    RSSMModel,
+    RecurrentModel,
     StepModel,
     as_latent_model,
+    factored_law,
 )
+from sdewm.latent_sde.noise_factor import FactoredModel
 from sdewm.model.world_model import WorldModel
+from sdewm.sde.system import probing_increments
 
 EPISODES = 4  # that are followed
 STEPS = 16  # that they are followed for, from the first row on
 ROWS = 32  # of all that they visit, at which everything is checked
 NUMBERS = 1 << 22  # of the noise factors of these rows, (N, D, M)
 ORDER = ("in place", "random", "rows", "precision")
+FACTORS = 4  # rows at which a factor is compared with its matrix
 NOISE = "let noise enter by the argument `noise`, or by the standard deviations, only"
 Function = Callable[..., Any]
-_PASSED: WeakKeyDictionary[RSSMModel, set[Any]] = WeakKeyDictionary()
+_PASSED: WeakKeyDictionary[LatentModel, set[Any]] = WeakKeyDictionary()
 
 
 def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> list[Finding]:
     """Check a world model at states that it visits along recorded episodes.
 
-    A few episodes are filtered from the zero state on. At several of their rows every function of
-    the model has to
+    A few episodes are filtered from the initial state on. At several of their rows every function
+    of the model, its decoder, heads and policy included, has to
 
         return tensors of the right shape, dtype and device  "outputs"
         keep its arguments as they are                       "in place"
@@ -58,6 +62,7 @@ def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> li
         treat the rows of the batch apart                    "rows"
         compute in float64 throughout                        "precision"
         be linear in its noise (the step of a `StepModel`)   "noise"
+        be drawn as its mean plus factor times noise, unless its surrogate is named    "noise"
         have right automatic derivatives                     "derivatives"
 
     The episodes, the random streams of torch and the buffers of modules stay as they are.
@@ -82,7 +87,8 @@ def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> li
     """
     model = as_latent_model(world_model)
     check_rows(episodes, 1)
-    return list(_undisturbed(model, episode_inputs(episodes), prior=True, derivatives=True))
+    parts = tuple(name for name in REMEDIES if getattr(model, name, None) is not None)
+    return list(_undisturbed(model, episode_inputs(episodes), True, True, parts))
 
 
 def require_model(
@@ -91,6 +97,7 @@ def require_model(
     *,
     prior: bool = False,
     derivatives: bool = False,
+    parts: tuple[str, ...] = (),
 ) -> None:
     """Raise ValueError for the gravest finding of `check_model`; called before any work.
 
@@ -99,14 +106,15 @@ def require_model(
         inputs: arguments that have been checked.
         prior: whether steps without observations are used.
         derivatives: whether derivatives are used.
+        parts: names of the parts that are used, see `LatentModel`.
     """
-    # Nobody changes an RSSMModel, a copy of ours: what it passed once, it passes again.
-    passed = _PASSED.setdefault(model, set()) if isinstance(model, RSSMModel) else set()
+    # What a frozen model passed once, it passes again.
+    passed = _PASSED.setdefault(model, set()) if getattr(model, "frozen", False) else set()
     seen = inputs.observations
     where = None if seen is None else (seen.data_ptr(), seen.shape, seen._version)
-    key = (where, id(inputs.policy), prior, derivatives)
+    key = (where, id(inputs.policy), prior, derivatives, parts)
     if key not in passed:
-        require(_undisturbed(model, inputs, prior, derivatives))
+        require(_undisturbed(model, inputs, prior, derivatives, parts))
         passed.add(key)
 
 
@@ -115,61 +123,46 @@ def episode_inputs(episodes: Episodes, policy: LatentPolicy | None = None) -> Mo
     return ModelInputs(episodes.previous_actions.double(), episodes.observations, policy)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What a model is given along its paths, each (N, …); without observations None."""
-
-    state: Tensor
-    action: Tensor
-    noise: Tensor
-    predicted: Tensor
-    embed: Tensor | None = None
-    observation: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A function of a model, what it is given, and the shapes of what it returns; None: any."""
-
-    function: Function
-    arguments: tuple[Tensor, ...]
-    shapes: tuple[tuple[int, ...] | None, ...]
-
-
 def _undisturbed(
     model: LatentModel,
     inputs: ModelInputs,
     prior: bool,
     derivatives: bool,
+    parts: tuple[str, ...],
 ) -> Iterator[Finding]:
     """Findings in the order of their gravity; of impure functions no more is looked at."""
     with kept_random_stream():
         with kept_tensors():
-            found, rows = _impurities(model, inputs, prior)
+            found, rows = _impurities(model, inputs, prior, parts)
         yield from found
         if rows is None or found:
             return
+        if not model.surrogate and rows.embed is not None:
+            yield from _unnamed_surrogate(model, rows)
         if prior and isinstance(model, StepModel):
             yield from _nonlinear_noise(model, rows)
+        own = isinstance(model, RecurrentModel | StepModel)
+        if isinstance(model, FactoredModel) and not own:
+            yield from _other_factor(model, rows, prior)
         if derivatives:
             yield from _wrong_derivatives(model, rows, prior)
 
 
 def _impurities(
-    model: LatentModel, inputs: ModelInputs, prior: bool
-) -> tuple[list[Finding], _Rows | None]:
+    model: LatentModel, inputs: ModelInputs, prior: bool, extra: tuple[str, ...]
+) -> tuple[list[Finding], Rows | None]:
     """Findings that need no derivatives, and the rows at which they were looked for."""
     try:
         with torch.no_grad():
             inputs = _first_inputs(inputs)
             embeds = _embeds(model, inputs)
             start = _start(model, inputs, embeds)
-            for name, part in _parts(model, start, inputs.policy, prior).items():
+            for name, part in _parts(model, start, inputs.policy, prior, extra).items():
                 _check_outputs(name, part, start.state)
             rows = _visited(model, start, inputs, embeds)
     except ValueError as problem:
         return [_outputs_finding(str(problem))], None
-    parts = _parts(model, rows, inputs.policy, prior)
+    parts = _parts(model, rows, inputs.policy, prior, extra)
     with torch.no_grad():
         found = [
             impurity(name, part.function, part.arguments, NOISE)
@@ -210,11 +203,13 @@ def _embeds(model: LatentModel, inputs: ModelInputs) -> Tensor | None:
     return check_output("model.embed", found, shape, like=like)
 
 
-def _start(model: LatentModel, inputs: ModelInputs, embeds: Tensor | None) -> _Rows:
-    """The zero state with the inputs of the first step."""
+def _start(model: LatentModel, inputs: ModelInputs, embeds: Tensor | None) -> Rows:
+    """The initial state with the inputs of the first step."""
     table, seen = inputs.actions, inputs.observations
     count, place = (EPISODES, None) if table is None else (len(table), table.device)
-    state = torch.zeros(count, model.state_size, dtype=torch.float64, device=place)
+    first, shape = model.initial(count), (count, model.state_size)
+    like = torch.zeros((), dtype=torch.float64, device=getattr(first, "device", None))
+    state = check_output("model.initial", first, shape, like=like).to(place)
     if table is None:
         assert inputs.policy is not None
         action = _called("policy", inputs.policy, (state,))
@@ -223,19 +218,19 @@ def _start(model: LatentModel, inputs: ModelInputs, embeds: Tensor | None) -> _R
         action = table[:, 0]
     noise = _noise(model, count, torch.Generator(state.device).manual_seed(0), embeds is None)
     if embeds is None or seen is None:
-        return _Rows(state, action, noise, state)
-    return _Rows(state, action, noise, state, embeds[0], seen[:, 0])
+        return Rows(state, action, noise, state)
+    return Rows(state, action, noise, state, embeds[0], seen[:, 0])
 
 
 def _noise(model: LatentModel, count: int, generator: torch.Generator, prior: bool) -> Tensor:
-    if prior or isinstance(model, StepModel):
+    if prior:
         drawn = torch.randn(count, model.noise_size, generator=generator, device=generator.device)
         return drawn.double()
     return model.draw_noise((count,), generator)
 
 
-def _visited(model: LatentModel, start: _Rows, inputs: ModelInputs, embeds: Tensor | None) -> _Rows:
-    """Rows of some paths from the zero state, spread over their steps."""
+def _visited(model: LatentModel, start: Rows, inputs: ModelInputs, embeds: Tensor | None) -> Rows:
+    """Rows of some paths from the initial state, spread over their steps."""
     seen, table = inputs.observations, inputs.actions
     steps = STEPS if table is None else table.shape[1]
     generator = torch.Generator(start.state.device).manual_seed(0)
@@ -248,8 +243,9 @@ def _visited(model: LatentModel, start: _Rows, inputs: ModelInputs, embeds: Tens
             action = _called("policy", inputs.policy, (state,))
         noise = _noise(model, count, generator, embeds is None)
         if embeds is None:
-            mean, factor = _called("the world model", model.law, (state, action, None))
-            after, predicted = mean + torch.einsum("bdm,bm->bd", factor, noise), mean
+            law = partial(factored_law, model)
+            mean, factor = _called("the world model", law, (state, action, None))
+            after, predicted = mean + factor.product(noise), mean
         else:
             given = (state, action, embeds[t], noise)
             after, predicted = _called("the world model", model.sample, given)
@@ -262,10 +258,15 @@ def _visited(model: LatentModel, start: _Rows, inputs: ModelInputs, embeds: Tens
         state = after
     joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     total = len(rows) * count
-    size = model.state_size * model.noise_size
+    size = model.state_size * (max(1, model.noise_size) if _is_dense(model) else 1)
     kept = max(4, min(ROWS, NUMBERS // size))
     chosen = torch.linspace(0, total - 1, min(total, kept)).round().long().to(state.device)
-    return _Rows(**{name: table[chosen] for name, table in joined.items()})
+    return Rows(**{name: table[chosen] for name, table in joined.items()})
+
+
+def _is_dense(model: LatentModel) -> bool:
+    """Whether the entries of the noise factor are those of the matrix."""
+    return isinstance(model, StepModel) or not isinstance(model, FactoredModel)
 
 
 def _called(name: str, function: Function, arguments: tuple[Tensor | None, ...]) -> Any:
@@ -282,43 +283,73 @@ def _called(name: str, function: Function, arguments: tuple[Tensor | None, ...])
 
 
 def _parts(
-    model: LatentModel,
-    rows: _Rows,
-    policy: LatentPolicy | None,
-    prior: bool,
-) -> dict[str, _Part]:
+    model: LatentModel, rows: Rows, policy: LatentPolicy | None, prior: bool, extra: tuple[str, ...]
+) -> dict[str, Part]:
     """The functions of the model by the names that a user knows them by."""
-    count, size, noise = len(rows.state), model.state_size, model.noise_size
-    state, spread = (count, size), (count, size, noise)
+    found: dict[str, Part] = {}
+    if policy is not None:
+        found["policy"] = Part(policy, (rows.state,), (None,))
+    named = getattr(model, "checked_functions", None)
+    found |= _protocol_parts(model, rows, prior) if named is None else named(rows, prior)
+    return found | {name: _extra_part(model, name, rows) for name in extra if _given(name, rows)}
+
+
+def _protocol_parts(model: LatentModel, rows: Rows, prior: bool) -> dict[str, Part]:
+    """The functions that every model has, by their names in `LatentModel`."""
+    count, size = len(rows.state), model.state_size
+    state = (count, size)
+    spread = (count, size, model.noise_size) if _is_dense(model) else None
     moments = ((count, model.latent.stop - model.latent.start),) * 2
     now, embed = (rows.state, rows.action), rows.embed
-    found: dict[str, _Part] = {}
-    if policy is not None:
-        found["policy"] = _Part(policy, (rows.state,), (None,))
-    own = isinstance(model, StepModel)
-    if own:
-        found["step"] = _Part(model.step, (*now, rows.noise), (state,))
-    if prior and not own:
-        law = partial(_without_embed, model.law)
-        found["model.law without observations"] = _Part(law, now, (state, spread))
+    law_entries = partial(_law_entries, model)
+    found: dict[str, Part] = {}
+    if prior:
+        law = partial(_without_embed, law_entries)
+        found["model.law without observations"] = Part(law, now, (state, spread))
     if embed is None:
         return found
-    if not own:
-        assert rows.observation is not None
-        found["model.embed"] = _Part(model.embed, (rows.observation,), (None,))
-        found["model.law"] = _Part(model.law, (*now, embed), (state, spread))
-        found["model.sample"] = _Part(model.sample, (*now, embed, rows.noise), (state, state))
-    encoder = model.encoder if isinstance(model, StepModel) else model.moments
-    assert encoder is not None  # with embeds
-    found["encoder" if own else "model.moments"] = _Part(encoder, (rows.predicted, embed), moments)
+    assert rows.observation is not None
+    found["model.embed"] = Part(model.embed, (rows.observation,), (None,))
+    found["model.law"] = Part(law_entries, (*now, embed), (state, spread))
+    found["model.sample"] = Part(model.sample, (*now, embed, rows.noise), (state, state))
+    found["model.moments"] = Part(model.moments, (rows.predicted, embed), moments)
     return found
+
+
+def _extra_part(model: LatentModel, name: str, rows: Rows) -> Part:
+    """A decoder, head or policy, or the divergence of posterior and prior."""
+    count, part = len(rows.state), required_part(model, name)
+    if name == "decoder":
+        assert rows.observation is not None
+        return Part(part.predict, (rows.state,), (tuple(rows.observation.shape),))
+    if name == "policy":
+        return Part(part, (rows.state,), (tuple(rows.action.shape),))
+    if name == "kl":
+        assert rows.embed is not None
+        return Part(part, (rows.predicted, rows.embed, rows.predicted), ((count,),))
+    return Part(part, (rows.state,), ((count,),))
+
+
+def _given(name: str, rows: Rows) -> bool:
+    """Whether the rows have what the part is compared with."""
+    return rows.embed is not None or name not in ("decoder", "kl")
+
+
+def _law_entries(
+    model: LatentModel, state: Tensor, action: Tensor, embed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and noise of the next state: the matrix of its factor, or its entries if it has them."""
+    if not isinstance(model, FactoredModel):
+        return model.law(state, action, embed)
+    mean, factor = model.factored_law(state, action, embed)
+    return mean, factor.entries()
 
 
 def _without_embed(law: Function, state: Tensor, action: Tensor) -> Any:
     return law(state, action, None)
 
 
-def _check_outputs(name: str, part: _Part, like: Tensor) -> None:
+def _check_outputs(name: str, part: Part, like: Tensor) -> None:
     """ValueError unless the function returns as many tensors as expected, of the right shapes."""
     value = _called(name, part.function, part.arguments)
     values = (value,) if len(part.shapes) == 1 else value
@@ -333,7 +364,24 @@ def _check_outputs(name: str, part: _Part, like: Tensor) -> None:
         check_output(name, one, free if shape is None else shape, like=like)
 
 
-def _nonlinear_noise(model: StepModel, rows: _Rows) -> Iterator[Finding]:
+def _unnamed_surrogate(model: LatentModel, rows: Rows) -> Iterator[Finding]:
+    """Unless sample(x, a, e, ξ) = F + G ξ: then the model is not the system that replaces it."""
+    with torch.no_grad():
+        mean, factor = model.law(rows.state, rows.action, rows.embed)
+        drawn, _ = model.sample(rows.state, rows.action, rows.embed, rows.noise)
+    fits = rows.noise.shape == (len(mean), model.noise_size)
+    if fits:
+        expected = mean + torch.einsum("bdm,bm->bd", factor, rows.noise)
+        fits = torch.allclose(drawn, expected, rtol=1e-8, atol=1e-10, equal_nan=True)
+    if not fits:
+        yield Finding(
+            "noise",
+            "model.sample is not the mean plus the factor times the noise",
+            "name the law that replaces the model's in `surrogate`",
+        )
+
+
+def _nonlinear_noise(model: StepModel, rows: Rows) -> Iterator[Finding]:
     """Unless step(x, a, v) is linear in v."""
     with torch.no_grad():
         mean, factor = model.law(rows.state, rows.action, None)
@@ -348,13 +396,44 @@ def _nonlinear_noise(model: StepModel, rows: _Rows) -> Iterator[Finding]:
         )
 
 
-def _wrong_derivatives(model: LatentModel, rows: _Rows, prior: bool) -> Iterator[Finding]:
+def _other_factor(model: FactoredModel, rows: Rows, prior: bool) -> Iterator[Finding]:
+    """Unless `factored_law` gives mean and matrix of `law`, and a product and sums as the matrix's.
+
+    Looked for at a few rows, with observations if there are any and prior is not asked for.
+    """
+    few = slice(FACTORS)
+    embed = None if prior or rows.embed is None else rows.embed[few]
+    now = rows.state[few], rows.action[few], embed
+    with torch.no_grad():
+        mean, matrix = cast(LatentModel, model).law(*now)
+        found, factor = model.factored_law(*now)
+        v = probing_increments(mean, matrix.shape[2])
+        pairs = {
+            "mean": (found, mean),
+            "matrix()": (factor.matrix(), matrix),
+            "product(v)": (factor.product(v), torch.einsum("bdm,bm->bd", matrix, v)),
+            "entries()": (factor.entries().square().sum(1), matrix.square().sum((1, 2))),
+            "deviation()": (factor.deviation(), matrix.square().sum(2).sqrt()),
+        }
+    for name, (given, expected) in pairs.items():
+        scale = float(expected.abs().max())
+        same = given.shape == expected.shape
+        if not same or not torch.allclose(given, expected, rtol=1e-8, atol=1e-10 * (1 + scale)):
+            yield Finding(
+                "noise",
+                f"model.factored_law disagrees with model.law in its {name}",
+                "return the mean and the factor of the same law",
+            )
+            return
+
+
+def _wrong_derivatives(model: LatentModel, rows: Rows, prior: bool) -> Iterator[Finding]:
     """The first wrong derivative of the model's step, as it is differentiated."""
     cases = {} if rows.embed is None else {"with observations": rows.embed}
     for words, embed in (cases | ({"without observations": None} if prior else {})).items():
 
         def law(state: Tensor, embed: Tensor | None = embed) -> tuple[Tensor, ...]:
-            return tuple(model.law(state, rows.action, embed))
+            return _law_entries(model, state, rows.action, embed)
 
         places = [f"the {part} of the model's step {words}" for part in ("mean", "noise factor")]
         found = wrong_derivative(places, fuse(law, (rows.state,)), (rows.state,))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.latent_sde.inputs import embed_by_time
+from sdewm.latent_sde.inputs import recorded_embeds
 from sdewm.latent_sde.models import LatentModel
 
 
@@ -30,9 +30,9 @@ class CleanPaths:
 
 
 def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanPaths:
-    """States of the model along the episodes, from the zero state, under its own noise."""
+    """States of the model along the episodes, from its initial state, under its own noise."""
     check_rows(episodes, 1)
-    embeds = embed_by_time(model, episodes.observations).transpose(0, 1)
+    embeds = recorded_embeds(model, episodes.observations).transpose(0, 1)
     count, steps = embeds.shape[:2]
     generator = torch.Generator(embeds.device).manual_seed(seed)
     noise = model.draw_noise((count, steps), generator)
@@ -44,8 +44,11 @@ def clean_paths(model: LatentModel, episodes: Episodes, seed: int = 0) -> CleanP
 def filter_states(
     model: LatentModel, actions: Tensor, embeds: Tensor, noise: Tensor, before: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """States and predicted states (N, T, D) along inputs (N, T, …), from `before` (N, D) or 0."""
-    state = embeds.new_zeros(len(embeds), model.state_size) if before is None else before
+    """States and predicted states (N, T, D) along inputs (N, T, …).
+
+    `before` (N, D) are the states before the first row; None: the model's initial state.
+    """
+    state = model.initial(len(embeds)).to(embeds) if before is None else before
     states, means = [], []
     for t in range(embeds.shape[1]):
         state, mean = model.sample(state, actions[:, t], embeds[:, t], noise[:, t])

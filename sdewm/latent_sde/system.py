@@ -14,14 +14,15 @@ import copy
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sdewm.base.checks import check_choice, check_count, check_finite_number
-from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time, model_inputs
+from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, model_inputs, recorded_embeds
 from sdewm.latent_sde.model_contract import require_model
-from sdewm.latent_sde.models import LatentModel, as_latent_model, rows_of_zeros
+from sdewm.latent_sde.models import LatentModel, as_latent_model, factored_law
+from sdewm.latent_sde.noise_factor import NoiseFactor
 from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
-from sdewm.sde.system import diffusion_product
 
 VARIANCES = {"step": 1.0, "stationary": 2.0}
 
@@ -37,6 +38,8 @@ class LatentSystem:
         model: the world model.
         episodes: number E of episodes.
         steps: number T of input rows; None for a policy without observations.
+        drivers: number of Brownian motions; a deterministic model has one, on which it does not
+            depend.
         label: "exact", or the surrogate that replaces the model's noise.
     """
 
@@ -56,6 +59,7 @@ class LatentSystem:
         self.relaxation_time = relaxation_time
         self.diffusion_scale = (variance / relaxation_time) ** 0.5
         self.error_drivers = error_drivers
+        self.drivers = max(1, model.noise_size + error_drivers)
         table = actions if actions is not None else embeds
         self.steps, self.episodes = (None, 1) if table is None else (len(table), table.shape[1])
         self.state_size = model.state_size + (self.episodes > 1)
@@ -63,25 +67,37 @@ class LatentSystem:
 
     def f(self, t: Tensor, y: Tensor) -> Tensor:
         """Drift (B, D)."""
-        mean, _ = self.law(t, y)
+        mean, _ = self.factored_law(t, y)
         return (mean - y) / self.relaxation_time
 
     def g(self, t: Tensor, y: Tensor) -> Tensor:
         """Diffusion (B, D, M), zero on the error drivers."""
-        return self.on_drivers(self.law(t, y)[1] * self.diffusion_scale)
+        return self.on_drivers(self.factored_law(t, y)[1].matrix(), y)
 
     def f_and_g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Drift and noise increment, each (B, D), from one evaluation of the model."""
-        mean, factor = self.law(t, y)
-        diffusion = self.on_drivers(factor * self.diffusion_scale)
-        return (mean - y) / self.relaxation_time, diffusion_product(diffusion, v)
+        """Drift and noise increment, each (B, D); the diffusion is not formed."""
+        mean, factor = self.factored_law(t, y)
+        return (mean - y) / self.relaxation_time, self.noise_increment(factor, y, v)
 
-    def on_drivers(self, factor: Tensor) -> Tensor:
-        """A factor (B, D, M) on the model's drivers, padded with zeros on the error drivers."""
-        return torch.nn.functional.pad(factor, (0, self.error_drivers))
+    def g_entries(self, t: Tensor, y: Tensor) -> Tensor:
+        """The entries of the diffusion that are not zero at every state (B, n)."""
+        return self.factored_law(t, y)[1].entries() * self.diffusion_scale
 
-    def law(self, t: Tensor, y: Tensor, embeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean (B, D) and factor (B, D, M) of the next state.
+    def on_drivers(self, matrix: Tensor, y: Tensor) -> Tensor:
+        """The diffusion (B, D, M) of a factor's matrix, with zeros on all other drivers."""
+        drivers, rest = self.drivers - self.model.noise_size, y.shape[1] - self.model.state_size
+        around = (0, drivers, 0, rest)
+        return pad(matrix * self.diffusion_scale, around)
+
+    def noise_increment(self, factor: NoiseFactor, y: Tensor, v: Tensor) -> Tensor:
+        """The diffusion of a factor of the model's noise times increments v (B, M): (B, D)."""
+        change = factor.product(v[:, : self.model.noise_size]) * self.diffusion_scale
+        return pad(change, (0, y.shape[1] - self.model.state_size))
+
+    def factored_law(
+        self, t: Tensor, y: Tensor, embeds: Tensor | None = None
+    ) -> tuple[Tensor, NoiseFactor]:
+        """Mean (B, D) of the next state, and the factor of the model's noise on the model's state.
 
         `embeds` (T, E, …) replaces the embeds of the system's observations.
         """
@@ -93,8 +109,13 @@ class LatentSystem:
         else:
             assert self.actions is not None
             action = self.row(self.actions, t, y)
-        mean, factor = self.model.law(state, action, seen)
-        return torch.cat([mean, episode.round()], 1), rows_of_zeros(factor, 0, episode.shape[1])
+        mean, factor = factored_law(self.model, state, action, seen)
+        return torch.cat([mean, episode.round()], 1), factor
+
+    def law(self, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, D) and factor (B, D, M) of the next state."""
+        mean, factor = self.factored_law(t, y)
+        return mean, pad(factor.matrix(), (0, 0, 0, y.shape[1] - self.model.state_size))
 
     def row(self, table: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Entries (B, …) of a table (T, E, …) at time t, for the episode of each state.
@@ -116,8 +137,9 @@ class LatentSystem:
 
     def step(self, state: Tensor, n: int, noise: Tensor) -> Tensor:
         """The model's step from row n: states (B, D), model noise (B, M) -> next states (B, D)."""
-        mean, factor = self.law(torch.tensor(float(n), dtype=state.dtype), state)
-        return mean + torch.einsum("bdm,bm->bd", factor, noise.to(state))
+        mean, factor = self.factored_law(torch.tensor(float(n), dtype=state.dtype), state)
+        change = factor.product(noise.to(state))
+        return mean + pad(change, (0, state.shape[1] - self.model.state_size))
 
     def start(self, states: Tensor, repeats: int = 1) -> Tensor:
         """Initial states of the system: each of the model's states (E, D), `repeats` times.
@@ -198,21 +220,29 @@ def latent_system(
     model: LatentModel,
     inputs: ModelInputs,
     *,
+    embeds: Tensor | None = None,
     relaxation_time: float = 1.0,
     variance: str = "step",
     error_drivers: int = 0,
 ) -> LatentSystem:
-    """`as_system` of a model and inputs that have been checked."""
+    """`as_system` of a model and inputs that have been checked.
+
+    `embeds` (E, T, …) are those of the observations, where they are known already.
+    """
     if not check_finite_number("relaxation_time", relaxation_time) > 0:
         raise ValueError(f"relaxation_time={relaxation_time!r}: expected a number above 0.")
     check_choice("variance", variance, VARIANCES)
     check_count("error_drivers", error_drivers, minimum=0)
     seen = inputs.observations
+    if embeds is not None:
+        by_rows = embeds.transpose(0, 1)
+    else:
+        by_rows = None if seen is None else recorded_embeds(model, seen)
     return LatentSystem(
         model,
         None if inputs.actions is None else inputs.actions.transpose(0, 1),
         inputs.policy,
-        None if seen is None else embed_by_time(model, seen),
+        by_rows,
         float(relaxation_time),
         VARIANCES[variance],
         error_drivers,
@@ -220,6 +250,17 @@ def latent_system(
 
 
 def mean_policy(actor: Actor) -> LatentPolicy:
-    """An actor's mean action as a function of the state, in float64, for a closed loop (S7)."""
+    """An actor's mean action as a function of the state, in float64, for a closed loop (S7).
+
+    Raises:
+        ValueError: its actions are one-hot, so that no action is a differentiable function of the
+            state, which the closed loop must be.
+    """
+    if actor.groups:
+        raise ValueError(
+            f"actor: its actions are one-hot, of {' + '.join(map(str, actor.groups))} classes, and "
+            "no differentiable function of the state; expected an actor with continuous actions, "
+            "or recorded actions in its place."
+        )
     wide = copy.deepcopy(actor).double().requires_grad_(False)
     return lambda states: wide(states).mean

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sdewm.base.fields import NonNegativeFloat, PositiveInt, UnitInterval
-from sdewm.model.distributions import Normal, TruncatedNormal, widen
+from sdewm.model.distributions import Normal, OneHot, TruncatedNormal, widen
 from sdewm.model.heads import SCALAR_HEADS, ScalarHead
 from sdewm.model.networks import MLP, initialise_all
 from sdewm.model.returns import ReturnNormaliser, lambda_return
@@ -35,7 +35,8 @@ class BehaviourConfig:
     actor_gradient: Literal["reinforce", "dynamics"] = "reinforce"
     """Gradient estimator of the actor: score function, or backpropagation through the dynamics."""
     actor_distribution: Literal["normal", "truncated_normal"] = "normal"
-    """Distribution of actions: normal (DreamerV3) or truncated_normal (DreamerV2)."""
+    """Distribution of continuous actions: normal (DreamerV3) or truncated_normal (DreamerV2).
+    Discrete actions are one-hot, with 1 % of a uniform distribution."""
     entropy_weight: NonNegativeFloat = 3e-4
     """Weight of the actor's entropy bonus."""
     units: PositiveInt = 256
@@ -73,22 +74,53 @@ class Imagined(NamedTuple):
         return torch.cat([self.start.features.unsqueeze(0), self.later.features])
 
 
+ACTION_UNIMIX = 0.01  # DreamerV3's weight of the uniform distribution in discrete policies
+ActionLaw = Normal | TruncatedNormal | OneHot
+
+
 class Actor(nn.Module):
-    """Multilayer perceptron from features to a distribution over actions (…, A)."""
+    """Multilayer perceptron from features to a distribution over actions (…, A).
+
+    Args:
+        config: `units`, `actor_layers` and `actor_distribution` are used.
+        features: size F.
+        actions: dimension A of the action.
+        norm: see `make_norm`.
+        activation: "silu" or "elu".
+        groups: number of classes of each group of one-hot actions; empty: continuous actions.
+    """
 
     def __init__(
-        self, config: BehaviourConfig, features: int, actions: int, norm: str, activation: str
+        self,
+        config: BehaviourConfig,
+        features: int,
+        actions: int,
+        norm: str,
+        activation: str,
+        groups: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
+        outputs = actions if groups else 2 * actions
         self.layers = MLP(
-            features, config.units, config.actor_layers, 2 * actions, norm, activation, 0.01
+            features, config.units, config.actor_layers, outputs, norm, activation, 0.01
         )
+        self.actions, self.groups = actions, groups
         self.truncated = config.actor_distribution == "truncated_normal"
-        self.law = TruncatedNormal if self.truncated else Normal
 
-    def forward(self, features: Tensor) -> Normal | TruncatedNormal:
-        """The action distribution at each state; its mean is tanh of the network output."""
-        mean, free = widen(self.layers(features)).chunk(2, -1)
+    def draw_noise(self, leading: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Noise of one action at each of (…) states, for `sample` of the distribution."""
+        if self.groups:
+            shape = (*leading, len(self.groups))
+            return torch.rand(shape, generator=generator, device=generator.device)
+        law = TruncatedNormal if self.truncated else Normal
+        return law.draw_noise((*leading, self.actions), generator)
+
+    def forward(self, features: Tensor) -> ActionLaw:
+        """The action distribution at each state; a continuous one has its mean in [−1, 1]."""
+        outputs = widen(self.layers(features))
+        if self.groups:
+            return OneHot(outputs, self.groups, ACTION_UNIMIX)
+        mean, free = outputs.chunk(2, -1)
         if self.truncated:
             return TruncatedNormal(torch.tanh(mean), 2 * torch.sigmoid(free / 2) + 0.1)
         return Normal(torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(free + 2))
@@ -124,7 +156,7 @@ def imagine(
         actor: the policy.
         start: N states; gradients are not propagated beyond them.
         latent_noise: (H, N, …) from `latent.draw_noise`.
-        action_noise: (H, N, A) from `draw_noise` of the action distribution.
+        action_noise: (H, N, …) from `actor.draw_noise`.
         scan: of `act_and_imagine` with this rssm and actor; None: step by step.
     """
     unroll = scan or partial(step_by_step, partial(act_and_imagine, rssm, actor))
@@ -177,6 +209,10 @@ class Behaviour(nn.Module):
         world_model: only its sizes, normalisation and activation are used here.
         actions: dimension A of the action.
         generator: generator of the initial weights.
+        groups: number of classes of each group of one-hot actions; empty: continuous actions.
+
+    Raises:
+        ValueError: one-hot actions with actor_gradient="dynamics".
     """
 
     def __init__(
@@ -185,12 +221,18 @@ class Behaviour(nn.Module):
         world_model: WorldModel,
         actions: int,
         generator: torch.Generator,
+        groups: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
+        if groups and config.actor_gradient == "dynamics":
+            raise ValueError(
+                "behaviour.actor_gradient='dynamics': expected 'reinforce' for discrete actions, "
+                "through which there is no gradient."
+            )
         self.config = config
         features = world_model.rssm.features_size
         style = (world_model.config.norm, world_model.config.activation)
-        self.actor = Actor(config, features, actions, *style)
+        self.actor = Actor(config, features, actions, *style, groups)
         self.critic: ScalarHead = SCALAR_HEADS[config.critic_head](
             features, config.units, config.critic_layers, world_model.config.bins, *style
         )

@@ -98,8 +98,13 @@ def sample_one_hot(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     cumulative = shares.cumsum(-1)
     # The last class receives the probability that rounding leaves below one.
     index = (cumulative[..., :-1] <= draws.unsqueeze(-1)).sum(-1, keepdim=True)
-    classes = torch.arange(probabilities.shape[-1], device=index.device)
-    return (index == classes).to(probabilities.dtype)  # one_hot() would first check all numbers
+    return one_hot(index, probabilities)
+
+
+def one_hot(index: Tensor, like: Tensor) -> Tensor:
+    """One-hots of class indices (…, 1), with the classes and the dtype of `like` (…, K)."""
+    classes = torch.arange(like.shape[-1], device=index.device)
+    return (index == classes).to(like.dtype)  # torch's one_hot() would first check all numbers
 
 
 def straight_through(sample: Tensor, probabilities: Tensor) -> Tensor:
@@ -128,6 +133,11 @@ class Normal:
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         self.mean, self.std = mean, std
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest action, which is the mean."""
+        return self.mean
 
     @staticmethod
     def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -162,6 +172,11 @@ class TruncatedNormal:
         self._below = torch.special.ndtr(self._low)
         self._mass = torch.special.ndtr(self._high) - self._below
 
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest action, which is the mean of the parent Gaussian."""
+        return self.mean
+
     @staticmethod
     def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Uniform noise for `sample`, on the generator's device."""
@@ -182,3 +197,49 @@ class TruncatedNormal:
         low, high = (torch.exp(-0.5 * x**2 - 0.5 * LOG_2PI) for x in (self._low, self._high))
         edge = (self._low * low - self._high * high) / (2 * self._mass)
         return (torch.log(self.std * self._mass) + 0.5 * (1 + LOG_2PI) + edge).sum(-1)
+
+
+class OneHot:
+    """Independent categorical variables over actions, sampled as concatenated one-hots.
+
+    Class k of a group of n has the probability (1 − share)·softmax(logits)_k + share/n.
+
+    Args:
+        logits: (…, A), those of the G groups concatenated.
+        groups: number of classes n of each group; their sum is A.
+        share: weight of the uniform distribution.
+
+    >>> law = OneHot(torch.tensor([0.0, 20.0]), (2,), share=0.01)
+    >>> law.mean, law.mode, law.sample(torch.tensor([0.004]))
+    (tensor([0.0050, 0.9950]), tensor([0., 1.]), tensor([1., 0.]))
+    """
+
+    def __init__(self, logits: Tensor, groups: tuple[int, ...], share: float) -> None:
+        self.groups = groups
+        parts = [mix_uniform(part, share) for part in logits.split(groups, -1)]
+        self._log_p = torch.cat(parts, -1)  # (…, A)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities of all classes: (…, A)."""
+        return self._log_p.exp()
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest class of every group, as one-hots."""
+        parts = self._log_p.split(self.groups, -1)
+        chosen = [one_hot(part.argmax(-1, keepdim=True), part) for part in parts]
+        return torch.cat(chosen, -1)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """One-hot draws (…, A) by inversion of uniforms (…, G); no gradient."""
+        parts = zip(self.mean.split(self.groups, -1), noise.unbind(-1), strict=True)
+        return torch.cat([sample_one_hot(p, uniform) for p, uniform in parts], -1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Σ_k a_k ln p_k of one-hot actions (…, A): the sum over groups of ln P(class)."""
+        return (action * self._log_p).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """−Σ_k p_k ln p_k in nats, summed over groups."""
+        return -(self.mean * self._log_p).sum(-1)

@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from sdewm.base.fields import NonNegativeFloat, PositiveInt
 from sdewm.model.encoders import Decoder, Encoder, VectorDecoder, VectorEncoder
 from sdewm.model.heads import SCALAR_HEADS, ContinueHead, ScalarHead
+from sdewm.model.image_and_vector import (
+    ImageAndVectorDecoder,
+    ImageAndVectorEncoder,
+    image_and_vector,
+)
 from sdewm.model.image_layers import (
     PatchDecoder,
     PatchEncoder,
@@ -88,9 +93,10 @@ class WorldModel(nn.Module):
 
     Args:
         config: networks and losses.
-        observation_shape: (D,) of a vector or (64, 64, 3) of an image.
+        observation_shape: (D,) of a vector, (64, 64, 3) of an image, or (12288 + D,) of both.
         actions: dimension A of the action.
         generator: generator of the initial weights.
+        both: whether observations are an image and a vector, see `image_and_vector`.
     """
 
     def __init__(
@@ -99,14 +105,15 @@ class WorldModel(nn.Module):
         observation_shape: tuple[int, ...],
         actions: int,
         generator: torch.Generator,
+        both: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
         style = (config.norm, config.activation)
-        self.encoder: Encoder = make_encoder(config, observation_shape)
+        self.encoder: Encoder = make_encoder(config, observation_shape, both)
         self.rssm = RSSM(config.rssm, actions, self.encoder.size, *style)
         features = self.rssm.features_size
-        self.decoder: Decoder = make_decoder(config, observation_shape, self.rssm)
+        self.decoder: Decoder = make_decoder(config, observation_shape, self.rssm, both)
         head = SCALAR_HEADS[config.reward_head]
         self.reward: ScalarHead = head(
             features, config.units, config.reward_layers, config.bins, *style
@@ -191,12 +198,15 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float | Tenso
     return torch.stack([weights[name] * losses[name] for name in losses]).sum()
 
 
-def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
+def make_encoder(config: WorldModelConfig, shape: tuple[int, ...], both: bool = False) -> Encoder:
     """The encoder for observations of this shape.
 
     Raises:
         ValueError: a shape other than that of a vector or of a 64×64 image with three channels.
     """
+    if both:
+        parts = (make_encoder(config, part) for part in image_and_vector(shape))
+        return ImageAndVectorEncoder(*parts)
     style = (config.norm, config.activation)
     if len(shape) == 1:
         return VectorEncoder(
@@ -207,8 +217,13 @@ def make_encoder(config: WorldModelConfig, shape: tuple[int, ...]) -> Encoder:
     return IMAGE_ENCODERS[config.image_encoder](config.image_depth, *style)
 
 
-def make_decoder(config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM) -> Decoder:
+def make_decoder(
+    config: WorldModelConfig, shape: tuple[int, ...], rssm: RSSM, both: bool = False
+) -> Decoder:
     """The decoder for observations of a shape that `make_encoder` accepts."""
+    if both:
+        parts = (make_decoder(config, part, rssm) for part in image_and_vector(shape))
+        return ImageAndVectorDecoder(*parts)
     style = (config.norm, config.activation)
     if len(shape) == 1:
         return VectorDecoder(

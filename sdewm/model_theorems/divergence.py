@@ -16,6 +16,7 @@ from sdewm.latent_sde.gate_constants import why_no_certificate
 from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
+from sdewm.latent_sde.noise_factor import FactoredModel
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.episode_statistics import (
@@ -26,6 +27,7 @@ from sdewm.model_theorems.episode_statistics import (
 )
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.representation_error import Perturb, check_episodes
+from sdewm.sde.monte_carlo import tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
 from sdewm.theory.bounds.bound import LINEAR_WITHIN, GradeBound, linear_range
@@ -37,9 +39,7 @@ from sdewm.theory.flow.initial_error import CoupledSystem
 from sdewm.theory.flow.rollout_divergence import QUANTILES, path_tile
 
 SCALES = (0.01, 0.03, 0.1, 0.3, 1.0)
-_FACTORS_AT_ONCE = (
-    1 << 22
-)  # numbers of the paths' diffusion factors, which are formed several times
+_FACTORS_AT_ONCE = 1 << 22  # numbers of noise factors, where these are formed, several times
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,11 +216,13 @@ class _Problem:
     seed: int
 
     def rollouts(self, scales: Sequence[float]) -> _Rollouts:
-        size, drivers = self.system.state_size, self.system.model.noise_size
+        size, drivers = self.system.state_size, self.system.drivers
         tile = min(
             path_tile(8 * size, self.horizon, self.state.device),
-            max(1, _FACTORS_AT_ONCE // (size * drivers)),
+            tile_size(self.state.device, size),
         )
+        if not isinstance(self.system.model, FactoredModel):
+            tile = min(tile, max(1, _FACTORS_AT_ONCE // (size * drivers)))
         noise = GaussianNoise(
             drivers=drivers, steps=self.horizon, t0=0.0, t1=float(self.horizon), seed=self.seed
         )

@@ -209,14 +209,17 @@ class ErrorStatistics:
         return ratio(squares, squares + spread)
 
     def factor(self) -> np.ndarray:
-        """Factor (E, T, Z, Z) of the covariance of the independent part.
+        """Factor (E, T, Z, M) of the covariance of the independent part.
 
         It is the covariance of ζ over draws at each step, across components, times the correlation
-        time; diagonal with one draw.
+        time; diagonal with one draw. M is Z, or the number K of draws if that is less: the
+        covariance, of rank K − 1 then, is Σ_k ζ_k ζ_kᵀ/(K − 1).
         """
         if self.draws == 1:
             return np.sqrt(self.correlation_time[0]) * _diagonal(np.sqrt(self.variance))
         z = self.fluctuation
+        if self.draws < z.shape[-1]:
+            return np.sqrt(self.correlation_time[0] / (self.draws - 1)) * np.moveaxis(z, 1, -1)
         covariance = np.einsum("ekti,ektj->etij", z, z) / (self.draws - 1)
         values, vectors = np.linalg.eigh(covariance)
         roots = np.sqrt(np.clip(values, 0, None) * self.correlation_time[0])

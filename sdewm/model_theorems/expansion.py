@@ -101,9 +101,11 @@ def expand_on_model(
     episodes = episodes.first_rows(needed)
     model, count = as_latent_model(world_model), len(episodes.rewards)
     require_model(model, episode_inputs(episodes))
-    first = clean_paths(model, episodes, seed).states[:, start]
-    actions = episodes.previous_actions[:, start + 1 :].double()
-    seen = episodes.observations[:, start + 1 :]
+    clean = clean_paths(model, episodes, seed)
+    first = clean.states[:, start]
+    rows = slice(start + 1, None)
+    actions, seen = episodes.previous_actions[:, rows].double(), episodes.observations[:, rows]
+    embeds = clean.embeds[:, rows]
     ends = (episodes.observations[:, -1], episodes.rewards[:, -1])
 
     def expanded(system: LatentSystem, error: Perturbation, repeat: int, each: int) -> Expansion:
@@ -122,16 +124,21 @@ def expand_on_model(
 
     repeated = seen.repeat_interleave(copies, 0)
     others = perturbed(perturbation, repeated, torch.Generator().manual_seed(seed + 2))
-    fed = latent_system(model, ModelInputs(actions.repeat_interleave(copies, 0), repeated))
+    inputs = ModelInputs(actions.repeat_interleave(copies, 0))
+    fed = latent_system(model, inputs, embeds=embeds.repeat_interleave(copies, 0))
     encoder = expanded(fed, encoder_error(fed, others), copies, paths)
-    error = perturbation_error(model, episodes, perturbation, draws=draws, seed=seed)
-    rows = slice(start + 1, None)
+    error = perturbation_error(model, episodes, perturbation, clean, draws=draws, seed=seed)
     drift, same, factor = (
         torch.from_numpy(table[:, rows])
         for table in (error.drift, error.same_driver, error.factor())
     )
-    plain = latent_system(model, ModelInputs(actions, seen), error_drivers=factor.shape[-1])
+    plain = latent_system(
+        model, ModelInputs(actions), embeds=embeds, error_drivers=factor.shape[-1]
+    )
     measured = tabled_error(
-        plain, drift=drift, same=None if model.surrogate else same, independent=factor
+        plain,
+        drift=drift,
+        same=None if model.surrogate or not model.noise_size else same,
+        independent=factor,
     )
     return ModelExpansion(encoder, expanded(plain, measured, 1, copies * paths), error, plain.label)

@@ -12,7 +12,7 @@ from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.latent_sde.inputs import embed_by_time
 from sdewm.latent_sde.model_contract import episode_inputs, require_model
-from sdewm.latent_sde.models import LatentModel, as_latent_model
+from sdewm.latent_sde.models import LatentModel, as_latent_model, factored_law
 from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths, filter_states
 from sdewm.model.world_model import WorldModel
 from sdewm.model_theorems.error_statistics import ErrorStatistics
@@ -81,20 +81,26 @@ def measure_representation_error(
         mean, std = _apart(reference_encoder, paths.predicted, paths.embeds)
         return _statistics(clean_mean[:, None] - mean[:, None], clean_std[:, None], std)
     assert perturbation is not None
-    return perturbation_error(model, episodes, perturbation, mode=mode, draws=draws, seed=seed)
+    paths = clean_paths(model, episodes, seed)
+    return perturbation_error(
+        model, episodes, perturbation, paths, mode=mode, draws=draws, seed=seed
+    )
 
 
 def perturbation_error(
     model: LatentModel,
     episodes: Episodes,
     perturbation: Perturb,
+    paths: CleanPaths,
     *,
     mode: str = "single_frame",
     draws: int,
     seed: int,
 ) -> ErrorStatistics:
-    """`measure_representation_error` under a perturbation, of a model that has been checked."""
-    paths = clean_paths(model, episodes, seed)
+    """`measure_representation_error` under a perturbation, of a model that has been checked.
+
+    `paths` are its `clean_paths` along the episodes, with the same seed.
+    """
     clean_mean, clean_std = posterior_moments(model, paths)
     shifts, stds = [], []
     generator = torch.Generator().manual_seed(seed + 1)
@@ -133,14 +139,14 @@ def measure_transition_error(
     require_model(model, episode_inputs(episodes), prior=True)
     paths = clean_paths(model, episodes, seed)
     mean, std = posterior_moments(model, paths)
-    before = torch.cat([torch.zeros_like(paths.states[:, :1]), paths.states[:, :-1]], 1)
+    first = model.initial(len(paths.states)).to(paths.states)
+    before = torch.cat([first[:, None], paths.states[:, :-1]], 1)
     parts = []
     actions = episodes.previous_actions.double()
     with torch.no_grad():
         for state, action in _chunks(before, actions):
-            law, factor = model.law(state, action, None)
-            spread = factor[:, model.latent].square().sum(2).sqrt()
-            parts.append((law[:, model.latent], spread))
+            law, factor = factored_law(model, state, action, None)
+            parts.append((law[:, model.latent], factor.deviation()[:, model.latent]))
     prior_mean, prior_std = (
         torch.cat(part).unflatten(0, mean.shape[:2]) for part in zip(*parts, strict=True)
     )

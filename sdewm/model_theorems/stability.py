@@ -14,11 +14,10 @@ from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.jacobian.diagnostics import jacobian_metrics
 from sdewm.jacobian.products import Tensors
 from sdewm.latent_sde.inputs import LatentPolicy
-from sdewm.latent_sde.models import RSSMModel, as_latent_model
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import as_system
-from sdewm.model.rssm import State
-from sdewm.model.step_maps import mean_step
 from sdewm.model.world_model import WorldModel
 from sdewm.theory.flow.lyapunov import LyapunovSpectrum, lyapunov_exponents
 
@@ -26,11 +25,12 @@ STATES_AT_ONCE = 512  # whose Jacobians are held
 
 
 def jacobian_sizes(
-    world_model: WorldModel | RSSMModel, episodes: Episodes, *, every: int = 1, seed: int = 0
+    world_model: WorldModel | LatentModel, episodes: Episodes, *, every: int = 1, seed: int = 0
 ) -> dict[str, Tensor]:
     """Sizes of the Jacobian of one step of the prior, at posterior states along the episodes.
 
-    For the Jacobian J = ∂(h', m', s')/∂(h, z), which the penalty penalises, with the action fixed:
+    For the Jacobian J = ∂(h', m', s')/∂(h, z), which the penalty penalises, with the action fixed
+    (for a `StepModel`, s' are the entries of the noise factor):
 
         "frobenius"           ‖J‖_F
         "top_singular_value"  σ_max(J)
@@ -41,7 +41,7 @@ def jacobian_sizes(
         "spectral_radius"     largest |eigenvalue| of A + I
 
     Args:
-        world_model: with an RSSM.
+        world_model: a `WorldModel` or any `LatentModel`.
         episodes: recorded, of T rows.
         every: interval between the rows used, from the first row on.
         seed: seed of the posterior's noise.
@@ -50,16 +50,13 @@ def jacobian_sizes(
         Arrays (E, ⌈(T − 1)/every⌉) by name; the last row has no recorded action after it.
 
     Raises:
-        ValueError: no RSSM, or fewer than two rows.
+        ValueError: fewer than two rows, or something that `sdewm.check_model` finds (derivatives
+            are not looked at).
     """
     model = as_latent_model(world_model)
-    if not isinstance(model, RSSMModel):
-        raise ValueError(
-            f"world_model={type(world_model).__name__}: expected a sdewm WorldModel; for another "
-            "model, pass its step to sdewm.jacobian.diagnostics.jacobian_metrics."
-        )
     check_rows(episodes, 2)
     every = check_count("every", every)
+    require_model(model, episode_inputs(episodes), prior=True)
     states = clean_paths(model, episodes, seed).states[:, :-1:every]
     actions = episodes.previous_actions[:, 1::every].double()
     generator = torch.Generator().manual_seed(seed)
@@ -68,15 +65,14 @@ def jacobian_sizes(
     parts: list[dict[str, Tensor]] = []
     for state, action in counted("Jacobians", rows, len(flat[0])):
 
-        def whole(h: Tensor, z: Tensor, action: Tensor = action) -> Tensors:
-            return mean_step(model.rssm, State(h, z), action)
+        def whole(x: Tensor, action: Tensor = action) -> Tensors:
+            return step_moments(model, x, action)
 
-        def mean(h: Tensor, z: Tensor, action: Tensor = action) -> Tensors:
-            return mean_step(model.rssm, State(h, z), action)[:2]
+        def mean(x: Tensor, action: Tensor = action) -> Tensors:
+            return step_moments(model, x, action)[:1]
 
-        inputs = tuple(model.split(state))
-        penalised = jacobian_metrics(whole, inputs, generator)
-        square = jacobian_metrics(mean, inputs, generator)
+        penalised = jacobian_metrics(whole, (state,), generator)
+        square = jacobian_metrics(mean, (state,), generator)
         assert square.log_norm is not None and square.spectral_radius is not None
         parts.append(
             {
@@ -90,8 +86,20 @@ def jacobian_sizes(
     return {name: torch.cat([part[name] for part in parts]).unflatten(0, lead) for name in parts[0]}
 
 
+def step_moments(model: LatentModel, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, D) of the next state under the prior, and the sizes (B, N) of its noise.
+
+    They are the model's own `step_moments`; without it, the mean and the entries of the factor.
+    """
+    own = getattr(model, "step_moments", None)
+    if own is not None:
+        return own(state, action)
+    mean, factor = model.law(state, action, None)
+    return mean, factor.flatten(1)
+
+
 def step_eigenvalues(
-    model: RSSMModel, episodes: Episodes, *, every: int = 1, seed: int = 0
+    model: LatentModel, episodes: Episodes, *, every: int = 1, seed: int = 0
 ) -> Tensor:
     """|λ| of the Jacobian ∂(h', m')/∂(h, z) of one step, largest first, along the episodes.
 
@@ -111,7 +119,7 @@ def step_eigenvalues(
     return torch.cat(parts).unflatten(0, (len(episodes.rewards), -1))
 
 
-def step_norms(model: RSSMModel, episodes: Episodes, *, every: int = 1, seed: int = 0) -> Tensor:
+def step_norms(model: LatentModel, episodes: Episodes, *, every: int = 1, seed: int = 0) -> Tensor:
     """‖J‖_F of the Jacobian of `step_eigenvalues` (E, ⌈(T − 1)/every⌉), with the same arguments."""
     parts = [
         jacobian.square().sum((1, 2)).sqrt()
@@ -121,25 +129,24 @@ def step_norms(model: RSSMModel, episodes: Episodes, *, every: int = 1, seed: in
 
 
 def _mean_jacobians(
-    model: RSSMModel, episodes: Episodes, every: int, seed: int
+    model: LatentModel, episodes: Episodes, every: int, seed: int
 ) -> Iterator[Tensor]:
     """∂(h', m')/∂(h, z) at posterior states along the episodes, (rows, D, D) at a time."""
     states = clean_paths(model, episodes, seed).states[:, :-1:every]
     actions = episodes.previous_actions[:, 1::every].double()
 
     def mean(state: Tensor, action: Tensor) -> Tensor:
-        split = State(*(part[None] for part in model.split(state)))
-        return torch.cat(mean_step(model.rssm, split, action[None])[:2], 1)[0]
+        return step_moments(model, state[None], action[None])[0][0]
 
     load_forward_rules()
     jacobian = torch.func.vmap(torch.func.jacfwd(mean))
     rows = (states.flatten(0, 1), actions.flatten(0, 1))
     for state, action in zip(*(table.split(STATES_AT_ONCE) for table in rows), strict=True):
-        yield jacobian(state, action)
+        yield jacobian(state, action).detach()  # weights may require gradients
 
 
 def model_lyapunov(
-    world_model: WorldModel | RSSMModel,
+    world_model: WorldModel | LatentModel,
     episodes: Episodes,
     *,
     start: int,

@@ -31,7 +31,7 @@ def open_loop_metrics(found: OpenLoop, training: TrainingRows, *, seed: int) -> 
     """Every metric of the rollouts.
 
     Args:
-        found: result of `open_loop`.
+        found: result of `open_loop`; metrics of the fields that it left out are left out.
         training: result of `training_rows` for the same model.
         seed: seed of the pairing of episodes.
 
@@ -44,12 +44,18 @@ def open_loop_metrics(found: OpenLoop, training: TrainingRows, *, seed: int) -> 
     Raises:
         ValueError: a component of vector observations that is constant in training.
     """
-    metrics = [*_of_observation(found, training, seed), *_of_reward(found, training, seed)]
-    sampled = reward_quantity(found, training, seed)
+    metrics: list[Measured] = []
+    sampled = None
+    if "observations" not in found.left_out:
+        metrics += _of_observation(found, training, seed)
+    if "rewards" not in found.left_out:
+        metrics += _of_reward(found, training, seed)
+        sampled = reward_quantity(found, training, seed)
     if (known := physical_states(found, training, seed)) is not None:
         sampled, observed = known
         metrics.append(state_error(sampled, observed, seed))
-    return [*metrics, *_of_latent(found, training, seed), *sample_metrics(sampled, seed)]
+    metrics += _of_latent(found, training, seed)
+    return metrics if sampled is None else [*metrics, *sample_metrics(sampled, seed)]
 
 
 def _of_observation(found: OpenLoop, training: TrainingRows, seed: int) -> list[Measured]:
@@ -121,18 +127,18 @@ def _of_latent(found: OpenLoop, training: TrainingRows, seed: int) -> list[Measu
     ]
     lines = {name: np.mean([path[name] for path in paths], axis=0) for name in paths[0]}
     apart = lines.pop("model")
+    square = Measured(
+        "latent distance",
+        "squared, in variances of the data",
+        apart,
+        lines,
+        growth=themselves,
+    )
+    if "kl" in found.left_out:
+        return [square]
     divergence = found.rollout.kl.mean(axis=0)
     nearest = {
         "one_step": found.one_step.kl.mean(axis=0),
         "shuffled": found.shuffled_kl.mean(axis=0),
     }
-    return [
-        Measured("latent KL", "nats", divergence, nearest, growth=themselves),
-        Measured(
-            "latent distance",
-            "squared, in variances of the data",
-            apart,
-            lines,
-            growth=themselves,
-        ),
-    ]
+    return [Measured("latent KL", "nats", divergence, nearest, growth=themselves), square]

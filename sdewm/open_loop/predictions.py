@@ -10,8 +10,8 @@ own z_0 … z_{t−1}, so that posterior uncertainty is part of the predictive d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,14 +19,17 @@ import torch
 from torch import Tensor
 
 from sdewm.base.arrays import check_array
-from sdewm.base.checks import check_count
+from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.inputs import embed_by_time
-from sdewm.latent_sde.models import RSSMModel
-from sdewm.model.rssm import State
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.model_parts import missing_part
+from sdewm.latent_sde.models import LatentModel, as_latent_model
+from sdewm.latent_sde.posterior_paths import filter_states
 from sdewm.model.world_model import WorldModel
 
+PARTS = {"observations": "decoder", "rewards": "reward", "kl": "kl"}  # of the model, by field
 STATES_AT_ONCE = 8192  # rows, over all samples, processed by the model in one batch
 DECODED_AT_ONCE = 256
 
@@ -35,11 +38,13 @@ DECODED_AT_ONCE = 256
 class Predictions:
     """Sampled predictions of the rows context − 1 + k, k = 1 … H.
 
+    Fields for which the model has no part have no numbers: their last axis has size 0.
+
     Attributes:
         observations: (S, E, H, *shape), the decoder's mean in the environment's units; images
             clipped to [0, 1]. The decoder's observation noise is not sampled.
         rewards: (S, E, H), the mean of the reward head.
-        latents: (S, E, H, F), the features [h, z], the input of both heads.
+        latents: (S, E, H, F), the states [h, z], the input of both heads.
         kl: (S, E, H), KL(posterior of the row ‖ distribution from which z was drawn), in nats, in
             closed form.
     """
@@ -70,6 +75,7 @@ class OpenLoop:
             at k = 1 they equal the rollout.
         shuffled_kl: (S, E, H), KL(posterior of the row ‖ prior of the rollout of another episode at
             another k, drawn at random): the ceiling.
+        left_out: field of `Predictions` that has no numbers -> the reason.
 
     Raises:
         ValueError: arrays of other shapes, values that are not finite, images outside [0, 1].
@@ -85,6 +91,7 @@ class OpenLoop:
     rollout: Predictions
     one_step: Predictions
     shuffled_kl: np.ndarray
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         latents = check_array("latents", self.latents, "(S, E, H, F)")
@@ -104,6 +111,12 @@ class OpenLoop:
             fields = {"observations": shape, "rewards": (), "latents": (size,), "kl": ()}
             wanted |= {f"{part}.{name}": (*drawn, *rest) for name, rest in fields.items()}
             arrays |= {f"{part}.{name}": getattr(getattr(self, part), name) for name in fields}
+        for name in self.left_out:
+            check_choice("left_out contains a field", name, PARTS)
+            absent = [f"{part}.{name}" for part in ("rollout", "one_step")]
+            for one in [*absent, *(["shuffled_kl"] if name == "kl" else [])]:
+                if arrays.pop(one).size:
+                    raise ValueError(f"{one} has numbers: expected none, as it is left out.")
         for name, array in arrays.items():
             check_array(name, array, str(wanted[name]))
             if array.shape != wanted[name]:
@@ -125,7 +138,7 @@ class _Inputs(NamedTuple):
 
 
 def open_loop(
-    world_model: WorldModel | RSSMModel,
+    world_model: WorldModel | LatentModel,
     episodes: Episodes,
     *,
     context: int,
@@ -143,7 +156,8 @@ def open_loop(
     and the states of `STATES_AT_ONCE` rows.
 
     Args:
-        world_model: a world model with decoder and reward head.
+        world_model: a `WorldModel` or any `LatentModel` that takes observations. What needs a
+            decoder, a reward head or the divergence `kl` is left out where the model has none.
         episodes: recorded, at least two, from their first row.
         context: t ≥ 1, number of observed rows.
         horizon: H ≥ 1, number of predicted rows.
@@ -151,9 +165,8 @@ def open_loop(
         seed: seed of all noise. The first samples do not depend on the number of samples.
 
     Raises:
-        ValueError: not a `WorldModel` (a `StepModel` has no decoder), fewer than two episodes or
-            samples, fewer rows than context + horizon, or observations or actions of a shape that
-            the model does not take.
+        ValueError: fewer than two episodes or samples, fewer rows than context + horizon, or
+            something that `sdewm.check_model` finds (derivatives are not looked at).
 
     >>> from sdewm.model.rssm import RSSMConfig
     >>> from sdewm.model.world_model import WorldModelConfig
@@ -167,17 +180,21 @@ def open_loop(
     >>> np.allclose(found.rollout.latents[:, :, 0], found.one_step.latents[:, :, 0])
     True
     """
-    model = _with_decoder(world_model)
+    model = as_latent_model(world_model)
     _check_sizes(episodes, context, horizon, samples, seed)
     rows, count = context + horizon, len(episodes.rewards)
-    device = next(model.world_model.parameters()).device
-    seen = episodes.observations[:, :rows]
+    used = episodes.first_rows(rows)
+    found = {name: missing_part(model, part) for name, part in PARTS.items()}
+    left_out = {name: reason for name, reason in found.items() if reason is not None}
+    there = tuple(part for name, part in PARTS.items() if name not in left_out)
+    device, seen = model.initial(1).device, used.observations
+    used = Episodes(seen.to(device), used.previous_actions.to(device), used.rewards.to(device))
+    require_model(model, episode_inputs(used), prior=True, parts=there)
     inputs = _Inputs(
-        embed_by_time(model, seen.to(device)).transpose(0, 1),
-        episodes.previous_actions[:, :rows].to(device).double(),
+        embed_by_time(model, used.observations).transpose(0, 1),
+        used.previous_actions.double(),
         context,
     )
-    _check_actions(model, inputs.actions)
     generator = torch.Generator(device).manual_seed(seed)
     at_once, parts = max(1, STATES_AT_ONCE // (count * rows)), []
     progress = Progress("open-loop predictions", samples)
@@ -209,6 +226,7 @@ def open_loop(
         Predictions(*_join([part[1] for part in parts])),
         Predictions(*_join([part[2] for part in parts])),
         shuffled_kl,
+        left_out,
     )
 
 
@@ -217,63 +235,78 @@ Arrays = tuple[np.ndarray, ...]
 
 @torch.no_grad()
 def _predict(
-    model: RSSMModel, inputs: _Inputs, filtering: Tensor, rolling: Tensor, shuffling: Tensor
+    model: LatentModel, inputs: _Inputs, filtering: Tensor, rolling: Tensor, shuffling: Tensor
 ) -> tuple[Arrays, Arrays, Arrays]:
     """Posterior latents, rollouts and one-step predictions of some samples, each (S, E, …).
 
     The noise is `filtering` (S, E, T, …) for the posterior, `rolling` (S, E, H, …) for the prior
     and the uniforms `shuffling` (S, 1 + H).
     """
-    rssm, context = model.rssm, inputs.context
-    copies, count = filtering.shape[:2]
+    context, (copies, count) = inputs.context, filtering.shape[:2]
     filtering, rolling = filtering.flatten(0, 1), rolling.flatten(0, 1)
-    embeds, actions = (x.repeat(copies, 1, 1) for x in (inputs.embeds, inputs.actions))  # (S·E, …)
-    within = torch.zeros(actions.shape[:2], dtype=torch.bool, device=actions.device)
-    seen = rssm.observe(embeds, actions, within, filtering)
-    posterior = seen.posterior[:, context:]
-
-    state = State(*(part[:, context - 1] for part in seen.state))
-    states, laws = [], []
+    embeds, actions = (  # (S·E, …)
+        table.repeat(copies, *[1] * (table.dim() - 1)) for table in (inputs.embeds, inputs.actions)
+    )
+    seen, predicted = filter_states(model, actions, embeds, filtering)
+    state, states, imagined = seen[:, context - 1], [], []
     for k, noise in enumerate(rolling.unbind(1)):  # k + 1 steps after the last observed row
-        deter = rssm.deterministic(state, actions[:, context + k])
-        laws.append(rssm.prior(deter))
-        state = State(deter, rssm.latent.sample(laws[-1], noise))
-        states.append(state.features)
-    prior = torch.stack(laws, 1)
-
-    nearer = seen.prior[:, context:]
-    one_step = State(seen.state.deter[:, context:], rssm.latent.sample(nearer, rolling))
+        state, mean = model.sample(state, actions[:, context + k], None, noise)
+        states.append(state)
+        imagined.append(mean)
+    after = slice(context, None)
+    previous, action = seen[:, context - 1 : -1].flatten(0, 1), actions[:, after].flatten(0, 1)
+    nearer, means = model.sample(previous, action, None, rolling.flatten(0, 1))
 
     def apart(x: Tensor) -> Tensor:
         return x.unflatten(0, (copies, count))
 
-    others = [_elsewhere(law, u) for law, u in zip(apart(prior), shuffling, strict=True)]
-    shuffled = rssm.latent.kl(apart(posterior), torch.stack(others))
-    features = seen.state.features
-    of_posterior = (apart(features[:, context:]), apart(features[:, context - 1]), shuffled)
+    def divergence(priors: Tensor) -> Tensor:
+        return _divergence(model, predicted[:, after], embeds[:, after], priors)
+
+    rollout = torch.stack(imagined, 1)
+    pairs = zip(apart(rollout), shuffling, strict=True)
+    others = torch.cat([_elsewhere(prior, u) for prior, u in pairs])
+    lead = rolling.shape[:2]
+    of_posterior = (seen[:, after], seen[:, context - 1], divergence(others))
     return (
-        tuple(x.cpu().numpy() for x in of_posterior),
-        _decoded(model, apart(torch.stack(states, 1)), apart(rssm.latent.kl(posterior, prior))),
-        _decoded(model, apart(one_step.features), apart(rssm.latent.kl(posterior, nearer))),
+        tuple(apart(x).cpu().numpy() for x in of_posterior),
+        _decoded(model, apart(torch.stack(states, 1)), apart(divergence(rollout))),
+        _decoded(
+            model,
+            apart(nearer.unflatten(0, lead)),
+            apart(divergence(means.unflatten(0, lead))),
+        ),
     )
 
 
-def _decoded(model: RSSMModel, features: Tensor, kl: Tensor) -> Arrays:
+def _divergence(model: LatentModel, seen: Tensor, embeds: Tensor, priors: Tensor) -> Tensor:
+    """KL(posterior ‖ prior) at rows (N, H, …): (N, H), or (N, H, 0) without it."""
+    kl = getattr(model, PARTS["kl"], None)
+    if kl is None:
+        return seen.new_zeros(*seen.shape[:2], 0)
+    found = kl(seen.flatten(0, 1), embeds.flatten(0, 1), priors.flatten(0, 1))
+    return found.clamp(min=0).unflatten(0, seen.shape[:2])  # zero up to rounding where equal
+
+
+def _decoded(model: LatentModel, states: Tensor, kl: Tensor) -> Arrays:
     """The fields of `Predictions`, in order."""
-    decoder, head = model.world_model.decoder, model.world_model.reward
+    decoder, reward = (getattr(model, name, None) for name in ("decoder", "reward"))
+    lead, flat = states.shape[:3], states.flatten(0, 2)
+    nothing = states.new_zeros(*lead, 0).cpu()
     observations, rewards = [], []
-    for part in features.flatten(0, 2).split(DECODED_AT_ONCE):
-        predicted = decoder.predict(part)
-        if predicted.dim() == 4:  # the output of some image decoders is unbounded
-            predicted = predicted.clamp(0, 1).float()
-        observations.append(predicted.cpu())
-        rewards.append(head.mean(head(part)).cpu())
-    lead = features.shape[:3]
+    for part in flat.split(DECODED_AT_ONCE):
+        if decoder is not None:
+            predicted = decoder.predict(part)
+            if predicted.dim() == 4:  # the output of some image decoders is unbounded
+                predicted = predicted.clamp(0, 1).float()
+            observations.append(predicted.cpu())
+        if reward is not None:
+            rewards.append(reward(part).cpu())
     return (
-        torch.cat(observations).unflatten(0, lead).numpy(),
-        torch.cat(rewards).unflatten(0, lead).numpy(),
-        features.cpu().numpy(),
-        kl.clamp(min=0).cpu().numpy(),  # zero up to rounding for equal distributions
+        (torch.cat(observations).unflatten(0, lead) if observations else nothing).numpy(),
+        (torch.cat(rewards).unflatten(0, lead) if rewards else nothing).numpy(),
+        states.cpu().numpy(),
+        kl.cpu().numpy(),
     )
 
 
@@ -286,17 +319,6 @@ def _elsewhere(law: Tensor, uniforms: Tensor) -> Tensor:
     """Entries (E, H, …) of another episode at permuted steps, selected by `uniforms` (1 + H,)."""
     shift = 1 + int(uniforms[0] * (len(law) - 1))
     return law.roll(shift, 0)[:, uniforms[1:].argsort()]
-
-
-def _with_decoder(world_model: object) -> RSSMModel:
-    if isinstance(world_model, WorldModel):
-        return RSSMModel(world_model)
-    if not isinstance(world_model, RSSMModel):
-        raise ValueError(
-            f"world_model={type(world_model).__name__}: expected a sdewm WorldModel or RSSMModel, "
-            "because a decoder and a reward head are needed."
-        )
-    return world_model
 
 
 def _check_sizes(
@@ -315,12 +337,3 @@ def _check_sizes(
             f"context={context!r}, horizon={horizon!r}: expected episodes of at least {needed} "
             f"rows, got {there}."
         )
-
-
-def _check_actions(model: RSSMModel, actions: Tensor) -> None:
-    try:
-        model.rssm.cell.embed_action(actions[:, 0])
-    except RuntimeError as problem:
-        raise ValueError(
-            f"previous_actions {tuple(actions.shape)}: the model takes another shape: {problem}"
-        ) from problem

@@ -33,14 +33,15 @@ def open_loop_rows(
     `sdewm.open_loop.scoring`. Rows have the keys
 
         panel    the metric
-        kind     "curve", "reference", "metric" or "setting"
+        kind     "curve", "reference", "metric", "setting" or "left out"
         series   "model"; "copy_last", "data_mean", "one_step", "unrelated" (the same step of
                  another episode), "shuffled" (any step of any training episode: the ceiling),
                  "observed" (the probe on the row itself), "nominal"; a name of
-                 `error_growth.GROWTH_METRICS` or "effective_rank"; the name of a setting
+                 `error_growth.GROWTH_METRICS` or "effective_rank"; the name of a setting; a field
+                 of `Predictions` that was left out
         horizon  k in policy steps after the last observation, None for metrics and settings
         value, low, high
-        unit
+        unit     of the value; the reason why a field was left out
 
     Growth metrics are those of the mean error curve relative to the ceiling at each k. The
     ceiling is treated as known: the intervals do not include its sampling error. There are no
@@ -76,6 +77,10 @@ def open_loop_rows(
         "coverage_level": coverage_level(len(found.latents)),
     }
     rows = [_row("settings", "setting", name, None, value) for name, value in settings.items()]
+    rows += [
+        _row("left out", "left out", name, None, None, reason)
+        for name, reason in found.left_out.items()
+    ]
     progress = Progress("intervals", len(metrics))
     try:
         for done, metric in enumerate(metrics, start=1):
@@ -132,7 +137,12 @@ def _rank(found: OpenLoop, seed: int) -> Row:
 
 
 def _row(
-    panel: str, kind: str, series: str, horizon: int | None, found: Interval | float, unit: str = ""
+    panel: str,
+    kind: str,
+    series: str,
+    horizon: int | None,
+    found: Interval | float | None,
+    unit: str = "",
 ) -> Row:
     value, low, high = (
         (found.value, found.low, found.high) if isinstance(found, Interval) else (found, None, None)

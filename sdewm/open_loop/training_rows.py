@@ -76,7 +76,7 @@ def training_rows(model: LatentModel, episodes: Episodes, *, seed: int) -> Train
     """Observations, posterior latents and rewards of training episodes.
 
     Args:
-        model: the world model as an `RSSMModel`.
+        model: any `LatentModel` that takes observations.
         episodes: episodes from their first row, complete if possible. The ceiling draws windows of
             H rows from all of their rows; in truncated episodes it would know only first steps.
         seed: seed of the posterior samples.

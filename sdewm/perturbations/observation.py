@@ -53,12 +53,12 @@ def _mask_noise(
 
 def _jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Shift every image by up to `strength` pixels in both directions; its edge is repeated."""
-    copies, steps = x.shape[:2]
+    copies, steps, *size = x.shape[:4]
     by = (2 * _random(x, (copies, steps, 2), generator) - 1) * strength
     rows, columns = (
-        (torch.arange(64, device=x.device) + by[..., axis, None].round().long()).clamp(0, 63)
-        for axis in (0, 1)
-    )  # (N, T, 64)
+        (torch.arange(n, device=x.device) + by[..., axis, None].round().long()).clamp(0, n - 1)
+        for axis, n in enumerate(size)
+    )  # (N, T, H), (N, T, W)
     which = torch.arange(copies, device=x.device)[:, None, None, None]
     when = torch.arange(steps, device=x.device)[None, :, None, None]
     return x[which, when, rows[..., :, None], columns[..., None, :]]
@@ -93,12 +93,14 @@ def _occlusion_noise(x: Tensor, strength: float, generator: torch.Generator) -> 
 
 
 def _square(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Whether a pixel lies in the square: (N, 1, 64, 64, 1)."""
-    side = round(64 * math.sqrt(strength))
-    corner = (_random(x, (len(x), 2), generator) * (64 - side + 1)).long()
-    pixel = torch.arange(64, device=x.device)
-    inside = (pixel >= corner[..., None]) & (pixel < corner[..., None] + side)  # (N, 2, 64)
-    square = inside[:, 0, :, None] & inside[:, 1, None, :]
+    """Whether a pixel lies in the square: (N, 1, H, W, 1); of the image's proportions."""
+    place, inside = _random(x, (len(x), 2), generator), []
+    for axis, n in enumerate(x.shape[2:4]):
+        side = round(n * math.sqrt(strength))
+        first = (place[:, axis, None] * (n - side + 1)).long()
+        pixel = torch.arange(n, device=x.device)
+        inside.append((pixel >= first) & (pixel < first + side))  # (N, H), (N, W)
+    square = inside[0][:, :, None] & inside[1][:, None, :]
     return square[:, None, :, :, None]
 
 

@@ -44,7 +44,8 @@ PERTURBATIONS = {
 def error_sizes(rows: Rows) -> Drawing:
     """Drift and diffusion of the latent's error against the strength, one panel per perturbation.
 
-    Both are squared and divided by the variance of the posterior, |b|²/tr s² and tr v/tr s², with
+    Both are squared and divided by the variance of the posterior, |b|²/tr s² and tr v/tr s² (by
+    that of the latent along the episodes, where variance_of says so: a deterministic latent), with
     bars of 95 %; filled markers where the test rejects zero drift, open ones where it does not. An
     unbiased estimate that is zero or negative stands at the foot of the panel, with an arrow down
     and its interval. A diffusion that is zero to rounding, of a perturbation without randomness, is
@@ -63,8 +64,9 @@ def error_sizes(rows: Rows) -> Drawing:
         own = [row for row in rows if row["panel"] == name]
         draw = partial(_sizes, rows=own, limits=limits)
         panels.append(Panel(PERTURBATIONS.get(str(name), str(name)), draw))
+    of = _variance_of(rows)
     note = (
-        "Squared size of the error of the latent per step, over the variance of the posterior. "
+        f"Squared size of the error of the latent per step, over the variance of the {of}. "
         "Bars: 95 % intervals over episodes; a bar that reaches the foot has an "
         "interval that contains zero. A perturbation without randomness has no diffusion."
     )
@@ -103,14 +105,20 @@ def _sizes(axes: Axes, rows: Rows, limits: tuple[float, float]) -> Entries:
                     axes, [row["strength"]], [1.5 * limits[0]], None, BELOW,
                     Look(GREY, "none", "v"), ms=4.5, zorder=7,
                 )  # fmt: skip
-    entries |= level_line(axes, 1.0, "variance of the posterior")
+    of = _variance_of(rows)
+    entries |= level_line(axes, 1.0, f"variance of the {of}")
     strengths = [row["strength"] for row in rows]
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(strengths, [f"{x:g}" for x in strengths])
     axes.set_xlabel(rows[0]["unit"])
-    axes.set_ylabel("squared error of the latent (posterior variances)")
+    axes.set_ylabel(f"squared error of the latent ({of} variances)")
     return entries
+
+
+def _variance_of(rows: Rows) -> str:
+    """What the variance is of by which errors are divided; tables of old do not say it."""
+    return str(rows[0].get("variance_of", "posterior"))
 
 
 def _line_of(entry: object) -> object:

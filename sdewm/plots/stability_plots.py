@@ -27,6 +27,7 @@ NAMES = {
     "log_norm": "$\\lambda_{\\max}$\n$(\\mathrm{sym}\\,A)$",
     "spectral_radius": r"$\rho(J)$",
 }
+LEAST_SPAN = 1e-3  # of the axis of exponents, which may all be equal
 
 
 def stability_of_model(rows: Rows) -> Drawing:
@@ -39,7 +40,8 @@ def stability_of_model(rows: Rows) -> Drawing:
     acted = [*dict.fromkeys(row["panel"] for row in drawn)]
     running = [row for row in rows if row["panel"] in acted]
     ends = [row["value"] for row in running if row["policy_steps"] >= 3]
-    span = max(ends) - min(ends)
+    ends = ends or [row["value"] for row in running]  # of a few steps only
+    span = max(max(ends) - min(ends), LEAST_SPAN)
     limits = (min(ends) - 0.4 * span, max(ends) + 0.4 * span)
     panels = [Panel("Jacobian of a step of the prior", partial(_sizes, rows=rows))]
     for name in acted:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdewm.latent_sde.model_parts import required_part
 from sdewm.open_loop.errors import squared_error
 from sdewm.related.quantity import Quantity
 from sdewm.study.end_points import CONTEXT, Measurement
@@ -43,7 +44,7 @@ def errors_ahead(given: Measurement, heun: bool) -> np.ndarray:
     actions, none = episodes.previous_actions.double(), torch.Generator()
     embeds = model.embed(episodes.observations)
     quiet = torch.zeros_like(model.draw_noise((len(actions),), none))
-    x = torch.zeros(len(actions), model.state_size, dtype=torch.float64)
+    x = model.initial(len(actions))
     for t in range(CONTEXT + STEPS):
         action, embed = actions[:, t], embeds[:, t] if t < CONTEXT else None
 
@@ -51,7 +52,7 @@ def errors_ahead(given: Measurement, heun: bool) -> np.ndarray:
             return model.sample(x, action, embed, quiet)[1]  # with the mean of z
 
         x = heun_step(step, x) if heun and embed is None else step(x)
-    decoded = model.world_model.decoder.predict(x).numpy() / given.scale
+    decoded = required_part(model, "decoder").predict(x).numpy() / given.scale
     truth = episodes.observations[:, -1].double().numpy() / given.unit
     return squared_error(decoded[:, None], truth[:, None])[:, 0]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdewm.base.checks import check_count
@@ -11,7 +11,7 @@ from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.panels import Drawing
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,13 @@ class Analysis:
         stem: name of its files, without extension.
         question: that it answers.
         settings: dataclass of its settings; every field has a default.
-        check: (trained, settings, seed) -> the episodes; settings that are not allowed raise a
+        check: (subject, settings, seed) -> the episodes; settings that are not allowed raise a
             ValueError.
-        rows: (trained, settings, seed) -> rows of the table; `check` comes before any work.
+        rows: (subject, settings, seed) -> rows of the table; `check` comes before any work.
+        needs: the part of the model that each result needs, by the name of the result; all other
+            results need none.
+        all_need_parts: whether there is no other result, so that a model without these parts
+            cannot be analysed.
         figure: rows -> a new figure.
         summary: rows -> a few lines of text.
     """
@@ -60,7 +64,9 @@ class Analysis:
     stem: str
     question: str
     settings: type
-    check: Callable[[TrainedRun, Any, int], Episodes]
-    rows: Callable[[TrainedRun, Any, int], list[Row]]
+    check: Callable[[Subject, Any, int], Episodes]
+    rows: Callable[[Subject, Any, int], list[Row]]
     figure: Callable[[Sequence[Any]], Drawing]
     summary: Callable[[Sequence[Any]], str]
+    needs: Mapping[str, str] = field(default_factory=dict)
+    all_need_parts: bool = False

@@ -15,17 +15,18 @@ from sdewm.base.checks import check_count
 from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.losses import value
-from sdewm.latent_sde.system import LatentSystem, mean_policy
 from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.remainder_order import RemainderOrder
 
+NEEDED_PANEL = "policy in the loop"
 VALUE_SCALES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 ORDER_SCALES = (0.125, 0.0625, 0.03125, 0.015625)
 
@@ -40,40 +41,33 @@ class Settings(PerturbedSettings):
     """Number of recorded episodes; None uses all, but the bounds of each take long."""
 
 
-def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("horizon", settings.horizon)
     settings.checked_perturbation()
-    return trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    return subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Divergence and bounds under recorded actions and, if trained, the policy; value bias."""
-    episodes = check(trained, settings, seed)
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+    """Divergence and bounds under recorded actions and, if subject, the policy; value bias."""
+    episodes = check(subject, settings, seed)
     perturbation = settings.checked_perturbation()
     grid: dict[str, Any] = {
         **{name: getattr(settings, name) for name in ("start", "horizon", "copies", "paths")},
         "seed": seed,
     }
-    panel = "recorded actions"
-    model, behaviour = trained.model, trained.agent.behaviour
-    found = divergence_rows(panel, diverge_on_model(model, episodes, perturbation, **grid))
-    if not trained.has_policy:
-        return with_episodes(found, episodes)
-
-    def critic(system: LatentSystem) -> Any:
-        return value(system, behaviour.critic)
-
-    def biases(panel: str, **policy: Any) -> list[Row]:
-        bias = value_bias_on_model(model, episodes, perturbation, critic, **policy, **grid)
-        return value_rows(panel, bias)
-
-    policy = mean_policy(behaviour.actor)
-    closed = diverge_on_model(model, episodes, perturbation, policy=policy, **grid)
-    panels = ("recorded actions", "policy in the loop")
-    found += biases(panels[0])
-    found += divergence_rows(panels[1], closed)
-    return with_episodes(found + biases(panels[1], policy=policy), episodes)
+    model, policy, critic = subject.model, *map(subject.part, ("policy", "critic"))
+    found: list[Row] = []
+    policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
+    if policy is not None:
+        policies[NEEDED_PANEL] = policy
+    for panel, actor in policies.items():
+        given = {"policy": actor, **grid}
+        found += divergence_rows(panel, diverge_on_model(model, episodes, perturbation, **given))
+        if critic is not None:
+            bias = value_bias_on_model(model, episodes, perturbation, value, **given)
+            found += value_rows(panel, bias)
+    return with_episodes(found, episodes)
 
 
 def summary(found: Sequence[Any]) -> str:
@@ -211,4 +205,5 @@ ANALYSIS = Analysis(
     rows,
     model_divergence,
     summary,
+    {NEEDED_PANEL: "policy", "bias of the value": "critic"},
 )

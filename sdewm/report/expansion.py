@@ -19,12 +19,13 @@ from sdewm.model_theorems.value_bias import SECOND_ORDER_WITHIN
 from sdewm.plots.representation_error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 ORDER_SIZES = (0.2, 0.1, 0.05)
 REPORTED_TERMS = ("c0", "P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift", "c1", "c2")
 FORMS = ("encoder", "measured")
+NEEDS = {"reconstruction loss": "decoder", "reward error": "reward", "value": "critic"}
 Z95 = 1.959964  # of a 95 % interval
 
 
@@ -41,21 +42,21 @@ class Settings(PerturbedSettings):
     """Number of recorded episodes; None uses all."""
 
 
-def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("horizon", settings.horizon)
     settings.checked_perturbation()
-    return trained.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    return subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
-    """Rows for every loss of the run: reconstruction, reward and, with a trained critic, value."""
-    episodes = check(trained, settings, seed)
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
+    """Rows for every loss of the model: reconstruction, reward error and value."""
+    episodes = check(subject, settings, seed)
     perturbation = settings.checked_perturbation()
     found: list[Row] = []
-    for name, make_loss in losses(trained).items():
+    for name, make_loss in losses(subject).items():
         expansion = expand_on_model(
-            trained.model,
+            subject.model,
             episodes,
             perturbation,
             make_loss,
@@ -69,8 +70,8 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     return with_episodes(found, episodes)
 
 
-def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
-    """The losses that are expanded, by name."""
+def losses(subject: Subject) -> dict[str, MakeLoss]:
+    """The losses that are expanded, by name: those for which the model has a part."""
 
     def reconstruction(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
         return reconstruction_loss(system, observations)
@@ -79,10 +80,14 @@ def losses(trained: TrainedRun) -> dict[str, MakeLoss]:
         return reward_loss(system, rewards)
 
     def critic(system: LatentSystem, observations: Tensor, rewards: Tensor) -> Any:
-        return value(system, trained.agent.behaviour.critic)
+        return value(system)
 
-    found: dict[str, MakeLoss] = {"reconstruction loss": reconstruction, "reward error": reward}
-    return found | ({"value": critic} if trained.has_policy else {})
+    found: dict[str, MakeLoss] = {
+        "reconstruction loss": reconstruction,
+        "reward error": reward,
+        "value": critic,
+    }
+    return {name: loss for name, loss in found.items() if subject.missing(NEEDS[name]) is None}
 
 
 def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
@@ -166,4 +171,6 @@ ANALYSIS = Analysis(
     rows,
     loss_changes,
     summary,
+    NEEDS,
+    all_need_parts=True,
 )

@@ -18,7 +18,7 @@ from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.losses import reconstruction_loss
-from sdewm.latent_sde.models import RSSMModel
+from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.expansion import expand_on_model
@@ -83,7 +83,7 @@ def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[R
 
 
 def _terms(
-    model: RSSMModel, episodes: Episodes, perturbation: ObservationPerturbation, seed: int
+    model: LatentModel, episodes: Episodes, perturbation: ObservationPerturbation, seed: int
 ) -> dict[str, Estimate]:
     """Terms of the reconstruction loss under the measured drift and diffusion."""
 
@@ -111,7 +111,7 @@ def _sum(terms: dict[str, Estimate], weights: dict[str, float]) -> Estimate:
     return Estimate(value, error)
 
 
-def _divergence(model: RSSMModel, episodes: Episodes, seed: int) -> float:
+def _divergence(model: LatentModel, episodes: Episodes, seed: int) -> float:
     """E|D_LONG|/E|D_0| for initial errors caused by noisy observations."""
     starts = perturbed_initial_states(
         model, episodes, NOISE, start=START, copies=COPIES, mode="accumulated", seed=seed
@@ -131,7 +131,7 @@ def _divergence(model: RSSMModel, episodes: Episodes, seed: int) -> float:
     return float(grown[-1] / grown[0])
 
 
-def _open_loop(model: RSSMModel, episodes: Episodes, seed: int) -> Estimate:
+def _open_loop(model: LatentModel, episodes: Episodes, seed: int) -> Estimate:
     found = open_loop(
         model,
         episodes,

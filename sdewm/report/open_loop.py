@@ -17,7 +17,7 @@ from sdewm.open_loop.training_rows import training_rows
 from sdewm.plots.open_loop_plots import open_loop_accuracy
 from sdewm.plots.tables import number_text, text_table
 from sdewm.report.analysis import Analysis
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 
 FEWEST = 4 * episodes_needed()  # the scored half is compared in pairs of unrelated episodes
 SHOWN = ("growth_rate", "saturation_level", "saturation_time", "predictability_horizon")
@@ -43,30 +43,30 @@ class Settings:
     """Fraction of the ceiling, the error of random rows, that ends the predictability horizon."""
 
 
-def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     context = check_count("context", settings.context)
     horizon = check_count("horizon", settings.horizon)
     check_count("samples", settings.samples, minimum=2)
-    episodes = trained.episodes(context + horizon, settings.episodes, seed)
+    episodes = subject.episodes(context + horizon, settings.episodes, seed)
     if (count := len(episodes.rewards)) < FEWEST:
         raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of which are scored.")
     return episodes
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """Curves, reference lines and growth metrics of all panels."""
-    episodes = check(trained, settings, seed)
+    episodes = check(subject, settings, seed)
     fitted, scored = halves(episodes)
     found = open_loop(
-        trained.model,
+        subject.model,
         scored,
         context=settings.context,
         horizon=settings.horizon,
         samples=settings.samples,
         seed=seed,
     )
-    training = training_rows(trained.model, trained.whole_episodes(len(fitted.rewards)), seed=seed)
+    training = training_rows(subject.model, subject.source.whole(len(fitted.rewards)), seed=seed)
     return open_loop_rows(found, training, theta=settings.theta, seed=seed)
 
 
@@ -112,4 +112,5 @@ ANALYSIS = Analysis(
     rows,
     open_loop_accuracy,
     summary,
+    {"observations": "decoder", "rewards": "reward", "latent KL": "kl"},
 )

@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel
-from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths
 from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
 from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
-from sdewm.model_theorems.representation_error import measure_representation_error
+from sdewm.model_theorems.error_statistics import ErrorStatistics
+from sdewm.model_theorems.representation_error import perturbation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
 from sdewm.plots.tables import text_table
 from sdewm.report.analysis import Analysis, with_episodes
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 
 VECTORS = {
     "noise": (0.01, 0.03, 0.1, 0.3),
@@ -55,48 +59,64 @@ class Settings:
     """Number of perturbed copies of each window."""
 
 
-def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("draws", settings.draws, minimum=2)
-    return trained.episodes(settings.steps, settings.episodes, seed)
+    return subject.episodes(settings.steps, settings.episodes, seed)
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """Drift and diffusion of the encoder's single-frame error, with episodes as units."""
-    episodes = check(trained, settings, seed)
-    return measured_rows(trained.model, episodes, settings.draws, seed)
+    episodes = check(subject, settings, seed)
+    return measured_rows(subject.model, episodes, settings.draws, seed)
 
 
 def measured_rows(model: LatentModel, episodes: Episodes, draws: int, seed: int) -> list[Row]:
-    """One row for each perturbation and strength."""
+    """One row for each perturbation and strength.
+
+    Squares of errors are divided by the mean variance of the posterior, tr s²; of a deterministic
+    latent, which has none, by the variance of the latent over all rows of the episodes.
+    """
     kinds = IMAGES if episodes.observations.dim() == 5 else VECTORS
     cases = [(name, strength) for name, strengths in kinds.items() for strength in strengths]
-    found: list[Row] = []
+    require_model(model, episode_inputs(episodes))
+    paths, found = clean_paths(model, episodes, seed), []  # one encoding for all strengths
     progress = Progress("perturbations", len(cases), 0)
     for done, (name, strength) in enumerate(cases):
         progress.update(done)
-        found.append(_row(model, episodes, name, strength, draws, seed))
+        perturbation = ObservationPerturbation(name, strength)
+        error = perturbation_error(model, episodes, perturbation, paths, draws=draws, seed=seed)
+        found.append(_row(model, error, paths, name, strength, seed))
     progress.close()
     return with_episodes(found, episodes)
 
 
 def _row(
-    model: LatentModel, episodes: Episodes, name: str, strength: float, draws: int, seed: int
+    model: LatentModel,
+    found: ErrorStatistics,
+    paths: CleanPaths,
+    name: str,
+    strength: float,
+    seed: int,
 ) -> Row:
-    perturbation = ObservationPerturbation(name, strength)
-    found = measure_representation_error(model, episodes, perturbation, draws=draws, seed=seed)
+    states, latents = paths.predicted.numpy(), paths.states[..., model.latent]
     unit = (found.reference_std**2).sum(-1).mean(1)  # of each episode
+    if not unit.any():  # a deterministic latent
+        unit = np.full(len(unit), float(latents.flatten(0, 1).var(0).sum()))
+        unit_of = "latent"
+    else:
+        unit_of = "posterior"
     drift = ratio(found.drift_squares.mean(1), unit)
     diffusion = ratio(found.variance.sum(-1).mean(1), unit)
     spread = mean_estimate(found.variance_change.sum(-1).mean(1) / unit)
     fraction, test = found.drift_fraction(), found.zero_drift_test(seed)
     time, whole = found.correlation_time
-    states = clean_paths(model, episodes, seed).predicted.numpy()
     explained = regress_drift(found, states, folds=min(FOLDS, len(states)), seed=seed)
     return {
         "panel": name,
         "unit": UNITS[name],
         "strength": strength,
+        "variance_of": unit_of,
         "drift": drift.value,
         "drift_error": drift.standard_error,
         "diffusion": diffusion.value,

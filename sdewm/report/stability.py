@@ -13,15 +13,15 @@ from sdewm.base.records import Row
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.inputs import LatentPolicy
-from sdewm.latent_sde.system import mean_policy
 from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.physical_modes import memory_floor, step_jacobians
 from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov, step_eigenvalues
 from sdewm.plots.stability_plots import stability_of_model
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Analysis, with_episodes
-from sdewm.report.trained_run import TrainedRun
+from sdewm.report.subject import Subject
 
+NEEDED_PANEL = "policy in the loop"
 SPECTRUM, SLOW = "spectrum", 0.9  # name of the rows; modulus of the modes that are counted
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 UNITS = {
@@ -50,40 +50,40 @@ class Settings:
     """Interval in rows between the states at which Jacobians are computed."""
 
 
-def check(trained: TrainedRun, settings: Settings, seed: int) -> Episodes:
+def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("start", settings.start, minimum=0)
     steps = check_count("steps", settings.steps)
     check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
-    check_count("exponents", settings.exponents, maximum=trained.model.state_size)
+    check_count("exponents", settings.exponents, maximum=subject.model.state_size)
     check_count("every", settings.every)
-    return trained.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+    return subject.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
 
 
-def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
+def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
     """Sizes of the Jacobian, and running exponents for recorded actions and a trained policy."""
-    episodes = check(trained, settings, seed)
+    episodes = check(subject, settings, seed)
     found: list[Row] = []
-    sizes = jacobian_sizes(trained.model, episodes, every=settings.every, seed=seed)
+    sizes = jacobian_sizes(subject.model, episodes, every=settings.every, seed=seed)
     for name, values in sizes.items():
         found.append(_row(name, "mean", None, mean_estimate(values.mean(1).numpy()), UNITS[name]))
         for level in LEVELS:
             quantile = float(np.quantile(values.numpy(), level))
             spread = Estimate(quantile, float("nan"))
             found.append(_row(name, f"quantile {level:g}", None, spread, UNITS[name]))
-    found += _spectrum(trained, episodes, settings.every, seed)
+    found += _spectrum(subject, episodes, settings.every, seed)
     policies: dict[str, LatentPolicy | None] = {"recorded actions": None}
-    if trained.has_policy:
-        policies["policy in the loop"] = mean_policy(trained.agent.behaviour.actor)
-    for name, policy in policies.items():
+    if (policy := subject.part("policy")) is not None:
+        policies[NEEDED_PANEL] = policy
+    for name, actor in policies.items():
         spectrum = model_lyapunov(
-            trained.model,
+            subject.model,
             episodes,
             start=settings.start,
             steps=settings.steps,
             discard=settings.discard,
             exponents=settings.exponents,
-            policy=policy,
+            policy=actor,
             seed=seed,
         )
         for number, curve in enumerate(spectrum.curves, start=1):
@@ -94,13 +94,13 @@ def rows(trained: TrainedRun, settings: Settings, seed: int) -> list[Row]:
     return with_episodes(found, episodes)
 
 
-def _spectrum(trained: TrainedRun, episodes: Episodes, every: int, seed: int) -> list[Row]:
+def _spectrum(subject: Subject, episodes: Episodes, every: int, seed: int) -> list[Row]:
     """Slow modes and least norm of the model's step, and of the simulator's own where it is known.
 
     The least norm is that of any coordinates, (Σ |λ|²)^½; the floor of S29 is ½ (ln d + 2/d · mean
     ln |det|) in logarithms.
     """
-    moduli = step_eigenvalues(trained.model, episodes, every=every, seed=seed)
+    moduli = step_eigenvalues(subject.model, episodes, every=every, seed=seed)
     model = {
         f"modes beyond {SLOW:g}": (moduli > SLOW).double().sum(2),
         "least norm": moduli.square().sum(2).sqrt(),
@@ -109,10 +109,11 @@ def _spectrum(trained: TrainedRun, episodes: Episodes, every: int, seed: int) ->
         _row(SPECTRUM, name, None, mean_estimate(values.mean(1).numpy()), "dimensionless")
         for name, values in model.items()
     ]
+    if subject.simulator is None:
+        return found
+    env, action_repeat = subject.simulator
     try:
-        jacobians, volumes = step_jacobians(
-            trained.config.env, action_repeat=trained.config.action_repeat, seed=seed
-        )
+        jacobians, volumes = step_jacobians(env, action_repeat=action_repeat, seed=seed)
     except ValueError:  # a simulator whose physics is not known
         return found
     own = np.abs(np.linalg.eigvals(jacobians))
@@ -152,4 +153,5 @@ ANALYSIS = Analysis(
     rows,
     stability_of_model,
     summary,
+    {NEEDED_PANEL: "policy"},
 )

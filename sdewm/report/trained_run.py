@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
-from sdewm.base.records import Value, code_digest, manifest
-from sdewm.data.dataset import read_dataset
-from sdewm.data.recorded_episodes import Episodes, read_episodes
+from sdewm.base.fields import later_defaults
+from sdewm.base.records import Value
+from sdewm.data.dataset import UNKNOWN, read_dataset
+from sdewm.data.recorded_episodes import Episodes
+from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.models import RSSMModel
+from sdewm.latent_sde.system import mean_policy
+from sdewm.report.subject import DatasetEpisodes, Subject
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
 from sdewm.train.saved_agent import saved_agent, weights_digest
+from sdewm.train.sources import RECORDED
+
+ONE_HOT = "its actions are one-hot, and no differentiable function of the state"
 
 
 @dataclass(frozen=True)
@@ -41,37 +48,50 @@ class TrainedRun:
 
     @cached_property
     def model(self) -> RSSMModel:
-        """The world model, in float64."""
-        return RSSMModel(self.agent.world_model)
+        """The world model in float64, with the critic and the actor's mean if they are trained."""
+        if not self.has_policy:
+            return RSSMModel(self.agent.world_model)
+        behaviour = self.agent.behaviour
+        return RSSMModel(self.agent.world_model, critic=behaviour.critic, policy=self.loop_policy)
+
+    @property
+    def source(self) -> DatasetEpisodes:
+        """The recorded episodes."""
+        return DatasetEpisodes(self.data)
+
+    @cached_property
+    def loop_policy(self) -> LatentPolicy | None:
+        """The mean action of the policy; None without a policy, or if it is one-hot."""
+        actor = self.agent.behaviour.actor
+        return mean_policy(actor) if self.has_policy and not actor.groups else None
 
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
-        return read_episodes(self.data, steps=steps, count=count, window_seed=seed)
+        return self.source.windows(steps, count, seed)
 
-    def whole_episodes(self, count: int) -> Episodes:
-        """The first `count` episodes, truncated to the length of the shortest."""
-        lengths = [len(episode["reward"]) for episode in islice(read_dataset(self.data), count)]
-        return read_episodes(self.data, steps=min(lengths), count=count)
-
-    def facts(self, settings: object, seed: int) -> dict[str, Value]:
-        """The facts that determine the rows of an analysis with these settings."""
-        found = read_dataset(self.data).facts
-        own: dict[str, Value] = {
-            "code": code_digest(),
+    @cached_property
+    def subject(self) -> Subject:
+        """The run as the analyses take it."""
+        config, updates = self.config, self.counters["updates"]
+        identity: dict[str, Value] = {
             "run": self.run.name,
             "run_commit": str(read_run(self.run).manifest.get("commit")),
-            "env": self.config.env,
-            "obs": self.config.obs,
-            "updates": self.counters["updates"],
+            "env": config.env,
+            "obs": config.obs,
+            "updates": updates,
             "weights": self.weights_digest,
             "changed": self.changed,
-            "noise": self.model.surrogate or "exact",
-            "data": self.data.name,
-            "data_policy": found["policy"],
-            "data_seed": found["seed"],
-            "data_rows": found["rows"],
         }
-        return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]
+        untrained = "the run trained only its world model"
+        return Subject(
+            f"Analysis of {self.run.name}",
+            f"the world model of {config.env}, after {updates} updates",
+            self.model,
+            self.source,
+            identity,
+            {"policy": ONE_HOT} if self.has_policy else {"critic": untrained, "policy": untrained},
+            None if config.env == UNKNOWN else (config.env, config.action_repeat),
+        )
 
     @cached_property
     def weights_digest(self) -> str:
@@ -87,15 +107,21 @@ def load_trained_run(run: Path, data: Path) -> TrainedRun:
             have another environment, observation or action repeat than the run.
         CheckpointError: the run has no valid checkpoint.
     """
-    recorded = read_dataset(data).facts
+    recorded = later_defaults(Config) | read_dataset(data).facts
     facts = read_run(run)
-    for name in ("env", "obs", "action_repeat"):
+    for name in RECORDED:
         own = getattr(facts.config, name)
-        if recorded[name] != own:
+        if UNKNOWN in (own, recorded[name]):
+            if facts.data is None or facts.data.resolve() != data.resolve():
+                sys.stderr.write(
+                    f"note: {name} is {own} in {run} and {recorded[name]} in {data}: not compared, "
+                    "because it is unknown.\n"
+                )
+        elif recorded[name] != own:
             raise ValueError(
                 f"data={str(data)!r} has {name}={recorded[name]!r}, but run={str(run)!r} has "
                 f"{name}={own!r}: expected episodes of the run's environment."
             )
-    saved = saved_agent(run)
+    saved = saved_agent(run, data=data)
     policy = facts.data is None
     return TrainedRun(run, data, saved.config, saved.agent, saved.counters, policy, saved.changed)

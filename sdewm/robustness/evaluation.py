@@ -16,6 +16,7 @@ from sdewm.train.config import Config
 from sdewm.train.evaluation import evaluate
 from sdewm.train.policy import AgentPolicy
 from sdewm.train.saved_agent import SavedAgent
+from sdewm.train.sources import RECORDED
 
 OTHER_NOISE = 1  # added to the seed of the latents in the second unperturbed evaluation
 NONE, FLOOR = "none", "noise floor"
@@ -104,7 +105,7 @@ def _policy(saved: SavedAgent, actor: SavedAgent | None, other: int) -> AgentPol
 
 def check_same_task(ours: Config, other: Config) -> None:
     """Refuse two runs of different environments, whose returns cannot be compared."""
-    for name in ("env", "obs", "action_repeat"):
+    for name in RECORDED:
         first, second = getattr(ours, name), getattr(other, name)
         if first != second:
             raise ValueError(

@@ -47,9 +47,9 @@ def figure_main(
             )
         else:
             check_count("--seed", options.seed, minimum=0)
-            trained = load_trained_run(options.run, options.data)
-            found = analysis.rows(trained, options.settings, options.seed)
-            write_table(table, found, trained.facts(options.settings, options.seed))
+            subject = load_trained_run(options.run, options.data).subject
+            found = analysis.rows(subject, options.settings, options.seed)
+            write_table(table, found, subject.facts(options.settings, options.seed))
             rows = read_table(table)[0]
         drawing = analysis.figure(rows)
         paths = save_figure(drawing, out, analysis.stem, options.width, options.panel)

@@ -22,7 +22,15 @@ from sdewm.base.findings import (
 )
 from sdewm.base.smoothness import roughest
 from sdewm.base.taylor import fuse
-from sdewm.sde.system import StepSystem, System, check_drivers, check_jacobians, step_of
+from sdewm.sde.system import (
+    StepSystem,
+    System,
+    check_drivers,
+    check_jacobians,
+    diffusion_entries,
+    probing_increments,
+    step_of,
+)
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -89,7 +97,7 @@ def check_system(
     if error is not None and not (hasattr(error, "drift") and hasattr(error, "diffusion")):
         raise ValueError(f"error={type(error).__name__}: expected a sdewm.Perturbation.")
     states = (x0.unsqueeze(0) if x0.dim() == 1 else x0).detach()
-    coefficients = named_coefficients(system, error)
+    coefficients = named_coefficients(system, states.new_tensor(start), states, error)
     path, mixed = follow(system, coefficients, states, start, end, steps)
     if loss is not None:
         if not callable(loss):
@@ -126,7 +134,9 @@ def require_contract(
     Returns:
         Times and states of the paths that were followed, see `follow`.
     """
-    coefficients = named_coefficients(system, error)
+    coefficients = named_coefficients(
+        system, states.new_tensor(interval[0]), states.detach(), error
+    )
     path, mixed = follow(system, coefficients, states.detach(), *interval, steps)
     losses = {} if loss is None else {loss_name: loss}
     require(contract_findings(coefficients, path, losses, mixed, derivatives))
@@ -149,10 +159,13 @@ def require_constant_jacobians(
         check_jacobians(system, t.unsqueeze(0), y, others)
 
 
-def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[str, Coefficient]:
-    """The coefficients by the names that messages use."""
+def named_coefficients(
+    system: System | StepSystem, start: torch.Tensor, states: torch.Tensor, error: Any = None
+) -> dict[str, Coefficient]:
+    """The coefficients by the names that messages use, for initial states `(B, D)`."""
     if isinstance(system, System):
-        found: dict[str, Coefficient] = {"system.f": system.f, "system.g": system.g}
+        entries = partial(diffusion_entries, system)
+        found: dict[str, Coefficient] = {"system.f": system.f, "system.g": entries}
     else:
         unit = step_of(system)
         drivers = system.drivers  # type: ignore[attr-defined]
@@ -168,6 +181,14 @@ def named_coefficients(system: System | StepSystem, error: Any = None) -> dict[s
     for name in ("drift", "diffusion"):
         if error is not None and getattr(error, name) is not None:
             found[f"error.{name}"] = getattr(error, name)
+    if error is not None and error.diffusion_product is not None:
+        product = error.diffusion_product  # the diffusion itself may be too large for many rows
+        drivers = check_drivers(system, start, states[:2].clone())
+
+        def times(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return product(t, y, probing_increments(y, drivers))
+
+        found["error.diffusion"] = times
     return found
 
 

@@ -67,9 +67,17 @@ def on_workers(workers: Workers) -> Iterator[None]:
         _workers.reset(token)
 
 
-def tile_size(device: torch.device) -> int:
-    """Number of paths evaluated at once: fits the cache of a CPU, or saturates a GPU."""
-    return 4096 if device.type == "cpu" else 1 << 18
+def tile_size(device: torch.device, size: int = 1) -> int:
+    """Number of paths of `size` components evaluated at once.
+
+    It fits the cache of a CPU, or saturates a GPU. Of states of more than 64 components there are
+    fewer, so that memory does not grow with the number of paths.
+
+    >>> tile_size(torch.device("cpu"), 64), tile_size(torch.device("cpu"), 1024)
+    (4096, 256)
+    """
+    numbers = 1 << 18 if device.type == "cpu" else 1 << 24
+    return max(1, numbers // max(size, 64))
 
 
 def check_groups(groups: int | None, paths: int, *, sampled: bool) -> int:

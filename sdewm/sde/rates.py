@@ -109,6 +109,19 @@ class CertifiedSystem(Protocol):
         ...
 
 
+def no_proof(system: object) -> str:
+    """What a system would need for proven rates that gives none.
+
+    >>> print(no_proof(object()))
+    object proves no rates; give it jacobians(), if its coefficients are affine, or ...
+    """
+    return (
+        f"{type(system).__name__} proves no rates; give it jacobians(), if its coefficients are "
+        "affine, or certified_rates(...), as sdewm.certificates.network_system has for networks "
+        "that sdewm.certify supports; or use kind='estimate'."
+    )
+
+
 def block_slices(system: object, blocks: Sequence[slice] | None, size: int) -> list[slice]:
     """The blocks of the state that S16 compares.
 

@@ -250,6 +250,31 @@ def diffusion_product(diffusion: torch.Tensor, increment: torch.Tensor) -> torch
     return (diffusion * increment.unsqueeze(1)).sum(dim=2)
 
 
+def probing_increments(y: torch.Tensor, drivers: int) -> torch.Tensor:
+    """Increments v `(B, M)`, different for each driver, with which a product shows every column."""
+    v = torch.linspace(0.5, 1.5, drivers, dtype=y.dtype, device=y.device)
+    return v.expand(len(y), -1)
+
+
+@runtime_checkable
+class EntriesSystem(Protocol):
+    """A system whose diffusion is mostly zero, and that gives its other entries alone.
+
+    `g_entries(t, y)` returns the entries of g(t, y) that are not zero at every state, `(B, n)`, in
+    one order at all times and states: sums over the entries of g and of its derivatives need no
+    others.
+    """
+
+    def g_entries(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Entries `(B, n)`."""
+        ...
+
+
+def diffusion_entries(system: System, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The entries of the diffusion, `(B, …)`: those of `EntriesSystem`, else the diffusion."""
+    return system.g_entries(t, y) if isinstance(system, EntriesSystem) else system.g(t, y)
+
+
 def check_drivers(system: System | StepSystem, t: torch.Tensor, y: torch.Tensor) -> int:
     """Check a System or a StepSystem and return its number of drivers M.
 

@@ -56,6 +56,7 @@ from sdewm.train.presets import preset
 
 Setting = bool | int | float | str
 DECLARED = ("preset", "env", "env_frames", "updates", "seed", "keep_every_updates")  # elsewhere
+ARGUMENTS = "env_kwargs."  # settings of this beginning are arguments of the constructor
 NAME = r"[A-Za-z0-9_][\w.-]*"  # of a study and of its arms, which name directories
 NEW = ("env", "env_frames")  # left out of the digest of studies that do not have them
 
@@ -163,7 +164,9 @@ class Study:
             words += ["--env", self.env, "--env-frames", str(self.env_frames)]
         for name, value in self.all_settings(cell).items():
             flag = name.replace("_", "-")
-            if isinstance(value, bool):
+            if name.startswith(ARGUMENTS):
+                words += [f"--{name}", json.dumps(value)]
+            elif isinstance(value, bool):
                 before, _, last = flag.rpartition(".")
                 off = f"{before}.no-{last}" if before else f"no-{last}"
                 words.append(f"--{flag if value else off}")
@@ -187,7 +190,11 @@ def with_settings(config: Config, settings: dict[str, Setting]) -> Config:
                 f"setting {name!r}: it follows from the rest of the declaration; expected other "
                 "settings."
             )
-        config = _changed(config, name.replace("-", "_").split("."), value, name)
+        if name.startswith(ARGUMENTS):
+            added = {name.removeprefix(ARGUMENTS): value}
+            config = replace(config, env_kwargs=config.env_kwargs | added)
+        else:
+            config = _changed(config, name.replace("-", "_").split("."), value, name)
     check_config(replace(config, device="cpu"))  # a study may be read where it cannot run
     return config
 

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from sdewm.base.compiling import remove_broken_libraries
+from sdewm.data.one_hot import action_groups
 from sdewm.data.replay import Field
 from sdewm.model.behaviour import Behaviour, act_and_imagine, imagine
 from sdewm.model.networks import share_frozen
@@ -33,7 +34,7 @@ class Noise(NamedTuple):
 
     posterior: Tensor  # (B, T, …)
     latent: Tensor  # (H, N, …) of imagination from N states
-    action: Tensor  # (H, N, A)
+    action: Tensor  # (H, N, …)
     jacobian: Drawn
     disturbance: Disturbance
 
@@ -43,22 +44,31 @@ class Agent:
 
     Args:
         config: configuration of the run.
-        observation_space: a Box, (D,) or (64, 64, 3).
-        action_space: a Box(−1, 1, (A,)).
+        observation_space: a Box, (D,) or (64, 64, 3); (12288 + D,) with config.obs="both".
+        action_space: a Box(−1, 1, (A,)), or a OneHotSpace.
 
     Raises:
-        ValueError: the weights do not fit into memory.
+        ValueError: the weights do not fit into memory, or the configuration differentiates through
+            discrete actions.
     """
 
     def __init__(self, config: Config, observation_space: Box, action_space: Box) -> None:
         self.config = config
         self.device = torch.device(config.device)
-        self.actions = int(np.prod(action_space.shape))
+        self.actions, groups = int(np.prod(action_space.shape)), action_groups(action_space)
+        if groups and config.jacobian.weight and config.jacobian.policy == "included":
+            raise ValueError(
+                "jacobian.policy='included': expected 'fixed' for discrete actions, through which "
+                "there is no gradient."
+            )
         weights = torch.Generator().manual_seed(config.seed)
         shape = tuple(observation_space.shape)
         try:
-            self.world_model = WorldModel(config.model, shape, self.actions, weights)
-            self.behaviour = Behaviour(config.behaviour, self.world_model, self.actions, weights)
+            both = config.obs == "both"
+            self.world_model = WorldModel(config.model, shape, self.actions, weights, both)
+            self.behaviour = Behaviour(
+                config.behaviour, self.world_model, self.actions, weights, groups
+            )
         except RuntimeError as problem:  # a size that no memory holds
             if "alloc" not in str(problem) and "Storage size" not in str(problem):
                 raise
@@ -118,8 +128,9 @@ class Agent:
     def policy(self, mode: Literal["sample", "mean"]) -> AgentPolicy:
         """A policy with the current weights.
 
-        "sample" draws actions with the agent's generator. "mean" takes the mean action and draws
-        latents with a newly seeded generator, so that evaluations do not affect training.
+        "sample" draws actions with the agent's generator. "mean" takes the mean action, of one-hot
+        actions the likeliest, and draws latents with a newly seeded generator, so that evaluations
+        do not affect training.
         """
         generator = self.policy_generator
         if mode == "mean":
@@ -434,7 +445,7 @@ class Agent:
         return Noise(
             rssm.latent.draw_noise((batch, length), generator),
             rssm.latent.draw_noise((horizon, starts), generator),
-            self.behaviour.actor.law.draw_noise((horizon, starts, self.actions), generator),
+            self.behaviour.actor.draw_noise((horizon, starts), generator),
             self.jacobian.draw(batch, length, self.probe_generator),
             self.comparators.draw(observation, self.comparator_generator),
         )

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from sdewm.base.checks import check_device
-from sdewm.base.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
+from sdewm.base.fields import (
+    LATER,
+    Arguments,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+)
 from sdewm.jacobian.penalty_config import PenaltyConfig, check_penalty
 from sdewm.model.behaviour import BehaviourConfig
 from sdewm.model.world_model import WorldModelConfig
@@ -23,12 +30,19 @@ class Config:
     preset: str = "dreamerv3-12m"
     """Preset that supplies the defaults."""
     env: str = "dmc:walker_walk"
-    """Environment: dmc:<domain>_<task>, gym:<id> or own:<name>."""
-    obs: Literal["proprio", "positions", "pixels"] = "proprio"
+    """Environment: dmc:<domain>_<task>, gym:<id>, gym:<module>:<id> or own:<name>."""
+    env_kwargs: Arguments = field(default_factory=dict, metadata=LATER)
+    """Arguments of the constructor of a gym: environment; --env-kwargs.NAME VALUE gives one.
+    A value is read as JSON (number, true, false, null, quoted text, list), else as a text."""
+    time_limit: PositiveInt | None = field(default=None, metadata=LATER)
+    """Simulator steps (env_frames) after which an episode is cut off.
+    None: only where the environment itself does so."""
+    obs: Literal["proprio", "positions", "pixels", "both"] = "proprio"
     """Observations.
     proprio: the simulator's state vector;
     positions: the same without the velocities (dmc:);
-    pixels: images of 64 × 64 pixels."""
+    pixels: images of 64 × 64 pixels;
+    both: image and vector."""
     render: Literal["full", "fast"] = "full"
     """Images of DeepMind Control.
     full: as published;

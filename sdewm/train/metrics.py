@@ -1,4 +1,4 @@
-"""The metrics of a run: means over updates, `metrics.jsonl` and TensorBoard event files."""
+"""The metrics of a run: means over updates, and the records of its rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sdewm.base.records import RowLog, Value, dump_json, read_log, read_log_lines
+from sdewm.train.event_files import EventFiles
+from sdewm.train.row_callback import OnRow, RowCallback
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,7 @@ CLOCK_COLUMNS = (
     "gpu_memory_mb",
 )
 COUNTERS = ("env_frames", "policy_steps", "updates")
+RESULTS = {"env_frames": "evaluation/mean_return", "updates": "loss/total"}  # by TensorBoard's step
 EXPLODED = 1e12  # a larger loss counts as divergence, long before float32 overflows at 3e38
 
 
@@ -114,7 +117,7 @@ class UpdateMeans:
 
 
 class RunLog:
-    """The records of a run: `metrics.jsonl`, `evaluation.jsonl`, TensorBoard events.
+    """The records of a run: `metrics.jsonl`, `evaluation.jsonl`, TensorBoard events, a callback.
 
     On resume, rows written after the checkpoint are removed, so that the files equal those of an
     uninterrupted run.
@@ -125,6 +128,8 @@ class RunLog:
         step_name: the counter used as TensorBoard's step, "env_frames" or "updates".
         kept: numbers of metrics and evaluation rows at the checkpoint; None: a new run.
         step: the checkpoint's step; later TensorBoard events are removed.
+        settings: the configuration by full names, for TensorBoard and the callback.
+        on_row: a function (kind, row) that is given every row, see `RowCallback`.
     """
 
     def __init__(
@@ -135,10 +140,10 @@ class RunLog:
         step_name: str,
         kept: tuple[int, int] | None = None,
         step: int = 0,
+        settings: Mapping[str, Value] | None = None,
+        on_row: OnRow | None = None,
     ) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter  # a second to import
-
-        self.step_name = step_name
+        self.step_name, self.on_row = step_name, RowCallback(on_row)
         self.rows, self.evaluation_rows = kept or (0, 0)
         # A damaged row keeps its place, so that no row after the checkpoint moves into it.
         lines = read_log_lines(run / "metrics.jsonl")[0][: self.rows]
@@ -152,13 +157,17 @@ class RunLog:
         evaluations = kept_evaluations(read_log(run / "evaluation.jsonl")[0], self.evaluation_rows)
         self._evaluations = RowLog(run / "evaluation.jsonl", facts, evaluations)
         purge = 0 if kept is None else step + 1  # of a start that was lost, or later events
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
+        self._events = EventFiles(run, settings or {}, result=RESULTS[step_name], step=purge)
+        place = run.resolve()
+        about = {"name": place.name, "directory": str(place), "step_name": step_name}
+        self.on_row("run", {**(settings or {}), **about})
 
     def add_row(self, row: Mapping[str, Value]) -> None:
         """Add one row of metrics with the counters; None marks a metric without a value."""
         self._metrics.append(row)
         self.rows += 1
         self._add_scalars(row, "train")
+        self.on_row("metrics", row)
 
     def add_evaluation(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation row with the counters."""
@@ -166,24 +175,25 @@ class RunLog:
         self.evaluation_rows += 1
         values = {name: row[name] for name in (*COUNTERS, "mean_return", "standard_error")}
         self._add_scalars(values, "evaluation")
+        self.on_row("evaluation", row)
 
     def add_picture(self, name: str, image: np.ndarray, step: int) -> None:
         """Add an image (H, W, 3) uint8 to TensorBoard."""
-        self._writer.add_image(name, image, step, dataformats="HWC")
-        self._writer.flush()
+        self._events.add_picture(name, image, step)
 
     def close(self) -> None:
         """Close the files."""
         self._metrics.close()
         self._evaluations.close()
-        self._writer.close()
+        self._events.close()
 
     def _add_scalars(self, row: Mapping[str, Any], group: str) -> None:
-        step = row[self.step_name]
-        for name, value in row.items():
-            if name not in COUNTERS and value is not None:
-                self._writer.add_scalar(name if "/" in name else f"{group}/{name}", value, step)
-        self._writer.flush()
+        values = {
+            name if "/" in name else f"{group}/{name}": value
+            for name, value in row.items()
+            if name not in COUNTERS and value is not None
+        }
+        self._events.add_scalars(values, row[self.step_name])
 
 
 def kept_evaluations(rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sdewm.data.envs import make_env
+from sdewm.data.observations import frames_of_both
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 
@@ -45,6 +46,8 @@ def draw_open_loop(agent: Agent, episode: Mapping[str, np.ndarray]) -> np.ndarra
     batch = {name: torch.as_tensor(x[:length])[None].to(device) for name, x in episode.items()}
     predicted = agent.open_loop(batch, CONTEXT)
     truth, model = (predicted[name][0].float().cpu().numpy() for name in ("truth", "model"))
+    if agent.config.obs == "both":
+        truth, model = frames_of_both(truth), frames_of_both(model)
     return open_loop_picture(truth, model, CONTEXT)
 
 
@@ -65,6 +68,8 @@ def episode_frames(config: Config, episode: Mapping[str, np.ndarray], seed: int)
     """
     if config.obs == "pixels":
         return episode["observation"]
+    if config.obs == "both":
+        return (255 * frames_of_both(episode["observation"])).round().astype(np.uint8)
     if config.env.startswith("gym:"):
         raise ValueError(f"{config.env} has no frames apart from its observations.")
     env = make_env(

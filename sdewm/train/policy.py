@@ -23,7 +23,7 @@ class AgentPolicy:
         world_model: model that filters the observations.
         actor: actor that maps features to actions.
         generator: generator of the noise of latents and actions.
-        mode: "sample" draws actions, "mean" takes their mean.
+        mode: "sample" draws actions, "mean" takes their mean; of one-hot actions the likeliest.
         store_latents: whether to return the latent state with every row, for the replay.
         autocast: a new context in which the networks compute.
 
@@ -65,9 +65,10 @@ class AgentPolicy:
             if self.latent_error is not None:
                 now = State(now.deter, self.latent_error(now.stoch, is_first))
             law = self.actor(now.features)
-        chosen = law.mean
         if self.mode == "sample":
-            chosen = law.sample(self.actor.law.draw_noise(tuple(law.mean.shape), self.generator))
+            chosen = law.sample(self.actor.draw_noise((count,), self.generator))
+        else:
+            chosen = law.mode
         extras: dict[str, Any] = {}
         if self.store_latents:
             extras = {

@@ -11,11 +11,12 @@ import numpy as np
 from sdewm.base.checks import check_count
 from sdewm.base.records import code_commit, command_line
 from sdewm.data.dataset import Dataset, recorded_episodes, write_dataset
+from sdewm.data.one_hot import action_groups
 from sdewm.data.rollout import Policy, run_episodes
 from sdewm.data.wrappers import episode_seed
 from sdewm.train.config import Config
 from sdewm.train.saved_agent import trained_agent
-from sdewm.train.sources import configured_vector
+from sdewm.train.sources import RECORDED, check_environment, configured_vector
 
 FIELDS = ("observation", "previous_action", "reward", "is_first", "is_last", "is_terminal")
 
@@ -54,13 +55,13 @@ def record_dataset(
     """
     check_count("episodes", episodes)
     check_count("seed", seed, minimum=0)
+    groups = action_groups(check_environment(config)[1])
     facts = {
-        "env": config.env,
-        "obs": config.obs,
-        "action_repeat": config.action_repeat,
+        **{name: getattr(config, name) for name in RECORDED},
         "policy": policy_name,
         "seed": seed,
         "render": config.render,
+        "action_groups": list(groups),
         "command": command_line(),
         "commit": code_commit(),
     }

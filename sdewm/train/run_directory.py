@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from sdewm.base.fields import dotted, read_facts, read_fields
+from sdewm.base.fields import dotted, later_defaults, read_facts, read_fields
 from sdewm.base.records import RowLog, Value, dump_json, manifest, read_log, write_whole
 from sdewm.train.config import Config
 
@@ -162,7 +162,8 @@ def config_changes(saved: Mapping[str, Any] | None, config: Config) -> list[str]
     """
     if saved is None:  # a checkpoint of a version that did not store it
         return []
-    before, now = _flat(saved), _flat(plain_config(config))
+    before = _flat(later_defaults(Config)) | _flat(saved)
+    now = _flat(plain_config(config))
     names = [*now, *(name for name in before if name not in now)]
     values = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
     return [f"{name}: {old} -> {new}" for name, old, new in values if old != new]
@@ -171,6 +172,16 @@ def config_changes(saved: Mapping[str, Any] | None, config: Config) -> list[str]
 def plain_config(config: Config) -> dict[str, Any]:
     """The configuration as it stands in config.json."""
     return json.loads(dump_json(dataclasses.asdict(config)))
+
+
+def flat_config(config: Config) -> dict[str, Value]:
+    """The values of a configuration by their full names; sequences as texts.
+
+    >>> flat_config(Config())["model.rssm.deter"]
+    2048
+    """
+    found = _flat(plain_config(config))
+    return {name: str(one) if isinstance(one, list) else one for name, one in found.items()}
 
 
 def keep_facts(run: Path, facts: RunFacts) -> None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from gymnasium.spaces import Box
 
+from sdewm.data.dataset import UNKNOWN, is_complete, read_dataset
 from sdewm.train.agent import Agent
 from sdewm.train.checkpoint import Checkpoints, kept_weights
 from sdewm.train.config import Config, check_config
 from sdewm.train.run_directory import config_changes, load_agent, read_run
-from sdewm.train.sources import check_environment
+from sdewm.train.sources import check_environment, recorded_spaces
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def trained_agent(run: Path) -> SavedAgent:
     return saved_agent(run)
 
 
-def saved_agent(run: Path, updates: int | None = None) -> SavedAgent:
+def saved_agent(run: Path, updates: int | None = None, data: Path | None = None) -> SavedAgent:
     """The agent of a run at its newest valid checkpoint; edits of its configuration are told.
 
     The agent is placed on the CPU if the run's device is not available.
@@ -68,6 +70,8 @@ def saved_agent(run: Path, updates: int | None = None) -> SavedAgent:
         run: its directory.
         updates: number of updates after which weights were kept (keep_every_updates); None: the
             newest checkpoint.
+        data: recorded episodes with its spaces, for a run with an unknown environment whose own
+            dataset is gone.
 
     Raises:
         ValueError: there is no run, no weights of these updates were kept, its environment cannot
@@ -84,9 +88,25 @@ def saved_agent(run: Path, updates: int | None = None) -> SavedAgent:
         sys.stderr.write(f"device={config.device!r} is not available; using the CPU.\n")
         config = replace(config, device="cpu")
     check_config(config)
-    agent = Agent(config, *check_environment(config))
+    agent = Agent(config, *_spaces(run, config, facts.data, data))
     load_agent(agent.load_networks, state["agent"], run)
     return SavedAgent(config, agent, state["counters"], changed)
+
+
+def _spaces(
+    run: Path, config: Config, learnt_from: Path | None, data: Path | None
+) -> tuple[Box, Box]:
+    """Observation and action space of a run: of its dataset, its environment, or other episodes."""
+    if learnt_from is not None and is_complete(learnt_from):
+        return recorded_spaces(read_dataset(learnt_from))
+    if config.env != UNKNOWN:
+        return check_environment(config)
+    if data is None:
+        raise ValueError(
+            f"run={str(run)!r} was trained on {learnt_from}, which is not there any more; its "
+            "environment is unknown."
+        )
+    return recorded_spaces(read_dataset(data))
 
 
 def _checkpoints(run: Path, updates: int | None) -> Checkpoints:

@@ -13,12 +13,17 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from sdewm.data.dataset import fill, read_dataset
+from sdewm.base.fields import later_defaults
+from sdewm.data.dataset import UNKNOWN, Dataset, fill, read_dataset
 from sdewm.data.envs import make_env
+from sdewm.data.one_hot import OneHotSpace
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
 from sdewm.train.config import Config
+
+# Fields of a configuration that a dataset stores, because they determine its episodes.
+RECORDED = ("env", "env_kwargs", "time_limit", "obs", "action_repeat")
 
 
 class Source(Protocol):
@@ -107,6 +112,8 @@ def configured_vector(
         action_repeat=config.action_repeat,
         render=config.render,
         seed=seed,
+        time_limit=config.time_limit,
+        env_kwargs=config.env_kwargs,
         change=change,
     )
 
@@ -210,13 +217,7 @@ class DatasetSource:
         self.config, self.total = config, config.updates
         self.planned_updates = config.updates
         self.dataset = read_dataset(data)
-        observation, action = (self.dataset.fields[n] for n in ("observation", "previous_action"))
-        pixels = observation.dtype == torch.uint8
-        low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
-        self.spaces: tuple[Box, Box] = (
-            Box(low, high, observation.shape, kind),
-            Box(-1.0, 1.0, action.shape, np.float32),
-        )
+        self.spaces: tuple[Box, Box] = recorded_spaces(self.dataset)
 
     def attach(self, policy: Policy, latent_fields: Mapping[str, Field]) -> None:
         """Create the replay and fill it; the policy is not used."""
@@ -266,6 +267,16 @@ class DatasetSource:
         """Nothing to do."""
 
 
+def recorded_spaces(dataset: Dataset) -> tuple[Box, Box]:
+    """Observation and action space of the rows of a dataset."""
+    observation, action = (dataset.fields[name] for name in ("observation", "previous_action"))
+    pixels = observation.dtype == torch.uint8
+    low, high, kind = (0, 255, np.uint8) if pixels else (-np.inf, np.inf, np.float32)
+    groups = dataset.action_groups
+    actions = OneHotSpace(groups) if groups else Box(-1.0, 1.0, action.shape, np.float32)
+    return Box(low, high, observation.shape, kind), actions
+
+
 def check_environment(config: Config) -> tuple[Box, Box]:
     """Construct the environment once, so that errors appear before the run is created.
 
@@ -285,6 +296,8 @@ def check_environment(config: Config) -> tuple[Box, Box]:
             render=config.render,
             seed=config.seed,
             index=0,
+            time_limit=config.time_limit,
+            env_kwargs=config.env_kwargs,
         )
     except RuntimeError as problem:  # no OpenGL
         raise ValueError(str(problem)) from problem
@@ -292,7 +305,7 @@ def check_environment(config: Config) -> tuple[Box, Box]:
     try:
         if config.env.startswith("gym:"):
             env.reset()
-            env.step(np.zeros(env.action_space.shape, np.float32))
+            env.step(RandomPolicy(env.action_space, config.seed).actions(1, 0)[0])
     finally:
         env.close()
     return env.observation_space, env.action_space
@@ -320,6 +333,9 @@ def _check_learns(config: Config) -> None:
 def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
     """The configuration with the environment of a dataset.
 
+    What is not known of an imported dataset may be given. The environment stays UNKNOWN otherwise,
+    and a row counts as one simulator step.
+
     Args:
         config: the configuration.
         data: directory of the dataset.
@@ -328,12 +344,15 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
     Raises:
         ValueError: there is no dataset, or a field in `given` differs from the dataset.
     """
-    facts = read_dataset(data).facts
-    for name in ("env", "obs", "action_repeat"):
+    facts = later_defaults(Config) | read_dataset(data).facts
+    known = {name: facts[name] for name in RECORDED if facts[name] != UNKNOWN}
+    for name, value in known.items():
         asked = getattr(config, name)
-        if name in given and asked != facts[name]:
-            raise ValueError(f"{name}={asked!r}: {data} was recorded with {facts[name]!r}.")
-    return replace(config, env=facts["env"], obs=facts["obs"], action_repeat=facts["action_repeat"])
+        if name in given and asked != value:
+            raise ValueError(f"{name}={asked!r}: {data} was recorded with {value!r}.")
+    unstated = {"env": UNKNOWN, "action_repeat": 1}
+    assumed = {name: unstated[name] for name in unstated if name not in {*known, *given}}
+    return replace(config, **known, **assumed)
 
 
 def _fields(observation: Box, action: Box) -> dict[str, Field]:

@@ -38,9 +38,11 @@ from sdewm.train.random_state import (
     restore_random_states,
     seed_everything,
 )
+from sdewm.train.row_callback import OnRow
 from sdewm.train.run_directory import (
     RunFacts,
     config_changes,
+    flat_config,
     keep_facts,
     load_agent,
     locked,
@@ -65,13 +67,21 @@ class Trainer:
         run: directory of the run, created by `create_run`.
         facts: its configuration, dataset and manifest.
         stop: request to save and stop, checked at every step.
+        on_row: a function (kind, row) that is given every row as it is written, for logging of
+            one's own; see `sdewm.train.row_callback.RowCallback`.
 
     Raises:
         ValueError: an environment or dataset that cannot be used.
     """
 
-    def __init__(self, run: Path, facts: RunFacts, stop: StopRequest | None = None) -> None:
-        self.run, self.config, self.facts = run, facts.config, facts
+    def __init__(
+        self,
+        run: Path,
+        facts: RunFacts,
+        stop: StopRequest | None = None,
+        on_row: OnRow | None = None,
+    ) -> None:
+        self.run, self.config, self.facts, self.on_row = run, facts.config, facts, on_row
         self.stop = stop or StopRequest()
         seed_everything(self.config.seed)
         self.source: Source
@@ -157,7 +167,15 @@ class Trainer:
             source = self.source
             done = source.done(self.updates)
             manifest, step_name = self.facts.manifest, source.step_name
-            self.log = RunLog(self.run, manifest, step_name=step_name, kept=kept, step=done)
+            self.log = RunLog(
+                self.run,
+                manifest,
+                step_name=step_name,
+                kept=kept,
+                step=done,
+                settings=flat_config(self.config),
+                on_row=self.on_row,
+            )
             stack.callback(self.log.close)
             # Steps of the prefill, without updates, say nothing about the time that remains.
             self.progress = Progress(str(self.run), source.total, done, estimate=self.updates > 0)

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 import pytest
 from annotated_types import Gt, Lt
 
-from sdewm.base.fields import NonNegativeInt, PositiveInt, check_fields, read_fields
+from sdewm.base.fields import (
+    LATER,
+    Arguments,
+    NonNegativeInt,
+    PositiveInt,
+    check_fields,
+    later_defaults,
+    read_fields,
+)
 from tests.child_process import run
 
 
@@ -76,3 +84,36 @@ def test_dataclasses_with_checked_fields_are_imported_without_pydantic():
     found = run(sys.executable, "-c", code)
     assert found.returncode == 0, found.stderr
     assert found.stdout == "False\n"
+
+
+@dataclass(frozen=True)
+class Grown:
+    """`Whole` in a later version, with a new field here and one in a new part."""
+
+    part: Part = field(default_factory=Part)
+    name: str = "x"
+    limit: PositiveInt | None = field(default=None, metadata=LATER)
+    arguments: Arguments = field(default_factory=dict, metadata=LATER)
+
+
+def test_a_later_field_has_its_default_where_a_file_lacks_it_and_no_other_has():
+    old = json.dumps(asdict(Whole(name="y")))
+    assert read_fields(Grown, old) == Grown(name="y")
+    assert later_defaults(Grown) == {"limit": None, "arguments": {}}
+    assert later_defaults(Grown)["arguments"] is not later_defaults(Grown)["arguments"]
+    with pytest.raises(ValueError, match="name is missing: expected every field"):
+        read_fields(Grown, json.dumps({"part": asdict(Part()), "limit": 3}))
+    with pytest.raises(ValueError, match="limit=0: expected a whole number of at least 1, or None"):
+        read_fields(Grown, json.dumps({**json.loads(old), "limit": 0}))
+
+
+def test_arguments_of_others_are_plain_values_or_lists_of_them():
+    given = {"a": 1, "b": 0.5, "c": "8x8", "d": True, "e": None, "f": [1, 2.5]}
+    grown = Grown(arguments=given)
+    check_fields(grown)
+    assert read_fields(Grown, json.dumps(asdict(grown))).arguments == given
+    for wrong in ({"b": 1}, [[1]], float("inf")):
+        with pytest.raises(
+            ValueError, match=r"^a\.arguments\.x=.*: expected numbers, texts, truth"
+        ):
+            check_fields(Grown(arguments={"ok": 1, "x": wrong}), "a")

@@ -12,6 +12,7 @@ ACTIVATIONS = [
     nn.Sigmoid,
     nn.Softplus,
     nn.SiLU,
+    nn.Mish,
     nn.GELU,
     lambda: nn.GELU(approximate="tanh"),
     nn.ELU,

@@ -7,7 +7,16 @@ import torch
 from torch import nn
 
 from sdewm.certificates import activations
-from sdewm.certificates.activations import GELU, GELU_TANH, RELU, SIGMOID, SILU, TANH, Activation
+from sdewm.certificates.activations import (
+    GELU,
+    GELU_TANH,
+    MISH,
+    RELU,
+    SIGMOID,
+    SILU,
+    TANH,
+    Activation,
+)
 from sdewm.certificates.interval import Interval
 
 SOFTPLUS = activations.softplus(1.0, 20.0)
@@ -19,6 +28,7 @@ SMOOTH = {
     "softplus 0.05": (activations.softplus(0.05, 20.0), nn.Softplus(0.05)),
     "silu": (SILU, nn.SiLU()),
     "gelu": (GELU, nn.GELU()),
+    "mish": (MISH, nn.Mish()),
     "gelu tanh": (GELU_TANH, nn.GELU(approximate="tanh")),
 }
 ALL = SMOOTH | {
@@ -33,6 +43,7 @@ CONSTANTS = {
     "softplus": (1.0, 0.25),
     "silu": (1.099840, 0.5),
     "gelu": (1.128905, 0.797885),
+    "mish": (1.088498, 0.644205),
 }
 
 
@@ -106,7 +117,7 @@ def test_ranges_contain_dense_samples_and_are_attained(name):
     assert bool(torch.isinf(bend[~outside]).all())
 
 
-@pytest.mark.parametrize("name", ["silu", "gelu", "gelu tanh", "tanh"])
+@pytest.mark.parametrize("name", ["silu", "mish", "gelu", "gelu tanh", "tanh"])
 def test_a_missing_critical_point_would_be_noticed(name):
     activation, _ = SMOOTH[name]
     blind = Activation("blind", activation.value, activation.slope, activation.bend)
@@ -116,7 +127,9 @@ def test_a_missing_critical_point_would_be_noticed(name):
     assert float(blind.bend_bound(box)) < float(activation.bend(x).abs().max())
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "gelu", "gelu tanh", "softplus"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "sigmoid", "silu", "mish", "gelu", "gelu tanh", "softplus"]
+)
 def test_unbounded_intervals_reach_the_limits(name):
     activation, _ = SMOOTH[name]
     for low, high in ((-math.inf, math.inf), (-math.inf, 0.0), (0.0, math.inf)):

@@ -129,5 +129,5 @@ def test_episodes_that_never_end_are_named(register, tmp_path, capsys, monkeypat
     words = ["record", str(tmp_path / "data"), "--env", env, "--episodes", "1"]
     assert main(words) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "has not ended after 30 policy steps" in said and "max_episode_steps" in said
+    assert "has not ended after 30 policy steps" in said and "give it a --time-limit" in said
     assert env in said

@@ -5,7 +5,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, MultiBinary, Text
 
 from sdewm.data.envs import check_env, list_envs, make_env
 from tests.child_process import run
@@ -36,10 +36,10 @@ def registered():
     spaces = {
         "Counter": {},
         "Images": {"observations": IMAGE},
-        "Large": {"observations": Box(0, 255, (96, 96, 3), np.uint8)},
+        "Stack": {"observations": Box(0, 255, (4, 84, 84), np.uint8)},
         "Matrix": {"observations": Box(-1.0, 1.0, (2, 3), np.float64)},
-        "Dict": {"observations": Dict(a=Box(0, 1, (2,)))},
-        "Discrete": {"actions": Discrete(3)},
+        "Text": {"observations": Dict(a=Box(0, 1, (2,)), b=Text(5))},
+        "Bits": {"actions": MultiBinary(3)},
         "Endless": {"actions": Box(-np.inf, np.inf, (1,))},
     }
     names = [f"Toy{name}-v0" for name in spaces]
@@ -89,10 +89,13 @@ def test_gym_images_are_taken_as_they_are(registered):
     ("name", "obs", "reason"),
     [
         ("ToyCounter", "pixels", "obs='proprio'"),
-        ("ToyLarge", "pixels", r"must be \(64, 64, 3\)"),
+        ("ToyCounter", "both", "needs one image .* has 0"),
+        ("ToyStack", "pixels", "C = 1 or 3"),
+        ("ToyStack", "proprio", "C = 1 or 3"),
         ("ToyImages", "proprio", "obs='pixels'"),
-        ("ToyDict", "proprio", "only a Box"),
-        ("ToyDiscrete", "proprio", "one-dimensional Box"),
+        ("ToyImages", "both", "obs='pixels'"),
+        ("ToyText", "proprio", r"b: Text\(1, 5, .*expected Box, Discrete"),
+        ("ToyBits", "proprio", "one-dimensional Box, Discrete or MultiDiscrete"),
         ("ToyEndless", "proprio", "finite bounds"),
     ],
 )

@@ -56,5 +56,5 @@ def test_targets_and_models_that_do_not_fit_are_refused():
         reward_loss(system, randn(1))
     foreign = StepModel(lambda x, a, v: x + a + v, state_size=A, noise_size=A)
     other = as_system(foreign, actions=torch.ones(2, A))
-    with pytest.raises(ValueError, match="system is of a StepModel"):
+    with pytest.raises(ValueError, match="StepModel has no reward: pass reward="):
         reward_loss(other, randn(1))

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import sdewm
-from sdewm.latent_sde.models import RSSMModel, StepModel
+from sdewm.latent_sde.models import INTERFACE, RSSMModel, StepModel
 from tests.latent_sde.test_system import ForeignGRU
 from tests.model.small_models import A, D, make_model, randn
 
@@ -246,3 +246,33 @@ def test_more_steps_than_recorded_rows_are_refused():
     with pytest.raises(ValueError, match="outside the recorded inputs, 6 rows"):
         sdewm.expand(system, error, lambda y: y[:, 0] ** 2, x0, t1=7, steps=7, paths=8)
     sdewm.expand(system, error, lambda y: y[:, 0] ** 2, x0, t1=6, steps=6, paths=8)
+
+
+class Factored:
+    """A model of one's own with a factor; `wrong` is what its factor gets wrong."""
+
+    def __init__(self, wrong=""):
+        self.model, self.wrong = made(), wrong
+        for name in INTERFACE:
+            setattr(self, name, getattr(self.model, name))
+
+    def factored_law(self, state, action, embed):
+        mean, factor = self.model.factored_law(state, action, embed)
+        if self.wrong == "mean":
+            return mean + 0.01, factor
+        given, wrong = factor, self.wrong
+
+        class Factor:
+            def __getattr__(self, name):
+                value = getattr(given, name)
+                return (lambda *v: 1.01 * value(*v)) if name == wrong else value
+
+        return mean, Factor()
+
+
+def test_a_factor_of_ones_own_has_to_be_that_of_the_law():
+    assert sdewm.check_model(Factored(), recorded()) == []
+    for wrong in ("mean", "matrix", "product", "entries", "deviation"):
+        (finding,) = sdewm.check_model(Factored(wrong), recorded())
+        assert finding.check == "noise"
+        assert f"factored_law disagrees with model.law in its {wrong}" in finding.message

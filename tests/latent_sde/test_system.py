@@ -268,7 +268,7 @@ def test_inputs_that_do_not_fit_are_refused(given, message):
 
 
 def test_what_is_no_world_model_is_refused():
-    with pytest.raises(ValueError, match=r"world_model=GRUCell: .* sdewm.StepModel makes one"):
+    with pytest.raises(ValueError, match=r"world_model=GRUCell: .* sdewm.StepModel of a step"):
         as_system(nn.GRUCell(2, 2), actions=torch.ones(2, A))
 
 

@@ -42,11 +42,11 @@ def shake(module, seed=0, size=0.1):
     return module
 
 
-def make_model(latent="categorical", shape=(D,), seed=0, **changes):
+def make_model(latent="categorical", shape=(D,), seed=0, both=False, **changes):
     """A whole world model in float64; `changes` go to its configuration."""
     settings = {"rssm": LATENTS[latent], "units": 8, "vector_layers": 1, "bins": 21}
     config = WorldModelConfig(**(settings | {"image_depth": 2} | changes))
-    model = WorldModel(config, shape, A, generator(seed)).double()
+    model = WorldModel(config, shape, A, generator(seed), both).double()
     return shake(model, seed)
 
 

@@ -49,7 +49,7 @@ def make_behaviour(model, **changes):
 
 def imagined_by(model, behaviour):
     rssm = model.rssm
-    noise = behaviour.actor.law.draw_noise((H, N, A), generator(6)).double()
+    noise = behaviour.actor.draw_noise((H, N), generator(6)).double()
     return imagine(
         rssm, behaviour.actor, random_state(rssm, N), noise_for(rssm, H, N), noise
     ), noise

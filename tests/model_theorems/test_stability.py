@@ -43,8 +43,6 @@ def test_sizes_are_those_of_dense_jacobians_at_posterior_states_with_the_next_ac
         }
         for name, value in expected.items():
             assert float(sizes[name][e, place]) == pytest.approx(float(value), rel=1e-6), name
-    with pytest.raises(ValueError, match="StepModel: expected a sdewm WorldModel"):
-        jacobian_sizes(StepModel(lambda x, a, v: x, state_size=2, noise_size=1), episodes)
     with pytest.raises(ValueError, match="episodes of 1 rows: expected at least 2"):
         jacobian_sizes(model, recorded(2, 1))
 
@@ -101,6 +99,13 @@ def test_the_actions_of_the_trajectory_are_those_after_its_first_row():
     assert torch.allclose(torch.from_numpy(found.exponents).sum(1), expected)
     with pytest.raises(ValueError, match="episodes of 8 rows: expected at least 9"):
         model_lyapunov(linear(), episodes, start=3, steps=5, discard=0)
+
+
+def test_a_one_hot_policy_is_refused_in_the_closed_loop():
+    model = make_model("gaussian")
+    behaviour = Behaviour(BehaviourConfig(units=8), model, A, generator(), (A,))
+    with pytest.raises(ValueError, match="one-hot, of 3 classes, and no differentiable function"):
+        mean_policy(behaviour.actor)
 
 
 def test_the_mean_policy_is_the_actors_mean_in_float64():

@@ -12,6 +12,7 @@ from sdewm.model.world_model import WorldModel
 from sdewm.open_loop.errors import psnr
 from sdewm.open_loop.metrics import open_loop_metrics
 from sdewm.open_loop.physical_states import coverage_level, physical_states, sample_metrics
+from sdewm.open_loop.table import open_loop_rows
 from sdewm.open_loop.training_rows import training_rows
 from tests.model.small_models import A, D, make_model, randn
 from tests.open_loop.open_loop_cases import READ, SHIFT, E, F, H, N, T, made
@@ -228,3 +229,30 @@ def test_coverage_counts_what_the_probe_leaves():
     assert hits.errors.mean() == 0.0
     scale = noisy.observations.reshape(-1, 2).std(axis=0)
     assert states.residuals.std(axis=0) * scale == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("shape", ["vector", "image"])
+def test_metrics_of_what_a_model_lacks_are_left_out(shape):
+    found, training = made(shape=shape)
+    nothing = {"observations": np.empty(0), "rewards": np.empty(0), "kl": np.empty(0)}
+    reasons = dict.fromkeys(nothing, "the model has none")
+    bare = replace(
+        found,
+        rollout=replace(found.rollout, **nothing),
+        one_step=replace(found.one_step, **nothing),
+        shuffled_kl=np.empty(0),
+        left_out=reasons,
+    )
+    whole, kept = by_panel(found, training), by_panel(bare, training)
+    names = ["spread", "coverage", "CRPS"] if shape == "vector" else []
+    state = ["physical state error"] if shape == "vector" else []
+    assert [name.split(" of the ")[0].replace("sample ", "") for name in kept] == [
+        *state,
+        "latent distance",
+        *names,
+    ]
+    for name, one in kept.items():
+        np.testing.assert_array_equal(one.errors, whole[name].errors)
+    rows = open_loop_rows(bare, training, theta=0.5, seed=0, resamples=60)
+    told = [(row["series"], row["unit"]) for row in rows if row["kind"] == "left out"]
+    assert told == [*reasons.items()]

@@ -208,12 +208,12 @@ def test_the_model_is_left_as_it_was_and_may_be_in_any_precision():
         ({"episodes": recorded(size=D + 1)}, "encoder does not take"),
         (
             {"episodes": Episodes(randn(3, 9, D), randn(3, 9, A + 1), randn(3, 9))},
-            "previous_actions",
+            r"law without observations does not take these inputs \(float64, \(3, 21\), \(3, 4\)",
         ),
         ({"episodes": Episodes(randn(3, 9, 8, 8, 3), randn(3, 9, A), randn(3, 9))}, "expected"),
         (
             {"world_model": StepModel(lambda x, a, v: x + v, state_size=2, noise_size=2)},
-            "world_model=StepModel",
+            "a StepModel needs an encoder",
         ),
     ],
 )

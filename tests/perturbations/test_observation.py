@@ -65,6 +65,18 @@ def test_a_square_hides_its_share_of_the_image_at_one_place_for_the_copy():
     assert (int(rows.max() - rows.min()), int(columns.max() - columns.min())) == (31, 31)
 
 
+def test_images_of_any_size_are_perturbed():
+    image = torch.full((1000, 2, 12, 20, 1), 200, dtype=torch.uint8)
+    hidden = ObservationPerturbation("occlusion", 0.25)(image, generator())[..., 0] == 0
+    assert (hidden.flatten(2).sum(-1) == 6 * 10).all()  # half of either side
+    assert hidden.any(0).all()  # at every place
+    ramp = torch.arange(20, dtype=torch.uint8)[:, None].expand(12, 20, 1).expand(image.shape)
+    moved = ObservationPerturbation("jitter", 3.0)(ramp, generator()).int() - ramp.int()
+    assert moved[..., 5:15, 0].unique().tolist() == list(range(-3, 4))
+    for name in ("noise", "mask", "brightness", "rotation", "occlusion-noise"):
+        assert ObservationPerturbation(name, 0.5)(image, generator()).shape == image.shape
+
+
 def test_rotation_turns_about_the_middle_by_one_angle_for_the_copy():
     image = torch.zeros(400, 2, 64, 64, 3, dtype=torch.uint8)
     image[:, :, 30:34, 54:58] = 255  # 24 pixels to the right of the middle

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import sdewm
 from sdewm.base.records import ROOT, read_table, write_table
 from sdewm.cli import main
 from sdewm.data.recorded_episodes import Episodes
@@ -47,7 +48,7 @@ def loaded(name):
 def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     name, tmp_path, capsys, monkeypatch
 ):
-    losses = expansion.losses(load_trained_run(Path(RUN), Path(DATA)))
+    losses = expansion.losses(load_trained_run(Path(RUN), Path(DATA)).subject)
     some = {"reward error": losses["reward error"]}
     monkeypatch.setattr(expansion, "losses", lambda trained: some)
     few = partial(open_loop.open_loop_rows, resamples=40)
@@ -172,3 +173,17 @@ def test_runs_with_the_penalty_are_drawn_beside_those_without(tmp_path, capsys):
     write_table(tmp_path / "data" / "fig_jacobian_weight.csv", rows, {"seed": 0})
     script.main(["--out", str(tmp_path)])
     assert "3.01 ± 0.025" in capsys.readouterr().out
+
+
+def test_errors_of_a_deterministic_latent_are_measured_in_its_own_variance():
+    episodes = Episodes(randn(6, 4, D), torch.zeros(6, 4, A), torch.zeros(6, 4))
+    model = sdewm.StepModel(
+        lambda x, a, v: 0.0 * x, state_size=D, noise_size=0, encoder=lambda x, o: 2 * o
+    )
+    rows = representation_error.measured_rows(model, episodes, draws=64, seed=0)
+    (shift,) = [row for row in rows if (row["panel"], row["strength"]) == ("shift", 0.1)]
+    variance = (2 * episodes.observations.double()).flatten(0, 1).var(0).sum()
+    assert shift["drift"] == pytest.approx(float(D * 0.2**2 / variance), rel=1e-3)
+    assert {row["variance_of"] for row in rows} == {"latent"}
+    figure = lay_out(error_sizes(rows))
+    assert "latent variances" in figure.axes[0].get_ylabel().replace("\n", " ")

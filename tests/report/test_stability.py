@@ -20,7 +20,7 @@ def trained():
 
 def test_the_rows_are_those_of_the_eigenvalues(trained):
     episodes = trained.episodes(20, 4, 0)
-    rows = {row["series"]: row for row in stability._spectrum(trained, episodes, 4, 0)}
+    rows = {row["series"]: row for row in stability._spectrum(trained.subject, episodes, 4, 0)}
     assert {row["panel"] for row in rows.values()} == {"spectrum"}
     moduli = step_eigenvalues(trained.model, episodes, every=4, seed=0)
     per_state = torch.linalg.vector_norm(moduli, dim=2)
@@ -43,5 +43,5 @@ def test_a_simulator_whose_physics_is_not_known_has_no_rows(trained, monkeypatch
         raise ValueError("expected a dmc: environment")
 
     monkeypatch.setattr(stability, "step_jacobians", unknown)
-    rows = stability._spectrum(trained, trained.episodes(20, 2, 0), 8, 0)
+    rows = stability._spectrum(trained.subject, trained.episodes(20, 2, 0), 8, 0)
     assert [row["series"] for row in rows] == ["modes beyond 0.9", "least norm"]

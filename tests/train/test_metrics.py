@@ -8,6 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sdewm.base.records import read_log
+from sdewm.train.event_files import event_folder
 from sdewm.train.metrics import (
     CLOCK_COLUMNS,
     DivergedError,
@@ -29,7 +30,7 @@ def evaluation(step, by="train"):
 
 
 def scalars(run, tag):
-    events = EventAccumulator(str(run / "tensorboard"))
+    events = EventAccumulator(str(event_folder(run)))
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
@@ -98,7 +99,7 @@ def test_rows_and_events_come_back(tmp_path):
     assert scalars(tmp_path, "train/episode_return") == [(4, 3.0)]
     assert scalars(tmp_path, "loss/kl") == [(2, 0.25), (4, 0.25)]
     assert scalars(tmp_path, "evaluation/mean_return") == [(4, 2.0)]
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(event_folder(tmp_path)))
     events.Reload()
     (picture,) = events.Images("pictures/strip")
     assert (picture.step, picture.width, picture.height) == (4, 6, 4)

@@ -61,7 +61,7 @@ def test_the_state_follows_the_filter_of_training(config):
             agent.world_model.encoder(torch.as_tensor(row["observation"])),
             drawn,
         )
-        agent.behaviour.actor.law.draw_noise((N, ACTIONS), noise)
+        agent.behaviour.actor.draw_noise((N,), noise)
     assert torch.equal(state["deter"], slow.deter) and torch.equal(state["stoch"], slow.stoch)
 
 

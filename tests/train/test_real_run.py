@@ -23,6 +23,10 @@ WORDS = (
     "--log-every-updates 4 --eval-every-env-frames 100000 --eval-episodes 1 --no-pictures "
     "--jacobian.weight 0.01 --action-repeat 8"  # episodes of 125 steps
 ).split()
+# Episodes of about 20 steps, so that the kill comes in the middle of one.
+DISCRETE = tuple(
+    "--context 1 --env gym:CartPole-v1 --action-repeat 1 --env-frames 174 --random-prefill".split()
+)
 # `sdewm` that saves after its second row and is killed after its third, 12 of about 24 updates.
 KILLED = """
 import os, signal, sys
@@ -56,9 +60,9 @@ def metrics(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["0", "1"])
-def test_a_killed_run_of_the_real_agent_goes_on_bitwise(context, tmp_path):
-    words = [*WORDS, "--context", context]
+@pytest.mark.parametrize("more", [("--context", "0"), ("--context", "1"), DISCRETE], ids=str)
+def test_a_killed_run_of_the_real_agent_goes_on_bitwise(more, tmp_path):
+    words = [*WORDS, *more]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish("train", *words, "--run", whole)
     killed = run_process(sys.executable, "-c", KILLED, "train", *words, "--run", broken)

@@ -1,14 +1,25 @@
 """A run's directory: saved first, never overwritten, trained by one process."""
 
+import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
+from sdewm.base.records import ROOT
 from sdewm.train import trainer
-from sdewm.train.run_directory import create_run, load_agent, locked, read_run
+from sdewm.train.run_directory import (
+    config_changes,
+    create_run,
+    load_agent,
+    locked,
+    read_run,
+)
 from sdewm.train.trainer import Trainer
 from tests.train.fake_agent import FakeAgent, small_config
+
+MODELS = ROOT / "paper_checks" / "small_models"
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +90,29 @@ def test_a_checkpoint_of_other_sizes_is_refused_with_the_reason(tmp_path):
     assert torch.equal(agent.network.weight, saved["weight"])
     with pytest.raises(ValueError, match=r"config\.json, which must have been edited.*weight"):
         load_agent(Agent(4).load_state_dict, saved, tmp_path)
+
+
+def test_runs_of_versions_without_the_new_fields_are_read_and_nothing_has_changed(tmp_path):
+    config = small_config()
+    create_run(tmp_path / "run", config)
+    path = tmp_path / "run" / "config.json"
+    old = json.loads(path.read_text())
+    for name in ("env_kwargs", "time_limit"):
+        del old[name]
+    path.write_text(json.dumps(old))
+    assert read_run(tmp_path / "run").config == config
+    assert config_changes(old, config) == []
+    other = replace(config, time_limit=9, env_kwargs={"g": 2})
+    assert sorted(config_changes(old, other)) == [
+        "env_kwargs.g: absent -> 2",
+        "time_limit: None -> 9",
+    ]
+    del old["seed"]
+    path.write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="seed is missing"):
+        read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("run", sorted(MODELS.glob("*/config.json")))
+def test_every_shipped_run_is_readable(run):
+    assert read_run(run.parent).config.time_limit is None

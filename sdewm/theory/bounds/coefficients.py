@@ -10,7 +10,7 @@ from torch.func import jvp
 from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.elementary import ElementaryOperations
 from sdewm.base.taylor import Tensors, fuse, second_order
-from sdewm.sde.system import System
+from sdewm.sde.system import System, diffusion_entries
 
 _ROWS_AT_ONCE = 4096  # states times components, of which derivatives are taken in one go
 
@@ -19,7 +19,8 @@ class Coefficients:
     """Drift and diffusion of a system with their derivatives, for batches of states.
 
     Args:
-        system: D components.
+        system: D components. Of an `EntriesSystem` only the entries of the diffusion are evaluated,
+            except for `jacobians`.
         t: a time at which the functions are recorded.
         points: states `(S, D)`, with the batch size of later calls.
 
@@ -42,9 +43,23 @@ class Coefficients:
         if not all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*pair, strict=True)):
             raise ValueError(f"{name} block derivatives by detach() or no_grad(); remove these.")
 
-    def values(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
-        """Drift and diffusion."""
+    def drift(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Drift."""
         with ElementaryOperations():  # whose derivatives are right
+            return self.system.f(t, y)
+
+    def diffusion(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The entries of the diffusion."""
+        with ElementaryOperations():
+            return diffusion_entries(self.system, t, y)
+
+    def values(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
+        """Drift, and the entries of the diffusion."""
+        return self.drift(t, y), self.diffusion(t, y)
+
+    def _matrices(self, t: torch.Tensor, y: torch.Tensor) -> Tensors:
+        """Drift and diffusion."""
+        with ElementaryOperations():
             return self.system.f(t, y), self.system.g(t, y)
 
     def jacobians(
@@ -63,7 +78,7 @@ class Coefficients:
         columns, noise = [], []
         for some in unit.split(max(1, _ROWS_AT_ONCE // states)):  # (C, D)
             rows, along = points.repeat(len(some), 1), some.repeat_interleave(states, dim=0)
-            drift, diffusion = jvp(partial(self.values, t), (rows,), (along,))[1]
+            drift, diffusion = jvp(partial(self._matrices, t), (rows,), (along,))[1]
             finite = torch.isfinite(drift).all(1) & torch.isfinite(diffusion).flatten(1).all(1)
             if not bool(finite.all()):
                 j = int(along[int((~finite).nonzero()[0, 0])].argmax())

@@ -19,6 +19,7 @@ from sdewm.sde.rates import (
     ConstantJacobians,
     Rates,
     block_slices,
+    no_proof,
 )
 from sdewm.sde.system import StepSystem, System
 from sdewm.theory.bounds import formulas
@@ -112,10 +113,7 @@ def _available_rates(
     """
     exact = torch.empty(0, dtype=torch.float64)
     kinds = dict.fromkeys(MATRIX_GRADES, ESTIMATE)
-    reason = (
-        f"{type(system).__name__} proves no rates; give it jacobians() (affine coefficients) or "
-        "certified_rates(...), or use kind='estimate'."
-    )
+    reason = no_proof(system)
     weighted: list[tuple[WeightedNorm, Rates]] = []
     rho = math.nan
     if isinstance(system, ConstantJacobians) and kind != ESTIMATE:

@@ -8,6 +8,7 @@ the rates can be used for estimates but not for certificates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch.func import jvp, vjp
 from sdewm.base.taylor import Tensors
 from sdewm.jacobian.krylov import largest_ritz_pair
 
+Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 LARGE = 64  # components above which this is used
 _ITERATIONS = 10
 _ITERATIONS_AGAIN = 4  # from the Ritz vectors of nearby states
@@ -39,7 +41,8 @@ class _Form(NamedTuple):
 
 
 def iterated_rates(
-    coefficients: Callable[..., Tensors],
+    drift: Coefficient,
+    diffusion: Coefficient,
     t: torch.Tensor,
     states: torch.Tensor,
     step_size: float,
@@ -50,30 +53,41 @@ def iterated_rates(
     ν is replaced by −α, κ by β, and λ_1 by λ_2; these are valid and no smaller (ν: no larger).
     Block norms for more than four blocks or multiplicative noise are not computed and are infinite.
     """
-    return RateIteration(coefficients, step_size, blocks).rates(t, states)
+    return RateIteration(drift, diffusion, step_size, blocks).rates(t, states)
 
 
 class RateIteration:
     """`iterated_rates` along paths; each call starts from the Ritz vectors of the previous call.
 
     Args:
-        coefficients: (t, y) -> drift and diffusion.
+        drift: (t, y) -> f `(B, D)`.
+        diffusion: (t, y) -> g, or those of its entries that are not always zero, `(B, …)`.
         step_size: Δ.
         blocks: blocks of the state.
     """
 
     def __init__(
-        self, coefficients: Callable[..., Tensors], step_size: float, blocks: Sequence[slice]
+        self,
+        drift: Coefficient,
+        diffusion: Coefficient,
+        step_size: float,
+        blocks: Sequence[slice],
     ) -> None:
-        self.coefficients, self.step_size, self.blocks = coefficients, step_size, blocks
+        self.drift, self.diffusion = drift, diffusion
+        self.step_size, self.blocks = step_size, blocks
         self._ritz: torch.Tensor | None = None
 
     def rates(self, t: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
         """See `iterated_rates`; each row of `states` should be near that row of the last call."""
         step_size, blocks = self.step_size, self.blocks
-        additive = _is_additive(self.coefficients, t, states)
+        additive = _is_additive(self.diffusion, t, states)
         forms = _forms(step_size, blocks, additive)
-        top, self._ritz = _largest(self.coefficients, t, states, [*forms.values()], self._ritz)
+
+        def coefficients(x: torch.Tensor) -> Tensors:
+            drift = self.drift(t, x)
+            return (drift,) if additive else (drift, self.diffusion(t, x))
+
+        top, self._ritz = _largest(coefficients, states, [*forms.values()], self._ritz)
         value = dict(zip(forms, top, strict=True))
         root = {name: part.clamp_min(0).sqrt() for name, part in value.items()}
         noise = root.get("noise", torch.zeros_like(root["drift"]))
@@ -119,10 +133,8 @@ def _forms(step_size: float, blocks: Sequence[slice], additive: bool) -> dict[st
     return forms
 
 
-def _is_additive(
-    coefficients: Callable[..., Tensors], t: torch.Tensor, states: torch.Tensor
-) -> bool:
-    change = jvp(lambda x: coefficients(t, x)[1], (states,), (_random_like(states),))[1]
+def _is_additive(diffusion: Coefficient, t: torch.Tensor, states: torch.Tensor) -> bool:
+    change = jvp(partial(diffusion, t), (states,), (_random_like(states),))[1]
     return not bool(change.any())
 
 
@@ -132,8 +144,7 @@ def _random_like(states: torch.Tensor) -> torch.Tensor:
 
 
 def _largest(
-    coefficients: Callable[..., Tensors],
-    t: torch.Tensor,
+    coefficients: Callable[[torch.Tensor], Tensors],
     states: torch.Tensor,
     forms: Sequence[_Form],
     near: torch.Tensor | None,
@@ -145,11 +156,6 @@ def _largest(
     many, (batch, size) = len(forms), states.shape
     stacked = states.repeat(many, 1)
 
-    additive = not any(form.noise for form in forms)
-
-    def at(x: torch.Tensor) -> Tensors:
-        return coefficients(t, x)[: 1 if additive else 2]
-
     def column(values: Sequence[float]) -> torch.Tensor:
         return states.new_tensor(values).repeat_interleave(batch)[:, None]
 
@@ -159,14 +165,14 @@ def _largest(
             row[part] = 1.0
         return rows.repeat_interleave(batch, dim=0)
 
-    pull = vjp(at, stacked)[1]
+    pull = vjp(coefficients, stacked)[1]
     own, share, noise = (column([getattr(form, k) for form in forms]) for k in _WEIGHTS)
     gram = column([float(form.gram) for form in forms])
     inner, outer = mask([form.inner for form in forms]), mask([form.outer for form in forms])
 
     def operator(v: torch.Tensor) -> torch.Tensor:
         v = inner * v
-        pushed, *noise_pushed = jvp(at, (stacked,), (v,))[1]
+        pushed, *noise_pushed = jvp(coefficients, (stacked,), (v,))[1]
         between = gram * outer * (own * v + share * pushed)
         cotangent = share * between + 0.5 * (1.0 - gram) * v
         weighted = [noise.reshape(-1, *[1] * (g.dim() - 1)) * g for g in noise_pushed]

@@ -26,6 +26,7 @@ from sdewm.sde.rates import (
     ConstantJacobians,
     Rates,
     block_slices,
+    no_proof,
 )
 from sdewm.sde.system import System, check_protocol
 from sdewm.theory.bounds import formulas
@@ -224,10 +225,7 @@ class _Problem:
             except ValueError as reason:
                 raise ValueError(f"{name} has no proof: {reason}") from None
         else:
-            raise ValueError(
-                f"{name} proves no rates; give it jacobians() (affine coefficients) or "
-                "certified_rates(...), or use kind='estimate'."
-            )
+            raise ValueError(no_proof(self.system))
         return rates.to(self.states).repeated(self.noise.steps)
 
     def _tube(self) -> Tube:

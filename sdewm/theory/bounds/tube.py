@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from sdewm.base.progress import Progress
+from sdewm.sde.monte_carlo import tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.rates import Rates
 from sdewm.sde.solve import solve_path
@@ -89,7 +90,8 @@ def first_variation(
     """|y| `(P, N + 1)` on the paths from states `(P, D)`, y the first variation along `errors`."""
     size = states.shape[1]
     flow, rows = FlowVariation(system, order=1, fused=size > LARGE), []
-    tile = min(len(states), max(1, 2**24 // (size * (noise.steps + 1))))
+    stored = max(1, 2**24 // (size * (noise.steps + 1)))
+    tile = min(len(states), stored, tile_size(states.device, size))
     times = noise.grid(torch.float64).tolist()
     for first in range(0, len(states), tile):
         part = slice(first, first + tile)
@@ -109,7 +111,7 @@ def sampled_rates(
     paths, points, size = tube.reference.shape
     between = len(_BETWEEN)
     coefficients = Coefficients(system, tube.grid[0], tube.reference[:, 0].repeat(between, 1))
-    iteration = RateIteration(coefficients.values, step_size, blocks)
+    iteration = RateIteration(coefficients.drift, coefficients.diffusion, step_size, blocks)
     largest: list[dict[str, torch.Tensor]] = []
     own: list[tuple[torch.Tensor, ...]] = []
     progress = Progress("rates along the tube", points - 1)

@@ -149,7 +149,8 @@ def reference_rates(
     if size > LARGE:
         steps = []
         for n in range(noise.steps):
-            rates = iterated_rates(coefficients.values, grid[n], path[:, n], step_size, whole)
+            along = coefficients.drift, coefficients.diffusion
+            rates = iterated_rates(*along, grid[n], path[:, n], step_size, whole)
             zero = torch.zeros_like(rates["drift"])
             steps.append(largest_rates(rates | {"curvature": zero, "noise_curvature": zero}))
         euclidean = WeightedNorm.euclidean(states.new_empty(size, size))

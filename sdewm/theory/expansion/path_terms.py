@@ -115,7 +115,7 @@ class ExpansionProblem:
     @property
     def tile(self) -> int:
         """Paths evaluated at once."""
-        return min(tile_size(self.states.device), self.paths)
+        return min(tile_size(self.states.device, self.states.shape[1]), self.paths)
 
     @cached_property
     def variation(self) -> ErrorVariation:

@@ -10,9 +10,16 @@ import torch
 from torch.func import jvp
 
 from sdewm.base.checks import check_choice, check_output
-from sdewm.sde.system import System, check_protocol, diffusion_product
+from sdewm.sde.system import (
+    System,
+    check_protocol,
+    diffusion_product,
+    probing_increments,
+    step_of,
+)
 
 Coefficient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+CoefficientProduct = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 DRIVERS = ("same", "independent")
 
 
@@ -42,10 +49,13 @@ class Perturbation:
             for D of them, one per component.
         driver: "same": σ̄ multiplies the Brownian motions of g; "independent": it multiplies
             additional, independent ones.
+        diffusion_product: (t, y, v) -> Σ_k σ̄_k(t, y) v_k `(B, D)` for v `(B, M)`, used in place of
+            the diffusion where only products are needed, as the diffusion of a large state may
+            not fit in memory; or None. Only with a diffusion and driver "same".
 
     Raises:
-        ValueError: the driver is unknown, drift and diffusion are both None, or one is not
-            callable.
+        ValueError: the driver is unknown, drift and diffusion are both None, one is not callable,
+            or a product is given without a diffusion of driver "same".
 
     >>> Perturbation(drift=lambda t, y: torch.ones_like(y)).driver
     'same'
@@ -54,6 +64,7 @@ class Perturbation:
     drift: Coefficient | None = None
     diffusion: Coefficient | None = None
     driver: str = "same"
+    diffusion_product: CoefficientProduct | None = None
 
     def __post_init__(self) -> None:
         check_choice("driver", self.driver, DRIVERS)
@@ -70,6 +81,16 @@ class Perturbation:
                     f"{name} takes {inspect.signature(given)}: expected a function (t, y) of time "
                     "and state."
                 )
+        if self.diffusion_product is not None:
+            if not callable(self.diffusion_product):
+                raise ValueError(
+                    f"diffusion_product={self.diffusion_product!r}: expected a function (t, y, v)."
+                )
+            if self.diffusion is None or self.driver != "same":
+                raise ValueError(
+                    "diffusion_product: expected with it the diffusion whose product it is, and "
+                    "driver='same'."
+                )
 
     @property
     def is_even(self) -> bool:
@@ -78,6 +99,13 @@ class Perturbation:
         The sign of ε can then be absorbed in the sign of the error's Brownian motions.
         """
         return self.drift is None and self.driver == "independent"
+
+    def noise(self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Σ_k σ̄_k(t, y) v_k `(B, D)` for increments v of the error's drivers."""
+        assert self.diffusion is not None
+        if self.diffusion_product is not None:
+            return self.diffusion_product(t, y, v)
+        return diffusion_product(self.diffusion(t, y), v)
 
 
 def count_drivers(
@@ -104,6 +132,7 @@ def count_drivers(
         check_output(
             "error.diffusion (driver 'same': the shape of system.g)", value, expected, like=y
         )
+        _check_product(error, t, y, value, drivers)
         return drivers, 0
     own = value.shape[2] if isinstance(value, torch.Tensor) and value.dim() == 3 else None
     expected = (batch, size) if own is None else (batch, size, own)
@@ -111,6 +140,26 @@ def count_drivers(
         "error.diffusion (driver 'independent': (B, D) or (B, D, M'))", value, expected, like=y
     )
     return drivers, size if own is None else own
+
+
+def _check_product(
+    error: Perturbation, t: torch.Tensor, y: torch.Tensor, value: torch.Tensor, drivers: int
+) -> None:
+    """The product that is given is that with the diffusion, for one v."""
+    if error.diffusion_product is None:
+        return
+    v = probing_increments(y, drivers)
+    found = check_output(
+        "error.diffusion_product", error.diffusion_product(t, y, v), tuple(y.shape), like=y
+    )
+    expected = diffusion_product(value, v)
+    scale = float(value.detach().abs().max()) * drivers
+    if not bool(((found - expected).abs() <= 1e3 * torch.finfo(y.dtype).eps * scale).all()):
+        gap = float((found - expected).detach().abs().max())
+        raise ValueError(
+            f"error.diffusion_product differs from the product with error.diffusion by {gap:.3g} "
+            f"at t = {float(t):.6g}: expected the sum over k of the columns times v_k."
+        )
 
 
 def ito_correction(system: System, error: Perturbation) -> Coefficient:
@@ -183,18 +232,17 @@ class PerturbedSystem:
         drift_size: float | torch.Tensor,
         diffusion_size: float | torch.Tensor,
     ) -> None:
-        self.system, self.error, self.drivers = system, error, drivers
+        self.step, self.error, self.drivers = step_of(system), error, drivers
         self.drift_size, self.diffusion_size = drift_size, diffusion_size
 
     def f_and_g_prod(
         self, t: torch.Tensor, y: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Drift `(B, D)` and noise increment `(B, D)` for the increments v `(B, M + M′)`."""
-        drift = self.system.f(t, y)
-        noise = diffusion_product(self.system.g(t, y), v[:, : self.drivers])
+        drift, noise = self.step(t, y, v[:, : self.drivers])
         if self.error.drift is not None:
             drift = drift + self.drift_size * self.error.drift(t, y)
         if self.error.diffusion is not None:
             own = v if self.error.driver == "same" else v[:, self.drivers :]
-            noise = noise + self.diffusion_size * diffusion_product(self.error.diffusion(t, y), own)
+            noise = noise + self.diffusion_size * self.error.noise(t, y, own)
         return drift, noise

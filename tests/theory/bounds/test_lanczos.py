@@ -42,7 +42,8 @@ def both(system, states, blocks):
     coefficients = Coefficients(system, ZERO, states)
     with torch.no_grad():
         exact = jacobian_rates(*coefficients.jacobians(ZERO, states), STEP, blocks)
-        return exact, iterated_rates(coefficients.values, ZERO, states, STEP, blocks)
+        both = coefficients.drift, coefficients.diffusion
+        return exact, iterated_rates(*both, ZERO, states, STEP, blocks)
 
 
 def compare(exact, found, names, share):
@@ -92,7 +93,8 @@ def test_rates_with_multiplicative_noise_are_those_of_lapack_or_admissible(monke
 
 def test_ritz_vectors_of_nearby_states_make_a_good_start_and_a_change_of_noise_none():
     system, states = Field(), 0.5 * draw(3, 72, seed=9)
-    run = RateIteration(Coefficients(system, ZERO, states).values, STEP, [slice(0, 72)])
+    one = Coefficients(system, ZERO, states)
+    run = RateIteration(one.drift, one.diffusion, STEP, [slice(0, 72)])
     first, second = run.rates(ZERO, states), run.rates(ZERO, states)
     for name in ("drift", "step"):
         assert (second[name] >= first[name] * (1 - 1e-3)).all()
@@ -100,7 +102,7 @@ def test_ritz_vectors_of_nearby_states_make_a_good_start_and_a_change_of_noise_n
     compare(exact, second, ("drift", "step"), share=0.1)
     # In a system whose noise starts to depend on the state, operators are added on the way.
     late = Field(noise=0.5)
-    run.coefficients = lambda t, y: (late.f(t, y), late.g(t, y))
+    run.drift, run.diffusion = late.f, late.g
     compare(both(late, states, [slice(0, 72)])[0], run.rates(ZERO, states), ("drift", "noise"), 0.1)
 
 

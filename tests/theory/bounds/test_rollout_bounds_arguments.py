@@ -77,6 +77,9 @@ def test_estimates_are_below_certificates():
 def test_a_certificate_is_refused_where_nothing_is_proven():
     with pytest.raises(ValueError, match=r"TanhWorldModel proves no rates; give it jacobians\(\)"):
         bound(TANH, kind="certificate")
+    reason = bound(TANH).left_out["certificate"]
+    for needed in ("jacobians()", "certified_rates", "sdewm.certificates.network_system"):
+        assert needed in reason
     with pytest.raises(
         ValueError, match=r"CubicFlow has no proof: step_size=5: expected at most 2/r²"
     ):

@@ -70,3 +70,46 @@ def test_the_loss_is_even_in_an_error_without_drift_on_its_own_driver_alone(move
         drift=(lambda t, y: y) if moves else None, diffusion=lambda t, y: y, driver=driver
     )
     assert error.is_even == (not moves and driver == "independent")
+
+
+def scaled(factor):
+    """An error whose product with increments is `factor` times that of its diffusion."""
+    model = EnumerationWorldModel()
+
+    def product(t, y, v):
+        return factor * torch.einsum("bdm,bm->bd", model.error_diffusion(t, y), v)
+
+    return model, sdewm.Perturbation(
+        model.error_drift, model.error_diffusion, diffusion_product=product
+    )
+
+
+def test_a_product_takes_the_place_of_the_diffusion_and_gives_the_same_expansion():
+    model, error = scaled(1.0)
+    plain = sdewm.Perturbation(model.error_drift, model.error_diffusion)
+    grid = {"t1": 1.0, "steps": 4, "increments": "enumerate"}
+    found, expected = (
+        sdewm.expand(model, one, model.loss, model.x0, **grid) for one in (error, plain)
+    )
+    for name, estimate in expected.terms.items():
+        assert found.terms[name].value == pytest.approx(estimate.value, rel=1e-12, abs=1e-14)
+    states = model.x0.expand(4, -1)
+    seen = []
+    watched = sdewm.Perturbation(
+        diffusion=lambda t, y: seen.append(t) or model.error_diffusion(t, y),
+        diffusion_product=error.diffusion_product,
+    )
+    PerturbedSystem(model, watched, 3, 0.0, 1.0).f_and_g_prod(T, states, torch.ones(4, 3).double())
+    assert not seen
+
+
+def test_a_product_that_is_not_that_of_the_diffusion_is_refused():
+    model, wrong = scaled(1.001)
+    with pytest.raises(ValueError, match=r"error\.diffusion_product differs from the product"):
+        sdewm.expand(model, wrong, model.loss, model.x0, t1=1.0, steps=4, paths=8)
+    product = wrong.diffusion_product
+    for settings in ({}, {"diffusion": model.error_diffusion, "driver": "independent"}):
+        with pytest.raises(ValueError, match="diffusion_product: expected with it the diffusion"):
+            sdewm.Perturbation(model.error_drift, diffusion_product=product, **settings)
+    with pytest.raises(ValueError, match="diffusion_product=3: expected a function"):
+        sdewm.Perturbation(diffusion=model.error_diffusion, diffusion_product=3)

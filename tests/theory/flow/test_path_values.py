@@ -34,7 +34,7 @@ def test_chunk_size_changes_no_bit(chunk):
 def test_tile_size_and_the_scales_beside_it_change_nothing_beyond_rounding(monkeypatch):
     result = sampled(paths=3000)
     alone, among = result.measure([0.5])[0], result.measure([1.0, 0.5, -0.5])[1]
-    monkeypatch.setattr(path_values, "tile_size", lambda device: 700)
+    monkeypatch.setattr(path_values, "tile_size", lambda device, size: 700)
     tiled = sampled(paths=3000)
     for name, estimate in result.terms.items():
         assert tiled.terms[name].value == pytest.approx(estimate.value, rel=1e-9, abs=1e-15)

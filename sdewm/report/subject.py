@@ -1,0 +1,139 @@
+"""What an analysis takes: a world model, recorded episodes, and what identifies both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from sdewm.base.records import Value, code_digest, manifest
+from sdewm.data.dataset import read_dataset
+from sdewm.data.recorded_episodes import Episodes, read_episodes, windows_of
+from sdewm.latent_sde.model_parts import StateFunction, missing_part
+from sdewm.latent_sde.models import LatentModel
+from sdewm.report.model_identity import tensors_digest
+
+
+class EpisodeSource(Protocol):
+    """Where the episodes of an analysis come from."""
+
+    def windows(self, steps: int, count: int | None, seed: int) -> Episodes:
+        """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
+        ...
+
+    def whole(self, count: int) -> Episodes:
+        """The first `count` episodes, truncated to the length of the shortest."""
+        ...
+
+    def facts(self) -> dict[str, Value]:
+        """What identifies the episodes."""
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetEpisodes:
+    """The episodes of a dataset (`sdewm record`, `sdewm import`)."""
+
+    directory: Path
+
+    def windows(self, steps: int, count: int | None, seed: int) -> Episodes:
+        """See `EpisodeSource`."""
+        return read_episodes(self.directory, steps=steps, count=count, window_seed=seed)
+
+    def whole(self, count: int) -> Episodes:
+        """See `EpisodeSource`."""
+        episodes = islice(read_dataset(self.directory), count)
+        lengths = [len(episode["reward"]) for episode in episodes]
+        return read_episodes(self.directory, steps=min(lengths), count=count)
+
+    def facts(self) -> dict[str, Value]:
+        """Name, policy, seed and number of rows of the dataset, and the digest of its files."""
+        dataset = read_dataset(self.directory)
+        return {
+            "data": self.directory.name,
+            "data_policy": dataset.facts["policy"],
+            "data_seed": dataset.facts["seed"],
+            "data_rows": dataset.rows,
+            "data_digest": dataset.digest[:16],
+        }
+
+
+@dataclass(frozen=True)
+class GivenEpisodes:
+    """Episodes in memory."""
+
+    episodes: Episodes
+
+    def windows(self, steps: int, count: int | None, seed: int) -> Episodes:
+        """See `EpisodeSource`."""
+        return windows_of(self.episodes, steps=steps, count=count, window_seed=seed)
+
+    def whole(self, count: int) -> Episodes:
+        """See `EpisodeSource`."""
+        rows = self.episodes.rewards.shape[1]
+        return windows_of(self.episodes, steps=rows, count=count, window_seed=None)
+
+    def facts(self) -> dict[str, Value]:
+        """Number of rows and digest of the arrays."""
+        given = self.episodes
+        return {
+            "data": "given arrays",
+            "data_rows": given.rewards.numel(),
+            "data_digest": tensors_digest(
+                [given.observations, given.previous_actions, given.rewards]
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A world model with recorded episodes.
+
+    Attributes:
+        name: title of the page.
+        description: of the model, in words.
+        model: the world model.
+        source: of the episodes.
+        identity: facts that identify the model.
+        absent: reasons why parts of the model are not there, by the name of the part, where they
+            are known better than `model_parts.missing_part` does.
+        simulator: name of the environment and action repeat, if they are known.
+    """
+
+    name: str
+    description: str
+    model: LatentModel
+    source: EpisodeSource
+    identity: Mapping[str, Value]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    simulator: tuple[str, int] | None = None
+
+    def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
+        """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
+        return self.source.windows(steps, count, seed)
+
+    def missing(self, part: str) -> str | None:
+        """The reason why the model has no decoder, reward, critic, policy or kl; None if it has."""
+        reason = missing_part(self.model, part)
+        return None if reason is None else self.absent.get(part, reason)
+
+    def part(self, name: str) -> StateFunction | None:
+        """A function of states that the model has, such as its policy, or None."""
+        return getattr(self.model, name, None)
+
+    def left_out(self, needs: Mapping[str, str]) -> dict[str, str]:
+        """Reasons why results are left out, by their names.
+
+        Args:
+            needs: the part of the model that each result needs, by the name of the result.
+        """
+        found = {name: self.missing(part) for name, part in needs.items()}
+        return {name: reason for name, reason in found.items() if reason is not None}
+
+    def facts(self, settings: object, seed: int) -> dict[str, Value]:
+        """The facts that determine the rows of an analysis with these settings."""
+        own: dict[str, Value] = {"code": code_digest(), **self.identity}
+        own |= {"noise": self.model.surrogate or "exact", **self.source.facts()}
+        return manifest(seed=seed) | own | asdict(settings)  # type: ignore[call-overload]

@@ -1,0 +1,130 @@
+"""`sdewm import` as a user would try it: typos, interruptions, and the commands that follow."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from sdewm.cli import main
+from sdewm.data import dataset as dataset_file
+from sdewm.data.dataset import MANIFEST, read_dataset
+from sdewm.data.imports import npz_folder
+from sdewm.train.saved_agent import saved_agent
+
+LENGTHS = (12, 9, 14, 12)
+TRAIN = (
+    "--preset tiny --world-model-only --updates 3 --log-every-updates 3 --batch-size 2 "
+    "--batch-length 4 --model.units 8 --model.rssm.deter 8 --model.rssm.hidden 8"
+).split()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "train_eps"
+    place.mkdir()
+    for number, length in enumerate(LENGTHS):
+        draw = np.random.default_rng(number)
+        rows = {
+            "state": draw.standard_normal((length, 3)),
+            "image": draw.uniform(0, 1, (length, 16, 16, 3)),
+            "action": draw.uniform(-1.5, 1.5, (length, 2)),
+            "reward": draw.standard_normal(length),
+        }
+        np.savez(place / f"{number}.npz", **rows)
+    return place
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_an_imported_dataset_trains_a_world_model_and_is_analysed(folder, tmp_path, capsys):
+    data, model = tmp_path / "data", tmp_path / "model"
+    code, out, err = run(capsys, "import", folder, data, "--keys", "state")
+    assert code == 0 and "4 episodes, 47 rows; observations (3,) (proprio), actions (2,)" in out
+    assert "env: unknown, action_repeat: unknown, policy: unknown" in out
+    assert "actions reach 1.4" in err and "4 of 4 episodes terminated: no row" in err
+    code, out, err = run(capsys, "train", *TRAIN, "--data", data, "--run", model)
+    assert code == 0, err
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    assert config["env"] == "unknown"
+    analyse = "--only error --error.steps 6 --error.draws 2".split()
+    code, out, err = run(capsys, "analyse", model, *analyse)
+    assert code == 0 and "error (measured" in out and "not compared" not in err, err
+    # With the dataset at another place, its spaces are still known, and it is not compared.
+    shutil.move(data, tmp_path / "moved")
+    code, _, err = run(capsys, "analyse", model, *analyse, "--data", tmp_path / "moved")
+    assert code == 0 and "env is unknown" in err and "not compared" in err
+    code, _, err = run(capsys, "analyse", model, *analyse, "--data", data)
+    assert code == 2 and "holds no dataset" in err
+
+
+def test_facts_that_the_user_knows_are_stored_and_then_compared(folder, tmp_path, capsys):
+    data, words = tmp_path / "data", ("--env", "dmc:reacher_easy", "--action-repeat", "2")
+    assert run(capsys, "import", folder, data, "--keys", "state", *words)[0] == 0
+    assert read_dataset(data).facts["action_repeat"] == 2
+    words = [*TRAIN, "--data", data, "--run", tmp_path / "run"]
+    code, _, err = run(capsys, "train", *words, "--env", "dmc:cartpole_swingup")
+    assert code == 2 and "was recorded with 'dmc:reacher_easy'" in err
+    assert run(capsys, "train", *words)[0] == 0
+    saved = saved_agent(tmp_path / "run")  # with the dataset's observations, not reacher's
+    assert saved.config.env == "dmc:reacher_easy" and saved.config.action_repeat == 2
+
+
+def test_an_interrupted_import_is_no_dataset_and_is_resumed(folder, tmp_path, capsys, monkeypatch):
+    whole, data = tmp_path / "whole", tmp_path / "data"
+    monkeypatch.setattr(dataset_file, "FILE_EPISODES", 2)
+    assert run(capsys, "import", folder, whole, "--keys", "state")[0] == 0
+    read, calls = npz_folder._read_file, []
+
+    def stopping(path):
+        calls.append(path)
+        if len(calls) == 5:  # the first file is looked at before
+            raise KeyboardInterrupt
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(npz_folder, "_read_file", stopping)
+        code, _, err = run(capsys, "import", folder, data, "--keys", "state")
+    assert code == 130 and "Interrupted" in err
+    with pytest.raises(ValueError, match="stopped after 3 episodes; repeat its command"):
+        read_dataset(data)
+    code, _, err = run(capsys, "import", folder, data, "--keys", "image", "--pixel-max", 1)
+    assert code == 2 and "delete it, or use another folder" in err
+    assert run(capsys, "import", folder, data, "--keys", "state")[0] == 0
+    for one, other in zip(read_dataset(data), read_dataset(whole), strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    (folder / "9.npz").write_bytes((folder / "0.npz").read_bytes())
+    (data / MANIFEST).write_text(
+        (data / MANIFEST).read_text().replace('"complete": true', '"complete": false')
+    )
+    code, _, err = run(capsys, "import", folder, data, "--keys", "state")
+    assert code == 2 and "holds a recording with source=" in err  # of other files
+
+
+WRONG = {
+    "nothing": ((), "SOURCE"),
+    "half": (("{folder}",), "DIRECTORY"),
+    "source": (("{folder}x", "{data}"), "is not there"),
+    "file": (("{folder}/note.txt", "{data}"), "expected a folder of npz files, a file .npz, .hdf5"),
+    "no key": (("{folder}", "{data}"), "give keys, the names of those that the model gets"),
+    "key": (("{folder}", "{data}", "--keys", "imgae"), "did you mean 'image'"),
+    "range": (("{folder}", "{data}", "--keys", "image"), "give pixel_max=1 or pixel_max=255"),
+    "pixel": (("{folder}", "{data}", "--keys", "image", "--pixel-max", "3"), "expected 1 or 255"),
+    "option": (("{folder}", "{data}", "--key", "image"), "Did you mean --keys?"),
+    "repeat": (("{folder}", "{data}", "--action-repeat", "0"), "--action-repeat=0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_mistakes_end_in_a_sentence_and_nothing_is_made(case, folder, tmp_path, capsys):
+    words, text = WRONG[case]
+    (folder / "note.txt").write_text("a note")
+    data = tmp_path / "data"
+    words = [word.format(folder=folder, data=data) for word in words]
+    code, _, err = run(capsys, "import", *words)
+    assert code == 2 and text in " ".join(err.split()), err
+    assert "Traceback" not in err and not data.exists()
