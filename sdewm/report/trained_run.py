@@ -52,9 +52,7 @@ class TrainedRun:
         if not self.has_policy:
             return RSSMModel(self.agent.world_model)
         behaviour = self.agent.behaviour
-        return RSSMModel(
-            self.agent.world_model, critic=behaviour.critic, policy=self.loop_policy
-        )
+        return RSSMModel(self.agent.world_model, critic=behaviour.critic, policy=self.loop_policy)
 
     @property
     def source(self) -> DatasetEpisodes:
