@@ -32,7 +32,8 @@ class Import:
         tuple[str, ...],
         tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: the only one)"),
     ] = ()
-    """Names of the observations that the model gets; several are vectors, to be concatenated."""
+    """Names of the observations that the model gets: vectors, to be concatenated, and at most one
+    image."""
     channels: Annotated[
         Literal["first", "last"] | None,
         tyro.conf.arg(help_behavior_hint="(default: as their shape tells)"),
@@ -43,6 +44,8 @@ class Import:
         tyro.conf.arg(metavar="{1,255}", help_behavior_hint="(required if not uint8)"),
     ] = None
     """Value of the brightest pixel of images that are not uint8."""
+    resize: bool = False
+    """Make images (64, 64, 3), as the world models of sdewm train take them."""
     env: Annotated[
         str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: as recorded)")
     ] = None
@@ -56,7 +59,7 @@ class Import:
 def import_dataset(words: list[str]) -> int:
     """Import the episodes, and print what the dataset holds and what is not known of it."""
     given = parse(Import, words, "import")
-    form = ObservationForm(given.keys or None, given.channels, given.pixel_max)
+    form = ObservationForm(given.keys or None, given.channels, given.pixel_max, given.resize)
     repeat = given.action_repeat
     if repeat is not None:
         check_count("--action-repeat", repeat)

@@ -8,7 +8,8 @@ conventions of storing actions and rewards are in use:
     "next"       row t holds the action taken after observation t, and the reward of that action,
                  received with observation t + 1 (Gymnasium, D4RL, Minari).
 
-Observations become vectors (T, D) or images (T, H, W, C) uint8.
+Observations become vectors (T, D) or images (T, H, W, C) uint8. An image beside vectors becomes one
+vector, the image in [0, 1], flattened, before the others, as of obs="both" (`observations.join`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_place
+from sdewm.data.observations import frame_of
 
 CONVENTIONS, CHANNELS = ("previous", "next"), ("first", "last")
 PIXEL_MAXIMA = (1, 255)
@@ -41,10 +43,11 @@ class ObservationForm:
     """What the user says about the form of observations.
 
     Attributes:
-        keys: of a mapping of observations: those that the model gets. Several are vectors,
-            concatenated in this order. None: the only one.
+        keys: of a mapping of observations: those that the model gets, at most one of them an image.
+            Vectors are concatenated in this order. None: the only one.
         channels: place of the channels of images, "first" or "last"; None: told by their shape.
         pixel_max: brightest value of images that are not uint8, 1 or 255.
+        resize: whether images become (64, 64, 3), as the world models of sdewm train take them.
 
     Raises:
         ValueError: a value that is not allowed.
@@ -53,6 +56,7 @@ class ObservationForm:
     keys: tuple[str, ...] | None = None
     channels: str | None = None
     pixel_max: int | None = None
+    resize: bool = False
 
     def __post_init__(self) -> None:
         if self.channels is not None:
@@ -145,7 +149,7 @@ def episode_rows(
     (tensor([0., 1., 2.], dtype=torch.float64), tensor([0., 1., 1.], dtype=torch.float64))
     """
     check_choice("convention", convention, CONVENTIONS)
-    seen = select_observations(observation, form, name)
+    seen = select_observations(observation, form, name).rows
     acted = _floats(_numbers(f"actions of {name}", action))
     gained = _floats(_numbers(f"rewards of {name}", reward))
     if acted.dim() != 2 or not acted.shape[1]:
@@ -173,8 +177,15 @@ def episode_rows(
     return EpisodeRows(seen, acted, gained)
 
 
-def select_observations(observation: Any, form: ObservationForm, name: str) -> Tensor:
-    """The observations (T, D) or (T, H, W, C) of an episode that the model gets.
+class ObservationRows(NamedTuple):
+    """Observations (T, D) or (T, H, W, C); shape of the image that is, or is part of, a row."""
+
+    rows: Tensor
+    image: tuple[int, ...] | None
+
+
+def select_observations(observation: Any, form: ObservationForm, name: str) -> ObservationRows:
+    """The observations of an episode that the model gets.
 
     Raises:
         ValueError: the keys do not fit, or an array is neither of vectors nor of images.
@@ -185,7 +196,7 @@ def select_observations(observation: Any, form: ObservationForm, name: str) -> T
                 f"keys={form.keys}: observations of {name} are one array; names select those of a "
                 "mapping."
             )
-        return _observation_rows(f"observations of {name}", observation, form)
+        return _joined({"": _observation_rows(f"observations of {name}", observation, form)}, name)
     keys = form.keys
     if keys is None:
         if len(observation) > 1:
@@ -195,26 +206,35 @@ def select_observations(observation: Any, form: ObservationForm, name: str) -> T
                 "the model gets."
             )
         keys = tuple(observation)
-    parts = [
-        _observation_rows(
+    parts = {
+        key: _observation_rows(
             f"observations[{check_choice('keys', key, observation)!r}] of {name}",
             observation[key],
             form,
             column=len(keys) > 1,
         )
         for key in keys
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    if images := [key for key, part in zip(keys, parts, strict=True) if part.dtype == torch.uint8]:
+    }
+    return _joined(parts, name)
+
+
+def _joined(parts: Mapping[str, Tensor], name: str) -> ObservationRows:
+    """The image in [0, 1], flattened, and the vectors after it; a single part as it is."""
+    images = {key: part for key, part in parts.items() if part.dtype == torch.uint8}
+    if len(images) > 1:
         raise ValueError(
-            f"keys={keys}: {images[0]!r} holds images; several keys are concatenated, which takes "
-            "vectors. Name the image alone, or the vectors."
+            f"keys={(*parts,)}: {' and '.join(map(repr, images))} hold images; expected at most "
+            "one, beside vectors."
         )
-    lengths = {key: len(part) for key, part in zip(keys, parts, strict=True)}
+    lengths = {key: len(part) for key, part in parts.items()}
     if len({*lengths.values()}) > 1:
         raise ValueError(f"observations of {name} have numbers of rows {lengths}.")
-    return torch.cat(parts, 1)  # in float64 if one of them is
+    shape = next((tuple(part.shape[1:]) for part in images.values()), None)
+    if len(parts) == 1:
+        return ObservationRows(next(iter(parts.values())), shape)
+    first = [part.flatten(1) / 255 for part in images.values()]
+    vectors = [part for key, part in parts.items() if key not in images]
+    return ObservationRows(torch.cat([*first, *vectors], 1), shape)  # float64 if one of them is
 
 
 def _observation_rows(name: str, given: Any, form: ObservationForm, column: bool = False) -> Tensor:
@@ -229,10 +249,19 @@ def _observation_rows(name: str, given: Any, form: ObservationForm, column: bool
             f"{name}: shape {tuple(array.shape)}; expected vectors (T, D), or images (T, H, W), "
             "(T, H, W, C), (T, C, H, W) or, stacked, (T, K, H, W, C) or (T, K, C, H, W)."
         )
-    pixels = _as_pixels(name, array, form.pixel_max)
+    images = _channels_last(name, _as_pixels(name, array, form.pixel_max), form.channels)
+    if not form.resize:
+        return images
+    if (count := images.shape[3]) not in (1, 3):
+        raise ValueError(f"{name}: images of {count} channels; only 1 or 3 can be resized.")
+    return torch.stack([torch.from_numpy(frame_of(image.cpu().numpy())) for image in images])
+
+
+def _channels_last(name: str, pixels: Tensor, channels: str | None) -> Tensor:
+    """Images (T, H, W, C) of images of any layout."""
     if pixels.dim() == 3:
         return pixels[..., None]
-    channels = form.channels or _channels_of(name, tuple(pixels.shape[-3:]))
+    channels = channels or _channels_of(name, tuple(pixels.shape[-3:]))
     last = pixels.movedim(-3, -1) if channels == "first" else pixels
     if last.dim() == 5:  # stacked frames follow one another in the channels
         last = last.movedim(1, 3).flatten(3)

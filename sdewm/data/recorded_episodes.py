@@ -83,7 +83,8 @@ class Episodes:
                 them. With "next", T − 1 rows are enough, and a last one is left out, as the
                 observation after it is not recorded. The action of row 0 becomes zero.
             keys: names of the observations that the model gets, if a mapping has more than one.
-                Several are vectors, which are concatenated in this order.
+                Vectors are concatenated in this order. One image may be among them: it is divided
+                by 255, flattened, and stands before the vectors.
             channels: "first" or "last"; None if the shape tells it: one end of (a, b, c) is less
                 than half of both other axes.
             pixel_max: value of the brightest pixel, 1 or 255, of images that are not uint8.

@@ -5,11 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdewm.cli import main
 from sdewm.data import dataset as dataset_file
 from sdewm.data.dataset import MANIFEST, read_dataset
 from sdewm.data.imports import npz_folder
+from sdewm.report import analyses
+from sdewm.report.trained_run import load_trained_run
 from sdewm.train.saved_agent import saved_agent
 
 LENGTHS = (12, 9, 14, 12)
@@ -41,7 +44,15 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
-def test_an_imported_dataset_trains_a_world_model_and_is_analysed(folder, tmp_path, capsys):
+def save_nothing(drawing, out, stem):
+    Image.new("RGB", (2, 2)).save(out / f"{stem}.png")
+    return []
+
+
+def test_an_imported_dataset_trains_a_world_model_and_is_analysed(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(analyses, "save_figure", save_nothing)
     data, model = tmp_path / "data", tmp_path / "model"
     code, out, err = run(capsys, "import", folder, data, "--keys", "state")
     assert code == 0 and "4 episodes, 47 rows; observations (3,) (proprio), actions (2,)" in out
@@ -51,15 +62,35 @@ def test_an_imported_dataset_trains_a_world_model_and_is_analysed(folder, tmp_pa
     assert code == 0, err
     config = json.loads((model / "config.json").read_text("utf-8"))
     assert config["env"] == "unknown"
-    analyse = "--only error --error.steps 6 --error.draws 2".split()
+    analyse = "--only error --error.steps 6 --error.draws 2 --error.episodes 3".split()
     code, out, err = run(capsys, "analyse", model, *analyse)
     assert code == 0 and "error (measured" in out and "not compared" not in err, err
     # With the dataset at another place, its spaces are still known, and it is not compared.
     shutil.move(data, tmp_path / "moved")
-    code, _, err = run(capsys, "analyse", model, *analyse, "--data", tmp_path / "moved")
-    assert code == 0 and "env is unknown" in err and "not compared" in err
+    loaded = load_trained_run(model, tmp_path / "moved")
+    err = capsys.readouterr().err
+    assert "env is unknown" in err and "not compared" in err
+    assert loaded.model.embed(loaded.episodes(6, 2, 0).observations).shape[:2] == (2, 6)
     code, _, err = run(capsys, "analyse", model, *analyse, "--data", data)
     assert code == 2 and "holds no dataset" in err
+
+
+def test_images_of_any_size_train_a_world_model_once_they_are_resized(folder, tmp_path, capsys):
+    words = ["--keys", "state", "image", "--pixel-max", "1"]
+    code, _, err = run(capsys, "import", folder, tmp_path / "data", *words)
+    assert code == 2 and "(16, 16, 3); expected (64, 64, 3), which resize makes" in err
+    code, out, _ = run(capsys, "import", folder, tmp_path / "data", *words, "--resize")
+    assert code == 0 and f"observations ({64 * 64 * 3 + 3},) (both)" in out
+    (first, *_) = read_dataset(tmp_path / "data")
+    stored = np.load(folder / "0.npz")
+    assert np.allclose(first["observation"][:, -3:], stored["state"])
+    pixel = first["observation"][0, :3]  # the corner, which bilinear resampling keeps
+    assert np.allclose(pixel, stored["image"][0, 0, 0], atol=0.003)
+    code, _, err = run(
+        capsys, "train", *TRAIN, "--data", tmp_path / "data", "--run", tmp_path / "r"
+    )
+    assert code == 0, err
+    assert saved_agent(tmp_path / "r").config.obs == "both"
 
 
 def test_facts_that_the_user_knows_are_stored_and_then_compared(folder, tmp_path, capsys):

@@ -55,6 +55,13 @@ def test_vectors_of_several_keys_are_concatenated_in_the_order_named():
     assert torch.equal(episodes(parts, keys="frame").observations, torch.from_numpy(FRAMES))
 
 
+def test_an_image_beside_vectors_stands_before_them():
+    parts = {"angle": STATES[..., 0], "frame": FRAMES}
+    found = episodes(parts, keys=["angle", "frame"]).observations
+    assert np.allclose(found[..., :-1], (FRAMES / 255).reshape(3, 6, -1), atol=1e-7)
+    assert np.array_equal(found[..., -1], STATES[..., 0])
+
+
 def test_images_of_every_layout_become_the_same_bytes():
     expected = episodes(FRAMES)
     assert expected.observations.dtype == torch.uint8
@@ -119,9 +126,13 @@ REFUSED = {
     "key": ({"observations": {"speed": STATES}, "keys": "sped"}, "did you mean 'speed'"),
     "key of an array": ({"keys": "state"}, "names select those of a mapping"),
     "no names": ({"observations": {"a": STATES}, "keys": ()}, "at least one name"),
-    "image and vector": (
-        {"observations": {"frame": FRAMES, "state": STATES}, "keys": ("frame", "state")},
-        "'frame' holds images",
+    "images": (
+        {"observations": {"left": FRAMES, "right": FRAMES}, "keys": ("left", "right")},
+        "'left' and 'right' hold images; expected at most one",
+    ),
+    "rows of keys": (
+        {"observations": {"a": STATES, "b": STATES[:, :5]}, "keys": ("a", "b")},
+        "numbers of rows {'a': 6, 'b': 5}",
     ),
     "channels": ({"observations": FRAMES[..., :5, :, :]}, 'give channels="first" or channels='),
     "channels name": ({"observations": FRAMES, "channels": "lst"}, "did you mean 'last'"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,11 +11,17 @@ from torch import Tensor
 
 from sdewm.base.records import code_commit, command_line
 from sdewm.data.dataset import UNKNOWN, Dataset, recorded_episodes, write_dataset
-from sdewm.data.episode_arrays import EpisodeRows, ObservationForm, episode_rows
+from sdewm.data.episode_arrays import (
+    EpisodeRows,
+    ObservationForm,
+    episode_rows,
+    select_observations,
+)
 from sdewm.data.imports.hdf5_file import open_hdf5
 from sdewm.data.imports.minari_dataset import PREFIX, open_minari
 from sdewm.data.imports.npz_folder import open_npz
 from sdewm.data.imports.recording import Recording, StoredEpisode
+from sdewm.data.observations import FRAME_SHAPE
 
 HDF5 = (".hdf5", ".h5")
 
@@ -69,9 +74,9 @@ def import_recording(
     """Write a recording as a dataset; the same call resumes an interrupted import.
 
     Facts that the recording does not hold are UNKNOWN in the dataset, unless they are given here.
-    Its observations are named "pixels" if they are images and "proprio" if they are vectors, and
-    stored as uint8 or float32. A row is terminal if it is the last of an episode that terminated,
-    and the observation after the last action is recorded.
+    Its observations are named "pixels" if they are images (uint8), "proprio" if they are vectors
+    (float32), and "both" if they are an image beside vectors. A row is terminal if it is the last
+    of an episode that terminated, and the observation after the last action is recorded.
 
     Args:
         recording: opened by `open_recording`.
@@ -91,14 +96,12 @@ def import_recording(
         if given is not None and recorded not in (UNKNOWN, given):
             raise ValueError(f"{name}={given!r}: {recording.name} has {recorded!r}.")
     findings = Findings()
-    first = next(_converted(recording, form, Findings()), None)
-    if first is None:
-        raise ValueError(f"{recording.name} holds no episodes.")
+    obs = _kind(recording, form)
     facts = {
         name: recorded if given is None else given for name, (given, recorded) in known.items()
     }
     facts |= {
-        "obs": "pixels" if first["observation"].dtype == torch.uint8 else "proprio",
+        "obs": obs,
         "policy": recording.policy,
         "seed": UNKNOWN,
         "action_groups": list(recording.action_groups),
@@ -109,6 +112,7 @@ def import_recording(
             "keys": None if form.keys is None else list(form.keys),
             "channels": form.channels,
             "pixel_max": form.pixel_max,
+            "resize": form.resize,
         },
         "command": command_line(),
         "commit": code_commit(),
@@ -116,29 +120,52 @@ def import_recording(
     done = recorded_episodes(directory, facts)
 
     def missing() -> Iterator[dict[str, Tensor]]:
-        episodes = _converted(recording, form, findings)
-        for number, rows in enumerate(islice(episodes, done, None), start=done + 1):
-            yield rows
+        for number, stored in enumerate(recording.read(), start=1):
+            rows = _converted(stored, recording, form, findings)  # also of those that are there
+            if number > done:
+                yield rows
             if progress is not None:
                 progress(number)
 
     return write_dataset(directory, missing(), facts), findings
 
 
-def _converted(
-    recording: Recording, form: ObservationForm, findings: Findings
-) -> Iterator[dict[str, Tensor]]:
-    """The fields of one episode after the other."""
-    for stored in recording.read():
-        rows = episode_rows(
-            stored.observations,
-            stored.actions,
-            stored.rewards,
-            convention=recording.convention,
-            form=form,
-            name=f"{stored.name} of {recording.name}",
+def _kind(recording: Recording, form: ObservationForm) -> str:
+    """What the observations are, from the first episode, which is checked whole.
+
+    Raises:
+        ValueError: there is no episode, or it cannot be converted.
+    """
+    first = next(recording.read(), None)
+    if first is None:
+        raise ValueError(f"{recording.name} holds no episodes.")
+    _converted(first, recording, form, Findings())
+    seen = select_observations(first.observations, form, first.name)
+    if seen.image is None:
+        return "proprio"
+    if seen.rows.dtype == torch.uint8:
+        return "pixels"
+    if seen.image != FRAME_SHAPE:
+        raise ValueError(
+            f"keys={form.keys}: the image beside vectors has the shape {seen.image}; expected "
+            f"{FRAME_SHAPE}, which resize makes."
         )
-        yield _fields(rows, stored, recording.convention, findings)
+    return "both"
+
+
+def _converted(
+    stored: StoredEpisode, recording: Recording, form: ObservationForm, findings: Findings
+) -> dict[str, Tensor]:
+    """The fields of one episode."""
+    rows = episode_rows(
+        stored.observations,
+        stored.actions,
+        stored.rewards,
+        convention=recording.convention,
+        form=form,
+        name=f"{stored.name} of {recording.name}",
+    )
+    return _fields(rows, stored, recording.convention, findings)
 
 
 def _fields(
