@@ -62,7 +62,8 @@ class Curve:
             raise ValueError(
                 f"time={time!r} is not on the grid; the nearest point is {self.times[index]!r}."
             )
-        return Estimate(*(float(getattr(self, name)[index]) for name in _COLUMNS[1:]))
+        value, error, tails = (float(getattr(self, name)[index]) for name in _COLUMNS[1:])
+        return Estimate(value, error, tails)
 
     @property
     def last(self) -> Estimate:
