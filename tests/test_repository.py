@@ -21,6 +21,7 @@ from sdewm.base.findings import Finding
 from sdewm.base.records import read_table
 from sdewm.commands.analyse import AnalyseRun
 from sdewm.commands.evaluate import Evaluate
+from sdewm.commands.import_dataset import Import
 from sdewm.commands.parsing import parse
 from sdewm.commands.record import Record
 from sdewm.commands.train import Resume, train_arguments
@@ -96,6 +97,7 @@ def problem_of_sdewm(words: list[str]) -> str | None:
         "evaluate": Evaluate,
         "record": Record,
         "analyse": AnalyseRun,
+        "import": Import,
     }
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
