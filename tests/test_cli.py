@@ -7,6 +7,7 @@ import pytest
 
 from sdewm.base.records import read_log
 from sdewm.cli import main
+from sdewm.commands.train import train_arguments
 from sdewm.data import replay_files
 from sdewm.data.dataset import read_dataset
 from sdewm.train import saved_agent, trainer
@@ -95,7 +96,23 @@ WRONG = {
     ),
     "choice": (["train", *SHORT, "--obs", "pixel", "--run", "{run}"], "--obs"),
     "env": (["train", *SHORT, "--env", "dmc:cartpole_swingp", "--run", "{run}"], "swingup"),
-    "spaces": (["train", *SHORT, "--env", "gym:CartPole-v1", "--run", "{run}"], "Box"),
+    "spaces": (
+        ["train", *SHORT, "--env", "gym:Pendulum-v1", "--obs", "pixels", "--run", "{run}"],
+        "obs='pixels' needs one image among its observations, and it has 0",
+    ),
+    "an argument": (
+        ["train", *SHORT, "--env", "gym:Pendulum-v1", "--env-kwargs.gg", "1", "--run", "{run}"],
+        "cannot be made with env_kwargs={'gg': 1}: TypeError",
+    ),
+    "an argument without a value": (
+        ["train", *SHORT, "--env-kwargs.g"],
+        "--env-kwargs.g: expected",
+    ),
+    "arguments that are no JSON": (
+        ["train", *SHORT, "--env-kwargs", "g=1", "--run", "{run}"],
+        "kwargs",
+    ),
+    "time limit": (["train", *SHORT, "--time-limit", "0", "--run", "{run}"], "time_limit=0"),
     "data alone": (["train", *SHORT, "--data", "{run}", "--run", "{run}"], "go together"),
     "no dataset": (
         ["train", *SHORT, "--world-model-only", "--data", "{run}", "--run", "{run}"],
@@ -117,6 +134,15 @@ def test_what_is_wrong_is_refused_before_anything_is_made(name, tmp_path, capsys
     assert said in err, err
     assert "Traceback" not in err
     assert not place.exists()
+
+
+def test_arguments_of_the_environment_are_read_as_json_or_text():
+    words = "--env-kwargs.map_name 8x8 --env-kwargs.n=3 --env-kwargs.slips False".split()
+    words += ["--env-kwargs.range", "[0.2, 1]", "--env_kwargs.none", "null"]
+    config = train_arguments([*SHORT, *words, "--run", "x"]).config
+    expected = {"map_name": "8x8", "n": 3, "slips": False, "range": [0.2, 1], "none": None}
+    assert config.env_kwargs == expected
+    assert train_arguments([*SHORT, "--run", "x"]).config.env_kwargs == {}
 
 
 def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsys):

@@ -115,7 +115,7 @@ def check_fields(config: object, name: str = "") -> None:
     Raises:
         ValueError: the full name of the first field that is wrong, its value and what is allowed.
     """
-    plain = json.dumps(asdict(config), default=lambda value: {FOREIGN: repr(value)})  # type: ignore[call-overload]
+    plain = json.dumps(asdict(config), default=lambda value: {FOREIGN: [[repr(value)]]})  # type: ignore[call-overload]
     read_fields(type(config), plain, name)
 
 
@@ -224,6 +224,9 @@ def _refuse(kind: type, name: str, error: Mapping[str, Any], text: str) -> NoRet
         *path, given = path
     for depth, part in enumerate(path):
         if annotation == Arguments:  # the rest of the path is inside of one argument
+            if part == FOREIGN:
+                given = reduce(getitem, path[:depth], json.loads(text))
+                break
             name = dotted(name, part)
             given = reduce(getitem, path[: depth + 1], json.loads(text))
             break
@@ -237,7 +240,7 @@ def _refuse(kind: type, name: str, error: Mapping[str, Any], text: str) -> NoRet
     foreign = isinstance(given, dict) and FOREIGN in given
     if get_origin(annotation) is Literal and not foreign:
         check_choice(name, given, get_args(annotation))
-    shown = given[FOREIGN] if foreign else repr(given)
+    shown = given[FOREIGN][0][0] if foreign else repr(given)
     raise ValueError(f"{name or 'the configuration'}={shown}: expected {_allowed(annotation)}.")
 
 
