@@ -157,7 +157,7 @@ def read_episodes(
 
     Episodes that start from nearly the same state stay similar for a while and are not independent
     units during that time. With `window_seed`, each window therefore begins at a random row. A
-    model filters from the zero state there, as in training, so the action before the window is set
+    model filters from its initial state there, as in training, so the action before it is set
     to zero.
 
     Args:

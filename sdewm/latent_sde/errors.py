@@ -37,23 +37,19 @@ def encoder_error(system: LatentSystem, observations: Tensor) -> Perturbation:
             f"{tuple(system.embeds.shape)}: expected the same episodes and steps."
         )
 
+    law = system.factored_law
+
     def drift(t: Tensor, y: Tensor) -> Tensor:
-        means = (system.factored_law(t, y, embeds)[0] for embeds in (others, None))
-        return _difference(*means) / system.relaxation_time
+        return (law(t, y, others)[0] - law(t, y)[0]) / system.relaxation_time
 
     def diffusion(t: Tensor, y: Tensor) -> Tensor:
-        matrices = (system.factored_law(t, y, embeds)[1].matrix() for embeds in (others, None))
-        return pad(_difference(*matrices) * system.diffusion_scale, system.around_noise)
+        return system.on_drivers(law(t, y, others)[1].matrix() - law(t, y)[1].matrix(), y)
 
     def diffusion_product(t: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        factors = (system.factored_law(t, y, embeds)[1] for embeds in (others, None))
-        return _difference(*(system.noise_increment(factor, y, v) for factor in factors))
+        after, before = (law(t, y, embeds)[1] for embeds in (others, None))
+        return system.noise_increment(after, y, v) - system.noise_increment(before, y, v)
 
     return Perturbation(drift, diffusion, driver="same", diffusion_product=diffusion_product)
-
-
-def _difference(after: Tensor, before: Tensor) -> Tensor:
-    return after - before
 
 
 def tabled_error(

@@ -207,8 +207,9 @@ def _start(model: LatentModel, inputs: ModelInputs, embeds: Tensor | None) -> Ro
     """The initial state with the inputs of the first step."""
     table, seen = inputs.actions, inputs.observations
     count, place = (EPISODES, None) if table is None else (len(table), table.device)
-    like = torch.zeros(count, model.state_size, dtype=torch.float64)
-    state = check_output("model.initial", model.initial(count), like.shape, like=like).to(place)
+    first, shape = model.initial(count), (count, model.state_size)
+    like = torch.zeros((), dtype=torch.float64, device=getattr(first, "device", None))
+    state = check_output("model.initial", first, shape, like=like).to(place)
     if table is None:
         assert inputs.policy is not None
         action = _called("policy", inputs.policy, (state,))

@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -106,6 +107,7 @@ class RSSM(RecurrentModel):
         self.reward, self.critic = of_state.get("reward"), of_state.get("critic")
         self.policy = of_state.get("policy")
         self.frozen = copies.complete
+        self._first = self._first.to(copies.device)
 
     def _of_state(self, function: _Named) -> StateFunction:
         return lambda states: function(*self.split(states))
@@ -116,13 +118,14 @@ class RSSM(RecurrentModel):
         after, count = self.split(rows.predicted).deter, len(h)
         found = {"recurrent": Part(self._next, (h, z, rows.action), (tuple(h.shape),))}
         if prior:
-            found["prior"] = Part(self._prior, (after,), (None,))
+            found["prior"] = Part(partial(self._sensible, "prior"), (after,), (None,))
         if rows.embed is not None:
             assert rows.observation is not None
             seen, shape = rows.observation, (count, *rows.embed.shape[1:])
             seen = seen.double() if seen.is_floating_point() else seen
             found["encoder"] = Part(self._encoded, (seen,), (shape,))
-            found["posterior"] = Part(self._stats, (after, rows.embed), (None,))
+            given = (after, rows.embed)
+            found["posterior"] = Part(partial(self._sensible, "posterior"), given, (None,))
         return found
 
     def _encoded(self, observations: Tensor) -> Tensor:
@@ -137,8 +140,23 @@ class RSSM(RecurrentModel):
     def _deterministic(self, state: Tensor, action: Tensor) -> Tensor:
         return self._next(*self.split(state), action)
 
-    def _prior(self, deter: Tensor) -> Tensor:
-        return self._stats(deter, None)
+    def _sensible(self, name: str, deter: Tensor, embed: Tensor | None = None) -> Tensor:
+        """Parameters of the law of z; ValueError for what is a logarithm, or none."""
+        stats = self._stats(deter, embed)
+        if isinstance(self.distribution, CategoricalLatent):
+            given = self.prior(deter) if embed is None else self.posterior(deter, embed)
+            total = given.reshape(stats.shape).sum(-1)
+            if bool((given >= 0).all()) and torch.allclose(total, torch.ones_like(total)):
+                raise ValueError(
+                    f"{name} returned probabilities, which sum to 1 in each group: expected "
+                    "logits; return their logarithms."
+                )
+        elif isinstance(self.distribution, GaussianLatent) and bool((stats[..., 1, :] < 0).any()):
+            raise ValueError(
+                f"{name} returned a standard deviation of {float(stats[..., 1, :].min()):.3g}: "
+                "expected numbers of at least 0; of a logarithm, return the exponential."
+            )
+        return stats
 
     def _stats(self, deter: Tensor, embed: Tensor | None) -> Tensor:
         if embed is None:
@@ -249,8 +267,8 @@ def _logits(name: str, value: object, deter: Tensor, law: CategoricalLatent) -> 
     """Logits (B, S·K) of logits (B, S, K) or (B, S·K)."""
     rows, shape = len(deter), tuple(getattr(value, "shape", ()))
     flat, apart = (rows, law.size), (rows, law.groups, law.classes)
-    if isinstance(value, tuple | list) or (shape and shape not in (flat, apart)):
-        given = f"shape {shape}" if shape else type(value).__name__
+    if not isinstance(value, Tensor) or shape not in (flat, apart):
+        given = f"shape {shape}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
             f"{name} returned {given}: expected logits {apart} or {flat}, as onehot="
             f"({law.groups}, {law.classes})."
@@ -286,10 +304,12 @@ class _Copies:
 
     Attributes:
         complete: whether every function was a module, or a method of one.
+        device: of the first of their weights; None without weights.
     """
 
     def __init__(self) -> None:
         self.complete = True
+        self.device: torch.device | None = None
         self._of: dict[int, nn.Module] = {}
 
     def __call__(self, name: str, function: Function) -> _Named:
@@ -303,6 +323,7 @@ class _Copies:
         if id(module) not in self._of:
             wide = copy.deepcopy(module).double().requires_grad_(False).eval()
             self._of[id(module)] = wide
+            self.device = self.device or next((w.device for w in wide.parameters()), None)
         wide = self._of[id(module)]
         return _Named(name, wide if module is function else getattr(wide, function.__name__))
 

@@ -63,8 +63,6 @@ class LatentSystem:
         table = actions if actions is not None else embeds
         self.steps, self.episodes = (None, 1) if table is None else (len(table), table.shape[1])
         self.state_size = model.state_size + (self.episodes > 1)
-        rest = (0, self.drivers - model.noise_size, 0, self.state_size - model.state_size)
-        self.around_noise = rest  # of the factor of the model's noise, in the diffusion
         self.label = f"surrogate: {model.surrogate}" if model.surrogate else "exact"
 
     def f(self, t: Tensor, y: Tensor) -> Tensor:
@@ -74,8 +72,7 @@ class LatentSystem:
 
     def g(self, t: Tensor, y: Tensor) -> Tensor:
         """Diffusion (B, D, M), zero on the error drivers."""
-        matrix = self.factored_law(t, y)[1].matrix() * self.diffusion_scale
-        return pad(matrix, self.around_noise)
+        return self.on_drivers(self.factored_law(t, y)[1].matrix(), y)
 
     def f_and_g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Drift and noise increment, each (B, D); the diffusion is not formed."""
@@ -85,6 +82,12 @@ class LatentSystem:
     def g_entries(self, t: Tensor, y: Tensor) -> Tensor:
         """The entries of the diffusion that are not zero at every state (B, n)."""
         return self.factored_law(t, y)[1].entries() * self.diffusion_scale
+
+    def on_drivers(self, matrix: Tensor, y: Tensor) -> Tensor:
+        """The diffusion (B, D, M) of a factor's matrix, with zeros on all other drivers."""
+        drivers, rest = self.drivers - self.model.noise_size, y.shape[1] - self.model.state_size
+        around = (0, drivers, 0, rest)
+        return pad(matrix * self.diffusion_scale, around)
 
     def noise_increment(self, factor: NoiseFactor, y: Tensor, v: Tensor) -> Tensor:
         """The diffusion of a factor of the model's noise times increments v (B, M): (B, D)."""

@@ -397,6 +397,21 @@ BROKEN = {  # kind of z, the function that is given instead, and the message
         {"posterior": lambda h, e: (h, h)},
         "posterior returned tuple: expected logits",
     ),
+    "no tensor": (
+        "onehot",
+        {"prior": lambda h: torch.distributions.Categorical(logits=h)},
+        "prior returned Categorical: expected logits",
+    ),
+    "probabilities": (
+        "onehot",
+        {"posterior": lambda h, e: torch.softmax(h @ h.new_ones(3, 6), -1) * 2},
+        "posterior returned probabilities, which sum to 1 in each group: expected logits",
+    ),
+    "logarithm of the deviation": (
+        "gaussian",
+        {"prior": lambda h: (h[:, :2], h[:, :2] - 2)},
+        "prior returned a standard deviation of -.*: expected numbers of at least 0",
+    ),
     "pair of a point": ("point", {"prior": lambda h: (h, h)}, "prior returned tuple"),
     "size of h": ("gaussian", {"recurrent": lambda h, z, a: z}, r"recurrent returned shape \(3, 2"),
     "float32 inside": (

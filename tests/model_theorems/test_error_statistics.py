@@ -182,6 +182,15 @@ def test_the_factor_is_that_of_the_covariance_across_components():
     assert slow[0, 1] > 0.3
 
 
+def test_the_factor_of_few_draws_is_that_of_their_covariance():
+    shift = np.random.default_rng(5).standard_normal((4, 3, 5, 8))
+    found = ErrorStatistics(shift, np.ones(shift.shape), np.ones((4, 5, 8)))
+    factor = found.factor()
+    assert factor.shape == (4, 5, 8, 3)
+    slow = np.cov(shift[1, :, 2], rowvar=False) * found.correlation_time[0]
+    np.testing.assert_allclose(factor[1, 2] @ factor[1, 2].T, slow, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
