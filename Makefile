@@ -1,4 +1,4 @@
-# verify  check the paper's claims, print one table, redraw figures/   PATHS=n DEVICE=cuda ONLY="ID ..."
+# verify  check the paper's claims, print one table, redraw figures/   PATHS=n FULL=1 DEVICE=cuda ONLY="ID ..."
 # report  write figures/report.html from the committed results
 # test    all tests and doctests that need no GPU            ONLY=tests/train or ONLY="replay and not gpu"
 # lint    ruff (rules and format) everywhere, pyright on sdewm
@@ -10,6 +10,7 @@
 
 PYTHON ?=
 PATHS ?=
+FULL ?=
 DEVICE ?=
 ONLY ?=
 python := .venv/bin/python
@@ -18,7 +19,7 @@ python := .venv/bin/python
 pytest_options := -n auto --maxprocesses 8 --dist worksteal
 
 # A misspelt variable would otherwise be ignored without a word.
-known := PYTHON PATHS DEVICE ONLY
+known := PYTHON PATHS FULL DEVICE ONLY
 given := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
 unknown := $(filter-out $(known),$(given))
 ifneq ($(unknown),)
@@ -37,7 +38,7 @@ none_chosen = { code=$$?; [ $$code != 5 ] || echo "ONLY=$(ONLY) chooses no test"
 .NOTPARALLEL:
 
 verify: venv
-	$(python) -m paper_checks$(if $(PATHS), --paths $(PATHS))$(if $(DEVICE), --device $(DEVICE))$(if $(ONLY), --only $(ONLY))
+	$(python) -m paper_checks$(if $(PATHS), --paths $(PATHS))$(if $(FULL), --full)$(if $(DEVICE), --device $(DEVICE))$(if $(ONLY), --only $(ONLY))
 
 report: venv
 	$(python) -m paper_checks.page
@@ -65,3 +66,6 @@ venv:
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.DEFAULT:
+	@echo "there is no target $@; known are: $$(sed -n 's/^.PHONY: \(.*\) venv$$/\1/p' Makefile)" >&2; exit 2

@@ -7,7 +7,8 @@ figures/data/table_related.csv has a row for each run and measurement, and for e
 arm whose predictions are averaged (ensemble). Printed are, for each measurement, the mean at weight
 0 and the differences to it, paired by seed, with 95 % intervals by Student's t and what they say;
 then the rank correlations of the indicators with the error under noise (end point "area noise" of
-the study "cartpole"). No interval is corrected for the number of measurements. Runs that were
+the study "cartpole"). A star marks the differences that hold at a family-wise level of 95 % over
+all measurements and weights, by Holm's method on the p-values of the paired t-tests. Runs that were
 measured are in a log, so that the same command resumes.
 """
 
@@ -23,7 +24,7 @@ from sdewm.plots.tables import number_text, text_table
 from sdewm.related import clean_target, ensemble
 from sdewm.related.readings import rank_correlation, reading, within_groups
 from sdewm.related.registry import INDICATORS, OF_RUNS
-from sdewm.robustness.statistics import Interval, compare, t_interval
+from sdewm.robustness.statistics import Comparison, Interval, compare, holm, t_interval
 from sdewm.scripts.measured_runs import measured_runs
 from sdewm.study.committed import DATA, Results, read_results
 from sdewm.study.end_points import Measurement
@@ -34,6 +35,7 @@ STEM, STUDY = "table_related", "cartpole"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
 FEWEST = 3  # pairs of seeds from which an interval is shown
 Rows = Sequence[dict[str, Any]]
+Entry = tuple[str, str, Interval, dict[str, Comparison], str]  # of a measurement, as in `line_of`
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,26 +143,28 @@ def effects(rows: Rows, results: Results) -> list[dict[str, str]]:
     """One line for each measurement: means, differences, and what they say."""
     names = [(one.name, one.paper, one.meaning) for one in OF_RUNS]
     names.append((ensemble.NAME, ensemble.PAPER, ensemble.MEANING))
-    lines = []
+    entries: list[Entry] = []
     for name, paper, meaning in names:
         weights = sorted({row["weight"] for row in rows if row["measurement"] == name})
         base = values(rows, name, 0.0)
-        found: dict[str, Interval] = {}
+        found: dict[str, Comparison] = {}
         for weight in weights[1:]:
             own = values(rows, name, weight)
             seeds = sorted({*own} & {*base})
             if len(seeds) >= FEWEST:
-                differences = compare([own[s] for s in seeds], [base[s] for s in seeds]).difference
+                differences = compare([own[s] for s in seeds], [base[s] for s in seeds])
                 found[f"{weight:g}"] = differences
-        lines.append(line_of(name, paper, t_interval([*base.values()]), found, meaning))
+        entries.append((name, paper, t_interval([*base.values()]), found, meaning))
     arms = (clean_target.ARM, clean_target.BASELINE)
     ours, theirs = (
         arms_of(results.rows, arm, clean_target.END_POINT, results.study.updates) for arm in arms
     )
-    there = {clean_target.ARM: clean_target.difference(ours, theirs).difference}
+    there = {clean_target.ARM: clean_target.difference(ours, theirs)}
     base = t_interval([*theirs.values()])
     meaning = clean_target.MEANING
-    lines.append(line_of(clean_target.NAME, clean_target.PAPER, base, there, meaning, "in"))
+    entries.append((clean_target.NAME, clean_target.PAPER, base, there, meaning))
+    after = holm({f"{e[0]}/{w}": one.t_p for e in entries for w, one in e[3].items()})
+    lines = [line_of(*entry, after) for entry in entries]
     columns = dict.fromkeys(name for line in lines for name in line)
     order = [name for name in columns if name != "reading"] + ["reading"]
     return [{name: line.get(name, "–") for name in order} for line in lines]
@@ -170,14 +174,18 @@ def line_of(
     name: str,
     paper: str,
     base: Interval,
-    found: dict[str, Interval],
+    found: dict[str, Comparison],
     meaning: str,
-    word: str = "at",
+    after: dict[str, float],
 ) -> dict[str, str]:
-    """The texts of one measurement."""
+    """The texts of one measurement; `after`: p-values of all differences, adjusted by Holm."""
     line = {"measurement": name, "arXiv": paper, "weight 0": interval_text(base)}
-    line |= {effect: interval_text(one) for effect, one in found.items()}
-    return line | {"reading": f"{reading(found, word)} ({meaning})"}
+    for effect, one in found.items():
+        star = "*" if after[f"{name}/{effect}"] <= 0.05 else ""
+        line[effect] = interval_text(one.difference) + star
+    word = "in" if name == clean_target.NAME else "at"
+    said = reading({effect: one.difference for effect, one in found.items()}, word)
+    return line | {"reading": f"{said} ({meaning})"}
 
 
 def interval_text(one: Interval) -> str:

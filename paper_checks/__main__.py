@@ -1,6 +1,7 @@
 """Check the claims of claims.toml, print a table of verdicts, and redraw figures/.
 
-    python -m paper_checks [--only ID ...] [--paths N] [--device D] [--json FILE] [--resume]
+    python -m paper_checks [--only ID ...] [--paths N | --full] [--device D] [--json FILE]
+                           [--resume]
 
 Exit code: 0 if no claim fails (undecided claims are reported), 1 if a claim fails or a figure
 cannot be drawn, 2 for an invalid command line, 130, 143 or 129 after Ctrl-C, SIGTERM or
@@ -113,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if broken or any(row["verdict"] == "fails" for row in rows) else 0
 
 
+FULL_PATHS = 1_000_000
 DEFAULT_LOG = records.ROOT / "runs" / "verify.jsonl"
 
 
@@ -124,11 +126,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="ID", help="check only these claims and draw no figures"
     )
-    parser.add_argument(
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
         "--paths",
         type=_whole,
         default=None,
         help=f"sample paths per problem (default: {default.paths})",
+    )
+    size.add_argument(
+        "--full",
+        dest="paths",
+        action="store_const",
+        const=FULL_PATHS,
+        help=f"for publication: {FULL_PATHS} paths; errors are a third",
     )
     parser.add_argument(
         "--seed", type=_whole, default=default.seed, help="root seed (default: %(default)s)"

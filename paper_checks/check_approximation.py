@@ -27,7 +27,15 @@ from paper_checks.approximation.obstruction import (
     double_code,
     plane,
 )
-from paper_checks.findings import Finding, Mutate, Settings, at_most, compare, conclude
+from paper_checks.findings import (
+    Finding,
+    Mutate,
+    Settings,
+    at_most,
+    compare,
+    conclude,
+    excess_share,
+)
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 
@@ -53,7 +61,10 @@ def _least(quantity: str, value: float, floor: float) -> Finding:
     outcome = HOLDS if value >= floor - ROUNDING else FAILS
     verdict = Verdict(outcome, f"{quantity} {value:.6g}, at least {floor:g}")
     ratio, sharp = value / floor, value < 2.0 * floor
-    return Finding(quantity, _exactly(value), floor, verdict, value + floor, ratio, sharp)
+    used = excess_share(floor, value, ROUNDING)
+    return Finding(
+        quantity, _exactly(value), floor, verdict, tightness=ratio, sharp=sharp, used=used
+    )
 
 
 def obstruction(settings: Settings, mutate: Mutate) -> Finding:

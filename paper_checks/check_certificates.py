@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 
 import sdewm
-from paper_checks.findings import Finding, Mutate, Settings, at_most, conclude
+from paper_checks.findings import Finding, Mutate, Settings, at_most, conclude, excess_share
 from sdewm.base.stats import Estimate
 from sdewm.theory.verdict import FAILS, HOLDS, Verdict
 
@@ -32,16 +30,22 @@ def attacked(settings: Settings, mutate: Mutate) -> Finding:
             text = (
                 f"{name} of {type(module).__name__} {index}: attack {found:.6g}, bound {upper:.6g}"
             )
-            one = at_most(name, Estimate(found, 0.0), upper, text)
-            findings.append(replace(one, allowed=max(upper - found, 1e-12)))
+            findings.append(at_most(name, Estimate(found, 0.0), upper, text))
         if region is not None:
             everywhere = sdewm.certify(mutate(module))
             for name in CONSTANTS:
                 inside, whole = getattr(proven, name), getattr(everywhere, name)
                 outcome = HOLDS if inside <= whole else FAILS
                 text = f"{name} in a box {inside:.6g}, everywhere {whole:.6g}"
-                verdict = Verdict(outcome, text)
-                findings.append(Finding(f"{name} in a box", Estimate(inside, 0.0), whole, verdict))
+                findings.append(
+                    Finding(
+                        f"{name} in a box",
+                        Estimate(inside, 0.0),
+                        whole,
+                        Verdict(outcome, text),
+                        used=excess_share(inside, whole, 0.0),
+                    )
+                )
     tightest = max(findings, key=lambda f: f.measured.value / f.predicted if f.predicted else 0.0)
     return conclude(findings, headline=tightest.quantity)
 

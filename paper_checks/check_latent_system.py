@@ -11,7 +11,16 @@ from torch.func import jvp
 
 import sdewm
 from paper_checks.cases.trained_models import TrainedCase, trained_case
-from paper_checks.findings import THRESHOLD, Finding, Mutate, Settings, compare, conclude
+from paper_checks.findings import (
+    THRESHOLD,
+    Finding,
+    Mutate,
+    Settings,
+    compare,
+    conclude,
+    false_alarm,
+    order_of,
+)
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import fuse, second_order
 from sdewm.latent_sde.posterior_paths import clean_paths
@@ -132,7 +141,9 @@ def noise_drift(settings: Settings, mutate: Mutate) -> Finding:
         _slope("order of |b|²", squares, 4.0),
         _slope("order of tr v", [one.variance.sum(-1).mean(1) for one in found], 2.0),
     ]
-    return conclude([*slopes, Finding("zero drift", Estimate(test.p_value, 0.0), 0.0, drift)])
+    alarm = false_alarm(THRESHOLD * relative.standard_error, relative, sides=1)
+    exact = Estimate(test.p_value, 0.0)
+    return conclude([*slopes, Finding("zero drift", exact, 0.0, drift, 0.01, false_alarm=alarm)])
 
 
 def mirrored_noise(strength: float) -> Perturb:
@@ -165,4 +176,5 @@ def _slope(name: str, squares: list[np.ndarray], expected: float) -> Finding:
     error = float(parts.std(ddof=1) / math.sqrt(len(parts)))
     outcome = order_outcome((value - 2 * error, value + 2 * error), expected)
     text = f"{name}: {value:.3f} ± {error:.2g}, claimed {expected:g} ± {ORDER_BAND}"
-    return Finding(name, Estimate(value, error), expected, Verdict(outcome, text), ORDER_BAND)
+    estimate = Estimate(value, error, units=len(parts))
+    return order_of(name, estimate, expected, Verdict(outcome, text))

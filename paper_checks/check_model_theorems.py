@@ -23,7 +23,9 @@ from paper_checks.findings import (
     at_most,
     compare,
     conclude,
+    false_alarm,
     order_finding,
+    order_of,
     scale,
     subtract,
 )
@@ -139,8 +141,9 @@ def value_bias(settings: Settings, mutate: Mutate) -> Finding:
     reason = order.verdict.reason if math.isnan(high) else text
     verdict = Verdict(order_outcome(order.interval, 3.0), reason)
     episodes = len(case.episodes.observations)  # the interval is that of Student's t
-    slope = Estimate(order.slope, (high - low) / (2 * half_width(1.0, episodes)))
-    return Finding("order of E|remainder|", slope, 3.0, verdict, ORDER_BAND)
+    error = (high - low) / (2 * half_width(1.0, episodes))
+    slope = Estimate(order.slope, error, units=episodes)
+    return order_of("order of E|remainder|", slope, 3.0, verdict)
 
 
 @lru_cache(maxsize=1)
@@ -209,7 +212,15 @@ def penalty(settings: Settings, mutate: Mutate, *, quantity: str) -> Finding:
         verdict = Verdict(UNDECIDED, f"{verdict.reason}: {tails}")
     elif abs(drop.value) > THRESHOLD * drop.standard_error:
         verdict = Verdict(HOLDS if drop.value > 0 else FAILS, verdict.reason)
-    return Finding(f"reduction of the {NAMES[quantity]}", drop, 0.0, verdict, drop.standard_error)
+    margin = THRESHOLD * drop.standard_error
+    return Finding(
+        f"reduction of the {NAMES[quantity]}",
+        drop,
+        0.0,
+        verdict,
+        used=margin / abs(drop.value),
+        false_alarm=false_alarm(margin, drop, sides=1),
+    )
 
 
 def memory_floor(settings: Settings, mutate: Mutate) -> Finding:

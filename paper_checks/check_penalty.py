@@ -15,6 +15,7 @@ from paper_checks.findings import (
     at_most,
     compare,
     conclude,
+    false_alarm,
 )
 from sdewm.base.stats import BatchSums, Estimate
 from sdewm.jacobian.penalty import InputProjection, gaussian_probes
@@ -63,7 +64,17 @@ def root(settings: Settings, mutate: Mutate) -> Finding:
     if ONE_PROBE < low and high < 1.0:
         outcome = HOLDS
     text = f"mean root of one probe / ‖J‖_F = {between}, between {ONE_PROBE} and 1"
-    findings.append(Finding("mean root, rank 3", between, 1.0, Verdict(outcome, text)))
+    room = (1.0 - ONE_PROBE) / 2 - THRESHOLD * between.standard_error
+    findings.append(
+        Finding(
+            "mean root, rank 3",
+            between,
+            1.0,
+            Verdict(outcome, text),
+            used=abs(between.value - (1.0 + ONE_PROBE) / 2) / room if room > 0 else math.inf,
+            false_alarm=false_alarm(THRESHOLD * between.standard_error, between),
+        )
+    )
     return conclude(findings)
 
 

@@ -14,6 +14,8 @@ from paper_checks.findings import (
     add,
     compare,
     conclude,
+    false_alarm,
+    min_units,
     order_finding,
     scale,
     subtract,
@@ -60,7 +62,7 @@ def parity(settings: Settings, mutate: Mutate) -> Finding:
     odd = Estimate(0.5 * (plus.measured.value - minus.measured.value), 0.0)
     small = abs(odd.value) < 1e-14
     verdict = Verdict(HOLDS if small else FAILS, f"odd part {odd.value:.2g}, allowed 1e-14")
-    return Finding("odd part of E L", odd, 0.0, verdict)
+    return Finding("odd part of E L", odd, 0.0, verdict, 1e-14)
 
 
 def first_order_vanishes(settings: Settings, mutate: Mutate) -> Finding:
@@ -152,8 +154,14 @@ def sign(settings: Settings, mutate: Mutate, *, system: str) -> Finding:
     margin = 5 * error
     outcome = HOLDS if value + margin < 0 else FAILS if value - margin > 0 else UNDECIDED
     reason = f"R({size}) = {value:.5f} ± {error:.1g} with S = {measured.term('S')}"
+    estimate = Estimate(value, error, units=min_units((first, second, row.remainder)))
     negative = Finding(
-        f"R at ε = {size}", Estimate(value, error), size**2 * c2, Verdict(outcome, reason)
+        f"R at ε = {size}",
+        estimate,
+        size**2 * c2,
+        Verdict(outcome, reason),
+        used=margin / abs(value),
+        false_alarm=false_alarm(margin, estimate, sides=1),
     )
     findings = [negative, compare("c2", second, c2), compare("S", measured.term("S"), exact["S"])]
     return conclude(findings)

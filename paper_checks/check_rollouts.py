@@ -12,12 +12,15 @@ import torch
 import sdewm
 from paper_checks.cases.rollouts import Rollout, rollout_case
 from paper_checks.findings import (
+    FEWEST_BATCHES,
     THRESHOLD,
     Finding,
     Mutate,
     Settings,
     compare,
     conclude,
+    excess_share,
+    false_alarm,
     tightness,
 )
 from sdewm.base.stats import Estimate
@@ -88,6 +91,14 @@ def below(quantity: str, measured: Curve, claimed: Curve) -> Finding:
     if value.standard_error > 1e-10 * abs(value.value) and (tails := heavy_tails(value)):
         outcome, reason = UNDECIDED, f"{reason}: {tails}"
     margin = float(spread[n] + rounding[n]) or 1e-12
+    used = [
+        excess_share(*numbers)
+        for numbers in zip(
+            measured.values[1:], claimed.values[1:], (spread + rounding)[1:], strict=True
+        )
+    ]
+    sampled = FEWEST_BATCHES if value.standard_error > 0.0 else None
+    alarm = false_alarm(THRESHOLD, Estimate(0.0, 1.0), 1, sampled) if sampled else 0.0
     return Finding(
         quantity,
         value,
@@ -96,6 +107,8 @@ def below(quantity: str, measured: Curve, claimed: Curve) -> Finding:
         margin,
         tightness=tightness(value.value, allowed),
         sharp=2.0 * value.value > allowed + 2.0 * margin,
+        used=max(used),
+        false_alarm=alarm * len(used),
     )
 
 
@@ -176,7 +189,10 @@ def suprema(settings: Settings, mutate: Mutate) -> Finding:
         holds = Verdict(
             HOLDS if exact <= limit else FAILS, f"{LABELS[name]} = {exact}, bound {limit:.6f}"
         )
-        findings.append(Finding(f"bound on {LABELS[name]}", Estimate(exact, 0.0), limit, holds))
+        used = excess_share(exact, limit, 0.0)
+        findings.append(
+            Finding(f"bound on {LABELS[name]}", Estimate(exact, 0.0), limit, holds, used=used)
+        )
         doob = float(np.exp(power * rate)) * float(doob_factor(exponent))
         printed = {"sup": 2.070035, "sup_square": 4.693975}[name]
         findings.append(
@@ -210,7 +226,7 @@ def prediction(settings: Settings, mutate: Mutate, *, case: str, **changes: Any)
     outcome = HOLDS if worst <= 0.05 else FAILS
     reason = f"largest |E|y|/E|D| − 1| = {worst:.4f} at |e| = {float(rollout.error.norm()):.3g}"
     quantity = Estimate(worst, 0.0)
-    return Finding("|E|y|/E|D| − 1|", quantity, 0.05, Verdict(outcome, reason))
+    return Finding("|E|y|/E|D| − 1|", quantity, 0.05, Verdict(outcome, reason), used=worst / 0.05)
 
 
 def integrator(settings: Settings, mutate: Mutate) -> Finding:
@@ -251,7 +267,9 @@ def cubic(settings: Settings, mutate: Mutate) -> Finding:
     grown = bounds["gronwall"]["sup"].last.value
     outcome = HOLDS if grown > 1e3 * size else FAILS
     text = f"the S15 bound is {grown / size:.3g} |e|"
-    findings = [flat, Finding("S15 bound", Estimate(grown, 0.0), size, Verdict(outcome, text))]
+    used = 1e3 * size / grown
+    exact_bound = Estimate(grown, 0.0)
+    findings = [flat, Finding("S15 bound", exact_bound, size, Verdict(outcome, text), used=used)]
     exact = [float(case.flow(rollout.x0 + e, case.t1)[0]) for e in (0.0, rollout.error)]
     fine = sdewm.rollout_divergence(
         rollout.system, rollout.x0, rollout.error, t1=case.t1, steps=2000, paths=8

@@ -12,10 +12,12 @@ import sdewm
 from paper_checks.cases.expansions import Measured, Problem, case_problem, ready_case
 from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
 from sdewm.base.stats import Estimate
+from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.solve import solve_path
 from sdewm.sde.system import diffusion_product
 from sdewm.sde.world_model_sde import LatentWorldModel
 from sdewm.theory.expansion.backward_equation import value_function_terms
-from sdewm.theory.expansion.perturbation import ito_correction
+from sdewm.theory.expansion.perturbation import PerturbedSystem, ito_correction
 
 STATES = 256  # random states at which pointwise identities are evaluated
 
@@ -62,6 +64,42 @@ def latent_problem(reads_latent: bool = True) -> Problem:
     x0 = torch.tensor([0.3, -0.1, -0.2, 0.4, 0.1, 0.0], dtype=torch.float64)
     error = sdewm.Perturbation(drift=drift, diffusion=diffusion)
     return Problem(model, error, loss, x0, 1.0, share=0.02, steps=8)
+
+
+def formulation(settings: Settings, mutate: Mutate) -> Finding:
+    """Paths of the assembled system equal those of the four equations, written out (section 1)."""
+    problem = mutate(latent_problem())
+    noise = GaussianNoise(drivers=6, steps=problem.steps, t1=problem.t1, seed=settings.seed)
+    start = problem.x0.expand(STATES, -1)
+    findings = []
+    for size in (0.0, 0.3):
+        system = PerturbedSystem(problem.system, problem.error, noise.drivers, size, size)
+        ends = solve_path(system, start, noise)[:, -1]
+        gap = float((ends - _written_out(problem.x0, noise, size)).abs().max())
+        findings.append(compare(f"largest difference at ε = {size}", Estimate(gap, 0.0), 0.0))
+    return conclude(findings)
+
+
+def _written_out(x0: torch.Tensor, noise: GaussianNoise, size: float) -> torch.Tensor:
+    """End states (STATES, 6) of Euler–Maruyama for the equations of section 1, block by block."""
+    z, h, z_tilde, s_tilde = x0.expand(STATES, -1).split([2, 2, 1, 1], 1)
+    dt = noise.step_size
+    for increment in noise.increments(0, STATES):
+        d_enc, d_seq, d_pred, d_dec = increment.split([2, 2, 1, 1], 1)
+        a = 0.5 * torch.tanh(z - h)
+        encoded = torch.tanh(1.1 * h) - z + size * 0.4 * torch.sin(h + 0.3)
+        encoder_noise = 0.3 + 0.1 * torch.cos(h) + size * (0.5 + 0.2 * torch.tanh(h))
+        moved = torch.tanh(0.9 * (torch.sin(z) + a) + 0.4 * h) - 0.6 * h
+        moved_noise = 0.1 + 0.2 * h + 0.1 * z
+        predicted = 0.8 * torch.sin(h[:, :1] + h[:, 1:])
+        predictor_noise = 0.25 + 0.1 * torch.sin(h[:, :1])
+        decoded = torch.tanh(z_tilde + 0.5 * h[:, :1] * h[:, 1:])
+        decoder_noise = 0.1 + 0.1 * torch.sin(z_tilde * h[:, :1])
+        z = z + encoded * dt + encoder_noise * d_enc
+        h = h + moved * dt + moved_noise * d_seq
+        z_tilde = z_tilde + predicted * dt + predictor_noise * d_pred
+        s_tilde = s_tilde + decoded * dt + decoder_noise * d_dec
+    return torch.cat([z, h, z_tilde, s_tilde], 1)
 
 
 def first_correction(settings: Settings, mutate: Mutate) -> Finding:

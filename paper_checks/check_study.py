@@ -57,4 +57,6 @@ def _finding(one: Judged, results: Results, says: str) -> Finding:
         f"{name}: {measured.value:.3g} [{low:.3g}, {high:.3g}] over {seen.pairs} of "
         f"{len(results.study.seeds)} seeds; verdict {one.outcome}, stated {says}"
     )
-    return Finding(name, measured, -margin, Verdict(outcome, text), width / 2)
+    # A refutation needs the whole interval above −margin.
+    used = (high - low) / 2 / (measured.value + margin) if measured.value > -margin else math.inf
+    return Finding(name, measured, -margin, Verdict(outcome, text), used=used)

@@ -53,4 +53,6 @@ def _within(quantity: str, value: float, predicted: float, band: tuple[float, fl
     low, high = band
     text = f"{quantity} {value:.4g}, expected {low:g} to {high:g}"
     verdict = Verdict(HOLDS if low <= value <= high else FAILS, text)
-    return Finding(quantity, Estimate(value, 0.0), predicted, verdict, high - predicted)
+    side = high if value > predicted else low
+    used = (value - predicted) / (side - predicted)
+    return Finding(quantity, Estimate(value, 0.0), predicted, verdict, used=used)

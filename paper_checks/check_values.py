@@ -8,11 +8,11 @@ import torch
 
 import sdewm
 from paper_checks.cases.rollouts import tanh_network
-from paper_checks.findings import Finding, Mutate, Settings, compare, conclude
+from paper_checks.findings import Finding, Mutate, Settings, compare, conclude, order_of
 from sdewm.base.stats import Estimate
 from sdewm.sde import examples
 from sdewm.theory.flow.value_expansion import ValueExpansion
-from sdewm.theory.remainder_order import ORDER_BAND, order_outcome
+from sdewm.theory.remainder_order import order_outcome
 from sdewm.theory.verdict import Verdict
 
 O11 = {"measured": -0.0020861271, "second": -0.0020877583}  # Q = x², e = ±0.1 with probability ½
@@ -77,7 +77,7 @@ def order(settings: Settings, mutate: Mutate, *, law: str, expected: float) -> F
         text = f"slope {slope:.3f} in [{low:.3f}, {high:.3f}] ({name}), claimed {expected:g}"
         verdict = Verdict(order_outcome(found.interval, expected), text)
         estimate, quantity = Estimate(slope, (high - low) / 2), f"order of E|remainder| ({name})"
-        findings.append(Finding(quantity, estimate, expected, verdict, ORDER_BAND))
+        findings.append(order_of(quantity, estimate, expected, verdict))
     return conclude(findings)
 
 

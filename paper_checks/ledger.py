@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ A claim that a *bound* holds says little if the bound is far above the measured 
 therefore gives bound / measured value of the quantity shown. The claim is *sharp* if the check \
 would also fail for twice the measured value, and *vacuous* if the ratio exceeds 1000.
 
+*Margin*: how much of the allowed difference the closest comparison of the claim uses up; above \
+100 % it does not hold. A bound that is not exceeded uses nothing. A claim is checked again, \
+with four times the paths and another seed, if sampling errors refute it, leave it open, or use \
+more than 80 %; both results are given then.
+
 *Verdicts*: holds; holds after correction (the recalled form is wrong or incomplete, ours holds); \
 holds, vacuous; fails as stated (a declared study refutes the claim); undecided; not yet run (its \
 study has no results); fails (our own form fails)."""
@@ -60,6 +66,8 @@ class Claim:
         check: "module:function" in this package.
         negative_control: "module:function" in negative_controls/.
         arguments: keyword arguments of the check.
+        limits: what the check does not show.
+        figure: stem of the figure that shows the claim; "" if none does.
         control_is_recalled: the negative control is the paper's form as recalled, so that a red
             control refutes that form.
         long: the claim is one of those that take longest and is started first.
@@ -72,6 +80,8 @@ class Claim:
     ours: str
     check: str
     negative_control: str
+    limits: str
+    figure: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
     control_is_recalled: bool = False
     long: bool = False
@@ -134,7 +144,7 @@ def select(claims: Sequence[Claim], ids: Sequence[str] | None) -> list[Claim]:
 RESULTS = FOLDER / "ledger.csv"
 COLUMNS = (
     *("id", "quantity", "measured", "standard_error", "predicted", "verdict", "negative_control"),
-    *("tightness", "sharp", "reason"),
+    *("tightness", "sharp", "used", "false_alarm", "first_measured", "first_error", "reason"),
 )
 
 
@@ -162,7 +172,8 @@ def write_ledger(
 ) -> None:
     """Write LEDGER.md: every claim with its result in the last full run, without times."""
     by_id = {row["id"]: row for row in rows}
-    header = ["claim", "statements", "mark", "quantity", "measured", "predicted", "verdict"]
+    header = ["claim", "statements", "mark", "quantity", "measured", "predicted", "margin"]
+    header += ["verdict"]
     cells = []
     for claim in claims:
         row = by_id[claim.id]
@@ -173,6 +184,7 @@ def write_ledger(
                 claim.mark,
                 row["quantity"],
                 *result_texts(row),
+                margin_text(row),
                 shown_verdict(claim, row),
             ]
         )
@@ -184,6 +196,7 @@ def write_ledger(
         f"{len(rows)} claims by verdict: {count}. Run with "
         f"{facts['paths']} paths, seed {facts['seed']}, {facts['device']}, "
         f"torch {facts['torch']}.",
+        false_alarms_text(rows),
         markdown_table(header, cells),
     ]
     for claim in claims:
@@ -195,11 +208,61 @@ def write_ledger(
             f"## {claim.id}",
             f"- **Paper, as recalled:** {claim.statement}\n"
             f"- **Checked ({claim.number}, {claim.mark}):** {claim.ours}\n"
-            f"- **Check:** `{claim.check}`; {shown_verdict(claim, row)}.\n"
+            f"- **Check:** `{claim.check}`; {shown_verdict(claim, row)}; margin: "
+            f"{margin_text(row)}.{rerun_text(row)}\n"
+            f"- **Not shown:** {claim.limits}{figure_text(claim)}\n"
             f"- **Negative control** `{claim.negative_control}`: {made} "
             f"Outcome: {row['negative_control']}.{recalled}",
         ]
     write_whole(path, "\n\n".join(parts) + "\n")
+
+
+def margin_text(row: Mapping[str, Any]) -> str:
+    """How much of the allowed difference the closest comparison uses up.
+
+    >>> [margin_text({"used": share}) for share in (0.123, 2.0, float("inf"))]
+    ['12 % used', '200 % used', '–']
+    """
+    used = row["used"]
+    if used is None or not math.isfinite(used) or used > 100.0:
+        return "–"
+    return f"{100 * used:.2g} % used" if used < 0.1 else f"{100 * used:.0f} % used"
+
+
+def rerun_text(row: Mapping[str, Any]) -> str:
+    """The numbers of the first run of a claim that was checked again; else nothing."""
+    if row["first_measured"] is None:
+        return ""
+    first = estimate_text(row["first_measured"], row["first_error"])
+    again = estimate_text(row["measured"], row["standard_error"])
+    return f" Checked again: {first} in the first run, {again} with four times the paths."
+
+
+def figure_text(claim: Claim) -> str:
+    """The figure of a claim; nothing if there is none."""
+    return f" *Figure:* [{claim.figure}](../figures/{claim.figure}.png)." if claim.figure else ""
+
+
+def false_alarms(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Bounds of the probability that sampling errors make a true claim of the ledger fail.
+
+    By the union bound Σ p over claims in the first run, and Σ p² after the rerun, which is
+    independent of it. Sampling errors follow Student's law.
+    """
+    alarms = [row["false_alarm"] or 0.0 for row in rows]
+    return math.fsum(alarms), math.fsum(alarm**2 for alarm in alarms)
+
+
+def false_alarms_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The family-wise rate of false alarms in a sentence."""
+    first, both = false_alarms(rows)
+    count = sum((row["false_alarm"] or 0.0) > 0.0 for row in rows)
+    return (
+        f"*False alarms:* {count} claims rest on sampling errors. If these follow Student's law, "
+        f"the probability that any true claim among them fails is at most {first:.1g} in the "
+        f"first run and {both:.1g} after the rerun. The verdicts of a study have their own "
+        "family-wise level, 95 %. Comparisons without a standard error are not counted."
+    )
 
 
 def verdict_of(claim: Claim, row: Mapping[str, Any]) -> str:

@@ -29,8 +29,11 @@ from paper_checks.figure_tables import rows_of
 from paper_checks.ledger import (
     FOLDER,
     Claim,
+    false_alarms_text,
+    margin_text,
     read_claims,
     read_ledger,
+    rerun_text,
     result_texts,
     shown_verdict,
     verdict_of,
@@ -99,7 +102,12 @@ def page() -> Page:
     )
     sections = (
         Section("found", "What was found", findings(), (found_table(claims, verdicts),)),
-        Section("ledger", "Ledger of claims", tables=(ledger_table(claims, by_id, verdicts),)),
+        Section(
+            "ledger",
+            "Ledger of claims",
+            (false_alarms_text(rows).replace("*", ""),),
+            tables=(ledger_table(claims, by_id, verdicts),),
+        ),
         Section("figures", "Figures", figures=tuple(figures())),
         Section("derivations", "Derivations", DERIVED, derivations=tuple(derivations())),
         Section("studies", "Studies", tables=(csv_table("table_study_verdicts", STUDY_TEXT),)),
@@ -181,7 +189,10 @@ def ledger_table(
         more = (
             ("Paper, as recalled", claim.statement),
             (f"Checked ({claim.number}, {claim.mark})", claim.ours),
-            ("Reason", str(row["reason"])),
+            ("Reason", str(row["reason"]) + rerun_text(row)),
+            ("Margin", margin_text(row)),
+            ("Not shown", claim.limits),
+            *([("Figure", claim.figure)] if claim.figure else []),
             (
                 f"Negative control {claim.negative_control}",
                 f"{(claim.control.__doc__ or '').strip()} Outcome: {row['negative_control']}.",

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from paper_checks.findings import Finding, Settings
+from paper_checks.findings import NEAR, Finding, Settings
 from paper_checks.ledger import Claim
 from paper_checks.negative_controls.expansions import identity
 from sdewm.base.records import ROOT
@@ -75,14 +75,12 @@ def _command(words: list[str]) -> Iterator[None]:
 def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
     """Check one claim and its negative control; return the row of the ledger."""
     start = time.perf_counter()
-    # Rule (b): what Monte Carlo refutes or leaves open for want of paths is decided by one rerun.
     more = replace(settings, paths=4 * settings.paths, seed=settings.seed + 1)
-    finding = _finding(claim, settings, identity)
-    refuted = finding.verdict.outcome == FAILS and finding.measured.standard_error > 0
-    if refuted or needs_paths(finding.verdict):
-        again = _finding(claim, more, identity)
-        reason = f"{again.verdict.reason} (rerun; first run: {finding.verdict.reason})"
-        finding = replace(again, verdict=Verdict(again.verdict.outcome, reason))
+    first = finding = _finding(claim, settings, identity)
+    if again := is_near(first):
+        finding = _finding(claim, more, identity)
+        reason = f"{finding.verdict.reason} (rerun; first run: {first.verdict.reason})"
+        finding = replace(finding, verdict=Verdict(finding.verdict.outcome, reason))
     control = _finding(claim, settings, claim.control)
     if needs_paths(control.verdict):
         control = _finding(claim, more, claim.control)
@@ -103,8 +101,25 @@ def run_claim(claim: Claim, settings: Settings) -> dict[str, Any]:
         "quantity": finding.quantity,
         "tightness": None if math.isnan(finding.tightness) else finding.tightness,
         "sharp": finding.sharp,
+        "used": finding.share,
+        "false_alarm": first.false_alarm,
+        "first_measured": first.measured.value if again else None,
+        "first_error": first.measured.standard_error if again else None,
         "reason": verdict.reason,
     }
+
+
+def is_near(finding: Finding) -> bool:
+    """Whether a claim is checked again, with four times the paths and another seed (rule b).
+
+    So is what Monte Carlo refutes or leaves open for want of paths, and what holds with more than
+    the share NEAR of what is allowed used up by a comparison with sampling errors.
+    """
+    if needs_paths(finding.verdict):
+        return True
+    sampled = finding.false_alarm > 0
+    refuted = finding.verdict.outcome == FAILS and finding.measured.standard_error > 0
+    return refuted or (sampled and finding.verdict.outcome == HOLDS and finding.share > NEAR)
 
 
 def _finding(claim: Claim, settings: Settings, mutate: Any) -> Finding:

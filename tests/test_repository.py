@@ -134,6 +134,7 @@ def test_make_has_exactly_the_documented_targets():
             ["verify", "PATHS=1000", "DEVICE=cuda", "ONLY=a b"],
             ".venv/bin/python -m paper_checks --paths 1000 --device cuda --only a b",
         ),
+        (["verify", "FULL=1"], ".venv/bin/python -m paper_checks --full"),
         (["bench"], ".venv/bin/python analysis/table_bench.py"),
         (["bench", "ONLY=a b"], ".venv/bin/python analysis/table_bench.py --only a b"),
         (["mutants"], ".venv/bin/python tests/run_mutants.py"),
@@ -179,6 +180,7 @@ def test_make_test_says_that_an_expression_chooses_nothing(tmp_path):
     [
         (["test", "PYTHON=python-that-does-not-exist"], "PYTHON=python-that-does-not-exist does"),
         (["verify", "PATH=3"], "unknown variable PATH;"),
+        (["verfy"], "there is no target verfy; known are: verify report test lint"),
         (["test", "ONLY=tests/trian"], "ONLY=tests/trian: there is no path tests/trian"),
     ],
 )

@@ -11,6 +11,10 @@ Expanded in the sizes the equations are triangular and are solved one after the 
 basis functions e_k(μ), with e_k = t^k/k! e^(μt) or C(n, k) μ^(n−k), solves both kinds: for a
 forcing e_k(μ) and rate λ the solution from 0 is (e_k(μ) − solution for e_(k−1)(μ))/(μ − λ), and
 e_(k+1)(λ) if μ = λ.
+
+Where the drift couples all states, the equations are not triangular. For such a system with numbers
+in place of symbols, all of them together are one linear equation, solved by a matrix exponential or
+power.
 """
 
 from __future__ import annotations
@@ -19,8 +23,11 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import numpy as np
 import sympy as sp
+from scipy.linalg import expm
 
 from paper_checks.derivations.steps import Derivation, Step, equation
 
@@ -198,16 +205,78 @@ def expected_loss(system: Perturbed, scheme: bool) -> dict[tuple[int, int], sp.E
     }
 
 
+def linear_system(case: Any, driver: str) -> Perturbed:
+    """O2 or O6, dx = (Mx + c + ε_d σ) dt + (G + ε_n Σ̄) dB with L = ½ xᵀWx, with numbers."""
+    matrix = sp.Matrix(case.matrix.tolist())
+    size = matrix.rows
+    states = sp.symbols(f"x_1:{size + 1}", real=True)
+    x, noise, error = sp.Matrix(states), sp.Matrix(case.noise.tolist()), case.sigma_bar.tolist()
+    bar = NOISE_SIZE * sp.Matrix(error)
+    own = (noise + bar) * (noise + bar).T if driver == "same" else noise * noise.T + bar * bar.T
+    drift = matrix * x + DRIFT_SIZE * sp.Matrix(case.sigma.tolist())
+    if hasattr(case, "constant"):
+        drift += sp.Matrix(case.constant.tolist())
+    loss = sp.expand((x.T * sp.Matrix(case.weight.tolist()) * x)[0] / 2)
+    pairs = itertools.product(range(size), repeat=2)
+    covariance = {(i, j): sp.expand(own[i, j]) for i, j in pairs if own[i, j] != 0}
+    name = type(case).__name__
+    number = {"LinearWorldModel": "O2", "ClosedLoop": "O6"}[name]
+    start = tuple(sp.Float(value) for value in case.x0.tolist())
+    return Perturbed(name, number, states, start, tuple(drift), covariance, loss, {})
+
+
+def solved_together(system: Perturbed, t1: float, steps: int | None) -> dict[str, float]:
+    """The results of `moment_closure` for a system with numbers, at `t1`.
+
+    The unknowns are the coefficients of ε_d^i ε_n^j, i + j ≤ 2, of all moments up to the degree of
+    the loss, which is closed because the drift is linear and the noise constant.
+    """
+    scheme = steps is not None
+    degree = sp.Poly(system.loss, *system.states).total_degree()
+    powers = [
+        one
+        for one in itertools.product(range(degree + 1), repeat=len(system.states))
+        if sum(one) <= degree
+    ]
+    index = {key: n for n, key in enumerate(itertools.product(powers, ORDERS))}
+    matrix, start = np.zeros((len(index), len(index))), np.zeros(len(index))
+    length = t1 / steps if steps else 0.0
+    for one in powers:
+        monomial = sp.Mul(*(x**p for x, p in zip(system.states, one, strict=True)))
+        moved = image(system, monomial, scheme).subs(LENGTH, length)
+        terms = sp.Poly(moved, *system.states, DRIFT_SIZE, NOISE_SIZE).terms()
+        for orders in ORDERS:
+            for key, factor in terms:
+                others, used = key[: len(one)], key[len(one) :]
+                left = (orders[0] - used[0], orders[1] - used[1])
+                if min(left) >= 0:
+                    matrix[index[one, orders], index[others, left]] += float(factor)
+        begin = [float(x) ** p for x, p in zip(system.start, one, strict=True)]
+        start[index[one, (0, 0)]] = np.prod(begin)
+    moved_on = np.linalg.matrix_power(matrix, steps) if steps else expm(t1 * matrix)
+    found = moved_on @ start
+    loss = sp.Poly(system.loss, *system.states).terms()
+    parts = {
+        orders: sum(float(factor) * found[index[one, orders]] for one, factor in loss)
+        for orders in ORDERS
+    }
+    return named_parts(parts)
+
+
+def named_parts(orders: Mapping[tuple[int, int], Any]) -> dict[str, Any]:
+    """c0, P, P_drift, Q + S/2, c1 and c2 from the coefficients of ε_d^i ε_n^j."""
+    results = {"c0": orders[0, 0], "P": orders[0, 1], "P_drift": orders[1, 0]}
+    results |= {"Q + S/2": orders[0, 2], "c1": orders[0, 1] + orders[1, 0]}
+    return results | {"c2": orders[0, 2] + orders[1, 1] + orders[2, 0]}
+
+
 def moment_closure(system: Perturbed, scheme: bool = False) -> Derivation:
     """E L and its coefficients in ε for one ready system.
 
     The results are "c0", "P", "P_drift", "Q + S/2", "c1" and "c2" (S4; Q and S are not told apart
     by the law of the perturbed system alone, see S5).
     """
-    orders = expected_loss(system, scheme)
-    results = {"c0": orders[0, 0], "P": orders[0, 1], "P_drift": orders[1, 0]}
-    results |= {"Q + S/2": orders[0, 2], "c1": orders[0, 1] + orders[1, 0]}
-    results["c2"] = orders[0, 2] + orders[1, 1] + orders[2, 0]
+    results = named_parts(expected_loss(system, scheme))
     steps = []
     waiting, seen = [e for e, _ in sp.Poly(system.loss, *system.states).terms()], set()
     for powers in waiting:  # grows while it is walked

@@ -25,6 +25,7 @@ class Estimate:
         kurtosis: kurtosis of the batch means, or of the units, from which the standard error was
             computed; 3 for a normal law, nan if unknown. If it is large, so is the error of the
             standard error (rule 7).
+        units: number of these batches or units; None if unknown.
 
     >>> str(Estimate(1.25, 0.01)), Estimate(1.25, 0.01).deviation_from(1.20)
     ('1.25 ± 0.01', 5.0)
@@ -33,6 +34,7 @@ class Estimate:
     value: float
     standard_error: float
     kurtosis: float = field(default=math.nan, compare=False, repr=False)
+    units: int | None = field(default=None, compare=False, repr=False)
 
     def deviation_from(self, reference: float) -> float:
         """|value − reference| in standard errors (0 if equal, inf if exact and different)."""
@@ -163,4 +165,4 @@ class BatchSums:
             return Estimate(value, math.nan)
         spread = self.batch_deviations() @ weights
         error = math.sqrt(self.batches / (self.batches - 1) * float(spread @ spread))
-        return Estimate(value, error, float(kurtosis(spread)))
+        return Estimate(value, error, float(kurtosis(spread)), self.batches)

@@ -30,7 +30,7 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def mean_estimate(values: np.ndarray) -> Estimate:
     """Mean of values (E,), one per episode, with its standard error and the values' kurtosis."""
     mean, error = mean_and_error(values)
-    return Estimate(float(mean), float(error), float(kurtosis(values)))
+    return Estimate(float(mean), float(error), float(kurtosis(values)), len(values))
 
 
 def mean_curve(times: Times, values: np.ndarray) -> Curve:

@@ -38,9 +38,34 @@ def test_differences_are_paired_by_seed_and_read_from_their_intervals():
     ours, theirs = (TABLE.values(rows, "flatness", weight) for weight in (0.1, 0.0))
     seeds = sorted(theirs)
     expected = compare([ours[s] for s in seeds], [theirs[s] for s in seeds]).difference
-    assert line["0.1"] == TABLE.interval_text(expected)
+    assert line["0.1"] == TABLE.interval_text(expected) + "*"
     raised = "0.1" in line["reading"].split("(")[0].partition("raised at")[2].split(";")[0]
     assert raised == (expected.low > 0)
+
+
+def test_a_star_needs_the_p_value_to_hold_among_all_differences():
+    """An interval that excludes zero alone is not enough."""
+    lines = TABLE.effects(committed(), read_results("cartpole"))
+    cells = {
+        (line["measurement"], weight): line[weight]
+        for line in lines
+        for weight in ("0.001", "0.01", "0.1")
+    }
+    starred = {key for key, text in cells.items() if text.endswith("*")}
+    assert not any(weight == "0.001" for _, weight in starred)
+    alone = ("drift_equilibrium", "0.1")
+    assert "[-0.0191, -0.00508]" in cells[alone] and alone not in starred
+    by_hand = compare(
+        *(
+            [TABLE.values(committed(), alone[0], weight)[seed] for seed in range(8)]
+            for weight in (0.1, 0.0)
+        )
+    )
+    smaller = sum(text.endswith("*") for text in cells.values())
+    assert (61 - smaller) * by_hand.t_p > 0.05 > by_hand.t_p  # 60 differences and clean_target
+    told = {"sample_consistency", "flatness", "features: singular-value entropy"}
+    told |= {"features: centroid under noise", "equivariance: own output"}
+    assert {name for name, weight in starred if weight == "0.1"} == told
 
 
 def test_a_sentence_changes_with_the_rows():

@@ -79,6 +79,28 @@ def test_a_monte_carlo_failure_is_decided_by_one_rerun(monkeypatch):
     assert asked == [(100, 3, "identity"), (400, 4, "identity"), (100, 3, control)]
     assert row["verdict"] == "holds"
     assert "rerun; first run" in row["reason"]
+    assert (row["first_measured"], row["first_error"], row["measured"]) == (2.0, 0.01, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "runs"),
+    [(1.039, 0.01, 1), (1.041, 0.01, 2), (1.0 + 9e-13, 0.0, 1), (1.039, 0.5, 2)],
+    ids=["far from the limit", "near miss", "near miss without sampling", "too wide"],
+)
+def test_a_near_miss_of_a_sampled_claim_is_checked_again(value, error, runs, monkeypatch):
+    from paper_checks.findings import compare
+    from sdewm.base.stats import Estimate
+
+    asked = []
+
+    def check(settings, mutate):
+        asked.append(mutate.__name__)
+        return compare("P", Estimate(value, error), 1.0)
+
+    monkeypatch.setattr(ledger.Claim, "run", lambda self, s, m: check(s, m))
+    row = run.run_claim(claim("parity"), Settings(paths=100))
+    assert asked.count("identity") == runs
+    assert (row["first_measured"] is not None) == (runs == 2)
 
 
 def test_an_error_in_a_check_is_a_failure_with_its_text():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from paper_checks import findings
@@ -98,3 +99,34 @@ def test_sums_and_multiples_keep_the_larger_kurtosis():
     assert findings.scale(heavy, -2.0).kurtosis == 30.0
     rounding = Estimate(1.0, 1e-17, kurtosis=30.0)  # has no tails that matter
     assert findings.add(rounding, Estimate(2.0, 0.1, kurtosis=3.0)).kurtosis == 3.0
+
+
+@pytest.mark.parametrize("units", [8, 32])
+def test_false_alarms_are_as_frequent_as_stated(units):
+    """Means of normal samples against a limit of two standard errors, 20 000 times."""
+    samples = np.random.default_rng(0).standard_normal((20_000, units))
+    errors = samples.std(1, ddof=1) / math.sqrt(units)
+    rate = (np.abs(samples.mean(1)) > 2 * errors).mean()
+    stated = findings.false_alarm(2.0, Estimate(0.0, 1.0, units=units))
+    assert abs(rate - stated) < 5 * math.sqrt(stated / 20_000)
+    normal = 0.0455  # a normal law understates it
+    assert rate > normal + 5 * math.sqrt(normal / 20_000) or units == 32
+
+
+def test_false_alarms_add_up_and_exact_comparisons_have_none():
+    sampled = findings.compare("P", Estimate(1.0, 0.01, units=256), 1.0)
+    exact = findings.compare("Q", Estimate(1.0, 0.0), 1.0)
+    assert exact.false_alarm == 0.0 < sampled.false_alarm < 2e-6
+    both = findings.conclude([sampled, exact, sampled])
+    assert both.false_alarm == pytest.approx(2 * sampled.false_alarm)
+
+
+def test_the_closest_comparison_is_the_one_that_uses_most_of_what_is_allowed():
+    loose = findings.at_most("loose", Estimate(1.0, 0.1), 1000.0, "far below its bound")
+    tight = findings.at_most("tight", Estimate(1.0, 0.1), 1.1, "just below its bound")
+    over = findings.at_most("over", Estimate(1.2, 0.1), 1.1, "within sampling errors")
+    near = findings.compare("P", Estimate(1.04, 0.01), 1.0)
+    assert "just below" in findings.conclude([loose, tight]).verdict.reason
+    assert "within" in findings.conclude([loose, over, tight]).verdict.reason
+    assert "P = 1.04" in findings.conclude([loose, over, near, tight]).verdict.reason
+    assert findings.conclude([loose, over, tight]).share == pytest.approx(0.2)

@@ -14,7 +14,8 @@ def test_claim_names_a_check_and_a_control_that_exist(claim):
     check = ledger.named("paper_checks", claim.check)
     inspect.signature(check).bind(None, None, **claim.arguments)
     assert inspect.getdoc(claim.control)
-    assert all((claim.statement, claim.ours, claim.number))
+    assert all((claim.statement, claim.ours, claim.number, claim.limits))
+    assert not claim.figure or (ledger.FOLDER.parent / "figures" / f"{claim.figure}.png").is_file()
 
 
 def test_a_recalled_form_is_only_refuted_where_it_was_corrected():
@@ -50,12 +51,16 @@ def test_ledger_states_results(tmp_path):
     row = {
         **{"id": claim.id, "mark": claim.mark, "quantity": "c2", "reason": "because"},
         **{"measured": 0.25, "standard_error": 0.01, "predicted": 0.26},
-        **{"verdict": "holds", "negative_control": "red", "seconds": 1.0},
+        **{"verdict": "holds", "negative_control": "red", "seconds": 1.0, "used": 0.2},
+        **{"false_alarm": 1e-3, "first_measured": 0.31, "first_error": 0.02},
     }
     facts = {"paths": 10, "seed": 0, "device": "cpu", "torch": "2"}
     ledger.write_ledger(tmp_path / "LEDGER.md", [claim], [row], facts)
     text = (tmp_path / "LEDGER.md").read_text("utf-8")
-    assert "0.250 ± 0.010" in text and "| holds |" in text
+    assert "0.250 ± 0.010" in text and "| 20 % used | holds |" in text
+    assert "0.310 ± 0.020 in the first run, 0.250 ± 0.010 with four times the paths" in text
+    assert "fails is at most 0.001 in the first run and 1e-06 after the rerun" in text
+    assert claim.limits in text
     loose = row | {"tightness": 75_000.0, "sharp": False}
     ledger.write_ledger(tmp_path / "loose.md", [claim], [loose], facts)
     assert "| holds, vacuous (×75000) |" in (tmp_path / "loose.md").read_text("utf-8")

@@ -138,3 +138,13 @@ def test_wrong_end_points_are_named(name, said):
     with pytest.raises(ValueError) as problem:
         check_end_point(name)
     assert said in str(problem.value)
+
+
+def test_an_open_loop_end_point_is_the_mean_logarithm_at_its_step(monkeypatch):
+    errors = np.exp(np.arange(12.0).reshape(2, 6))  # of 2 episodes at 6 steps
+    rollout = SimpleNamespace(observations=[errors, errors])
+    found = SimpleNamespace(rollout=rollout, observations=errors)
+    monkeypatch.setattr(end_points, "squared_error", lambda one, truth: one)
+    run = SimpleNamespace(predicted=found, scale=1.0)
+    measured = end_points.Measurement.open_loop(run, "4")
+    assert measured.value == pytest.approx((3 + 9) / 2)

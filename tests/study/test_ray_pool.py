@@ -14,7 +14,7 @@ from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, missing_cells, read_rows
 from sdewm.train.signals import StopRequest
 from tests.child_process import wait_until
-from tests.study.test_study import TEXT, written
+from tests.study.declared import TEXT, written
 
 ray_here = shutil.which("ray") or "ray" in sys.modules
 

@@ -1,0 +1,74 @@
+"""Rows of a study: appended whole, read with damage told, never without a finite value."""
+
+import json
+
+import pytest
+
+from sdewm.base.stats import Estimate
+from sdewm.cli import main
+from sdewm.commands import study_cell
+from sdewm.study.rows import (
+    COLUMNS,
+    append_rows,
+    expected_cost,
+    missing_cells,
+    read_rows,
+)
+
+
+def row_of(study, arm="strong", value="1.5", end_point="jacobian"):
+    known = {"digest": study.digest, "arm": arm, "seed": "0", "updates": "4", "value": value}
+    return dict.fromkeys(COLUMNS, "x") | known | {"end_point": end_point}
+
+
+def test_rows_are_appended_below_one_head(tmp_path):
+    row = dict.fromkeys(COLUMNS, "x")
+    for _ in range(2):
+        append_rows(tmp_path / "rows.csv", [row])
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("study,digest,arm")
+
+
+@pytest.mark.parametrize("damage", ["1.5,nan", "1.5,abc", "\ufffd\x00", "strong,0,x"], ids=repr)
+def test_a_damaged_line_costs_its_cell_alone_and_is_told(study, place, damage, capsys):
+    rows = [row_of(study, end_point=name) for name in study.end_points]
+    append_rows(place.table, [*rows, row_of(study, arm="baseline"), row_of(study)])
+    lines = place.table.read_text().splitlines()
+    old, _, new = damage.partition(",")
+    lines[3] = lines[3].replace(old, new) if old in lines[3] else damage
+    place.table.write_bytes(("\n".join(lines) + "\n").encode())
+    found = read_rows(study, place)
+    assert {row["arm"] for row in found} == {"strong"} and len(found) == 2
+    assert f"{place.table}: line 4 is damaged and left out" in capsys.readouterr().err
+    assert study.cells[0] in missing_cells(study, place)
+    assert study.cells[1] not in missing_cells(study, place)
+
+
+@pytest.mark.parametrize("content", [b"garbage\nmore\n", b"\xbf\xff\n", b"study,digest,arm\n"])
+def test_what_is_no_table_of_a_study_is_named(study, place, content, tmp_path, capsys):
+    place.table.parent.mkdir(parents=True)
+    place.table.write_bytes(content)
+    words = ["study", str(tmp_path / "study.toml"), "--out", str(place.folder)]
+    for more in (["--report"], ["--plan"], []):
+        assert main([*words, *more]) == 2
+        assert "does not begin with the columns of a study" in capsys.readouterr().err
+    assert place.table.read_bytes() == content
+
+
+def test_a_value_that_is_not_finite_is_no_row(study, place, monkeypatch):
+    found = [Estimate(1.0, 0.1), Estimate(float("nan"), 0.1)]
+    monkeypatch.setattr(study_cell, "measure", lambda *given: found)
+    with pytest.raises(ValueError, match="baseline-seed0: jacobian is nan"):
+        study_cell.measured(study, study.cells[0], place.run(study.cells[0]))
+
+
+def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
+    for cell, seconds, memory in zip(study.cells, (1800.0, 5400.0), (300.0, 500.0), strict=False):
+        place.run(cell).mkdir(parents=True)
+        row = {"updates": 4, "seconds": seconds, "memory_mb": memory}
+        manifest = {"manifest": {"seed": 0}}
+        lines = [json.dumps(line) for line in (manifest, row)]
+        (place.run(cell) / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        place.rows(cell).write_text("[]")
+    told = expected_cost(place, study.cells, 4)
+    assert told == "about 4 hours of one worker, as the 2 trained cells took, and 500 MB each"

@@ -1,0 +1,96 @@
+"""Verdicts of a study follow its declaration."""
+
+import pytest
+
+from sdewm.robustness.statistics import compare
+from sdewm.study.declaration import read_study
+from sdewm.study.verdicts import judge, report
+from tests.study.declared import TEXT, rows_for, written
+
+SEEN = {  # differences of the arm to the baseline: three seeds
+    "support": [-0.30, -0.31, -0.29],
+    "refuted": [0.00, 0.01, -0.01],
+    "undecided": [-0.30, 0.10, -0.10],
+}
+
+
+@pytest.mark.parametrize("outcome", [*SEEN])
+@pytest.mark.parametrize("control", [True, False])
+def test_verdicts_follow_the_declared_rule_and_are_void_without_the_control(
+    study, outcome, control
+):
+    values = {
+        ("baseline", "open_loop 5"): [1.0, 2.0, 3.0],
+        ("strong", "open_loop 5"): [
+            a + b for a, b in zip([1.0, 2.0, 3.0], SEEN[outcome], strict=True)
+        ],
+        ("baseline", "jacobian"): [1.0, 1.1, 1.2],
+        ("strong", "jacobian"): [0.5, 0.61, 0.7] if control else [1.4, 0.9, 1.2],
+    }
+    rows = rows_for(study, values)
+    controls, comparisons = judge(study, rows)
+    assert controls[0].outcome == ("holds" if control else "fails")
+    assert comparisons[0].outcome == (outcome if control else "void")
+    text = report(study, rows)
+    assert ("VOID" in text) == (not control) and comparisons[0].outcome in text
+
+
+@pytest.mark.parametrize(("clean", "outcome"), [(0.0, "support"), (0.2, "undecided")])
+def test_a_gain_that_costs_another_end_point_is_no_support(clean, outcome, tmp_path):
+    """Also where the interval of the cost only reaches above its margin."""
+    text = TEXT.replace('"jacobian"]', '"jacobian", "decoded noise:0"]', 1)
+    text = text.replace('claim = "C5"', 'claim = "C5"\nnot_worse = "decoded noise:0"')
+    study = read_study(written(tmp_path, text))
+    base = [1.0, 2.0, 3.0]
+    values = {
+        ("baseline", "open_loop 5"): base,
+        ("strong", "open_loop 5"): [0.7, 1.69, 2.71],
+        ("baseline", "jacobian"): base,
+        ("strong", "jacobian"): [0.5, 1.51, 2.5],
+        ("baseline", "decoded noise:0"): base,
+        # With 0.2 the mean cost is 0 and its interval reaches from below −.05 to above .05.
+        ("strong", "decoded noise:0"): [1.0 + clean, 2.0, 3.0 - clean],
+    }
+    assert judge(study, rows_for(study, values))[1][0].outcome == outcome
+
+
+def test_pairs_are_of_equal_seeds_and_one_pair_decides_nothing(study):
+    values = {("baseline", "open_loop 5"): [1.0, 5.0], ("strong", "open_loop 5"): [0.5]}
+    _, comparisons = judge(study, rows_for(study, values))
+    assert comparisons[0].paired is None and comparisons[0].outcome == "undecided"
+
+
+def test_there_is_no_verdict_before_all_declared_seeds_are_there(study):
+    base = [1.0, 2.0, 3.0]
+    values = {
+        ("baseline", "open_loop 5"): base,
+        ("strong", "open_loop 5"): [0.7, 1.69, 2.71],
+        ("baseline", "jacobian"): base,
+        ("strong", "jacobian"): [0.5, 1.51, 2.5],
+    }
+    for name, outcome in (
+        ("open_loop 5", "undecided"),
+        ("jacobian", "undecided"),
+        (None, "support"),
+    ):
+        rows = rows_for(study, values)
+        if name is not None:  # the last seed of one arm is missing
+            rows = [
+                row for row in rows
+                if (row["arm"], row["end_point"], row["seed"]) != ("strong", name, "2")
+            ]  # fmt: skip
+        controls, comparisons = judge(study, rows)
+        assert comparisons[0].outcome == outcome
+        assert controls[0].outcome == ("open" if name == "jacobian" else "holds")
+        text = report(study, rows)
+        assert ("INTERIM: 1 of 2" in text) == (name is not None) and "VOID" not in text
+
+
+def test_intervals_of_several_confirmatory_comparisons_are_wider(tmp_path):
+    second = '[[comparisons]]\nclaim = "C6"\narm = "strong"\nbaseline = "baseline"\n'
+    study = read_study(written(tmp_path, TEXT + second + 'end_point = "jacobian"\n'))
+    theirs, ours = [1.0, 2.0, 3.0], [0.7, 1.8, 2.6]
+    values = {("baseline", "open_loop 5"): theirs, ("strong", "open_loop 5"): ours}
+    found = judge(study, rows_for(study, values))[1][0].paired.difference
+    assert found == compare(ours, theirs, 0.975).difference
+    assert found != compare(ours, theirs, 0.95).difference
