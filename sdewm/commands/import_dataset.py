@@ -12,6 +12,7 @@ import tyro
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
+from sdewm.data.envs import check_env
 from sdewm.data.episode_arrays import ObservationForm
 from sdewm.data.imports.import_recording import Findings, import_recording, open_recording
 
@@ -63,6 +64,8 @@ def import_dataset(words: list[str]) -> int:
     repeat = given.action_repeat
     if repeat is not None:
         check_count("--action-repeat", repeat)
+    if given.env is not None and not given.env.startswith("gym:"):
+        check_env(given.env)  # one of gym: need not be installed here
     recording = open_recording(given.source)
     progress = Progress("episodes", recording.count)
     try:

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_place
-from sdewm.data.observations import frame_of
 
 CONVENTIONS, CHANNELS = ("previous", "next"), ("first", "last")
 PIXEL_MAXIMA = (1, 255)
@@ -252,6 +251,8 @@ def _observation_rows(name: str, given: Any, form: ObservationForm, column: bool
     images = _channels_last(name, _as_pixels(name, array, form.pixel_max), form.channels)
     if not form.resize:
         return images
+    from sdewm.data.observations import frame_of  # gymnasium, a second to import
+
     if (count := images.shape[3]) not in (1, 3):
         raise ValueError(f"{name}: images of {count} channels; only 1 or 3 can be resized.")
     return torch.stack([torch.from_numpy(frame_of(image.cpu().numpy())) for image in images])

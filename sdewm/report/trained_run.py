@@ -102,6 +102,9 @@ class TrainedRun:
 def load_trained_run(run: Path, data: Path) -> TrainedRun:
     """Load a run and check its recorded episodes.
 
+    A fact that is unknown, of imported episodes or of a run that was trained on them, is not
+    compared, and a note says so, unless these are the episodes that the run was trained on.
+
     Raises:
         ValueError: there is no run or no dataset, the files are of another version, or the episodes
             have another environment, observation or action repeat than the run.

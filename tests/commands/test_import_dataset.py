@@ -146,6 +146,7 @@ WRONG = {
     "range": (("{folder}", "{data}", "--keys", "image"), "give pixel_max=1 or pixel_max=255"),
     "pixel": (("{folder}", "{data}", "--keys", "image", "--pixel-max", "3"), "expected 1 or 255"),
     "option": (("{folder}", "{data}", "--key", "image"), "Did you mean --keys?"),
+    "env": (("{folder}", "{data}", "--env", "dmc:reacher_esy"), "did you mean 'dmc:reacher_easy'"),
     "repeat": (("{folder}", "{data}", "--action-repeat", "0"), "--action-repeat=0"),
 }
 
