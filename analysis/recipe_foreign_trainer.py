@@ -4,9 +4,9 @@
     python analysis/recipe_foreign_trainer.py --only eager --rounds 3
 
 The trainer fits a small recurrent state-space model to sequences of a random linear system, in
-plain torch. The lines marked PENALTY are all that the penalty adds. The cost is the time of an
-update with them divided by that of one without; both are timed in turn, and the table gives the
-median over the rounds with the quartiles.
+plain torch. The lines marked PENALTY are all that the penalty adds. The cost is the processor time
+of an update with them divided by that of one without, which other programs on the machine hardly
+change; both are timed in turn, and the table gives the median over the rounds with the quartiles.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def require_sound(batch: Batch) -> None:
 
 
 def cost(situation: str, rounds: int, updates: int) -> list[float]:
-    """Time with the penalty over time without, in each round."""
+    """Processor time with the penalty over that without, in each round."""
     trainers = [Trainer(situation, penalised) for penalised in (True, False)]
     generator = torch.Generator().manual_seed(2)
     for trainer in trainers:
@@ -164,10 +164,10 @@ def cost(situation: str, rounds: int, updates: int) -> list[float]:
         batches = [draw_batch(generator) for _ in range(updates)]
         seconds = []
         for trainer in trainers:
-            start = time.perf_counter()
+            start = time.process_time()
             for batch in batches:
                 trainer.update(batch)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         ratios.append(seconds[0] / seconds[1])
     return ratios
 
