@@ -100,6 +100,7 @@ def test_arguments_reach_the_constructor():
 
 def test_an_environment_of_ones_own_is_found_by_its_module(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.delitem(gymnasium.registry, "Drift-v0", raising=False)  # from its doctests
     words = "--env gym:drift:Drift-v0 --time-limit 15 --action-repeat 1 --episodes 2".split()
     assert main(["record", str(tmp_path / "data"), *words]) == 0
     dataset = read_dataset(tmp_path / "data")
