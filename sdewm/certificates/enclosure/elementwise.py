@@ -1,0 +1,116 @@
+"""Scalar functions of sets: activations, and powers of positive numbers.
+
+At x = c + L + w, where L = M e is linear in the initial error and |x − c| ≤ reach,
+
+    φ(x) = φ(c) + φ'(c) (L + w) + ½ φ''(c) L² + R,
+    |R| ≤ ½ |φ''(c)| (2 |L| |w| + |w|²) + ⅙ sup |φ'''| reach³,
+
+with the supremum over c ± reach. L² = eᵀ M Mᵀ e is kept exactly. Where the interval contains a kink
+(ELU, ReLU), φ(x) − φ(c) lies between the least and the largest slope on the interval, times x − c:
+the middle slope is kept, and half of their distance times the reach is the remainder.
+
+φ(c), φ'(c) and φ''(c) are computed with errors of at most `MARGIN` (1 + |value|), see
+`certificates.activations`; twice this margin covers the products with them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sdewm.certificates.activations import MARGIN
+from sdewm.certificates.enclosure.products import outer
+from sdewm.certificates.enclosure.taylor_set import TaylorSet, upward
+from sdewm.certificates.interval import Interval
+
+
+class Scalar(Protocol):
+    """A scalar function with its derivatives; `certificates.activations.Activation` is one."""
+
+    jump: float
+
+    def value(self, x: Tensor, /) -> Tensor:
+        """φ."""
+        ...
+
+    def slope(self, x: Tensor, /) -> Tensor:
+        """φ'."""
+        ...
+
+    def bend(self, x: Tensor, /) -> Tensor:
+        """φ''."""
+        ...
+
+    def slope_range(self, box: Interval) -> Interval:
+        """An interval that contains φ' over the box, with both slopes at a kink."""
+        ...
+
+    def third_bound(self, box: Interval) -> Tensor:
+        """Upper bounds of |φ'''| over the box; ∞ where the box contains a kink."""
+        ...
+
+
+@dataclass(frozen=True)
+class Power:
+    """x^a for a < 3, where x is known to be at least `floor` ≥ 0 (0: nothing is known)."""
+
+    exponent: float
+    floor: float
+    jump = 0.0
+
+    def value(self, x: Tensor) -> Tensor:
+        """x^a."""
+        return x**self.exponent
+
+    def slope(self, x: Tensor) -> Tensor:
+        """a x^(a − 1)."""
+        return self.exponent * x ** (self.exponent - 1.0)
+
+    def bend(self, x: Tensor) -> Tensor:
+        """a (a − 1) x^(a − 2)."""
+        return self.exponent * (self.exponent - 1.0) * x ** (self.exponent - 2.0)
+
+    def slope_range(self, box: Interval) -> Interval:
+        """Of a function that has no kink: not asked for a finite box."""
+        return Interval.everything(*box.lower.shape)
+
+    def third_bound(self, box: Interval) -> Tensor:
+        """|a (a − 1)(a − 2)| x^(a − 3) at the lower end; ∞ if this is not positive."""
+        a, low = self.exponent, box.lower.clamp(min=self.floor)
+        found = abs(a * (a - 1.0) * (a - 2.0)) * low ** (a - 3.0)
+        return torch.where(low > 0, found * (1.0 + 2.0 * MARGIN), math.inf)
+
+
+def apply(function: Scalar, values: TaylorSet) -> TaylorSet:
+    """φ(x), entry by entry."""
+    x, box = values, values.interval
+    third = function.third_bound(box)
+    value, slope, bend = function.value(x.centre), function.slope(x.centre), function.bend(x.centre)
+    form, dropped = outer(x, x)
+    smooth = torch.isfinite(third)
+    cubic = upward(third * x.reach**3) / 6.0
+    linear_times_rest = 2.0 * x.slopes * x.higher + x.higher**2
+    remainder = 0.5 * bend.abs() * upward(linear_times_rest + dropped) + cubic
+    if not bool(smooth.all()):
+        range_ = function.slope_range(box)
+        middle = range_.midpoint
+        remainder = torch.where(smooth, remainder, upward(range_.radius * x.reach))
+        slope, bend = torch.where(smooth, slope, middle), torch.where(smooth, bend, 0.0)
+    steep = slope.abs()
+    rounding = _margin(value) + _margin(slope) * x.size
+    rounding = rounding + _margin(bend) * x.slopes**2 + function.jump
+    return TaylorSet(
+        value,
+        slope[..., None] * x.linear,
+        slope[..., None, None] * x.quadratic + 0.5 * bend[..., None, None] * form,
+        slope[..., None] * x.rest,
+        upward(steep * x.box + upward(remainder) + upward(rounding)),
+    )
+
+
+def _margin(values: Tensor) -> Tensor:
+    return 2.0 * MARGIN * (1.0 + values.abs())
