@@ -189,7 +189,7 @@ def _gelu_tanh_third(x: torch.Tensor) -> torch.Tensor:
 
 
 def _mish_parts(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """t = tanh(log(1 + eˣ)) and its first three derivatives."""
+    """The factor t = tanh(log(1 + eˣ)) and its first three derivatives."""
     s, off = torch.sigmoid(x), torch.sigmoid(-x)
     t = torch.tanh(torch.relu(x) + torch.log1p(torch.exp(-x.abs())))
     first = (1 - t * t) * s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, aligned,
 
 
 def add(first: TaylorSet, second: TaylorSet, sign: float = 1.0) -> TaylorSet:
-    """x + y, or x − y for sign −1; each coefficient is rounded once."""
+    """The sum x + y, or x − y for sign −1; each coefficient is rounded once."""
     x, y = aligned(first, second)
     size = upward(x.size + y.size)
     pairs = zip(x.parts[:4], y.parts[:4], strict=True)
@@ -23,22 +25,33 @@ def negate(values: TaylorSet) -> TaylorSet:
 
 
 def scale(values: TaylorSet, factor: Tensor) -> TaylorSet:
-    """a ⊙ x for numbers a that are known exactly, of a shape that broadcasts with that of x."""
+    """The products a ⊙ x with exact numbers a, of a shape that broadcasts with that of x."""
+    return _each(values, factor, torch.mul)
+
+
+def divide(values: TaylorSet, divisor: Tensor) -> TaylorSet:
+    """The quotients x / a by exact numbers a ≠ 0."""
+    return _each(values, divisor, torch.div)
+
+
+def _each(
+    values: TaylorSet, factor: Tensor, operation: Callable[[Tensor, Tensor], Tensor]
+) -> TaylorSet:
+    """The operation with the factor on every coefficient, each rounded once."""
     factor = factor.double()
     x = values.expanded(torch.broadcast_shapes(values.shape, factor.shape))
-    steep = factor.abs()
     found = TaylorSet(
-        x.centre * factor,
-        x.linear * factor[..., None],
-        x.quadratic * factor[..., None, None],
-        x.rest * factor[..., None],
-        upward(x.box * steep),
+        operation(x.centre, factor),
+        operation(x.linear, factor[..., None]),
+        operation(x.quadratic, factor[..., None, None]),
+        operation(x.rest, factor[..., None]),
+        upward(operation(x.box, factor.abs())),
     )
-    return rounded(found, 1, upward(x.size * steep))
+    return rounded(found, 1, upward(operation(x.size, factor.abs())))
 
 
 def multiply_matrix(values: TaylorSet, matrix: Tensor, symbols: Symbols) -> TaylorSet:
-    """x W for a matrix W that is known exactly: x (…, n), W (n, m) or a batch (…, n, m).
+    """The product x W with an exact matrix W: x (…, n), W (n, m) or a batch (…, n, m).
 
     Each coefficient is a sum of n products: its error is at most γ_n Σ_i |W_ij| size_i. The box
     becomes symbols first.

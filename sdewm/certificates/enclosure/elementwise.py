@@ -16,6 +16,7 @@ the middle slope is kept, and half of their distance times the reach is the rema
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,22 +57,22 @@ class Scalar(Protocol):
 
 @dataclass(frozen=True)
 class Power:
-    """x^a for a < 3, where x is known to be at least `floor` ≥ 0 (0: nothing is known)."""
+    """The power x^a for a < 3, where x is known to be at least `floor` ≥ 0 (0: nothing is known)."""
 
     exponent: float
     floor: float
     jump = 0.0
 
     def value(self, x: Tensor) -> Tensor:
-        """x^a."""
+        """The power x^a."""
         return x**self.exponent
 
     def slope(self, x: Tensor) -> Tensor:
-        """a x^(a − 1)."""
+        """The derivative a x^(a − 1)."""
         return self.exponent * x ** (self.exponent - 1.0)
 
     def bend(self, x: Tensor) -> Tensor:
-        """a (a − 1) x^(a − 2)."""
+        """The second derivative a (a − 1) x^(a − 2)."""
         return self.exponent * (self.exponent - 1.0) * x ** (self.exponent - 2.0)
 
     def slope_range(self, box: Interval) -> Interval:
@@ -83,6 +84,45 @@ class Power:
         a, low = self.exponent, box.lower.clamp(min=self.floor)
         found = abs(a * (a - 1.0) * (a - 2.0)) * low ** (a - 3.0)
         return torch.where(low > 0, found * (1.0 + 2.0 * MARGIN), math.inf)
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    """A continuous function with slope slopes[i] between points[i − 1] and points[i]."""
+
+    value: Callable[[Tensor], Tensor]
+    points: tuple[float, ...]
+    slopes: tuple[float, ...]
+    jump = 0.0
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The slope at x."""
+        place = torch.bucketize(x, torch.tensor(self.points, dtype=torch.float64))
+        return torch.tensor(self.slopes, dtype=torch.float64)[place]
+
+    def bend(self, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(x)
+
+    def slope_range(self, box: Interval) -> Interval:
+        """The least and the largest slope."""
+        return Interval(
+            torch.full_like(box.lower, min(self.slopes)),
+            torch.full_like(box.upper, max(self.slopes)),
+        )
+
+    def third_bound(self, box: Interval) -> Tensor:
+        """Zero; ∞ where the box contains one of the points."""
+        inside = [(box.lower <= point) & (point <= box.upper) for point in self.points]
+        return torch.where(torch.stack(inside).any(0), math.inf, 0.0)
+
+
+ABSOLUTE = PiecewiseLinear(torch.abs, (0.0,), (-1.0, 1.0))
+
+
+def clamp(low: float, high: float) -> PiecewiseLinear:
+    """The value x between low and high, the nearer of them elsewhere; both may be infinite."""
+    return PiecewiseLinear(lambda x: x.clamp(low, high), (low, high), (0.0, 1.0, 0.0))
 
 
 def apply(function: Scalar, values: TaylorSet) -> TaylorSet:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -29,16 +29,30 @@ class Unbounded(ArithmeticError):
 
 
 class EnclosedTensor(Tensor):
-    """A tensor that stands for a set: its values are the centres."""
+    """A tensor that stands for a set, and holds no numbers.
+
+    What does not pass through the torch functions, such as compiled code, is refused.
+    """
 
     taylor: TaylorSet
+    owner: SetExecution | None
     __torch_function__ = torch._C._disabled_torch_function_impl
 
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: object, types: object, args: object = (), kwargs: object = None
+    ) -> NoReturn:
+        """Refuse the operation."""
+        raise ValueError(
+            f"{func} is called on a state in a way that hides it (compiled code, or an extension); "
+            "write the step in torch functions."
+        )
 
-def enclosed(values: TaylorSet) -> EnclosedTensor:
-    """The set as a tensor for the code of a model."""
-    tensor = values.centre.as_subclass(EnclosedTensor)
-    tensor.taylor = values
+
+def enclosed(values: TaylorSet, owner: SetExecution | None = None) -> EnclosedTensor:
+    """The set as a tensor for the code of a model; results belong to an execution."""
+    tensor = Tensor._make_wrapper_subclass(EnclosedTensor, values.shape, dtype=torch.float64)
+    tensor.taylor, tensor.owner = values, owner
     return tensor
 
 
@@ -76,12 +90,13 @@ class SetExecution(TorchFunctionMode):
         kwargs = kwargs or {}
         name = function_name(func)
         tensors = [part for part in _leaves((args, kwargs)) if isinstance(part, Tensor)]
-        on_sets = any(isinstance(part, EnclosedTensor) for part in tensors)
         if name in METADATA:
             return func(*args, **kwargs)
-        exact = all(not part.is_floating_point() for part in tensors)
-        if not on_sets and (name in PLAIN or exact):
-            return func(*args, **kwargs)
+        if not any(isinstance(part, EnclosedTensor) for part in tensors):
+            if name in PLAIN:
+                return func(*args, **kwargs)
+            if tensors and not any(part.is_floating_point() for part in tensors):
+                return _whole_numbers(name, func(*args, **kwargs))
         if name not in RULES:
             raise ValueError(
                 f"{name} is not supported: no enclosure of this torch function is known. Supported "
@@ -89,18 +104,28 @@ class SetExecution(TorchFunctionMode):
             )
         given, named = self._sets(args), self._sets(kwargs)
         try:
-            inspect.signature(RULES[name]).bind(self, *given, **named)
-            found = RULES[name](self, *given, **named)
-        except (Unsupported, TypeError) as problem:
+            found = _checked(name, RULES[name], (self, *given), named)
+        except Unsupported as problem:
             raise ValueError(f"{name} is not supported with these arguments: {problem}") from None
         for part in _leaves(found):
             if isinstance(part, TaylorSet) and not bool(torch.isfinite(part.reach).all()):
                 raise Unbounded(f"the set is no longer bounded after {name}")
-        return _mapped(found, lambda part: enclosed(part) if isinstance(part, TaylorSet) else part)
+
+        def as_tensor(part: Any) -> Any:
+            return enclosed(part, self) if isinstance(part, TaylorSet) else part
+
+        return _mapped(found, as_tensor)
 
     def _sets(self, values: Any) -> Any:
         def as_set(part: Any) -> Any:
-            return self.symbols.latest(part.taylor) if isinstance(part, EnclosedTensor) else part
+            if not isinstance(part, EnclosedTensor):
+                return part
+            if part.owner not in (None, self):
+                raise ValueError(
+                    "the model keeps a tensor from one step to the next: expected a step that "
+                    "depends on its arguments alone."
+                )
+            return self.symbols.latest(part.taylor)
 
         return _mapped(values, as_set)
 
@@ -109,6 +134,22 @@ class SetExecution(TorchFunctionMode):
         if isinstance(values, TaylorSet):
             return values
         return self.like.constant(torch.as_tensor(values, dtype=torch.float64))
+
+
+def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of the rule, which takes fewer arguments than the torch function."""
+    try:
+        inspect.signature(rule).bind(*args, **kwargs)
+    except TypeError as problem:
+        raise Unsupported(f"{problem}.") from None
+    return rule(*args, **kwargs)
+
+
+def _whole_numbers(name: str, found: Any) -> Any:
+    """The result of a function of whole numbers, if it consists of whole numbers itself."""
+    if any(isinstance(part, Tensor) and part.is_floating_point() for part in _leaves(found)):
+        raise ValueError(f"{name} of whole numbers is rounded: expected tensors of torch.float64.")
+    return found
 
 
 def function_name(func: Callable[..., Any]) -> str:

@@ -10,9 +10,9 @@ With y_i = c_i + L_i + w_i, L_i = M_i e, w_i = q_i(e) + G_i b + ρ_i b'_i,
     |y|² = |c|² + 2 Σ c_i (L_i + w_i) + Σ L_i² + (2 Σ L_i w_i + Σ w_i²).
 
 All but the bracket is kept: Σ L_i² = eᵀ (Mᵀ M) e. The bracket is bounded with what cancels in its
-sums: Σ L_i q_i is a cubic form with coefficients T = Σ M_i ⊗ Q_i, at most |T|_F; Σ L_i (G_i b) is at
-most the norm of the row sums of |Mᵀ G|; both at most the sums of the products of bounds, which also
-measure the rounding of T and Mᵀ G.
+sums: Σ L_i q_i is a cubic form with coefficients T = Σ M_i ⊗ Q_i, at most |T|_F; Σ L_i (G_i b) is
+at most the norm of the row sums of |Mᵀ G|. Both are at most the sums of the products of bounds,
+which also measure the rounding of T and Mᵀ G.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def outer(first: TaylorSet, second: TaylorSet) -> tuple[Tensor, Tensor]:
 
 
 def multiply(first: TaylorSet, second: TaylorSet) -> TaylorSet:
-    """x ⊙ y; each coefficient is a sum of at most four products."""
+    """The products x ⊙ y; each coefficient is a sum of at most four products."""
     x, y = aligned(first, second)
     u, v = x.centre, y.centre
     form, dropped = outer(x, y)
@@ -39,4 +39,3 @@ def multiply(first: TaylorSet, second: TaylorSet) -> TaylorSet:
         upward(u.abs() * y.box + v.abs() * x.box + dropped + upward(remainder)),
     )
     return rounded(found, 4, upward(x.size * y.size))
-

@@ -42,8 +42,6 @@ def gru(
     return add(new, multiply(update, add(h, negate(new))))
 
 
-def _affine(
-    values: TaylorSet, weight: Tensor, bias: Tensor | None, symbols: Symbols
-) -> TaylorSet:
+def _affine(values: TaylorSet, weight: Tensor, bias: Tensor | None, symbols: Symbols) -> TaylorSet:
     found = multiply_matrix(values, weight.T, symbols)
     return found if bias is None else add(found, found.constant(bias))

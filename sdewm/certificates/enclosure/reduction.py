@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from sdewm.certificates.enclosure.taylor_set import TaylorSet, upward
 
 
@@ -22,11 +21,3 @@ def reduced(values: TaylorSet, columns: int) -> TaylorSet:
     boxed = values.rest[..., order[columns:]].abs().sum(-1)
     found = TaylorSet(*values.parts[:3], values.rest[..., kept], values.box)
     return found.widened(upward(boxed))
-
-
-def without_idle_symbols(values: TaylorSet) -> TaylorSet:
-    """The same set without the symbols that it does not use."""
-    used = values.rest.reshape(-1, values.symbols).any(0)
-    return TaylorSet(*values.parts[:3], values.rest[..., used], values.box)
-
-

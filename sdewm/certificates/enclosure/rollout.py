@@ -22,7 +22,7 @@ from torch import Tensor
 from sdewm.certificates.enclosure.execution import SetExecution, Unbounded, enclosed
 from sdewm.certificates.enclosure.reduction import reduced
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
-from sdewm.certificates.interval import UNIT
+from sdewm.certificates.interval import UNIT, above
 from sdewm.certificates.norms import spectral_norm
 
 Step = Callable[[int, Tensor], Tensor]  # number of the step, state (1, D) -> next state (1, D)
@@ -82,16 +82,12 @@ def radius_of(values: TaylorSet) -> tuple[float, float]:
     flat = [part.reshape(values.centre.numel(), -1) for part in values.parts[1:4]]
     linear = spectral_norm(flat[0])
     bends = min(_length(values.bends), spectral_norm(flat[1]) if flat[1].numel() else 0.0)
-    whole = _raised(linear + bends + _length(values.spread))
+    whole = above(linear + bends + _length(values.spread))
     return min(whole, _length(values.reach)), linear
 
 
 def _length(parts: Tensor) -> float:
     return float(upward(torch.linalg.vector_norm(parts)))
-
-
-def _raised(value: float) -> float:
-    return value * (1.0 + 2.0**-36)
 
 
 def enclose_path(
@@ -131,7 +127,7 @@ def enclose_path(
         most = max(most, here.symbols)
         size, first = radius_of(here)
         shift = _length(upward((here.centre - exact.centre).abs()))
-        bound = _raised(size + shift + radius_of(exact)[0])
+        bound = above(size + shift + radius_of(exact)[0])
         if not bound <= VACUOUS * first:
             reason = (
                 f"the bound {bound:.3g} exceeds {VACUOUS:g} times the error to first order, "

@@ -7,6 +7,7 @@ arguments of the torch function, with sets where tensors were. An argument that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sdewm.certificates import activations
 from sdewm.certificates.enclosure import affine, shapes
-from sdewm.certificates.enclosure.elementwise import Power, Scalar, apply
+from sdewm.certificates.enclosure.elementwise import ABSOLUTE, Power, Scalar, apply, clamp
 from sdewm.certificates.enclosure.normalisation import normalise
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.recurrent import gru
@@ -65,6 +66,8 @@ def _multiply(run: Execution, x: Value, other: Value) -> TaylorSet:
 
 
 def _divide(run: Execution, x: Value, other: Value) -> TaylorSet:
+    if not isinstance(other, TaylorSet):
+        return affine.divide(run.as_set(x), torch.as_tensor(other, dtype=torch.float64))
     return _multiply(run, x, apply(Power(-1.0, 0.0), run.as_set(other)))
 
 
@@ -155,7 +158,9 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> TaylorSet:
     if len(normalized_shape) != 1:
-        raise Unsupported(f"normalized_shape={tuple(normalized_shape)}: expected the last axis only.")
+        raise Unsupported(
+            f"normalized_shape={tuple(normalized_shape)}: expected the last axis only."
+        )
     return normalise(run.as_set(input), weight, bias, eps, centred=True)
 
 
@@ -167,7 +172,9 @@ def _rms_norm(
     eps: float | None = None,
 ) -> TaylorSet:
     if len(normalized_shape) != 1:
-        raise Unsupported(f"normalized_shape={tuple(normalized_shape)}: expected the last axis only.")
+        raise Unsupported(
+            f"normalized_shape={tuple(normalized_shape)}: expected the last axis only."
+        )
     floor = torch.finfo(torch.float64).eps if eps is None else eps
     return normalise(run.as_set(input), weight, None, floor, centred=False)
 
@@ -198,6 +205,15 @@ def _softplus(
     if not (beta > 0 and threshold >= 15.0):
         raise Unsupported("expected beta > 0 and threshold >= 15; below, torch's softplus jumps.")
     return apply(activations.softplus(beta, threshold), run.as_set(input))
+
+
+def _clamp(
+    run: Execution, input: Value, min: float | None = None, max: float | None = None
+) -> TaylorSet:
+    if isinstance(min, (Tensor, TaylorSet)) or isinstance(max, (Tensor, TaylorSet)):
+        raise Unsupported("expected numbers as bounds.")
+    low, high = (-math.inf if min is None else min), (math.inf if max is None else max)
+    return apply(clamp(low, high), run.as_set(input))
 
 
 def _square(run: Execution, input: Value) -> TaylorSet:
@@ -342,6 +358,8 @@ RULES: dict[str, Rule] = {
     "silu": _scalar(activations.SILU),
     "mish": _scalar(activations.MISH),
     "relu": _scalar(activations.RELU),
+    "abs": _scalar(ABSOLUTE),
+    "clamp": _clamp,
     "gelu": _gelu,
     "elu": _elu,
     "softplus": _softplus,

@@ -19,7 +19,7 @@ rounds by at most γ Σ|w_i| size_i, where
     size = |c| + |M|₂ + |Q|_F + |G|₁ + ρ,
 
 for each number. Radii are sums of terms of one sign: the computed value x̂ has
-x ≤ x̂ (1 + 2⁻³⁶) + 2⁻⁵⁰⁰ (`upward`) for up to 2¹⁵ terms, where the last term covers squares that
+x ≤ x̂ (1 + 2⁻³⁰) + 2⁻⁵⁰⁰ (`upward`) for up to 2²¹ terms, where the last term covers squares that
 underflow. Matrix products are assumed to be computed conventionally (not by Strassen's algorithm),
 and square roots to be correctly rounded. Elementary functions are trusted as in
 `certificates.activations`.
@@ -38,8 +38,8 @@ from sdewm.certificates.interval import Interval, gamma
 
 
 def upward(values: Tensor) -> Tensor:
-    """Upper bounds of sums, products and roots of at most 2¹⁵ terms of one sign, as computed."""
-    return values * (1.0 + 2.0**-36) + 2.0**-500
+    """Upper bounds of sums, products and roots of at most 2²¹ terms of one sign, as computed."""
+    return values * (1.0 + 2.0**-30) + 2.0**-500
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +85,17 @@ class TaylorSet:
 
     @property
     def shape(self) -> torch.Size:
-        """S."""
+        """The shape S of the tensor."""
         return self.centre.shape
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """c, M, Q, G and ρ."""
+        """The coefficients c, M, Q, G and ρ."""
         return self.centre, self.linear, self.quadratic, self.rest, self.box
 
     @property
     def symbols(self) -> int:
-        """q."""
+        """Number q of symbols."""
         return self.rest.shape[-1]
 
     @cached_property
@@ -211,4 +211,3 @@ class Symbols:
 def rounded(values: TaylorSet, terms: int, size: Tensor) -> TaylorSet:
     """The set widened by the rounding of sums of `terms` products of total size `size`."""
     return values.widened(upward(gamma(terms) * size))
-
