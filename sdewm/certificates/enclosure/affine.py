@@ -15,13 +15,13 @@ def add(first: TaylorSet, second: TaylorSet, sign: float = 1.0) -> TaylorSet:
     x, y = aligned(first, second)
     size = upward(x.size + y.size)
     pairs = zip(x.parts[:4], y.parts[:4], strict=True)
-    found = TaylorSet(*(a + sign * b for a, b in pairs), upward(x.box + y.box))
+    found = TaylorSet.of((a + sign * b for a, b in pairs), upward(x.box + y.box))
     return rounded(found, 1, size)
 
 
 def negate(values: TaylorSet) -> TaylorSet:
     """−x, exactly."""
-    return TaylorSet(*(-part for part in values.parts[:4]), values.box)
+    return TaylorSet.of((-part for part in values.parts[:4]), values.box)
 
 
 def scale(values: TaylorSet, factor: Tensor) -> TaylorSet:
@@ -67,7 +67,7 @@ def multiply_matrix(values: TaylorSet, matrix: Tensor, symbols: Symbols) -> Tayl
 
     centre = x.centre @ matrix
     coefficients = map(multiplied, x.parts[1:4])
-    found = TaylorSet(centre, *coefficients, torch.zeros_like(centre))
+    found = TaylorSet.of((centre, *coefficients), torch.zeros_like(centre))
     return rounded(found, matrix.shape[-2], upward(x.size @ matrix.abs()))
 
 
@@ -78,5 +78,5 @@ def total(values: TaylorSet, axis: int, keep: bool) -> TaylorSet:
     def summed(part: Tensor) -> Tensor:
         return part.sum(axis, keepdim=keep)
 
-    found = TaylorSet(*map(summed, values.parts[:4]), upward(summed(values.box)))
+    found = TaylorSet.of(map(summed, values.parts[:4]), upward(summed(values.box)))
     return rounded(found, count, upward(summed(values.size)))

@@ -23,7 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sdewm.certificates.activations import MARGIN
+from sdewm.certificates.activations import MARGIN, Function
 from sdewm.certificates.enclosure.products import outer
 from sdewm.certificates.enclosure.taylor_set import TaylorSet, upward
 from sdewm.certificates.interval import Interval
@@ -32,18 +32,24 @@ from sdewm.certificates.interval import Interval
 class Scalar(Protocol):
     """A scalar function with its derivatives; `certificates.activations.Activation` is one."""
 
-    jump: float
-
-    def value(self, x: Tensor, /) -> Tensor:
-        """φ."""
+    @property
+    def value(self) -> Function:
+        """The function φ, up to `jump`."""
         ...
 
-    def slope(self, x: Tensor, /) -> Tensor:
-        """φ'."""
+    @property
+    def slope(self) -> Function:
+        """Its derivative φ'."""
         ...
 
-    def bend(self, x: Tensor, /) -> Tensor:
-        """φ''."""
+    @property
+    def bend(self) -> Function:
+        """Its second derivative."""
+        ...
+
+    @property
+    def jump(self) -> float:
+        """Largest distance of torch's function from φ (softplus beyond its threshold)."""
         ...
 
     def slope_range(self, box: Interval) -> Interval:
@@ -57,7 +63,7 @@ class Scalar(Protocol):
 
 @dataclass(frozen=True)
 class Power:
-    """The power x^a for a < 3, where x is known to be at least `floor` ≥ 0 (0: nothing is known)."""
+    """The power x^a for a < 3; x is known to be at least `floor` (0: nothing is known)."""
 
     exponent: float
     floor: float

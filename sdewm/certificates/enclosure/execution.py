@@ -36,7 +36,7 @@ class EnclosedTensor(Tensor):
 
     taylor: TaylorSet
     owner: SetExecution | None
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
     def __torch_dispatch__(

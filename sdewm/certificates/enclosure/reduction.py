@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sdewm.certificates.enclosure.taylor_set import TaylorSet, upward
 
 
@@ -19,5 +21,4 @@ def reduced(values: TaylorSet, columns: int) -> TaylorSet:
     order = loss.argsort(descending=True)
     kept = order[:columns].sort().values
     boxed = values.rest[..., order[columns:]].abs().sum(-1)
-    found = TaylorSet(*values.parts[:3], values.rest[..., kept], values.box)
-    return found.widened(upward(boxed))
+    return replace(values, rest=values.rest[..., kept]).widened(upward(boxed))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdewm.certificates.enclosure.execution import SetExecution, Unbounded, enclosed
+from sdewm.certificates.enclosure.execution import EnclosedTensor, SetExecution, Unbounded, enclosed
 from sdewm.certificates.enclosure.reduction import reduced
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
 from sdewm.certificates.interval import UNIT, above
@@ -69,6 +69,8 @@ def propagate(step: Step, start: TaylorSet, steps: int, columns: int) -> Iterato
         symbols = Symbols(here.symbols)
         with torch.no_grad(), SetExecution(symbols, here):
             found = step(n, enclosed(here))
+        if not isinstance(found, EnclosedTensor):
+            raise ValueError("the next state does not depend on the state: expected a step of it.")
         here = reduced(symbols.latest(found.taylor), columns)
         yield here
 

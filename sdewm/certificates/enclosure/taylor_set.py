@@ -27,8 +27,8 @@ and square roots to be correctly rounded. Elementary functions are trusted as in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -76,6 +76,12 @@ class TaylorSet:
             torch.zeros(size, 0, dtype=torch.float64),
             torch.zeros(size, dtype=torch.float64),
         )
+
+    @staticmethod
+    def of(coefficients: Iterable[Tensor], box: Tensor) -> TaylorSet:
+        """The set with coefficients c, M, Q, G and box ρ."""
+        centre, linear, quadratic, rest = coefficients
+        return TaylorSet(centre, linear, quadratic, rest, box)
 
     def constant(self, values: Tensor) -> TaylorSet:
         """A tensor that is known exactly, as a set with the same errors as this one."""
@@ -152,11 +158,11 @@ class TaylorSet:
         if count == self.symbols:
             return self
         rest = torch.nn.functional.pad(self.rest, (0, count - self.symbols))
-        return TaylorSet(self.centre, self.linear, self.quadratic, rest, self.box)
+        return replace(self, rest=rest)
 
     def widened(self, radius: Tensor) -> TaylorSet:
         """The set with ρ enlarged by a radius (S, ≥ 0)."""
-        return TaylorSet(*self.parts[:4], upward(self.box + radius))
+        return replace(self, box=upward(self.box + radius))
 
     def expanded(self, shape: Sequence[int]) -> TaylorSet:
         """The set broadcast to a shape."""
@@ -203,7 +209,7 @@ class Symbols:
         columns[used, self.count + torch.arange(len(used))] = flat[used]
         self.count += len(used)
         rest = columns.reshape(*values.shape, -1)
-        found = TaylorSet(*values.parts[:3], rest, torch.zeros_like(values.box))
+        found = replace(values, rest=rest, box=torch.zeros_like(values.box))
         self._absorbed[values] = self._absorbed[found] = found
         return found
 
