@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,9 @@ def attack_path(
     """The largest |X_k(e) − X_k(0)| found among |e|₂ ≤ 1, (N + 1,), for errors `directions` e.
 
     Three searches: random directions; the leading singular directions of the derivative of each
-    X_k, both signs; and, from these and the best random direction for each k, ascent of the gradient of
-    |X_k(e) − X_k(0)| through the model's step, where e moves to the direction of the gradient, or
-    half of the way there if this is not better.
+    X_k, both signs; and, from these and the best random direction for each k, ascent of the
+    gradient of |X_k(e) − X_k(0)| through the model's step, where e moves to the direction of the
+    gradient, or half of the way there if this is not better.
 
     Args:
         step: F_k, written in torch; takes any number of rows.
@@ -60,7 +62,9 @@ def attack_path(
     return _ascend(distances, e, aims.repeat(3), best, ascents)
 
 
-def _ascend(distances, e: Tensor, aims: Tensor, best: Tensor, ascents: int) -> Tensor:
+def _ascend(
+    distances: Callable[[Tensor], Tensor], e: Tensor, aims: Tensor, best: Tensor, ascents: int
+) -> Tensor:
     """The largest distances at all times on the way; row i ascends the distance at aims[i]."""
     rows = torch.arange(len(e))
     value, slope = torch.full((len(e),), -torch.inf, dtype=torch.float64), torch.zeros_like(e)
