@@ -50,6 +50,12 @@ def _each(
     return rounded(found, 1, upward(operation(x.size, factor.abs())))
 
 
+def mean(values: TaylorSet, axis: int) -> TaylorSet:
+    """The mean over an axis (counted from the left), which is kept with size 1."""
+    count = torch.tensor(values.shape[axis], dtype=torch.float64)
+    return divide(total(values, axis, True), count)
+
+
 def multiply_matrix(values: TaylorSet, matrix: Tensor, symbols: Symbols) -> TaylorSet:
     """The product x W with an exact matrix W: x (…, n), W (n, m) or a batch (…, n, m).
 

@@ -98,9 +98,10 @@ class SetExecution(TorchFunctionMode):
             if tensors and not any(part.is_floating_point() for part in tensors):
                 return _whole_numbers(name, func(*args, **kwargs))
         if name not in RULES:
+            known = [one for one in RULES if not one.endswith("__")]
             raise ValueError(
                 f"{name} is not supported: no enclosure of this torch function is known. Supported "
-                f"are {', '.join(sorted(RULES))}."
+                f"are {', '.join(sorted(known))}."
             )
         given, named = self._sets(args), self._sets(kwargs)
         try:

@@ -31,7 +31,7 @@ class _Sizes(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        if isinstance(found, Tensor) and not isinstance(found, torch.nn.Parameter):
+        if isinstance(found, Tensor) and found.shape[:1] == (1,):  # not a weight
             self.largest = max(self.largest, found.numel())
         if function_name(func) in MIXING:
             self.mixed += max(part.shape[-1] for part in args if isinstance(part, Tensor))

@@ -20,11 +20,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdewm.certificates.enclosure.affine import add, negate, scale, total
+from sdewm.certificates.enclosure.affine import add, divide, mean, scale
 from sdewm.certificates.enclosure.elementwise import Power, apply
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.taylor_set import TaylorSet, rounded, upward
-from sdewm.certificates.interval import UNIT, gamma
+from sdewm.certificates.interval import gamma
 
 
 def mean_square(values: TaylorSet) -> TaylorSet:
@@ -54,9 +54,7 @@ def mean_square(values: TaylorSet) -> TaylorSet:
         upward(box + upward(remainder)),
     )
     size = upward((y.size**2).sum(-1, keepdim=True))
-    mean = torch.tensor(1.0 / count, dtype=torch.float64)
-    share = scale(rounded(found, 2 * count, size), mean)
-    return share.widened(upward(UNIT * share.size))  # 1/n is rounded
+    return divide(rounded(found, 2 * count, size), torch.tensor(count, dtype=torch.float64))
 
 
 def _cross_terms(y: TaylorSet) -> Tensor:
@@ -87,8 +85,7 @@ def normalise(
     """
     y = values
     if centred:
-        mean = scale(total(y, y.centre.dim() - 1, True), torch.tensor(1.0 / y.shape[-1]).double())
-        y = add(y, negate(mean.widened(upward(UNIT * mean.size))))
+        y = add(y, mean(y, y.centre.dim() - 1), -1.0)
     shift = y.constant(torch.full_like(y.centre[..., :1], floor))
     inverse = apply(Power(-0.5, floor), add(mean_square(y), shift))
     found = multiply(y, inverse)

@@ -8,6 +8,7 @@ computed here contain X_k(e) for all e. The rollout from x0 itself is one of the
     |X_k(e) − X_k(0)| ≤ sup |𝒳_k − c_k| + |c_k − c⁰_k| + sup |𝒳⁰_k − c⁰_k|,
 
 where c_k and c⁰_k are the computed centres. The last two terms are of the size of rounding errors.
+The bound holds as well for rollouts computed in float64 operation by operation.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor
 
 from sdewm.certificates.enclosure.execution import EnclosedTensor, SetExecution, Unbounded, enclosed
 from sdewm.certificates.enclosure.reduction import reduced
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
-from sdewm.certificates.interval import UNIT, above
+from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, rounded, upward
+from sdewm.certificates.interval import above
 from sdewm.certificates.norms import spectral_norm
 
 Step = Callable[[int, Tensor], Tensor]  # number of the step, state (1, D) -> next state (1, D)
@@ -50,9 +51,9 @@ class PathEnclosure:
 
 
 def start_set(x0: Tensor, directions: Tensor, radius: float, order: int) -> TaylorSet:
-    """The set of all x0 + radius · directions e, (1, D), widened by the rounding of the product."""
+    """The set of all x0 + radius · directions e, (1, D), and of these sums rounded to float64."""
     ball = TaylorSet.ball(x0, radius * directions.double(), order)
-    ball = ball.widened(upward(UNIT * ball.slopes))
+    ball = rounded(ball, directions.shape[1], ball.size)
     return TaylorSet(*(part[None] for part in ball.parts))
 
 

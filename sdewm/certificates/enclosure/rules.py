@@ -20,8 +20,7 @@ from sdewm.certificates.enclosure.elementwise import ABSOLUTE, Power, Scalar, ap
 from sdewm.certificates.enclosure.normalisation import normalise
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.recurrent import gru
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
-from sdewm.certificates.interval import UNIT
+from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
 
 
 class Unsupported(ValueError):
@@ -131,9 +130,8 @@ def _mean(
 ) -> TaylorSet:
     x = run.as_set(input)
     found = _sum(run, x, dim, keepdim)
-    share = torch.tensor(len(found.centre.reshape(-1)) / len(x.centre.reshape(-1))).double()
-    found = affine.scale(found, share)
-    return found.widened(upward(UNIT * found.size))  # the factor is rounded
+    count = math.prod(x.shape) // math.prod(found.shape)
+    return affine.divide(found, torch.tensor(count, dtype=torch.float64))
 
 
 def _gru_cell(

@@ -18,11 +18,12 @@ rounds by at most γ Σ|w_i| size_i, where
 
     size = |c| + |M|₂ + |Q|_F + |G|₁ + ρ,
 
-for each number. Radii are sums of terms of one sign: the computed value x̂ has
-x ≤ x̂ (1 + 2⁻³⁰) + 2⁻⁵⁰⁰ (`upward`) for up to 2²¹ terms, where the last term covers squares that
-underflow. Matrix products are assumed to be computed conventionally (not by Strassen's algorithm),
-and square roots to be correctly rounded. Elementary functions are trusted as in
-`certificates.activations`.
+for each number. It is counted twice (`rounded`): a step that is computed in float64 at a member of
+the set, with its sums in any order, rounds by no more than that, and stays in the set as well.
+Radii are sums of terms of one sign: the computed value x̂ has x ≤ x̂ (1 + 2⁻³⁰) + 2⁻⁵⁰⁰ (`upward`)
+for up to 2²¹ terms, where the last term covers squares that underflow. Matrix products are assumed
+to be computed conventionally (not by Strassen's algorithm), and square roots to be correctly
+rounded. Elementary functions are trusted as in `certificates.activations`.
 """
 
 from __future__ import annotations
@@ -215,5 +216,5 @@ class Symbols:
 
 
 def rounded(values: TaylorSet, terms: int, size: Tensor) -> TaylorSet:
-    """The set widened by the rounding of sums of `terms` products of total size `size`."""
-    return values.widened(upward(gamma(terms) * size))
+    """The set widened by the rounding of sums of `terms` products of total size `size`, twice."""
+    return values.widened(upward(2.0 * gamma(terms) * size))
