@@ -231,6 +231,24 @@ def _stack(run: Execution, tensors: Sequence[Value], dim: int = 0) -> TaylorSet:
     return shapes.concatenate(wide, axis)
 
 
+def _pad(
+    run: Execution,
+    input: Value,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> TaylorSet:
+    if mode != "constant" or value:
+        raise Unsupported("expected mode='constant' with zeros.")
+    return shapes.padded(run.as_set(input), pad)
+
+
+def _diag_embed(run: Execution, input: Value) -> TaylorSet:
+    x = run.as_set(input)
+    unit = torch.eye(x.shape[-1], dtype=torch.float64)
+    return affine.scale(shapes.moved(x, lambda part: part.unsqueeze(-1)), unit)
+
+
 def _transpose(run: Execution, x: Value, dim0: int, dim1: int) -> TaylorSet:
     return shapes.moved(run.as_set(x), lambda part: part.transpose(dim0, dim1))
 
@@ -310,6 +328,8 @@ RULES: dict[str, Rule] = {
     "cat": _cat,
     "concat": _cat,
     "stack": _stack,
+    "pad": _pad,
+    "diag_embed": _diag_embed,
     "to": _to,
     "type_as": _to,
     "float": _float,

@@ -41,6 +41,16 @@ def concatenate(parts: Sequence[TaylorSet], axis: int) -> TaylorSet:
     return TaylorSet(*(torch.cat(some, axis) for some in zip(*wide, strict=True)))
 
 
+def padded(values: TaylorSet, pad: Sequence[int]) -> TaylorSet:
+    """The set with zeros around it, `pad` as in torch.nn.functional.pad."""
+
+    def wide(part: Tensor) -> Tensor:
+        behind = (0, 0) * (part.dim() - values.centre.dim())
+        return torch.nn.functional.pad(part, (*behind, *pad))
+
+    return TaylorSet(*map(wide, values.parts))
+
+
 def split(values: TaylorSet, pieces: Sequence[Tensor], cut: Callable[..., Any]) -> tuple[Any, ...]:
     """The pieces into which a function of tensors cuts the set."""
     return tuple(moved(values, lambda part, k=k: cut(part)[k]) for k in range(len(pieces)))

@@ -23,6 +23,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "sum": (lambda x: x.sum(-1, keepdim=True) + x, (5,)),
     "mean": (lambda x: x - x.mean(-1, keepdim=True), (5,)),
     "negate": (lambda x: -x, (5,)),
+    "diagonal": (lambda x: torch.diag_embed(x).sum(1), (5,)),
 }
 MATRICES: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "linear": (lambda x: torch.nn.functional.linear(x, WEIGHT.T, FACTOR.sum() * WEIGHT[0]), (5,)),

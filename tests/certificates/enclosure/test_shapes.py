@@ -24,6 +24,7 @@ MOVES = {
     "tensor_split": lambda x: x.tensor_split([3], 1)[0],
     "permute": lambda x: x.reshape(2, 2, 2).permute(2, 0, 1),
     "flip": lambda x: x.flip(-1),
+    "pad": lambda x: torch.nn.functional.pad(x, (1, 2, 0, 1)),
     "unpack": lambda x: [*x][1],
 }
 
