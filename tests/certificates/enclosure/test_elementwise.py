@@ -92,6 +92,22 @@ def test_the_square_of_a_box_is_a_remainder(name):
     assert torch.allclose(image.box, expected, rtol=2e-6, atol=2e-10)
 
 
+def test_a_small_rest_times_a_large_slope_is_a_remainder():
+    """φ'' L w at an end of both, far above the other terms: 2 · 0.01 · 1e-5 of sigmoid at 1."""
+    values = on_a_line(torch.ones(1, 1).double(), 0.01, 1e-5)
+    image = apply(SIGMOID, values)
+    slope, bend = SIGMOID.slope(values.centre), SIGMOID.bend(values.centre).abs()
+    third = SIGMOID.third_bound(values.interval)
+    expected = slope * 1e-5 + bend * 1e-7 + 0.5 * bend * 1e-10 + third * values.reach**3 / 6
+    assert torch.allclose(image.box, expected, rtol=1e-6)
+
+
+def test_the_third_order_of_a_power_is_that_of_its_lower_end():
+    values = on_a_line(torch.full((1, 1), 0.6).double(), 0.1)
+    image = apply(Power(-0.5, 1e-3), values)
+    assert image.box.item() == pytest.approx(15 / 8 * 0.5**-3.5 * 0.1**3 / 6, rel=1e-6)
+
+
 def test_a_kink_costs_half_of_the_jump_of_the_slope():
     centre = torch.zeros(1, 1, dtype=torch.float64)
     for function, jump in ((ABSOLUTE, 2.0), (clamp(0.0, 5.0), 1.0)):

@@ -82,6 +82,19 @@ def test_products_of_the_linear_part_are_attained_where_one_direction_is_used():
     assert torch.allclose(mean_square(with_bend).box[:, 0], expected, rtol=1e-6)
 
 
+def test_the_linear_part_times_a_box_is_attained_on_one_number():
+    """y² = (M e)² + 2 (M e) ρ b' + ρ², |M e| ≤ |M|."""
+    values = random_set(Draw(12), (100, 1), parts=(0.0, 1.0, 0.0, 0.0, 0.5))
+    expected = 2.0 * values.slopes * values.box + values.box**2
+    assert torch.allclose(mean_square(values).box, expected, rtol=1e-6)
+
+
+def test_the_mean_square_of_first_order_contains_the_square():
+    values = random_set(Draw(13), (100, SIZE), kept=False, parts=(0.0, 1.0, 0.0, 0.0, 0.0))
+    expected = (values.linear**2).sum((1, 2)) / SIZE
+    assert torch.allclose(mean_square(values).box[:, 0], expected, rtol=1e-6)
+
+
 def test_rounding_of_the_mean_square_is_enclosed_in_exact_arithmetic():
     draw = Draw(8)
     errors = [Fraction(3, 7), Fraction(-2, 7), Fraction(6, 7)]

@@ -51,8 +51,12 @@ def pair(first: tuple[float, float, float], second: tuple[float, float, float]) 
 
 @pytest.mark.parametrize(
     "sets",
-    [((0.0, 0.0, 0.5), (0.0, 0.0, 0.3)), ((1.0, 0.4, 0.0), (2.0, 0.0, 0.3))],
-    ids=["box times box", "linear times box"],
+    [
+        ((0.0, 0.0, 0.5), (0.0, 0.0, 0.3)),
+        ((1.0, 0.4, 0.0), (2.0, 0.0, 0.3)),
+        ((2.0, 0.0, 0.3), (1.0, 0.4, 0.0)),
+    ],
+    ids=["box times box", "linear times box", "box times linear"],
 )
 def test_the_remainder_is_attained(sets):
     assert 1.0 - 1e-8 < pair(*sets) <= 1.0

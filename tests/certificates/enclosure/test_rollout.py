@@ -149,6 +149,35 @@ def test_an_enclosure_abstains_with_step_and_reason_and_gives_no_later_bound():
     assert found.abstains == 1 or "no longer bounded after __rtruediv__" in found.reason
 
 
+def test_bounds_contain_the_uncertainty_of_the_reference():
+    """For a radius of rounding errors, twice what rounding does to a rollout."""
+    found = enclosed_path(tanh_step, START, 1e-12, steps=4).bounds
+    zero = start_set(START, torch.zeros(SIZE, 0).double(), 0.0, 2)
+    uncertain = [radius_of(one)[0] for one in propagate(tanh_step, zero, 4, 100)]
+    ball = start_set(START, torch.eye(SIZE).double(), 1e-12, 2)
+    sizes = [radius_of(one)[0] for one in propagate(tanh_step, ball, 4, 200)]
+    expected = [a + b for a, b in zip(sizes, uncertain, strict=True)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+    assert uncertain[4] > 0.1 * sizes[4]
+
+
+def test_bounds_contain_the_distance_of_the_centres():
+    """Two runs of the same step need not round alike; here the second one is moved by 1e-3."""
+    calls = []
+
+    def step(n, x):
+        calls.append(n)
+        return x + (1e-3 if calls.count(n) == 2 else 0.0)
+
+    found = enclosed_path(step, START, 0.1, steps=1).bounds
+    assert found[1].item() == pytest.approx(0.1 + 2e-3, rel=1e-9)  # of length 1e-3 √4
+
+
+def test_the_start_contains_sums_rounded_to_float64():
+    ball = start_set(START, torch.eye(SIZE).double(), 1e-3, 2)
+    assert (ball.box >= 2.0**-53 * START.abs()).all()
+
+
 def test_a_step_that_ignores_the_state_is_refused():
     with pytest.raises(ValueError, match="does not depend on the state"):
         enclosed_path(lambda n, x: torch.zeros(1, SIZE).double(), START, 0.1)
