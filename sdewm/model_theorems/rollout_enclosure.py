@@ -26,7 +26,7 @@ from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import initial_states
 
 KIND = "certificate per path, mean over sampled paths"
-COLUMNS = 1500  # symbols of the remainders that are kept from step to step
+COLUMNS = 2500  # symbols of the remainders that are kept from step to step
 ORDERS = {"first": 1, "second": 2}
 MOST_BYTES = 4 << 30
 MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed

@@ -10,9 +10,9 @@ With y_i = c_i + L_i + w_i, L_i = M_i e, w_i = q_i(e) + G_i b + ρ_i b'_i,
     |y|² = |c|² + 2 Σ c_i (L_i + w_i) + Σ L_i² + (2 Σ L_i w_i + Σ w_i²).
 
 All but the bracket is kept: Σ L_i² = eᵀ (Mᵀ M) e. The bracket is bounded with what cancels in its
-sums: Σ L_i q_i is a cubic form with coefficients T = Σ M_i ⊗ Q_i, at most |T|_F; Σ L_i (G_i b) is
-at most the norm of the row sums of |Mᵀ G|. Both are at most the sums of the products of bounds,
-which also measure the rounding of T and Mᵀ G.
+sums: Σ L_i q_i is a cubic form with coefficients T = Σ M_i ⊗ Q_i, at most the norm of T as a matrix
+(p, p²); Σ L_i (G_i b) is at most the norm of the row sums of |Mᵀ G|. Both are at most the sums of
+the products of bounds, which also measure the rounding of T and Mᵀ G.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from torch import Tensor
 from sdewm.certificates.enclosure.affine import add, divide, mean, scale
 from sdewm.certificates.enclosure.elementwise import Power, apply
 from sdewm.certificates.enclosure.products import multiply
-from sdewm.certificates.enclosure.taylor_set import TaylorSet, rounded, upward
+from sdewm.certificates.enclosure.taylor_set import (
+    Symbols,
+    TaylorSet,
+    rounded,
+    spectral_bounds,
+    upward,
+)
 from sdewm.certificates.interval import gamma
 
 
@@ -65,16 +71,23 @@ def _cross_terms(y: TaylorSet) -> Tensor:
     mixed = torch.linalg.vector_norm((turned @ y.rest).abs().sum(-1), dim=-1)
     rest = torch.minimum(plain, upward(mixed + gamma(count) * plain))
     plain = (y.slopes * y.bends).sum(-1)
-    cubic = torch.linalg.vector_norm(turned @ y.quadratic.flatten(-2), dim=(-2, -1))
+    cubic = spectral_bounds(turned @ y.quadratic.flatten(-2))
     rounding = gamma(count) * (y.slopes * y.bends_frobenius).sum(-1)
     bends = torch.minimum(plain, upward(cubic + rounding))
     return 2.0 * upward(rest + bends + (y.slopes * y.box).sum(-1))[..., None]
 
 
 def normalise(
-    values: TaylorSet, gain: Tensor | None, bias: Tensor | None, floor: float, centred: bool
+    values: TaylorSet,
+    gain: Tensor | None,
+    bias: Tensor | None,
+    floor: float,
+    centred: bool,
+    symbols: Symbols,
 ) -> TaylorSet:
     """Normalisation over the last axis; see the head of the module.
+
+    The remainder of v^(−1/2), one number, becomes a symbol before it multiplies all numbers.
 
     Args:
         values: x.
@@ -82,13 +95,14 @@ def normalise(
         bias: β, (n,); None: 0.
         floor: ε.
         centred: whether the mean is subtracted (layer normalisation).
+        symbols: of the computation.
     """
     y = values
     if centred:
         y = add(y, mean(y, y.centre.dim() - 1), -1.0)
     shift = y.constant(torch.full_like(y.centre[..., :1], floor))
     inverse = apply(Power(-0.5, floor), add(mean_square(y), shift))
-    found = multiply(y, inverse)
+    found = multiply(y, symbols.absorb(inverse))
     if gain is not None:
         found = scale(found, gain)
     return found if bias is None else add(found, found.constant(bias.double()))

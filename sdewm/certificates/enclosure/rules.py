@@ -45,19 +45,27 @@ def _axis(values: TaylorSet, dim: int) -> int:
     return dim % len(values.shape)
 
 
+def _pair(run: Execution, x: Value, other: Value) -> tuple[TaylorSet, TaylorSet]:
+    """Both as sets; the box of one that is repeated becomes symbols first, so that it stays one."""
+    first, second = run.as_set(x), run.as_set(other)
+    shape = torch.broadcast_shapes(first.shape, second.shape)
+    parts = [part if part.shape == shape else run.symbols.absorb(part) for part in (first, second)]
+    return parts[0], parts[1]
+
+
 def _add(run: Execution, x: Value, other: Value, *, alpha: float = 1.0) -> TaylorSet:
     if alpha != 1.0:
         other = _multiply(run, other, alpha)
-    return affine.add(run.as_set(x), run.as_set(other))
+    return affine.add(*_pair(run, x, other))
 
 
 def _subtract(run: Execution, x: Value, other: Value) -> TaylorSet:
-    return affine.add(run.as_set(x), run.as_set(other), -1.0)
+    return affine.add(*_pair(run, x, other), -1.0)
 
 
 def _multiply(run: Execution, x: Value, other: Value) -> TaylorSet:
     if isinstance(x, TaylorSet) and isinstance(other, TaylorSet):
-        return multiply(x, other)
+        return multiply(*_pair(run, x, other))
     if not isinstance(x, TaylorSet):
         x, other = other, x
     assert not isinstance(other, TaylorSet)
@@ -159,7 +167,7 @@ def _layer_norm(
         raise Unsupported(
             f"normalized_shape={tuple(normalized_shape)}: expected the last axis only."
         )
-    return normalise(run.as_set(input), weight, bias, eps, centred=True)
+    return normalise(run.as_set(input), weight, bias, eps, True, run.symbols)
 
 
 def _rms_norm(
@@ -174,7 +182,7 @@ def _rms_norm(
             f"normalized_shape={tuple(normalized_shape)}: expected the last axis only."
         )
     floor = torch.finfo(torch.float64).eps if eps is None else eps
-    return normalise(run.as_set(input), weight, None, floor, centred=False)
+    return normalise(run.as_set(input), weight, None, floor, False, run.symbols)
 
 
 def _scalar(function: Scalar) -> Rule:

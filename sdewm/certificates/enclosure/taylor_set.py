@@ -43,6 +43,24 @@ def upward(values: Tensor) -> Tensor:
     return values * (1.0 + 2.0**-30) + 2.0**-500
 
 
+def spectral_bounds(matrices: Tensor) -> Tensor:
+    """Upper bounds of |A|₂ for matrices A (…, m, n), by |A|₂⁴ = |A Aᵀ|₂² ≤ |A Aᵀ A Aᵀ|_F.
+
+    A Aᵀ is computed with an error of at most γ_n |A|_F² in the Frobenius norm, its square likewise.
+    """
+    rows, columns = matrices.shape[-2:]
+    gram = matrices @ matrices.transpose(-1, -2)
+    whole, size = frobenius_norms(matrices), frobenius_norms(gram)
+    fourth = upward(frobenius_norms(gram @ gram.transpose(-1, -2)) + gamma(rows) * size**2)
+    square = upward(torch.minimum(size, torch.sqrt(fourth)) + gamma(columns) * whole**2)
+    return torch.minimum(whole, upward(torch.sqrt(square)))
+
+
+def frobenius_norms(matrices: Tensor) -> Tensor:
+    """Upper bounds of |A|_F for matrices A (…, m, n)."""
+    return upward(torch.linalg.vector_norm(matrices, dim=(-2, -1)))
+
+
 @dataclass(frozen=True, eq=False)
 class TaylorSet:
     """The set of the module's head, of a tensor of any shape S; coefficients come last.
@@ -113,16 +131,12 @@ class TaylorSet:
     @cached_property
     def bends_frobenius(self) -> Tensor:
         """|Q|_F, S, rounded up; errors of the entries of Q are measured by it."""
-        return upward(torch.linalg.vector_norm(self.quadratic, dim=(-2, -1)))
+        return frobenius_norms(self.quadratic)
 
     @cached_property
     def bends(self) -> Tensor:
-        """Upper bounds of |eᵀ Q e|, S: |Q|₂² ≤ |Q Qᵀ|₂ ≤ |Q Qᵀ|_F."""
-        whole, errors = self.bends_frobenius, self.quadratic.shape[-1]
-        square = self.quadratic @ self.quadratic.transpose(-1, -2)
-        rounding = gamma(errors) * whole**2
-        found = torch.linalg.vector_norm(square, dim=(-2, -1)) + rounding
-        return torch.minimum(whole, upward(torch.sqrt(upward(found))))
+        """Upper bounds of |eᵀ Q e|, S."""
+        return spectral_bounds(self.quadratic)
 
     @cached_property
     def columns(self) -> Tensor:

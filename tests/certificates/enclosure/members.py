@@ -79,18 +79,25 @@ class Member:
         return found + torch.einsum(f"{letters}q,nq->{letters}", rest, symbols)
 
 
+def folded(values: TaylorSet) -> TaylorSet:
+    """A larger set: without symbols but those of `random_set`, with the others in the box."""
+    own = values.rest[..., SYMBOLS:].abs().sum(-1)
+    return TaylorSet.of((*values.parts[:3], values.rest[..., :SYMBOLS]), values.box + own)
+
+
 def outside(function: Function, *sets: TaylorSet, seed: int = 0, ascents: int = 4) -> Tensor:
     """The largest |f(members) − polynomial| / ρ found, for each number of the image: at most 1.
 
     ρ is enlarged by the rounding of this function; the rounding of the set itself is tested in
-    exact arithmetic. The boxes of the sets are symbols of their own here, so that f sees every
-    member. From random members at the ends, the sum of the excesses is followed by its gradient.
+    exact arithmetic. Symbols that the function makes are counted as part of the box. The boxes of
+    the sets are symbols of their own here, so that f sees every member. From random members at the
+    ends, the sum of the excesses is followed by its gradient.
     """
     draw = Draw(seed)
     symbols = Symbols(max(values.symbols for values in sets))
     with SetExecution(symbols, sets[0]):
-        image = function(*map(enclosed, sets)).taylor
-    assert symbols.count == SYMBOLS or not any(bool(values.box.any()) for values in sets)
+        result = function(*map(enclosed, sets)).taylor
+    image = folded(result)
     own = OWN * (image.size + sum(float(values.size.max()) for values in sets))
     member, worst = Member(draw, len(sets[0].centre)), torch.zeros_like(image.centre)
     for sign in (1.0, -1.0):
@@ -113,13 +120,6 @@ def outside(function: Function, *sets: TaylorSet, seed: int = 0, ascents: int = 
                 ]
             )
     return worst
-
-
-def exactly(values: Tensor) -> object:
-    """A tensor as nested lists of fractions."""
-    if values.dim() == 0:
-        return Fraction(float(values))
-    return [exactly(part) for part in values]
 
 
 def exact_member(values: TaylorSet, e: Sequence[Fraction], b: Sequence[Fraction]) -> list[Fraction]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sdewm.certificates.enclosure.normalisation import mean_square, normalise
-from sdewm.certificates.enclosure.taylor_set import TaylorSet
-from tests.certificates.enclosure.members import Draw, exact_member, outside, random_set
+from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
+from tests.certificates.enclosure.members import Draw, exact_member, folded, outside, random_set
 
 SIZE = 6
 GAIN, BIAS = Draw(1).normal(SIZE), Draw(2).normal(SIZE)
@@ -116,7 +116,7 @@ def test_tiny_sets_contain_the_exact_values(centred):
     draw, missed = Draw(11), []
     for _ in range(20):
         values = random_set(draw, (SIZE,), 1e-15, parts=(1.0, 1.0, 0.0, 0.0, 0.0))
-        found = normalise(values, GAIN, BIAS, 1e-3, centred)
+        found = folded(normalise(values, GAIN, BIAS, 1e-3, centred, Symbols(4)))
         with mpmath.workdps(50):
             for errors in ([0, 0, 0], [1, 0, 0], [0, -1, 0]):
                 y = [
@@ -135,8 +135,17 @@ def test_tiny_sets_contain_the_exact_values(centred):
     assert any(missed)  # without rounding in the set, values would be outside
 
 
+def test_the_remainder_of_the_scale_is_one_symbol():
+    """Its column is along y: in Σ y_i g_i all of it is found, in the other directions nothing."""
+    values = random_set(Draw(14), (1, SIZE), 0.1, parts=(1.0, 1.0, 0.0, 0.0, 0.0))
+    found = normalise(values, None, None, 1e-6, False, Symbols(4))
+    assert found.symbols == 5
+    column, y = found.rest[0, :, 4], values.centre[0]
+    assert torch.allclose(column / column.norm(), torch.sign(column[0] * y[0]) * y / y.norm())
+
+
 def test_sets_around_zero_are_bounded_by_the_floor_alone():
     values = random_set(Draw(9), (1, SIZE), parts=(0.0, 1.0, 0.0, 0.0, 0.0))
-    found = normalise(values, None, None, 1e-2, centred=True)
+    found = normalise(values, None, None, 1e-2, True, Symbols(4))
     assert torch.isfinite(found.reach).all()
     assert outside(lambda x: functional.layer_norm(x, (SIZE,), eps=1e-2), values).max() <= 1.0

@@ -65,6 +65,7 @@ def test_the_remainder_is_attained(sets):
 def test_linear_times_linear_is_exact():
     """The excess of x² on a line is rounding, far below the square of the line."""
     values = random_set(Draw(3), (50, 2), parts=(1.0, 1.0, 0.0, 0.0, 0.0))
+    assert outside(lambda x: x * x, values).max() <= 1.0
     found = multiply(values, values)
     assert found.box.max() < 1e-13 < values.slopes.min() ** 2
 
