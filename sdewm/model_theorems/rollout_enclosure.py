@@ -142,7 +142,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
             )
         above = (~(distances <= self.bounds)).any(-1)
         count, trials = int(above.sum()), above.numel()
-        return Violations(count, trials, _upper_probability(count, trials))
+        return Violations(count, trials, violation_bound(count, trials))
 
     def attack(self, seed: int = 0) -> Tensor:
         """The largest distances that a search finds, (P, N + 1); see `attack_path`.
@@ -348,8 +348,8 @@ def _model_step(system: LatentSystem, noise: Tensor, episode: int, n: int, x: Te
     return mean + (factor * drawn.unsqueeze(1)).sum(2)
 
 
-def _upper_probability(count: int, trials: int) -> float:
-    """Upper end of the one-sided Clopper–Pearson interval of a probability."""
+def violation_bound(count: int, trials: int) -> float:
+    """Upper end of the exact one-sided 95 % interval (Clopper–Pearson) of a probability."""
     from scipy.special import betaincinv  # not every import of sdewm should pay for it
 
     return 1.0 if count == trials else float(betaincinv(count + 1.0, trials - count, LEVEL))
