@@ -4,9 +4,9 @@ python analysis/table_enclosure.py                     the shipped models
 python analysis/table_enclosure.py RUN… --data DIR     other runs and recorded episodes
 
 figures/data/table_enclosure.csv has a row for each run, set of initial errors and episode. The
-errors are a ball in z or in the whole state, or the ellipsoid of the errors that white observation
-noise of standard deviation 0.01 in one frame causes: the root of their second moments, scaled so
-that 95 % of the copies are inside. `ratio_k` is the bound over the attack after k steps, empty
+errors are a ball in z or in the whole state (of up to 64 numbers), or the ellipsoid of the errors
+that white observation noise in one frame causes: the root of their second moments, scaled so that
+95 % of the copies are inside. `ratio_k` is the bound over the attack after k steps, empty
 where the enclosure abstains. `within_3` is the last step up to which it is at most 3, and `seconds`
 are those of one core.
 
@@ -44,9 +44,10 @@ from sdewm.plots.tables import number_text, text_table
 from sdewm.report.trained_run import TrainedRun, load_trained_run
 
 SHIPPED = ROOT / "paper_checks" / "small_models"
-RUNS = (SHIPPED / "weight0-seed0", SHIPPED / "weight0.1-seed0")
+RUNS = tuple(SHIPPED / name for name in ("weight0-seed0", "weight0.1-seed0", "agent"))
 START, SHOWN = 5, (1, 5, 10, 15, 20, 30, 50)
-NOISE, COPIES, INSIDE = 0.01, 400, 0.95
+NOISES, COPIES, INSIDE = (0.001, 0.01), 400, 0.95
+WHOLE = 64
 WITHIN = 3.0
 AUDIT_SIZES, AUDIT_STEPS, AUDIT_ROWS = (0.01, 0.03, 0.1), 10, 16
 
@@ -68,35 +69,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("runs", type=Path, nargs="*", default=RUNS, help="directories of runs")
     parser.add_argument("--data", type=Path, default=SHIPPED / "episodes", help="recorded episodes")
-    parser.add_argument("--episodes", type=int, default=2, help="episodes of the first table (2)")
-    parser.add_argument("--starts", type=int, default=100, help="starts of the audit (100)")
+    parser.add_argument(
+        "--episodes", type=int, default=2, help="episodes of the first table, 0: no first table (2)"
+    )
+    parser.add_argument(
+        "--starts", type=int, default=100, help="starts of the audit, 0: no audit (100)"
+    )
     parser.add_argument("--steps", type=int, default=50, help="steps of the first table (50)")
     parser.add_argument("--seed", type=int, default=0, help="of windows, noise and attack (0)")
     parser.add_argument("--out", type=Path, default=ROOT / "figures" / "data", help="of the tables")
     given = parser.parse_args(arguments)
     try:
-        for name in ("episodes", "steps"):
-            check_count(f"--{name}", getattr(given, name))
-        check_count("--starts", given.starts, minimum=0)
+        for name in ("episodes", "starts"):
+            check_count(f"--{name}", getattr(given, name), minimum=0)
+        check_count("--steps", given.steps)
         runs = [load_trained_run(run, given.data) for run in given.runs]
-        tables = measured(runs, given)
+        for stem, rows in measured(runs, given):
+            facts = manifest(seed=given.seed, data=given.data.name, start=START)
+            write_table(given.out / f"{stem}.csv", rows, facts)
+            print(text_table([*rows[0]], [[_cell(part) for part in row.values()] for row in rows]))
+            print(given.out / f"{stem}.csv", end="\n\n", flush=True)
     except ValueError as problem:
         parser.error(str(problem))
-    facts = manifest(seed=given.seed, data=given.data.name, start=START, episodes=given.episodes)
-    for stem, rows in tables.items():
-        write_table(given.out / f"{stem}.csv", rows, facts)
-        print(text_table([*rows[0]], [[_cell(part) for part in row.values()] for row in rows]))
-        print(given.out / f"{stem}.csv", end="\n\n")
 
 
-def measured(runs: Sequence[TrainedRun], given: argparse.Namespace) -> dict[str, list[Row]]:
-    """The rows of both tables; without starts, of the first."""
-    tables: dict[str, list[Row]] = {
-        "table_enclosure": [row for run in runs for row in tight(run, given)]
-    }
+def measured(
+    runs: Sequence[TrainedRun], given: argparse.Namespace
+) -> Iterator[tuple[str, list[Row]]]:
+    """Name and rows of each table."""
+    if given.episodes:
+        yield "table_enclosure", [row for run in runs for row in tight(run, given)]
     if given.starts:
-        tables["table_enclosure_audit"] = [row for run in runs for row in audit(run, given)]
-    return tables
+        yield "table_enclosure_audit", [row for run in runs for row in audit(run, given)]
 
 
 def _cell(part: Any) -> str:
@@ -114,22 +118,39 @@ def sets_of_errors(
     """The sets of initial errors of each episode."""
     size, latent = run.model.state_size, run.model.latent
     unit = torch.eye(size, dtype=torch.float64)
-    noise = ObservationPerturbation("noise", NOISE)
-    found = perturbed_initial_states(
-        run.model, episodes, noise, start=START, copies=COPIES, mode="single_frame", seed=seed
-    )
-    for errors in found.errors:
-        own = errors[:, latent]
-        values, vectors = torch.linalg.eigh(own.T @ own / len(own))
-        root = unit[:, latent] @ (vectors * values.clamp(min=0.0).sqrt())
-        lengths = (own @ vectors / values.sqrt()).norm(dim=1)
-        radius = float(lengths.quantile(INSIDE))
-        yield [
-            Errors("z, ball 0.03", 0.03, unit[:, latent], steps),
-            Errors("z, ball 0.1", 0.1, unit[:, latent], steps),
-            Errors("whole state, ball 0.03", 0.03, unit, min(steps, 30)),
-            Errors(f"z, ellipsoid of noise {NOISE:g}", radius, root, min(steps, 30)),
+    balls = [
+        Errors("z, ball 0.03", 0.03, unit[:, latent], steps),
+        Errors("z, ball 0.1", 0.1, unit[:, latent], steps),
+    ]
+    if size <= WHOLE:
+        balls.append(Errors("whole state, ball 0.03", 0.03, unit, min(steps, 30)))
+    found = {
+        strength: perturbed_initial_states(
+            run.model,
+            episodes,
+            ObservationPerturbation("noise", strength),
+            start=START,
+            copies=COPIES,
+            mode="single_frame",
+            seed=seed,
+        ).errors
+        for strength in NOISES
+    }
+    for e in range(len(episodes.rewards)):
+        yield balls + [
+            ellipsoid(f"z, ellipsoid of noise {strength:g}", errors[e], latent, min(steps, 30))
+            for strength, errors in found.items()
         ]
+
+
+def ellipsoid(name: str, errors: Tensor, latent: slice, steps: int) -> Errors:
+    """The ellipsoid of samples of an error (K, D) that differs from zero in z only."""
+    own = errors[:, latent]
+    values, vectors = torch.linalg.eigh(own.T @ own / len(own))
+    root = torch.zeros(errors.shape[1], len(values), dtype=torch.float64)
+    root[latent] = vectors * values.sqrt()
+    lengths = (own @ vectors / values.sqrt()).norm(dim=1)
+    return Errors(name, float(lengths.quantile(INSIDE)), root, steps)
 
 
 def tight(run: TrainedRun, given: argparse.Namespace) -> Iterator[Row]:
