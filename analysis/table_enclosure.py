@@ -49,7 +49,7 @@ START, SHOWN = 5, (1, 5, 10, 15, 20, 30, 50)
 NOISES, COPIES, INSIDE = (0.001, 0.01), 400, 0.95
 WHOLE = 64
 WITHIN = 3.0
-AUDIT_SIZES, AUDIT_STEPS, AUDIT_ROWS = (0.01, 0.03, 0.1), 10, 16
+AUDIT_SIZES, AUDIT_STEPS, AUDIT_ROWS = (0.01, 0.03, 0.1), 8, 16
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("runs", type=Path, nargs="*", default=RUNS, help="directories of runs")
     parser.add_argument("--data", type=Path, default=SHIPPED / "episodes", help="recorded episodes")
-    parser.add_argument(
-        "--episodes", type=int, default=2, help="episodes of the first table, 0: no first table (2)"
-    )
-    parser.add_argument(
-        "--starts", type=int, default=100, help="starts of the audit, 0: no audit (100)"
-    )
+    parser.add_argument("--episodes", type=int, default=2, help="of the first table (2); 0: none")
+    parser.add_argument("--starts", type=int, default=100, help="of the audit (100); 0: none")
     parser.add_argument("--steps", type=int, default=50, help="steps of the first table (50)")
     parser.add_argument("--seed", type=int, default=0, help="of windows, noise and attack (0)")
     parser.add_argument("--out", type=Path, default=ROOT / "figures" / "data", help="of the tables")

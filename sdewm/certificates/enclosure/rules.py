@@ -283,6 +283,8 @@ def _moving(name: str) -> Rule:
     """A function of one tensor that moves numbers, and its method of the same name."""
 
     def rule(run: Execution, x: TaylorSet, *args: Any, **kwargs: Any) -> TaylorSet:
+        if any(isinstance(one, torch.dtype) for one in (*args, *kwargs.values())):
+            raise Unsupported("expected no dtype.")
         return shapes.moved(x, lambda part: getattr(part, name)(*args, **kwargs))
 
     return rule

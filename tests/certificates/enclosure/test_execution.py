@@ -20,6 +20,7 @@ REFUSED = {
     "item": lambda x: x.sum().item(),
     "float": lambda x: x.float(),
     "to": lambda x: x.to(torch.float32),
+    "view": lambda x: x.view(torch.int64),
     "tolist": lambda x: x.tolist(),
     "numpy": lambda x: x.numpy(),
     "randn_like": torch.randn_like,
