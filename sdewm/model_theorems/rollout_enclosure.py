@@ -15,7 +15,7 @@ from sdewm.base.progress import counted
 from sdewm.base.stats import half_width
 from sdewm.certificates.enclosure.attack import attack_path
 from sdewm.certificates.enclosure.memory import bytes_needed
-from sdewm.certificates.enclosure.rollout import PathEnclosure, Step, enclose_path
+from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure, Step, enclose_path
 from sdewm.latent_sde.models import RSSMModel, StepModel
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model_theorems.episode_statistics import mean_curve
@@ -59,6 +59,81 @@ class Violations:
 
 
 @dataclass(frozen=True, eq=False)
+class _Problem:
+    """One path: where the error is, the steps, and the first state if this is an observation."""
+
+    start: Tensor
+    step: Step
+    entry: Entry | None
+
+    def enclosed(self, directions: Tensor, radius: float, steps: int, order: int) -> PathEnclosure:
+        """The bounds on the path; of an observation, from step 1 on, and 0 at step 0."""
+        found = enclose_path(
+            self.step,
+            self.start,
+            directions,
+            radius,
+            steps=steps - (self.entry is not None),
+            order=order,
+            columns=COLUMNS,
+            entry=self.entry,
+        )
+        if self.entry is None:
+            return found
+        later = None if found.abstains is None else found.abstains + 1
+        parts = (_after_zero(found.bounds), _after_zero(found.linear))
+        return PathEnclosure(*parts, later, found.reason, found.symbols)
+
+    def attacked(self, directions: Tensor, steps: int, seed: int) -> Tensor:
+        """The largest distances that a search finds, (N + 1,)."""
+        if self.entry is None:
+            return attack_path(self.step, self.start, directions, steps=steps, seed=seed)
+        found = attack_path(
+            self.step, self.start, directions, steps=steps - 1, seed=seed, entry=self.entry
+        )
+        return _after_zero(found)
+
+
+def _after_zero(values: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.float64), values])
+
+
+def _entered(
+    system: System | StepSystem | LatentSystem, one: _Problem, noise: Tensor, observation: Tensor
+) -> _Problem:
+    """The problem of an error in the observation that follows the state."""
+    if not isinstance(system, LatentSystem) or system.embeds is not None or system.episodes > 1:
+        raise ValueError(
+            "observation: expected a world model as_system(…) of one episode, without observations."
+        )
+    if system.actions is None:
+        raise ValueError("observation: expected a system with actions, not with a policy.")
+    if observation.dim() != 1 or not bool(torch.isfinite(observation).all()):
+        raise ValueError(
+            f"observation has shape {tuple(observation.shape)}: expected finite numbers (n,)."
+        )
+    drawn, action = noise[0, : system.model.noise_size], system.actions[0, 0]
+    entry = partial(_posterior_step, system, one.start, action, drawn)
+    return _Problem(observation.double(), partial(_shifted, one.step), entry)
+
+
+def _posterior_step(
+    system: LatentSystem, state: Tensor, action: Tensor, drawn: Tensor, observations: Tensor
+) -> Tensor:
+    """The state that follows, as the model infers it from observations (B, n)."""
+    model, rows = system.model, len(observations)
+    # With gradients, which `embed` of an RSSMModel does not take.
+    encoder = model.world_model.encoder if isinstance(model, RSSMModel) else model.embed
+    before, act, noise = (part.expand(rows, -1) for part in (state, action, drawn))
+    return model.sample(before, act, encoder(observations), noise)[0]
+
+
+def _shifted(step: Step, n: int, x: Tensor) -> Tensor:
+    """Step n + 1: the first one has taken place."""
+    return step(n + 1, x)
+
+
+@dataclass(frozen=True, eq=False)
 class RolloutEnclosure(Mapping[str, Curve]):
     """Result of `enclose_rollouts`: bounds that hold for every error of the ball, path by path.
 
@@ -89,8 +164,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
     label: str
     memory: int
     kind: str = KIND
-    _states: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
-    _steps: tuple[Step, ...] = field(default=(), repr=False)
+    _problems: tuple[_Problem, ...] = field(default=(), repr=False)
 
     def __getitem__(self, name: str) -> Curve:
         four = four_norms(self.bounds)[NORMS.index(check_key("name", name, NORMS))].numpy()
@@ -150,11 +224,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
         They are lower bounds of the suprema that `bounds` bounds.
         """
         directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
-        found = [
-            attack_path(step, state, directions, steps=steps, seed=seed)
-            for state, step in zip(self._states, self._steps, strict=True)
-        ]
-        return torch.stack(found)
+        return torch.stack([one.attacked(directions, steps, seed) for one in self._problems])
 
 
 def enclose_rollouts(
@@ -167,6 +237,7 @@ def enclose_rollouts(
     paths: int = 8,
     step_size: float = 1.0,
     order: str = "second",
+    observation: Tensor | None = None,
     seed: int = 0,
 ) -> RolloutEnclosure:
     """Bound the divergence of rollouts from all initial errors of a ball or an ellipsoid (S34).
@@ -203,6 +274,9 @@ def enclose_rollouts(
         step_size: Δ of the Euler–Maruyama steps; 1 for a world model.
         order: "second", or "first": half the time and less memory, enough for radii up to about
             1e-3.
+        observation: the observation (n,) that follows the state x0 of a world model with an
+            encoder. The error is in it then, observation + radius · A e with A (n, p): step 1 is
+            the posterior's, and D_0 = 0; the later steps are the prior's.
         seed: of the noise, which is that of `rollout_divergence` with equal `seed`, `steps` and
             t1 = steps · step_size.
 
@@ -226,7 +300,10 @@ def enclose_rollouts(
     noise = _increments(system, states, steps, step_size, seed)
     maps = [_step_of_path(system, states[i], noise[i], step_size) for i in range(paths)]
     starts = states[:, : system.model.state_size] if isinstance(system, LatentSystem) else states
-    matrix = _check_directions(directions, starts.shape[1])
+    problems = [_Problem(state, step, None) for state, step in zip(starts, maps, strict=True)]
+    if observation is not None:
+        problems = [_entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
+    matrix = _check_directions(directions, len(problems[0].start))
     memory = bytes_needed(maps[0], starts[0], matrix.shape[1], ORDERS[order], COLUMNS)
     if memory > MOST_BYTES:
         raise ValueError(
@@ -234,9 +311,8 @@ def enclose_rollouts(
             f"{memory / 2**30:.1f} GiB, and at most {MOST_BYTES >> 30} are allowed; give fewer "
             "directions, or order='first'."
         )
-    settings = {"steps": steps, "order": ORDERS[order], "columns": COLUMNS}
-    work = counted("enclosure", zip(starts, maps, strict=True), paths)
-    found = [enclose_path(step, state, matrix, radius, **settings) for state, step in work]
+    work = counted("enclosure", problems, paths)
+    found = [one.enclosed(matrix, radius, steps, ORDERS[order]) for one in work]
     return RolloutEnclosure(
         bounds=torch.stack([one.bounds for one in found]),
         linear=torch.stack([one.linear for one in found]),
@@ -247,8 +323,7 @@ def enclose_rollouts(
         times=step_size * np.arange(steps + 1.0),
         label=system.label if isinstance(system, LatentSystem) else "exact",
         memory=memory,
-        _states=starts,
-        _steps=tuple(maps),
+        _problems=tuple(problems),
     )
 
 

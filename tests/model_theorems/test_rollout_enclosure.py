@@ -73,8 +73,8 @@ def test_measured_divergence_on_the_same_noise_is_below_the_mean_bound(case):
 def distances(tube, error):
     """|X_k(e) − X_k(0)|, (P, N + 1), with the steps of the result."""
     found = []
-    for state, step in zip(tube._states, tube._steps, strict=True):
-        x = torch.stack([state, state + error])
+    for problem in tube._problems:
+        x, step = torch.stack([problem.start, problem.start + error]), problem.step
         row = [float((x[1] - x[0]).norm())]
         for n in range(tube.bounds.shape[1] - 1):
             x = step(n, x)
@@ -92,6 +92,41 @@ def test_errors_in_the_whole_state_and_an_ellipsoid_are_enclosed():
         attacked = tube.attack()
         assert tube.violations(attacked).count == 0
         assert (tube.bounds / attacked).max() < 1.2
+
+
+def test_an_error_of_the_observation_is_enclosed_through_the_encoder():
+    run = trained_run(WITHOUT)
+    episodes = run.episodes(START + STEPS + 2, 2, 0)
+    state = clean_paths(run.model, episodes.first_rows(START + 1), 0).states[0, START]
+    rows = slice(START + 1, START + 1 + STEPS)
+    system = sdewm.as_system(run.model, actions=episodes.previous_actions[0, rows])
+    seen = episodes.observations[0, START + 1]
+    tube = enclose_rollouts(system, state, 1e-4, steps=4, paths=1, observation=seen)
+    attacked = tube.attack()
+    assert tube.bounds[0, 0] == 0.0 == attacked[0, 0]
+    assert tube.violations(attacked).count == 0
+    assert (tube.bounds[0, 1:] / attacked[0, 1:]).max() < 1.3
+    # The attacked distance is that of the model's own filter and imagination.
+    moved = torch.stack([seen.double(), seen.double() + 1e-4 * tube.directions[:, 1]])
+    noise = tube.noise[0, :, : run.model.noise_size]
+    act = episodes.previous_actions[0, rows].double()
+    x = run.model.sample(
+        state.expand(2, -1), act[:1].expand(2, -1), run.model.embed(moved), noise[:1].expand(2, -1)
+    )[0]
+    for n in range(1, 4):
+        x = run.model.sample(x, act[n : n + 1].expand(2, -1), None, noise[n : n + 1].expand(2, -1))[
+            0
+        ]
+    assert float((x[1] - x[0]).norm()) <= attacked[0, 4] * (1 + 1e-9)
+
+
+def test_an_observation_needs_a_world_model_with_recorded_actions():
+    case, seen = OrnsteinUhlenbeck(), torch.zeros(3)
+    with pytest.raises(ValueError, match="observation: expected a world model"):
+        enclose_rollouts(case, case.x0, 0.1, steps=2, paths=1, observation=seen)
+    system, start = shipped(WITHOUT)
+    with pytest.raises(ValueError, match="observation has shape .1, 5."):
+        enclose_rollouts(system, start, 0.1, steps=2, paths=1, observation=torch.zeros(1, 5))
 
 
 def test_means_are_labelled_as_sampled_with_a_t_interval(case):

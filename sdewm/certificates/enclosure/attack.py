@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdewm.certificates.enclosure.rollout import Step
+from sdewm.certificates.enclosure.rollout import Entry, Step
 
 SMALL = 1e-5  # of the radius: step of the central differences
 
@@ -21,6 +21,7 @@ def attack_path(
     seed: int,
     samples: int = 400,
     ascents: int = 15,
+    entry: Entry | None = None,
 ) -> Tensor:
     """The largest |X_k(e) − X_k(0)| found among |e|₂ ≤ 1, (N + 1,), for errors `directions` e.
 
@@ -37,14 +38,16 @@ def attack_path(
         seed: of the random directions.
         samples: number of random directions.
         ascents: number of steps of each ascent.
+        entry: as in `enclose_path`.
     """
+    enter = entry if entry is not None else _as_it_is
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(samples, directions.shape[1], generator=generator).double()
     drawn = drawn / drawn.norm(dim=1, keepdim=True)
 
     def distances(e: Tensor) -> Tensor:
         """|X_k(e) − X_k(0)|, (N + 1, B)."""
-        x = torch.cat([x0[None], x0 + e @ directions.T])
+        x = enter(torch.cat([x0[None], x0 + e @ directions.T]))
         found = [(x[1:] - x[0]).norm(dim=1)]
         for n in range(steps):
             x = step(n, x)
@@ -53,7 +56,7 @@ def attack_path(
 
     with torch.no_grad():
         random = distances(drawn)
-        leading = _leading_directions(step, x0, directions, steps)  # (N + 1, p)
+        leading = _leading_directions(step, enter, x0, directions, steps)  # (N + 1, p)
         both = torch.cat([leading, -leading])
         singular = distances(both)
     best = torch.maximum(random.amax(1), singular.amax(1))
@@ -88,10 +91,16 @@ def _ascend(
     return best
 
 
-def _leading_directions(step: Step, x0: Tensor, directions: Tensor, steps: int) -> Tensor:
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _leading_directions(
+    step: Step, enter: Entry, x0: Tensor, directions: Tensor, steps: int
+) -> Tensor:
     """The unit vectors e that the derivative of each X_k at e = 0 stretches most, (N + 1, p)."""
     moves = SMALL * directions.T
-    x = torch.cat([x0 + moves, x0 - moves])
+    x = enter(torch.cat([x0 + moves, x0 - moves]))
     found = []
     for n in range(steps + 1):
         x = step(n - 1, x) if n else x

@@ -92,6 +92,33 @@ class Power:
         return torch.where(low > 0, found * (1.0 + 2.0 * MARGIN), math.inf)
 
 
+class LogOnePlus:
+    """The function log(1 + x) for x > −1."""
+
+    jump = 0.0
+
+    def value(self, x: Tensor) -> Tensor:
+        """The logarithm of 1 + x."""
+        return torch.log1p(x)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The derivative 1/(1 + x)."""
+        return 1.0 / (1.0 + x)
+
+    def bend(self, x: Tensor) -> Tensor:
+        """The second derivative −1/(1 + x)²."""
+        return -1.0 / (1.0 + x) ** 2
+
+    def slope_range(self, box: Interval) -> Interval:
+        """Of a function that has no kink: not asked for a finite box."""
+        return Interval.everything(*box.lower.shape)
+
+    def third_bound(self, box: Interval) -> Tensor:
+        """2/(1 + x)³ at the lower end; ∞ if this is not above −1."""
+        low = 1.0 + box.lower
+        return torch.where(low > 0, 2.0 / low**3 * (1.0 + 4.0 * MARGIN), math.inf)
+
+
 @dataclass(frozen=True)
 class PiecewiseLinear:
     """A continuous function with slope slopes[i] between points[i − 1] and points[i]."""
@@ -156,6 +183,14 @@ def apply(function: Scalar, values: TaylorSet) -> TaylorSet:
         slope[..., None] * x.rest,
         upward(steep * x.box + upward(remainder) + upward(rounding)),
     )
+
+
+def sign(values: TaylorSet) -> TaylorSet:
+    """The signs: exact where the interval does not contain zero, and ±1 elsewhere."""
+    box = values.interval
+    known = (box.lower > 0) | (box.upper < 0)
+    found = values.constant(torch.where(known, torch.sign(values.centre), 0.0))
+    return found.widened(torch.where(known, 0.0, 1.0))
 
 
 def _margin(values: Tensor) -> Tensor:

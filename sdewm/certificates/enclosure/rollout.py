@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from sdewm.certificates.interval import above
 from sdewm.certificates.norms import spectral_norm
 
 Step = Callable[[int, Tensor], Tensor]  # number of the step, state (1, D) -> next state (1, D)
+Entry = Callable[[Tensor], Tensor]  # what the error is in, (1, n) -> state (1, D)
 VACUOUS = 10.0  # times the norm of the linear part, from which on a bound is not given
 REFERENCE_COLUMNS = 400
 
@@ -57,23 +59,29 @@ def start_set(x0: Tensor, directions: Tensor, radius: float, order: int) -> Tayl
     return TaylorSet(*(part[None] for part in ball.parts))
 
 
-def propagate(step: Step, start: TaylorSet, steps: int, columns: int) -> Iterator[TaylorSet]:
-    """The sets 𝒳_0 … 𝒳_N, as they are computed.
+def propagate(
+    step: Step, start: TaylorSet, steps: int, columns: int, entry: Entry | None = None
+) -> Iterator[TaylorSet]:
+    """The sets 𝒳_0 … 𝒳_N, as they are computed; 𝒳_0 is the image of `start` under `entry`.
 
     Raises:
         ValueError: the step uses a function that is not supported.
         Unbounded: a set became unbounded.
     """
-    here = start
+    here = start if entry is None else _image(entry, start, columns)
     yield here
     for n in range(steps):
-        symbols = Symbols(here.symbols)
-        with torch.no_grad(), SetExecution(symbols, here):
-            found = step(n, enclosed(here))
-        if not isinstance(found, EnclosedTensor):
-            raise ValueError("the next state does not depend on the state: expected a step of it.")
-        here = reduced(symbols.latest(found.taylor), columns)
+        here = _image(partial(step, n), here, columns)
         yield here
+
+
+def _image(function: Entry, values: TaylorSet, columns: int) -> TaylorSet:
+    symbols = Symbols(values.symbols)
+    with torch.no_grad(), SetExecution(symbols, values):
+        found = function(enclosed(values))
+    if not isinstance(found, EnclosedTensor):
+        raise ValueError("the next state does not depend on the state: expected a step of it.")
+    return reduced(symbols.latest(found.taylor), columns)
 
 
 def radius_of(values: TaylorSet) -> tuple[float, float]:
@@ -102,6 +110,7 @@ def enclose_path(
     steps: int,
     order: int,
     columns: int,
+    entry: Entry | None = None,
 ) -> PathEnclosure:
     """Bounds on one path; see the head of the module.
 
@@ -116,9 +125,15 @@ def enclose_path(
         steps: N.
         order: 1 or 2, the order in e that is kept.
         columns: symbols kept from step to step.
+        entry: the first state as a function of what the error is in (an observation), which is x0
+            then; None: the error is in the state x0 itself.
     """
-    reference = propagate(step, start_set(x0, directions[:, :0], 0.0, 2), steps, REFERENCE_COLUMNS)
-    sets = propagate(step, start_set(x0, directions, radius, order), steps, columns)
+    exact_start, start = (
+        start_set(x0, directions[:, :0], 0.0, 2),
+        start_set(x0, directions, radius, order),
+    )
+    reference = propagate(step, exact_start, steps, REFERENCE_COLUMNS, entry)
+    sets = propagate(step, start, steps, columns, entry)
     bounds, linear = torch.full((2, steps + 1), math.inf, dtype=torch.float64)
     linear = torch.full_like(bounds, math.nan)
     most = 0

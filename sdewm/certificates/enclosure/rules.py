@@ -16,7 +16,15 @@ from torch import Tensor
 
 from sdewm.certificates import activations
 from sdewm.certificates.enclosure import affine, shapes
-from sdewm.certificates.enclosure.elementwise import ABSOLUTE, Power, Scalar, apply, clamp
+from sdewm.certificates.enclosure.elementwise import (
+    ABSOLUTE,
+    LogOnePlus,
+    Power,
+    Scalar,
+    apply,
+    clamp,
+    sign,
+)
 from sdewm.certificates.enclosure.normalisation import normalise
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.recurrent import gru
@@ -387,6 +395,8 @@ RULES: dict[str, Rule] = {
     "mish": _scalar(activations.MISH),
     "relu": _scalar(activations.RELU),
     "abs": _scalar(ABSOLUTE),
+    "sign": lambda run, x: sign(run.as_set(x)),
+    "log1p": _scalar(LogOnePlus()),
     "clamp": _clamp,
     "gelu": _gelu,
     "elu": _elu,
@@ -399,7 +409,14 @@ METADATA = {
     *(f"{name}.__get__" for name in ("shape", "dtype", "device", "ndim", "is_cuda", "layout")),
     *("requires_grad.__get__", "is_sparse.__get__", "is_nested.__get__", "is_quantized.__get__"),
     *("size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "__len__"),
-    *("is_complex", "is_contiguous", "get_device", "is_grad_enabled", "broadcast_shapes"),
+    *(
+        "is_complex",
+        "is_contiguous",
+        "get_device",
+        "is_grad_enabled",
+        "_set_grad_enabled",
+        "broadcast_shapes",
+    ),
 }
 # Functions of exact tensors that do not round.
 PLAIN = {

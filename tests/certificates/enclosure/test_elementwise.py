@@ -9,6 +9,7 @@ from sdewm.certificates.activations import GELU, MISH, SIGMOID, SILU, TANH
 from sdewm.certificates.enclosure.elementwise import ABSOLUTE, Power, apply, clamp
 from sdewm.certificates.enclosure.execution import SetExecution, enclosed
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
+from sdewm.model.distributions import symlog
 from tests.certificates.enclosure.members import Draw, outside, random_set
 
 MODULES = {
@@ -30,10 +31,12 @@ FUNCTIONS = {
     "abs": torch.abs,
     "clamp": lambda x: torch.clamp(x, -0.5, 1.0),
     "square": torch.square,
+    "sign": torch.sign,
     "power 2": lambda x: x**2,
 }
 FORMULAS = {"tanh": TANH, "sigmoid": SIGMOID, "silu": SILU, "gelu": GELU, "mish": MISH}
 POSITIVE = {
+    "log1p": torch.log1p,
     "sqrt": torch.sqrt,
     "rsqrt": torch.rsqrt,
     "reciprocal": torch.reciprocal,
@@ -62,6 +65,12 @@ def test_no_member_escapes_from_a_function_of_positive_numbers(name):
         (values.reach + 10.0 ** draw.normal(1000, 2), *values.parts[1:4]), values.box
     )
     assert outside(POSITIVE[name], shifted).max() <= 1.0
+
+
+def test_no_member_escapes_from_symlog_also_around_zero():
+    draw = Draw(3)
+    values = random_set(draw, (1000, 2), 0.1 * sizes(draw, 1000), parts=(0.3, 1.0, 0.5, 0.3, 0.2))
+    assert outside(symlog, values).max() <= 1.0
 
 
 def on_a_line(centre: Tensor, linear: float, box: float = 0.0, kept: bool = True) -> TaylorSet:
