@@ -27,6 +27,7 @@ The same theorems on trained world models:
     measure_transition_error      drift and diffusion between prior and posterior
     expand_on_model               change of a model's loss under that error, term by term
     diverge_on_model              divergence of imagination from an erroneous latent, with bounds
+    enclose_rollouts              proven bounds on that divergence, for a ball of errors
     value_bias_on_model           the resulting bias of the critic's value
     analyse                       all of this at once: tables, figures, summaries, a page
 
@@ -57,6 +58,7 @@ from sdewm.model_theorems.representation_error import (
 from sdewm.model_theorems.representation_error import (
     measure_transition_error as measure_transition_error,
 )
+from sdewm.model_theorems.rollout_enclosure import enclose_rollouts as enclose_rollouts
 from sdewm.model_theorems.value_bias import value_bias_on_model as value_bias_on_model
 from sdewm.report.analyse_model import analyse as analyse
 from sdewm.sde.contract import check_system as check_system

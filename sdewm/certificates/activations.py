@@ -1,7 +1,7 @@
-r"""Activation functions with ranges of value φ, slope φ' and bend φ'' over intervals.
+r"""Activation functions with ranges of φ and its first three derivatives over intervals.
 
-The range of φ, φ' or φ'' over [l, u] is the interval between its extreme values at l, at u and at
-the critical points in between, which are known for each function:
+The range of φ, φ', φ'' or φ''' over [l, u] is the interval between its extreme values at l, at u
+and at the critical points in between, which are known for each function:
 
     name        sup |φ'|    sup |φ''|
     tanh        1           4/(3√3) = 0.769800
@@ -35,10 +35,10 @@ FLAT = 60.0  # beyond ±FLAT bounded tails, slopes and bends differ from their l
 
 @dataclass(frozen=True)
 class Activation:
-    """A scalar function φ with slope φ', bend φ'' and the critical points of all three.
+    """A scalar function φ with slope φ', bend φ'', third derivative and their critical points.
 
-    If φ has a kink at 0, `kink` holds the one-sided slopes. On intervals that contain 0, |φ''| is
-    then infinite and the range of φ' contains both slopes.
+    If φ has a kink at 0, `kink` holds the one-sided slopes. On intervals that contain 0, |φ''| and
+    |φ'''| are then infinite and the range of φ' contains both slopes.
 
     >>> from math import inf
     >>> bend = TANH.bend_bound(Interval.everything(1))
@@ -52,9 +52,11 @@ class Activation:
     value: Function
     slope: Function
     bend: Function
+    third: Function
     value_critical: tuple[float, ...] = ()
     slope_critical: tuple[float, ...] = ()
     bend_critical: tuple[float, ...] = ()
+    third_critical: tuple[float, ...] = ()
     kink: tuple[float, float] | None = None
     jump: float = 0.0
     width: float = 1.0  # FLAT is in units of it
@@ -83,7 +85,16 @@ class Activation:
 
     def bend_bound(self, box: Interval) -> torch.Tensor:
         """Upper bounds of |φ''(x)| for x in the box, shape (m,)."""
-        found = _spanned(self.bend, self._clamped(box, FLAT), self.bend_critical).magnitude
+        return self._bound(self.bend, box, self.bend_critical)
+
+    def third_bound(self, box: Interval) -> torch.Tensor:
+        """Upper bounds of |φ'''(x)| for x in the box, shape (m,)."""
+        return self._bound(self.third, box, self.third_critical)
+
+    def _bound(
+        self, function: Function, box: Interval, critical: tuple[float, ...]
+    ) -> torch.Tensor:
+        found = _spanned(function, self._clamped(box, FLAT), critical).magnitude
         if self.kink is None:
             return found
         return torch.where((box.lower <= 0) & (box.upper >= 0), torch.inf, found)
@@ -121,6 +132,11 @@ def _sigmoid_bend(x: torch.Tensor) -> torch.Tensor:
     return s * torch.sigmoid(-x) * (1 - 2 * s)
 
 
+def _sigmoid_third(x: torch.Tensor) -> torch.Tensor:
+    slope = torch.sigmoid(x) * torch.sigmoid(-x)
+    return slope * (1 - 6 * slope)
+
+
 def _silu_slope(x: torch.Tensor) -> torch.Tensor:
     s = torch.sigmoid(x)
     return s + x * s * torch.sigmoid(-x)
@@ -129,6 +145,10 @@ def _silu_slope(x: torch.Tensor) -> torch.Tensor:
 def _silu_bend(x: torch.Tensor) -> torch.Tensor:
     s = torch.sigmoid(x)
     return s * torch.sigmoid(-x) * (2 + x * (1 - 2 * s))
+
+
+def _silu_third(x: torch.Tensor) -> torch.Tensor:
+    return 3 * _sigmoid_bend(x) + x * _sigmoid_third(x)
 
 
 def _normal_density(x: torch.Tensor) -> torch.Tensor:
@@ -161,83 +181,123 @@ def _gelu_tanh_bend(x: torch.Tensor) -> torch.Tensor:
     return (1 - t * t) * (first + x * second / 2 - x * t * first * first)
 
 
-def _mish_parts(x: torch.Tensor) -> Triple:
-    """The factor t = tanh(log(1 + eˣ)) and its first two derivatives."""
-    s = torch.sigmoid(x)
+def _gelu_tanh_third(x: torch.Tensor) -> torch.Tensor:
+    t, first, second = _gelu_tanh_parts(x)
+    bend = second - 2 * t * first * first  # of t, over 1 − t²; and the third derivative
+    third = _CUBIC * _SCALE * 6 - 6 * t * first * second + (6 * t * t - 2) * first**3
+    return (1 - t * t) * (3 * bend + x * third) / 2
+
+
+def _mish_parts(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The factor t = tanh(log(1 + eˣ)) and its first three derivatives."""
+    s, off = torch.sigmoid(x), torch.sigmoid(-x)
     t = torch.tanh(torch.relu(x) + torch.log1p(torch.exp(-x.abs())))
     first = (1 - t * t) * s
-    return t, first, first * (torch.sigmoid(-x) - 2 * t * s)
+    rate = off - 2 * t * s  # of the logarithm of the first
+    change = -s * off - 2 * (first * s + t * s * off)
+    return t, first, first * rate, first * (rate * rate + change)
 
 
 def _mish_slope(x: torch.Tensor) -> torch.Tensor:
-    t, first, _ = _mish_parts(x)
+    t, first, _, _ = _mish_parts(x)
     return t + x * first
 
 
 def _mish_bend(x: torch.Tensor) -> torch.Tensor:
-    _, first, second = _mish_parts(x)
+    _, first, second, _ = _mish_parts(x)
     return 2 * first + x * second
 
 
+def _mish_third(x: torch.Tensor) -> torch.Tensor:
+    _, _, second, third = _mish_parts(x)
+    return 3 * second + x * third
+
+
 TANH_BEND = math.atanh(1 / math.sqrt(3))
+TANH_THIRD = math.atanh(math.sqrt(2 / 3))
 TANH = Activation(
     "tanh",
     torch.tanh,
     lambda x: 1 - torch.tanh(x) ** 2,
     lambda x: -2 * torch.tanh(x) * (1 - torch.tanh(x) ** 2),
+    lambda x: -2 * (1 - torch.tanh(x) ** 2) * (1 - 3 * torch.tanh(x) ** 2),
     slope_critical=(0.0,),
     bend_critical=(-TANH_BEND, TANH_BEND),
+    third_critical=(-TANH_THIRD, 0.0, TANH_THIRD),
 )
 SIGMOID = Activation(
     "sigmoid",
     torch.sigmoid,
     lambda x: torch.sigmoid(x) * torch.sigmoid(-x),
     _sigmoid_bend,
+    _sigmoid_third,
     slope_critical=(0.0,),
     bend_critical=(-2 * TANH_BEND, 2 * TANH_BEND),
+    third_critical=(-2 * TANH_THIRD, 0.0, 2 * TANH_THIRD),
 )
-# Critical points that solve transcendental equations: φ' = 0, φ'' = 0, φ''' = 0. The function is
-# x/2 plus an even one, so those of φ' and φ'' come in pairs ±.
+# Critical points that solve transcendental equations: the zeros of the next derivative. SiLU and
+# GELU are x/2 plus an even function, so those of the derivatives come in pairs ±.
 SILU = Activation(
     "silu",
     lambda x: x * torch.sigmoid(x),
     _silu_slope,
     _silu_bend,
+    _silu_third,
     value_critical=(-1.2784645427610737951,),
     slope_critical=(-2.3993572805154676678, 2.3993572805154676678),
     bend_critical=(-3.435840993535110689, 0.0, 3.435840993535110689),
+    third_critical=(
+        *(-4.4292351005572279796, -1.0319582417807491234),
+        *(1.0319582417807491234, 4.4292351005572279796),
+    ),
 )
 GELU = Activation(
     "gelu",
     lambda x: x * _normal_distribution(x),
     lambda x: _normal_distribution(x) + x * _normal_density(x),
     lambda x: _normal_density(x) * (2 - x * x),
+    lambda x: _normal_density(x) * x * (x * x - 4),
     value_critical=(-0.75179152469356445746,),
     slope_critical=(-math.sqrt(2), math.sqrt(2)),
     bend_critical=(-2.0, 0.0, 2.0),
+    third_critical=(
+        *(-2.5243377989621385713, -0.79228699139326127779),
+        *(0.79228699139326127779, 2.5243377989621385713),
+    ),
 )
 GELU_TANH = Activation(
     "gelu (tanh form)",
     _gelu_tanh_value,
     _gelu_tanh_slope,
     _gelu_tanh_bend,
+    _gelu_tanh_third,
     value_critical=(-0.75246142207101625849,),
     slope_critical=(-1.4185040087908283555, 1.4185040087908283555),
     bend_critical=(-2.0134807246242579281, 0.0, 2.0134807246242579281),
+    third_critical=(
+        *(-2.5534179143294429017, -0.78757618641889401013),
+        *(0.78757618641889401013, 2.5534179143294429017),
+    ),
 )
 MISH = Activation(
     "mish",
     lambda x: x * _mish_parts(x)[0],
     _mish_slope,
     _mish_bend,
+    _mish_third,
     value_critical=(-1.1924312145154952121,),
     slope_critical=(-2.25637639636079312, 1.4905711794854284593),
     bend_critical=(-3.2673378465204045761, -0.087934431314914211327, 2.1148425630208771086),
+    third_critical=(
+        *(-4.2554113336685641819, -0.88194607683192259745),
+        *(0.71550588670002980217, 2.6942158677688237102),
+    ),
 )
 RELU = Activation(
     "relu",
     torch.relu,
     lambda x: (x > 0).to(x.dtype),
+    torch.zeros_like,
     torch.zeros_like,
     kink=(0.0, 1.0),
 )
@@ -256,7 +316,9 @@ def softplus(beta: float, threshold: float) -> Activation:
         lambda x: (torch.relu(x * beta) + torch.log1p(torch.exp(-(x * beta).abs()))) / beta,
         lambda x: torch.sigmoid(beta * x),
         lambda x: beta * torch.sigmoid(beta * x) * torch.sigmoid(-beta * x),
+        lambda x: beta**2 * _sigmoid_bend(beta * x),
         bend_critical=(0.0,),
+        third_critical=(-2 * TANH_BEND / beta, 2 * TANH_BEND / beta),
         jump=jump,
         width=max(1.0 / beta, 1.0),
     )
@@ -268,6 +330,7 @@ def elu(alpha: float) -> Activation:
         "elu",
         lambda x: torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0.0))),
         lambda x: torch.where(x > 0, torch.ones_like(x), alpha * torch.exp(x.clamp(max=0.0))),
+        lambda x: torch.where(x > 0, torch.zeros_like(x), alpha * torch.exp(x.clamp(max=0.0))),
         lambda x: torch.where(x > 0, torch.zeros_like(x), alpha * torch.exp(x.clamp(max=0.0))),
         value_critical=(0.0,),
         kink=(1.0, alpha),

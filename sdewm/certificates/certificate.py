@@ -12,7 +12,7 @@ from torch import nn
 
 from sdewm.certificates.attack import LowerBounds, Target, search
 from sdewm.certificates.constants import PartConstants, is_square, least_constants
-from sdewm.certificates.enclosure import Enclosure
+from sdewm.certificates.derivative_enclosure import Enclosure
 from sdewm.certificates.gru import GatedRecurrentUnit
 from sdewm.certificates.interval import Interval
 from sdewm.certificates.layers import Chain

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sdewm.certificates.enclosure import Ball, Enclosure, interval_distance
+from sdewm.certificates.derivative_enclosure import Ball, Enclosure, interval_distance
 from sdewm.certificates.interval import Interval, above
 from sdewm.certificates.norms import joint_eigenvalue, joint_norm, largest_eigenvalue, row_sums
 

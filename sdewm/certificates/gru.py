@@ -34,7 +34,7 @@ import torch
 from torch import nn
 
 from sdewm.certificates.activations import SIGMOID, TANH, Triple
-from sdewm.certificates.enclosure import Ball, Enclosure
+from sdewm.certificates.derivative_enclosure import Ball, Enclosure
 from sdewm.certificates.interval import UNIT, Interval, above, image
 from sdewm.certificates.layers import exact, mean_value
 from sdewm.certificates.norms import frobenius, row_norms, row_sums, scaled_norm, spectral_norm

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sdewm.certificates.activations import Activation, Triple
-from sdewm.certificates.enclosure import (
+from sdewm.certificates.derivative_enclosure import (
     Enclosure,
     after,
     after_elementwise,

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 
 from sdewm.certificates.activations import Triple
-from sdewm.certificates.enclosure import Enclosure, interval_distance, point_ball
+from sdewm.certificates.derivative_enclosure import Enclosure, interval_distance, point_ball
 from sdewm.certificates.interval import Interval, above, gamma, image
 
 

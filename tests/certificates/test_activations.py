@@ -30,6 +30,7 @@ SMOOTH = {
     "gelu": (GELU, nn.GELU()),
     "mish": (MISH, nn.Mish()),
     "gelu tanh": (GELU_TANH, nn.GELU(approximate="tanh")),
+    "mish": (MISH, nn.Mish()),
 }
 ALL = SMOOTH | {
     "elu": (activations.elu(1.0), nn.ELU()),
@@ -88,6 +89,17 @@ def test_derivatives_agree_with_automatic_differentiation_of_torch(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_third_derivatives_are_those_of_the_bends(name):
+    """Central differences of φ'' of order four."""
+    activation, _ = ALL[name]
+    x, step = dense(-6.0, 6.0, 500), 1e-3  # no point next to a kink
+    near = activation.bend(x + step) - activation.bend(x - step)
+    far = activation.bend(x + 2 * step) - activation.bend(x - 2 * step)
+    third = (8 * near - far) / (12 * step)
+    assert (activation.third(x) - third).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_ranges_contain_dense_samples_and_are_attained(name):
     activation, _ = ALL[name]
     generator = torch.Generator().manual_seed(1)
@@ -97,34 +109,38 @@ def test_ranges_contain_dense_samples_and_are_attained(name):
     x = box.lower + (box.upper - box.lower) * dense(0.0, 1.0, 4001)[:, None]
     kinked = activation.kink is not None
     outside = (box.lower > 0) | (box.upper < 0) if kinked else torch.ones(400, dtype=torch.bool)
-    bend = activation.bend_bound(box)
+    bend, third = activation.bend_bound(box), activation.third_bound(box)
     found = [
         (activation.value_range(box), activation.value(x)),
         (activation.slope_range(box), activation.slope(x)),
         (Interval(-bend, bend)[outside], activation.bend(x)[:, outside].abs()),
+        (Interval(-third, third)[outside], activation.third(x)[:, outside].abs()),
     ]
     for number, (interval, values) in enumerate(found):
         low, high = values.amin(dim=0), values.amax(dim=0)
         assert bool((interval.upper >= high).all())
         assert bool((interval.lower <= low).all())
         # The grid misses an interior maximum by curvature times spacing²/8, a kink by its jump.
-        spacing = (widths[outside] if number == 2 else widths) / 2000
+        spacing = (widths[outside] if number >= 2 else widths) / 2000
         slack = 1e-7 + 20 * spacing**2 + 2 * activation.jump + 2 * kinked * spacing
         if not kinked or number != 1:
             assert bool((interval.upper - high <= slack).all())
         if number == 0:
             assert bool((low - interval.lower <= slack).all())
     assert bool(torch.isinf(bend[~outside]).all())
+    assert bool(torch.isinf(third[~outside]).all())
 
 
 @pytest.mark.parametrize("name", ["silu", "mish", "gelu", "gelu tanh", "tanh"])
 def test_a_missing_critical_point_would_be_noticed(name):
     activation, _ = SMOOTH[name]
-    blind = Activation("blind", activation.value, activation.slope, activation.bend)
+    formulas = (activation.value, activation.slope, activation.bend, activation.third)
+    blind = Activation("blind", *formulas)
     box = Interval(torch.tensor([-3.0]).double(), torch.tensor([3.1]).double())
     x = dense(-3.0, 3.1)
     assert float(blind.slope_range(box).upper) < float(activation.slope(x).max())
     assert float(blind.bend_bound(box)) < float(activation.bend(x).abs().max())
+    assert float(blind.third_bound(box)) < float(activation.third(x).abs().max())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sdewm
-from sdewm.certificates.enclosure import interval_distance
+from sdewm.certificates.derivative_enclosure import interval_distance
 from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.certificates.interval import Interval
 from sdewm.certificates.layers import Residual

@@ -1,0 +1,430 @@
+"""`enclose_rollouts`: proven bounds on the divergence of rollouts from a ball of errors (S34)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdewm.base.checks import check_choice, check_count, check_finite_number, check_key
+from sdewm.base.progress import counted
+from sdewm.base.stats import half_width
+from sdewm.certificates.enclosure.attack import attack_path
+from sdewm.certificates.enclosure.memory import bytes_needed
+from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure, Step, enclose_path
+from sdewm.latent_sde.models import RSSMModel, StepModel
+from sdewm.latent_sde.system import LatentSystem
+from sdewm.model_theorems.episode_statistics import mean_curve
+from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.system import StepSystem, System, check_drivers, step_of
+from sdewm.theory.bounds.formulas import four_norms
+from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.flow.initial_error import initial_states
+
+KIND = "certificate per path, mean over sampled paths"
+COLUMNS = 2500  # symbols of the remainders that are kept from step to step
+ORDERS = {"first": 1, "second": 2}
+MOST_BYTES = 4 << 30
+MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """The step at which the enclosure of a path gives no bound, and why; later steps have none."""
+
+    path: int
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Violations:
+    """How many audited rollouts exceed the bound of their path at some step.
+
+    Attributes:
+        count: number of rollouts that exceed it.
+        trials: number of rollouts.
+        probability: upper end of the exact one-sided 95 % interval (Clopper–Pearson) of the
+            probability of a violation, if the trials are independent draws.
+    """
+
+    count: int
+    trials: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """One path: where the error is, the steps, and the first state if this is an observation."""
+
+    start: Tensor
+    step: Step
+    entry: Entry | None
+
+    def enclosed(self, directions: Tensor, radius: float, steps: int, order: int) -> PathEnclosure:
+        """The bounds on the path; of an observation, from step 1 on, and 0 at step 0."""
+        found = enclose_path(
+            self.step,
+            self.start,
+            directions,
+            radius,
+            steps=steps - (self.entry is not None),
+            order=order,
+            columns=COLUMNS,
+            entry=self.entry,
+        )
+        if self.entry is None:
+            return found
+        later = None if found.abstains is None else found.abstains + 1
+        parts = (_after_zero(found.bounds), _after_zero(found.linear))
+        return PathEnclosure(*parts, later, found.reason, found.symbols)
+
+    def attacked(self, directions: Tensor, steps: int, seed: int) -> Tensor:
+        """The largest distances that a search finds, (N + 1,)."""
+        if self.entry is None:
+            return attack_path(self.step, self.start, directions, steps=steps, seed=seed)
+        found = attack_path(
+            self.step, self.start, directions, steps=steps - 1, seed=seed, entry=self.entry
+        )
+        return _after_zero(found)
+
+
+def _after_zero(values: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.float64), values])
+
+
+def _entered(
+    system: System | StepSystem | LatentSystem, one: _Problem, noise: Tensor, observation: Tensor
+) -> _Problem:
+    """The problem of an error in the observation that follows the state."""
+    if not isinstance(system, LatentSystem) or system.embeds is not None or system.episodes > 1:
+        raise ValueError(
+            "observation: expected a world model as_system(…) of one episode, without observations."
+        )
+    if system.actions is None:
+        raise ValueError("observation: expected a system with actions, not with a policy.")
+    if observation.dim() != 1 or not bool(torch.isfinite(observation).all()):
+        raise ValueError(
+            f"observation has shape {tuple(observation.shape)}: expected finite numbers (n,)."
+        )
+    drawn, action = noise[0, : system.model.noise_size], system.actions[0, 0]
+    entry = partial(_posterior_step, system, one.start, action, drawn)
+    return _Problem(observation.double(), partial(_shifted, one.step), entry)
+
+
+def _posterior_step(
+    system: LatentSystem, state: Tensor, action: Tensor, drawn: Tensor, observations: Tensor
+) -> Tensor:
+    """The state that follows, as the model infers it from observations (B, n)."""
+    model, rows = system.model, len(observations)
+    # With gradients, which `embed` of an RSSMModel does not take.
+    encoder = model.world_model.encoder if isinstance(model, RSSMModel) else model.embed
+    before, act, noise = (part.expand(rows, -1) for part in (state, action, drawn))
+    return model.sample(before, act, encoder(observations), noise)[0]
+
+
+def _shifted(step: Step, n: int, x: Tensor) -> Tensor:
+    """Step n + 1: the first one has taken place."""
+    return step(n + 1, x)
+
+
+@dataclass(frozen=True, eq=False)
+class RolloutEnclosure(Mapping[str, Curve]):
+    """Result of `enclose_rollouts`: bounds that hold for every error of the ball, path by path.
+
+    `tube[name]`, name in "mean", "mean_square", "sup", "sup_square", is the mean over the paths of
+    the bounds of |D_k|, |D_k|², and their running maxima, with its standard error s/√n over paths;
+    infinite from the first step on at which a path abstains.
+
+    Attributes:
+        bounds: (P, N + 1): |X_k(e) − X_k(0)| ≤ bounds[path, k] for all e; ∞ after an abstention.
+        linear: (P, N + 1), the norm of the linear part: the error to first order.
+        abstains: the paths that have no bound up to the last step, each with step and reason.
+        radius: of the ball.
+        directions: A, (D, p): the errors are radius · A e, |e|₂ ≤ 1.
+        noise: (P, N, M), the increments of the paths.
+        times: (N + 1,).
+        label: "exact", or the surrogate that replaces the model's noise.
+        kind: what the bounds are, and what their means are.
+        memory: bytes that were estimated before the work started.
+    """
+
+    bounds: Tensor
+    linear: Tensor
+    abstains: tuple[Abstention, ...]
+    radius: float
+    directions: Tensor
+    noise: Tensor
+    times: np.ndarray
+    label: str
+    memory: int
+    kind: str = KIND
+    _problems: tuple[_Problem, ...] = field(default=(), repr=False)
+
+    def __getitem__(self, name: str) -> Curve:
+        four = four_norms(self.bounds)[NORMS.index(check_key("name", name, NORMS))].numpy()
+        if len(four) == 1:
+            return Curve(self.times, four[0], np.full_like(four[0], np.nan))
+        return mean_curve(self.times, four)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NORMS)
+
+    def __len__(self) -> int:
+        return len(NORMS)
+
+    def interval(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The 95 % t-interval of the mean over paths, lower and upper ends (N + 1,).
+
+        It is about the mean of the bounds over the law of the noise; the bounds themselves have no
+        sampling error.
+
+        Raises:
+            ValueError: there is a single path.
+        """
+        curve, half = self[name], half_width(1.0, len(self.bounds))
+        width = half * curve.standard_errors
+        return curve.values - width, curve.values + width
+
+    def violations(self, measured: Tensor | np.ndarray) -> Violations:
+        """Count measured distances above the bounds, where there are bounds.
+
+        Args:
+            measured: |X_k(e) − X_k(0)| for errors of the ball, on the noise of this result:
+                (P, N + 1), or (K, P, N + 1) for K errors of each path.
+
+        Raises:
+            ValueError: another shape.
+
+        >>> from sdewm.sde.examples import OrnsteinUhlenbeck
+        >>> case = OrnsteinUhlenbeck()
+        >>> tube = enclose_rollouts(case, case.x0, 0.1, steps=2, paths=3, step_size=0.1)
+        >>> tube.violations(0.99 * tube.bounds)
+        Violations(count=0, trials=3, probability=0.63)
+        """
+        distances = torch.as_tensor(np.asarray(measured), dtype=torch.float64)
+        shape = tuple(self.bounds.shape)
+        if distances.dim() not in (2, 3) or tuple(distances.shape[-2:]) != shape:
+            raise ValueError(
+                f"measured has shape {tuple(distances.shape)}: expected (P, N + 1) = {shape}, or "
+                "(K, P, N + 1)."
+            )
+        above = (~(distances <= self.bounds)).any(-1)
+        count, trials = int(above.sum()), above.numel()
+        return Violations(count, trials, violation_bound(count, trials))
+
+    def attack(self, seed: int = 0) -> Tensor:
+        """The largest distances that a search finds, (P, N + 1); see `attack_path`.
+
+        They are lower bounds of the suprema that `bounds` bounds.
+        """
+        directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
+        return torch.stack([one.attacked(directions, steps, seed) for one in self._problems])
+
+
+def enclose_rollouts(
+    system: System | StepSystem | LatentSystem,
+    x0: Tensor,
+    radius: float,
+    directions: Tensor | None = None,
+    *,
+    steps: int,
+    paths: int = 8,
+    step_size: float = 1.0,
+    order: str = "second",
+    observation: Tensor | None = None,
+    seed: int = 0,
+) -> RolloutEnclosure:
+    """Bound the divergence of rollouts from all initial errors of a ball or an ellipsoid (S34).
+
+    On each path, with its noise and inputs fixed, X_k(e) is the rollout from x0 + radius · A e. For
+    all |e|₂ ≤ 1 and k = 0 … N the result has
+
+        |X_k(e) − X_k(0)|₂ ≤ bounds[path, k].
+
+    This is proven for the model in exact arithmetic with the weights, inputs and noise increments
+    as they are stored in float64. Rounding errors of the computation are part of the sets
+    (`certificates.enclosure.taylor_set`), and so is the uncertainty of the reference X_k(0)
+    (`certificates.enclosure.rollout`). A mean over the paths is a sampled mean.
+
+    The sets are Taylor models: polynomials of degree two in e, and a zonotope for the remainders,
+    run through the code of the step. Every torch function of the step must have an enclosure:
+    linear maps, tanh, sigmoid, SiLU, softplus, GELU, Mish, ELU, ReLU, products, quotients, layer
+    and root-mean-square normalisation, nn.GRUCell, functions that move numbers, and what is
+    composed of them.
+
+    A path *abstains* at the first step at which its bound exceeds 10 times the error to first order
+    (the norm of the linear part of its set), or a set becomes unbounded.
+
+    Args:
+        system: a world model with its inputs (`as_system`, with τ = 1), of one or more episodes; or
+            any Itô system written in torch, by its Euler–Maruyama steps.
+        x0: initial state (D,), or one for each path (paths, D), in float64. With several episodes
+            as `system.start` gives it; standard errors take the paths as units.
+        radius: of the ball of e, above 0.
+        directions: A (D, p), p at most 128; an error of covariance C is at most r in its own metric
+            on the ellipsoid of A = C^½ with radius r. None: the unit matrix.
+        steps: N.
+        paths: number of noise paths.
+        step_size: Δ of the Euler–Maruyama steps; 1 for a world model.
+        order: "second", or "first": half the time and less memory, enough for radii up to about
+            1e-3.
+        observation: the observation (n,) that follows the state x0 of a world model with an
+            encoder. The error is in it then, observation + radius · A e with A (n, p): step 1 is
+            the posterior's, and D_0 = 0; the later steps are the prior's.
+        seed: of the noise, which is that of `rollout_divergence` with equal `seed`, `steps` and
+            t1 = steps · step_size.
+
+    Returns:
+        A `RolloutEnclosure`.
+
+    Raises:
+        ValueError: an argument is not allowed; a function of the step has no enclosure (the message
+            names it); the latent is one-hot; or the sets would take more than 4 GiB.
+
+    >>> from sdewm.sde.examples import OrnsteinUhlenbeck
+    >>> case = OrnsteinUhlenbeck()
+    >>> tube = enclose_rollouts(case, case.x0, 0.1, steps=4, paths=2, step_size=0.25)
+    >>> tube["mean"].values  # additive noise cancels: 0.1 (1 − 0.8/4)^n
+    array([0.1 , 0.08 , 0.064 , 0.0512 , 0.04096])
+    """
+    steps, paths = check_count("steps", steps), check_count("paths", paths)
+    radius, step_size = _positive("radius", radius), _positive("step_size", step_size)
+    check_choice("order", order, ORDERS)
+    states = initial_states(x0, paths).double().expand(paths, -1)
+    noise = _increments(system, states, steps, step_size, seed)
+    maps = [_step_of_path(system, states[i], noise[i], step_size) for i in range(paths)]
+    starts = states[:, : system.model.state_size] if isinstance(system, LatentSystem) else states
+    problems = [_Problem(state, step, None) for state, step in zip(starts, maps, strict=True)]
+    if observation is not None:
+        problems = [_entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
+    matrix = _check_directions(directions, len(problems[0].start))
+    memory = bytes_needed(maps[0], starts[0], matrix.shape[1], ORDERS[order], COLUMNS)
+    if memory > MOST_BYTES:
+        raise ValueError(
+            f"directions has p = {matrix.shape[1]} columns: the sets would take about "
+            f"{memory / 2**30:.1f} GiB, and at most {MOST_BYTES >> 30} are allowed; give fewer "
+            "directions, or order='first'."
+        )
+    work = counted("enclosure", problems, paths)
+    found = [one.enclosed(matrix, radius, steps, ORDERS[order]) for one in work]
+    return RolloutEnclosure(
+        bounds=torch.stack([one.bounds for one in found]),
+        linear=torch.stack([one.linear for one in found]),
+        abstains=_abstentions(found),
+        radius=radius,
+        directions=matrix,
+        noise=noise,
+        times=step_size * np.arange(steps + 1.0),
+        label=system.label if isinstance(system, LatentSystem) else "exact",
+        memory=memory,
+        _problems=tuple(problems),
+    )
+
+
+def _abstentions(found: list[PathEnclosure]) -> tuple[Abstention, ...]:
+    return tuple(
+        Abstention(path, one.abstains, one.reason)
+        for path, one in enumerate(found)
+        if one.abstains is not None
+    )
+
+
+def _positive(name: str, value: float) -> float:
+    if not check_finite_number(name, value) > 0:
+        raise ValueError(f"{name}={value!r}: expected a number above 0.")
+    return float(value)
+
+
+def _check_directions(directions: Tensor | None, size: int) -> Tensor:
+    matrix = torch.eye(size, dtype=torch.float64) if directions is None else directions
+    if not isinstance(matrix, Tensor) or matrix.dim() != 2 or len(matrix) != size:
+        given = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise ValueError(f"directions is {given}: expected a matrix (D, p) with D = {size}.")
+    if not 1 <= matrix.shape[1] <= MOST_ERRORS:
+        raise ValueError(
+            f"directions has p = {matrix.shape[1]} columns: expected at least 1 and at most "
+            f"{MOST_ERRORS}; choose the directions of the largest errors."
+        )
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError("directions contains values that are not finite.")
+    return matrix.detach().double()
+
+
+def _increments(
+    system: System | StepSystem | LatentSystem,
+    states: Tensor,
+    steps: int,
+    step_size: float,
+    seed: int,
+) -> Tensor:
+    """The noise increments (P, N, M) of the paths."""
+    drivers = check_drivers(system, torch.zeros(()), states[:2])
+    if isinstance(system, LatentSystem):
+        _check_latent_system(system, steps, step_size)
+    noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * step_size, seed=seed)
+    return noise.increments(0, len(states)).transpose(0, 1)
+
+
+def _check_latent_system(system: LatentSystem, steps: int, step_size: float) -> None:
+    if (system.relaxation_time, system.diffusion_scale, step_size) != (1.0, 1.0, 1.0):
+        raise ValueError(
+            "system: expected the model's own steps, as_system(…) with relaxation_time=1 and "
+            "variance='step', and step_size=1."
+        )
+    if isinstance(system.model, RSSMModel) and system.model.categorical:
+        raise ValueError(
+            "system: the latent is one-hot, a step that is not continuous; expected a Gaussian "
+            "latent."
+        )
+    if system.steps is not None and steps > system.steps:
+        raise ValueError(f"steps={steps}: the system has inputs for {system.steps} steps only.")
+
+
+def _step_of_path(
+    system: System | StepSystem | LatentSystem, state: Tensor, noise: Tensor, step_size: float
+) -> Step:
+    """The steps of one path, as functions of the number of the step and rows of states."""
+    if not isinstance(system, LatentSystem):
+        return partial(_euler_step, system, noise, step_size)
+    episode = int(state[-1]) if system.episodes > 1 else 0
+    return partial(_model_step, system, noise, episode)
+
+
+def _euler_step(
+    system: System | StepSystem, noise: Tensor, step_size: float, n: int, x: Tensor
+) -> Tensor:
+    """One Euler–Maruyama step, x + f(x) Δ + g(x) ΔB."""
+    time = torch.tensor(n * step_size, dtype=torch.float64)
+    drift, moved = step_of(system)(time, x, noise[n].expand(len(x), -1))
+    return x + drift * step_size + moved
+
+
+def _model_step(system: LatentSystem, noise: Tensor, episode: int, n: int, x: Tensor) -> Tensor:
+    """The step of the world model, or the mean and the factor of its law."""
+    model, rows = system.model, len(x)
+    seen = None if system.embeds is None else system.embeds[n, episode].expand(rows, -1)
+    if system.policy is not None:
+        action = system.policy(x)
+    else:
+        assert system.actions is not None
+        action = system.actions[n, episode].expand(rows, -1)
+    drawn = noise[n, : model.noise_size].expand(rows, -1)
+    if isinstance(model, StepModel) and seen is None:
+        return model.step(x, action, drawn)
+    if isinstance(model, RSSMModel):
+        return model.sample(x, action, seen, drawn)[0]
+    mean, factor = model.law(x, action, seen)
+    return mean + (factor * drawn.unsqueeze(1)).sum(2)
+
+
+def violation_bound(count: int, trials: int) -> float:
+    """Upper end of the exact one-sided 95 % interval (Clopper–Pearson) of a probability."""
+    from scipy.special import betaincinv  # not every import of sdewm should pay for it
+
+    return 1.0 if count == trials else float(betaincinv(count + 1.0, trials - count, LEVEL))

@@ -1,0 +1,61 @@
+"""The table of enclosures: its sets of errors, its criterion, and one short run of it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdewm.base.records import read_table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def table():
+    path = ROOT / "analysis" / "table_enclosure.py"
+    spec = importlib.util.spec_from_file_location("table_enclosure", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["table_enclosure"] = module  # its dataclass looks its own module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_ellipsoid_contains_its_share_of_the_errors(table):
+    generator = torch.Generator().manual_seed(0)
+    errors = torch.zeros(400, 5).double()
+    errors[:, 2:] = torch.randn(400, 3, generator=generator).double() * torch.tensor([1.0, 5, 0.1])
+    found = table.ellipsoid("", errors, slice(2, 5), 3)
+    inside = torch.linalg.lstsq(found.directions, errors.T).solution.norm(dim=0) <= found.radius
+    assert int(inside.sum()) == 380
+    assert torch.allclose(found.directions @ found.directions.T, errors.T @ errors / 400)
+
+
+def test_the_last_step_within_three_is_before_the_first_above(table):
+    ratio = torch.tensor([1.0, 2.0, 3.1, 1.0])
+    assert table._last_within(ratio) == 1
+    assert table._last_within(ratio[:2]) == 1
+    assert table._last_within(torch.tensor([1.0, 2.0, torch.inf])) == 1
+
+
+def test_a_short_run_writes_both_tables(table, tmp_path, capsys, monkeypatch):
+    small = {"COPIES": 12, "NOISES": (0.001,), "AUDIT_SIZES": (0.03,), "AUDIT_STEPS": 1}
+    for name, value in small.items():
+        monkeypatch.setattr(table, name, value)
+    run = str(ROOT / "paper_checks" / "small_models" / "weight0-seed0")
+    table.main([run, "--steps", "1", "--episodes", "1", "--starts", "1", "--out", str(tmp_path)])
+    rows, _ = read_table(tmp_path / "table_enclosure.csv")
+    assert [row["errors"] for row in rows][:2] == ["z, ball 0.03", "z, ball 0.1"]
+    assert all(1.0 <= row["ratio_1"] < 1.1 for row in rows[:3])
+    audit, _ = read_table(tmp_path / "table_enclosure_audit.csv")
+    assert [(row["violations"], row["starts"]) for row in audit] == [(0, 1)]
+    assert "within_3" in capsys.readouterr().out
+
+
+def test_more_starts_than_there_are_rows_are_refused(table, capsys):
+    run = str(ROOT / "paper_checks" / "small_models" / "weight0-seed0")
+    with pytest.raises(SystemExit):
+        table.main([run, "--episodes", "0", "--starts", "100000"])
+    assert "--starts: at most 512 for 32" in capsys.readouterr().err
