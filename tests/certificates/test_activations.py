@@ -30,7 +30,6 @@ SMOOTH = {
     "gelu": (GELU, nn.GELU()),
     "mish": (MISH, nn.Mish()),
     "gelu tanh": (GELU_TANH, nn.GELU(approximate="tanh")),
-    "mish": (MISH, nn.Mish()),
 }
 ALL = SMOOTH | {
     "elu": (activations.elu(1.0), nn.ELU()),
