@@ -13,7 +13,7 @@ from sdewm.certificates.enclosure.execution import function_name
 from sdewm.certificates.enclosure.rollout import Step
 
 MIXING = ("linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "gru_cell")
-ALIVE = 8  # sets and intermediate results that are in memory at a time
+ALIVE = 12  # sets and intermediate results that are in memory at a time
 
 
 class _Sizes(TorchFunctionMode):
