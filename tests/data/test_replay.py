@@ -1,5 +1,7 @@
 """The replay memory: what is in it, which windows come out, what is written back."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import scipy.stats
 import torch
 
 from sdewm.data.replay import Field, Replay
+from tests.child_process import run
 
 FIELDS = {
     "place": Field((2,), torch.int64),  # environment, time step
@@ -180,30 +183,43 @@ def test_latents_of_rows_that_have_left_are_not_written_over_new_ones():
         assert deter.tolist() == [float(tuple(place) in written)] * 4
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_memory_is_stated_up_front_and_taken_as_rows_come(deterministic):
-    fields = {"observation": Field((24,), torch.float32), "reward": Field((), torch.float32)}
-    torch.use_deterministic_algorithms(deterministic)
-    try:
-        before = resident_bytes()
-        replay = Replay(fields, capacity=2_000_000, envs=4, seed=0)
-        taken = resident_bytes() - before
-    finally:
-        torch.use_deterministic_algorithms(False)
-    arrays = replay._rings.arrays.values()
-    assert replay.bytes == 2_000_000 * 100 == sum(a.untyped_storage().nbytes() for a in arrays)
-    assert taken < 0.05 * replay.bytes
-    rows = {"observation": torch.ones(4, 500_000, 24), "reward": torch.ones(4, 500_000)}
-    before = resident_bytes()
-    replay.extend(rows)
-    assert resident_bytes() - before == pytest.approx(replay.bytes, rel=0.1)
+MEMORY = """
+import json, sys
+from pathlib import Path
+
+import torch
+
+from sdewm.data.replay import Field, Replay
 
 
 def resident_bytes():
-    status = Path("/proc/self/statm")
-    if not status.exists():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+torch.use_deterministic_algorithms(sys.argv[1] == "True")
+fields = {"observation": Field((24,), torch.float32), "reward": Field((), torch.float32)}
+rows = {"observation": torch.ones(4, 500_000, 24), "reward": torch.ones(4, 500_000)}
+start = resident_bytes()
+replay = Replay(fields, capacity=2_000_000, envs=4, seed=0)
+empty = resident_bytes()
+replay.extend(rows)
+arrays = replay._rings.arrays.values()
+held = sum(a.untyped_storage().nbytes() for a in arrays)
+print(json.dumps([replay.bytes, held, empty - start, resident_bytes() - empty]))
+"""
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_memory_is_stated_up_front_and_taken_as_rows_come(deterministic):
+    """In a process of its own: memory that other tests freed would be taken again."""
+    if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc")
-    return int(status.read_text().split()[1]) * 4096
+    ended = run(sys.executable, "-c", MEMORY, str(deterministic))
+    assert ended.returncode == 0, ended.stderr
+    stated, held, taken, grown = json.loads(ended.stdout)
+    assert stated == held == 2_000_000 * 100
+    assert taken < 0.05 * stated
+    assert grown == pytest.approx(stated, rel=0.1)
 
 
 def test_more_memory_than_the_machine_has_is_refused_with_its_size():
