@@ -70,7 +70,7 @@ class Finding:
         share = abs(self.measured.value - self.predicted) / self.allowed
         if self.used is not None:
             share = self.used
-        return math.inf if math.isnan(share) else share
+        return math.inf if math.isnan(share) else float(share)
 
 
 def false_alarm(

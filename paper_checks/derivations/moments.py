@@ -257,7 +257,7 @@ def solved_together(system: Perturbed, t1: float, steps: int | None) -> dict[str
     found = moved_on @ start
     loss = sp.Poly(system.loss, *system.states).terms()
     parts = {
-        orders: sum(float(factor) * found[index[one, orders]] for one, factor in loss)
+        orders: float(sum(float(factor) * found[index[one, orders]] for one, factor in loss))
         for orders in ORDERS
     }
     return named_parts(parts)

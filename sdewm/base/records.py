@@ -219,7 +219,7 @@ def _finite(value: object) -> object:
 
 
 def _to_text(value: Value) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+    return "" if value is None else repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def _from_text(cell: str) -> Value:

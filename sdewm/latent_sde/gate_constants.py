@@ -25,6 +25,7 @@ def why_no_certificate(model: LatentModel) -> dict[str, str]:
     return {
         "certificate": (
             f"the cell normalises its gates: with ε = {floor:g} all that is proven of them is a "
-            f"Lipschitz constant of {constant:.3g} per step, which is vacuous."
+            f"Lipschitz constant of {constant:.3g} per step, which is vacuous. "
+            "sdewm.enclose_rollouts encloses small errors without it."
         )
     }

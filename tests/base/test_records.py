@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from sdewm.base import records
@@ -137,3 +138,10 @@ def test_a_changed_file_in_any_folder_of_the_code_marks_the_commit(name, tmp_pat
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("x = 2")
     assert records.code_commit().endswith("+changes")
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
+    """repr(np.float64(0.1)) is 'np.float64(0.1)', which is read as a text."""
+    path = tmp_path / "table.csv"
+    records.write_table(path, [{"a": np.float64(0.1), "b": np.float32(0.5), "c": 0.1}], {})
+    assert records.read_table(path)[0] == [{"a": 0.1, "b": 0.5, "c": 0.1}]
