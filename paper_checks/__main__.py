@@ -109,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept_keys = [{key: row[key] for key in KEYS} for row in rows]
         records.write_json(options.json, kept_keys, facts)
     if not options.only and options.log == DEFAULT_LOG:
-        write_results(rows, facts)
+        run_time = format_seconds(sum(row["seconds"] for row in rows))
+        write_results(rows, facts | {"processor time of the claims": run_time})
         write_ledger(FOLDER / "LEDGER.md", claims, *read_ledger())
     return 1 if broken or any(row["verdict"] == "fails" for row in rows) else 0
 

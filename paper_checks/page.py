@@ -157,22 +157,22 @@ def found_table(claims: Sequence[Claim], verdicts: Mapping[str, str]) -> Table:
 
 
 def first_number(claim: Claim) -> str:
-    """The first statement that a claim names, such as S12."""
-    found = re.match(r"[SOC]\d+", claim.number)
+    """The first statement that a claim names, such as S12, or its section."""
+    found = re.match(r"[SOC]\d+|section \d+", claim.number)
     return found[0] if found else claim.number
 
 
 def sections_of_statements(text: str | None = None) -> dict[str, str]:
-    r"""The section of MATHEMATICS.md of each statement.
+    r"""The section of MATHEMATICS.md of each statement, and of each section itself.
 
     >>> sections_of_statements("## 3 Growth\n\n**S7 (a bound) [new].** x\n| C1 | a |")
-    {'S7': 'Growth', 'C1': 'Growth'}
+    {'section 3': 'Growth', 'S7': 'Growth', 'C1': 'Growth'}
     """
     text = (FOLDER / "MATHEMATICS.md").read_text("utf-8") if text is None else text
     found, title = {}, ""
     for line in text.splitlines():
-        if head := re.match(r"## \d+ (.*)", line):
-            title = head[1]
+        if head := re.match(r"## (\d+) (.*)", line):
+            title = found[f"section {head[1]}"] = head[2]
         elif number := re.match(r"(?:\*\*|\| )([SOC]\d+)\b", line):
             found.setdefault(number[1], title)
     return found
