@@ -59,3 +59,23 @@ def test_more_starts_than_there_are_rows_are_refused(table, capsys):
     with pytest.raises(SystemExit):
         table.main([run, "--episodes", "0", "--starts", "100000"])
     assert "--starts: at most 512 for 32" in capsys.readouterr().err
+
+
+def test_the_readme_says_what_the_tables_of_enclosures_say():
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    data = ROOT / "figures" / "data"
+    rows = [r for r in read_table(data / "table_enclosure.csv")[0] if r["run"] == "weight0-seed0"]
+    by_error = {
+        name: [r for r in rows if r["errors"] == name] for name in {r["errors"] for r in rows}
+    }
+    small, large = by_error["z, ball 0.03"], by_error["z, ball 0.1"]
+    excess = max(100 * (r["ratio_30"] - 1) for r in small)
+    assert f"within {excess:.1f} % of the largest distance that an attack finds, 30 steps" in readme
+    reach = sorted(int(r["within_3"]) for r in large)
+    assert f"within a factor of 3 for {reach[0]} and {reach[1]} steps" in readme
+    whole = {int(r["within_3"]) for r in by_error["whole state, ball 0.03"]}
+    assert f"for errors in the whole state for {whole.pop()}." in readme and not whole
+    assert all(r["within_3"] == 0 for r in by_error["z, ellipsoid of noise 0.01"])
+    audit = read_table(data / "table_enclosure_audit.csv")[0]
+    starts = sum(int(r["starts"]) for r in audit)
+    assert f"[{starts} audited starts]" in readme and not any(r["violations"] for r in audit)
