@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
-from sdewm.study.declaration import Study, read_study
-from sdewm.study.rows import Place, Row, from_lines, one_line_a_cell, read_rows
+from sdewm.study.declaration import Cell, Study, read_study
+from sdewm.study.rows import KEY, Place, Row, append_rows, from_lines, one_line_a_cell, read_rows
 
 STUDIES, DATA = ROOT / "analysis" / "studies", ROOT / "figures" / "data"
 
@@ -75,3 +75,32 @@ def write_results(name: str, folder: Path, data: Path = DATA) -> Path:
     facts |= {"command": command, "seed": str(study.seeds)}
     write_table(table_of(name, data), one_line_a_cell(found), facts)
     return table_of(name, data)
+
+
+def restore_results(name: str, folder: Path, data: Path = DATA) -> Path:
+    """Append the rows in `data` that are not in the folder of a study to it.
+
+    The study then trains only the cells that nobody has trained yet. Standard errors over test
+    episodes are not committed and stay empty.
+
+    Raises:
+        ValueError: there are no rows of this declaration in `data`.
+    """
+    results = read_results(name, data)
+    place = Place(folder, results.study.digest, declaration(name))
+    there = {tuple(row[key] for key in KEY) for row in read_rows(results.study, place)}
+    facts = {"study": name, "digest": results.study.digest, "standard_error": ""}
+    append_rows(
+        place.table,
+        (
+            facts | row | {"command": _command(results.study, place, row)}
+            for row in results.rows
+            if tuple(row[key] for key in KEY) not in there
+        ),
+    )
+    return place.table
+
+
+def _command(study: Study, place: Place, row: Row) -> str:
+    cell = Cell(row["arm"], int(row["seed"]))
+    return " ".join(["sdewm", *study.words(cell, place.run(cell))])

@@ -7,9 +7,22 @@ import pytest
 
 from sdewm.base.records import ROOT, read_table
 from sdewm.robustness.statistics import compare, holm, t_interval
-from sdewm.study.committed import declaration, read_results, table_of, write_results
+from sdewm.study.committed import (
+    declaration,
+    read_results,
+    restore_results,
+    table_of,
+    write_results,
+)
 from sdewm.study.declaration import read_study
-from sdewm.study.rows import append_rows, from_lines, one_line_a_cell
+from sdewm.study.rows import (
+    Place,
+    append_rows,
+    from_lines,
+    missing_cells,
+    one_line_a_cell,
+    read_rows,
+)
 from tests.analysis.study_rows import load, results_of
 
 DATA = ROOT / "figures" / "data"
@@ -93,6 +106,35 @@ def test_rows_of_another_declaration_are_refused(tmp_path):
     table.write_text(table.read_text("utf-8").replace(results.study.digest, "0123456789ab"))
     with pytest.raises(ValueError, match="rows of the declaration 0123456789ab"):
         read_results("cartpole", tmp_path)
+
+
+def test_a_study_goes_on_from_committed_rows(tmp_path):
+    results, data = results_of("cartpole_batch", 3, noisy), tmp_path / "data"
+    facts = {"study": "cartpole_batch", "standard_error": "0.5"}
+    first, second = tmp_path / "first", tmp_path / "second"
+    append_rows(first / "rows.csv", [row | facts for row in results.rows])
+    data.mkdir()
+    write_results("cartpole_batch", first, data)
+    study = results.study
+    place = Place(second, study.digest, declaration("cartpole_batch"))
+    # A cell that was trained here keeps its rows.
+    ours = [row | facts | {"value": "77.0"} for row in results.rows if row["arm"] == "batch_8"]
+    append_rows(place.table, [row for row in ours if row["seed"] == "0"])
+    for _ in range(2):  # a second call changes nothing
+        assert restore_results("cartpole_batch", second, data) == place.table
+        rows = read_rows(study, place)
+        assert len(rows) == len(results.rows)
+        assert {cell.seed for cell in missing_cells(study, place)} == {3}
+    names = ("arm", "seed", "updates", "end_point")
+    theirs = {tuple(row[key] for key in names): row["value"] for row in results.rows}
+    for row in rows:
+        kept = row["arm"] == "batch_8" and row["seed"] == "0"
+        assert row["value"] == ("77.0" if kept else theirs[tuple(row[key] for key in names)])
+        assert kept or f"--seed {row['seed']} " in row["command"]
+    # Nothing else than values, commits and places of rows was lost on the way.
+    assert write_results("cartpole_batch", second, data) == table_of("cartpole_batch", data)
+    with pytest.raises(ValueError, match="has not run yet"):
+        restore_results("cartpole_hidden", second, data)
 
 
 def test_lines_of_cells_come_back_as_rows():
