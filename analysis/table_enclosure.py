@@ -34,14 +34,14 @@ from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import as_system
 from sdewm.model_theorems.imagination import perturbed_initial_states
-from sdewm.model_theorems.rollout_enclosure import (
+from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.plots.tables import number_text, text_table
+from sdewm.report.trained_run import TrainedRun, load_trained_run
+from sdewm.theory.flow.rollout_enclosure import (
     RolloutEnclosure,
     enclose_rollouts,
     violation_bound,
 )
-from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.plots.tables import number_text, text_table
-from sdewm.report.trained_run import TrainedRun, load_trained_run
 
 SHIPPED = ROOT / "paper_checks" / "small_models"
 RUNS = tuple(SHIPPED / name for name in ("weight0-seed0", "weight0.1-seed0", "agent"))

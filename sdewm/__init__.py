@@ -58,7 +58,6 @@ from sdewm.model_theorems.representation_error import (
 from sdewm.model_theorems.representation_error import (
     measure_transition_error as measure_transition_error,
 )
-from sdewm.model_theorems.rollout_enclosure import enclose_rollouts as enclose_rollouts
 from sdewm.model_theorems.value_bias import value_bias_on_model as value_bias_on_model
 from sdewm.report.analyse_model import analyse as analyse
 from sdewm.sde.contract import check_system as check_system
@@ -71,6 +70,7 @@ from sdewm.theory.expansion.expand import expand as expand
 from sdewm.theory.expansion.perturbation import Perturbation as Perturbation
 from sdewm.theory.flow.lyapunov import lyapunov_exponents as lyapunov_exponents
 from sdewm.theory.flow.rollout_divergence import rollout_divergence as rollout_divergence
+from sdewm.theory.flow.rollout_enclosure import enclose_rollouts as enclose_rollouts
 from sdewm.theory.flow.value_expansion import value_expansion as value_expansion
 from sdewm.theory.verdict import Verdict as Verdict
 

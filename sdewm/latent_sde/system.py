@@ -11,6 +11,8 @@ One Euler–Maruyama step of length τ is then the model's step. Checks of a mod
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +21,13 @@ from torch.nn.functional import pad
 from sdewm.base.checks import check_choice, check_count, check_finite_number
 from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, model_inputs, recorded_embeds
 from sdewm.latent_sde.model_contract import require_model
-from sdewm.latent_sde.models import LatentModel, as_latent_model, factored_law
+from sdewm.latent_sde.models import (
+    LatentModel,
+    RSSMModel,
+    StepModel,
+    as_latent_model,
+    factored_law,
+)
 from sdewm.latent_sde.noise_factor import NoiseFactor
 from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
@@ -140,6 +148,67 @@ class LatentSystem:
         mean, factor = self.factored_law(torch.tensor(float(n), dtype=state.dtype), state)
         change = factor.product(noise.to(state))
         return mean + pad(change, (0, state.shape[1] - self.model.state_size))
+
+    def path_steps(
+        self, state: Tensor, increments: Tensor, t0: float, step_size: float
+    ) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
+        """First state of the model and its steps on one path, as `sde.system.PathSystem`."""
+        native = (self.relaxation_time, self.diffusion_scale, step_size)
+        if native != (1.0, 1.0, 1.0) or t0 != round(t0):
+            raise ValueError(
+                "system: expected the model's own steps, as_system(…) with relaxation_time=1 and "
+                "variance='step', and step_size=1."
+            )
+        if isinstance(self.model, RSSMModel) and self.model.categorical:
+            raise ValueError(
+                "system: the latent is one-hot, a step that is not continuous; expected a Gaussian "
+                "latent."
+            )
+        last = round(t0) + len(increments)
+        if self.steps is not None and last > self.steps:
+            raise ValueError(f"steps={last}: the system has inputs for {self.steps} steps only.")
+        episode = int(state[-1]) if self.episodes > 1 else 0
+        noise = increments[:, : self.model.noise_size]
+        return state[: self.model.state_size], partial(self._path_step, noise, episode, round(t0))
+
+    def _path_step(self, noise: Tensor, episode: int, first: int, n: int, x: Tensor) -> Tensor:
+        """Step n of a path: the model's own step, or the mean and the factor of its law."""
+        model, row, rows = self.model, first + n, len(x)
+        seen = None if self.embeds is None else self.embeds[row, episode].expand(rows, -1)
+        if self.policy is not None:
+            action = self.policy(x)
+        else:
+            assert self.actions is not None
+            action = self.actions[row, episode].expand(rows, -1)
+        drawn = noise[n].expand(rows, -1)
+        if isinstance(model, StepModel) and seen is None:
+            return model.step(x, action, drawn)
+        if isinstance(model, RSSMModel):
+            return model.sample(x, action, seen, drawn)[0]
+        mean, factor = model.law(x, action, seen)
+        return mean + (factor * drawn.unsqueeze(1)).sum(2)
+
+    def posterior_entry(self, state: Tensor, increment: Tensor) -> Callable[[Tensor], Tensor]:
+        """The posterior's first step as a function of the observation (`ObservedSystem`)."""
+        if self.embeds is not None or self.episodes > 1:
+            raise ValueError(
+                "observation: expected a world model as_system(…) of one episode, without "
+                "observations."
+            )
+        if self.actions is None:
+            raise ValueError("observation: expected a system with actions, not with a policy.")
+        drawn = increment[: self.model.noise_size]
+        return partial(self._posterior_step, state, self.actions[0, 0], drawn)
+
+    def _posterior_step(
+        self, state: Tensor, action: Tensor, drawn: Tensor, observations: Tensor
+    ) -> Tensor:
+        """The states that follow, as the model infers them from observations (B, n)."""
+        model, rows = self.model, len(observations)
+        # With gradients, which `embed` of an RSSMModel does not take.
+        encoder = model.world_model.encoder if isinstance(model, RSSMModel) else model.embed
+        before, act, noise = (part.expand(rows, -1) for part in (state, action, drawn))
+        return model.sample(before, act, encoder(observations), noise)[0]
 
     def start(self, states: Tensor, repeats: int = 1) -> Tensor:
         """Initial states of the system: each of the model's states (E, D), `repeats` times.

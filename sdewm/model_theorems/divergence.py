@@ -55,7 +55,7 @@ class ModelDivergence(NormCurves):
         remainders: "first" E|D − y|, "second" E|D − y − ½w|, and "bend" ½ E|w|.
         quantiles: level -> quantile of |D_k| over episodes, copies and paths.
         bounds: grade -> bound, averaged over the bounds of the episodes. Its constants are the
-            largest over episodes.
+            largest over episodes; that of an abstention is the first.
         left_out: a grade that does not apply, or "certificate" -> the reason.
         error_size: E|e|.
         ratios: scale s -> s E|y_k| / E|D_k| for errors s e, with D measured on the same noise.
@@ -123,7 +123,7 @@ def diverge_on_model(
         policy: states (B, D) -> actions (B, A), in closed loop, instead of the recorded actions.
         scales: scales s of the errors s·e at which the prediction is compared; always includes 1.
         grades: grades of `rollout_bounds`; None: its default; (): no bounds, which saves most of
-            the time.
+            the time. Grade "enclosure" takes each copy on one path.
         seed: root seed.
 
     Returns:
@@ -272,6 +272,7 @@ class _Problem:
             steps=self.horizon,
             grades=grades,
             paths=self.paths,
+            enclosed_paths=len(self.errors),
             seed=self.seed,
         )
 
@@ -298,7 +299,10 @@ def _joined(
             name: mean_curve(times, np.stack([bound[name].values for bound in own]))
             for name in own[0].curves
         }
-        constants = {name: max(bound.constants[name] for bound in own) for name in own[0].constants}
+        constants = {
+            name: (min if name == "abstains" else max)(bound.constants[name] for bound in own)
+            for name in own[0].constants
+        }
         joined[grade] = GradeBound(grade, own[0].kind, curves, constants)
     return joined, left_out
 

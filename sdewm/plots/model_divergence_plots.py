@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -28,6 +29,7 @@ from sdewm.plots.style import (
 
 HIGHEST = 1e3  # times the largest distance: bounds above it leave the panel
 BIAS_REACH = 3.0  # times the largest measured bias: predictions beyond it are cut
+ENCLOSURE = GRADES["enclosure"][0]
 DECADES = 1e-3  # of the largest distance, at least shown
 BIAS = {
     "measured": ("measured bias of $Q$", None),
@@ -48,12 +50,17 @@ def model_divergence(rows: Rows) -> Drawing:
     Rows of `evaluate.divergence_rows`: kind "mean" (series "measured", "prediction" or a grade of
     bound with its label, a key of KINDS), "quantile" (series "2.5 %" and "97.5 %") and "bias" (a
     key of BIAS), with panel, horizon, epsilon, value and standard_error. Other kinds are not drawn.
-    A bound that leaves a panel ends in a triangle; the note has its last value.
+    A bound that leaves a panel ends in a triangle; the note has its last value, or the step from
+    which on an enclosure abstains (kind "constant").
     """
     panels = []
     for name in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == name]
-        draw, note = partial(_rollouts, rows=own), left_text(_leaving(own))
+        draw, leaving = (
+            partial(_rollouts, rows=own),
+            [one for one in _leaving(own) if not one[2].startswith(ENCLOSURE)],
+        )
+        note = f"{left_text(leaving)} {_abstention(own)}".strip()
         panels.append(Panel(f"Divergence, {name}", draw, note))
         if any(row["kind"] == "bias" for row in own):
             panels.append(Panel(f"Bias of the value, {name}", partial(_bias, rows=own)))
@@ -79,6 +86,14 @@ def _rollouts(axes: Axes, rows: Rows) -> Entries:
     axes.set_xlabel("policy_steps of imagination, $k$")
     axes.set_ylabel(r"distance of latents $\mathrm{E}|D_k|$")
     return entries
+
+
+def _abstention(rows: Rows) -> str:
+    """From which step on the enclosure has no bound, in words."""
+    for row in rows:
+        if row["series"] == "enclosure: abstains" and row["value"] < math.inf:
+            return f"The enclosure abstains from step {row['value']:.0f} on."
+    return ""
 
 
 def _bounds(rows: Rows) -> list[tuple[str, str]]:

@@ -71,11 +71,13 @@ GRADES = {
     "block": ("logarithmic norm, by blocks", PURPLE, "D"),
     "weighted": ("logarithmic norm, weighted", VERMILION, "^"),
     "linearised": ("linearised, with remainder", GREEN, "o"),
+    "enclosure": ("enclosure", OLIVE, "P"),
     "double_exponential": ("double exponential", GREY, ""),
 }
 KINDS = {
     "certificate": ("certificate", "-"),
     "estimate": ("estimate", (0, (4, 2))),
+    "certificate per path, mean over sampled paths": ("certificate per path", "-"),
     "recalled": ("as recalled, no bound", (0, (1, 1.2))),
 }
 MEASURED = Look(BLACK, "-", "", 1.8)

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 CERTIFICATE, ESTIMATE = "certificate", "estimate"
+SAMPLED = "certificate per path, mean over sampled paths"
 
 
 @dataclass(frozen=True)

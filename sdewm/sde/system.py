@@ -58,6 +58,44 @@ class StepSystem(Protocol):
         ...
 
 
+@runtime_checkable
+class PathSystem(Protocol):
+    """A system that gives the steps of a path itself, for enclosures of all rollouts near it.
+
+    `path_steps(state, increments, t0, step_size)` returns the first state (D,) and the step
+    (n, x) -> x_{n+1} for rows x of states, on the given increments (N, M) of the noise.
+    """
+
+    def path_steps(
+        self, state: torch.Tensor, increments: torch.Tensor, t0: float, step_size: float
+    ) -> tuple[torch.Tensor, Callable[[int, torch.Tensor], torch.Tensor]]:
+        """First state and step of a path.
+
+        Raises:
+            ValueError: it has no such steps; the message says why.
+        """
+        ...
+
+
+@runtime_checkable
+class ObservedSystem(Protocol):
+    """A system whose first state may follow from an observation.
+
+    `posterior_entry(state, increment)` returns the function from observations (B, n) to the states
+    (B, D) after the first step, from a state (D,) on an increment (M,) of the noise.
+    """
+
+    def posterior_entry(
+        self, state: torch.Tensor, increment: torch.Tensor
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The state after the first step as a function of the observation.
+
+        Raises:
+            ValueError: it has no observations of this kind; the message says why.
+        """
+        ...
+
+
 def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
     """Check that `system` satisfies the interface at one state; return its number of drivers M.
 

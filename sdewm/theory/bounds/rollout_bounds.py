@@ -22,6 +22,7 @@ from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import (
     CERTIFICATE,
     ESTIMATE,
+    SAMPLED,
     CertifiedSystem,
     ConstantJacobians,
     Rates,
@@ -53,10 +54,12 @@ from sdewm.theory.bounds.tube import (
 from sdewm.theory.bounds.weighted_rollouts import no_weighted_norms, weighted
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
+from sdewm.theory.flow.rollout_enclosure import NoEnclosure, enclose_errors
 from sdewm.theory.origin import Origin
 
 DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")
-ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted")
+ENCLOSURE = "enclosure"
+ROLLOUT_GRADES = (*DEFAULT_GRADES, "weighted", ENCLOSURE)
 RECALLED = "recalled"  # the paper's form, its unspecified constant set to 1
 _MOST_PATHS, _FEWEST_PATHS = 256, 8  # paths on which Jacobians are computed, depending on D
 
@@ -70,6 +73,7 @@ def rollout_bounds(
     steps: int,
     grades: Sequence[str] | str | None = None,
     paths: int = 1000,
+    enclosed_paths: int = 8,
     seed: int = 0,
     t0: float = 0.0,
     form: str = "step",
@@ -87,14 +91,18 @@ def rollout_bounds(
         linearised   |y| plus a remainder linear in the curvature H                        (S18)
         double_exponential   the paper's form as recalled, constant 1: for comparison only
         weighted     log_norm in norms |Sx|, times ‖S⁻¹‖: the lowest of several S     (S12, S16)
+        enclosure    sets that contain X_t(x0 + s e), |s| ≤ 1, on each of a few paths      (S34)
 
     The bound is a certificate if the system proves the constants, by `jacobians()` (affine
     coefficients) or by `certified_rates` (see sde.rates), and no mean over samples enters it.
     Otherwise it is an estimate: the constants are suprema over Jacobians at sampled states between
     both paths, e is drawn, or grade "linearised" averages |y| over sampled paths. Affine systems
     need no such average: E|y|² is exact (S19), "mean" is its root, and the suprema under
-    multiplicative noise are those of "log_norm". `.left_out` gives the omitted grades with the
-    reasons.
+    multiplicative noise are those of "log_norm". Grade "enclosure" is a
+    certificate for every sampled path, and a sampled mean of certificates over the paths; with
+    proven rates of additive noise the better of both bounds counts at every step. It is infinite
+    from the first step on at which a path has no bound. `.left_out` gives the omitted grades with
+    the reasons.
 
     Args:
         system: an Itô system with D components.
@@ -106,8 +114,10 @@ def rollout_bounds(
         t1: end time.
         steps: number of steps of the scheme.
         grades: names of the grades ("block" is refused for multiplicative noise); "all": all that
-            apply; default: all that apply except "weighted", which computes the Jacobians again.
+            apply; default: all that apply except "weighted", which computes the Jacobians again,
+            and "enclosure", which takes seconds for each path.
         paths: number of sample paths of e, of y and of the tube.
+        enclosed_paths: number of these paths that grade "enclosure" encloses, at most.
         seed: root seed.
         t0: start time.
         form: "step": bounds of the Euler–Maruyama scheme with these steps, for any step size;
@@ -136,6 +146,7 @@ def rollout_bounds(
     linearised  certificate 0.028630
     """
     check_choice("form", form, FORMS)
+    check_count("enclosed_paths", enclosed_paths)
     start, end = check_interval(t0, t1)
     steps, paths = check_count("steps", steps), check_count("paths", paths, minimum=2)
     if kind is not None:
@@ -157,6 +168,7 @@ def rollout_bounds(
         noise=noise,
         blocks=block_slices(system, blocks, states.shape[1]),
         form=form,
+        enclosed_paths=enclosed_paths,
     )
     return problem.solve(wanted, kind, explicit=named)
 
@@ -171,6 +183,7 @@ class _Problem:
     noise: GaussianNoise
     blocks: list[slice]
     form: str
+    enclosed_paths: int
 
     @property
     def step_size(self) -> float:
@@ -208,7 +221,13 @@ class _Problem:
         origin = Origin.of(self.system, self.states, self.errors, self.noise)
         found = {}
         for grade in wanted:
-            bound = self._bound(grade, rates, reference, tube, proven is not None)
+            try:
+                bound = self._bound(grade, rates, reference, tube, proven is not None)
+            except NoEnclosure as reason:
+                if explicit:
+                    raise ValueError(f"grades contains {grade!r}: {reason}") from None
+                left_out[grade] = str(reason)
+                continue
             found[grade] = replace(bound, origin=origin)
         return RolloutBounds(found, rates, self.form, left_out)
 
@@ -239,6 +258,8 @@ class _Problem:
         constants = named_constants(rates)
         if grade == "linearised":
             return self._linearised(rates, reference, tube, proven, constants)
+        if grade == ENCLOSURE:
+            return self._enclosure(rates, proven)
         by_size = grade in ("gronwall", "log_norm")  # they take |e| only
         drawn = self._moment(1).standard_error > 0 if by_size else not _same(self.errors)
         kind = CERTIFICATE if proven and not drawn else ESTIMATE
@@ -260,6 +281,21 @@ class _Problem:
             {"gronwall": formulas.gronwall, "log_norm": formulas.log_norm}[grade], rates
         )
         return GradeBound(grade, kind, curves, constants)
+
+    def _enclosure(self, rates: Rates, proven: bool) -> GradeBound:
+        """Mean of enclosures over the first paths (S34)."""
+        if self.form != "step":
+            raise NoEnclosure("it bounds the scheme; expected form='step'.")
+        few = min(len(self.states), self.enclosed_paths)
+        one = self._one_path(rates) and _same(self.errors)
+        states, errors = (part[: 1 if one else few].cpu() for part in (self.states, self.errors))
+        steps = rates.step.cpu() if proven and rates.additive else None
+        bounds = enclose_errors(self.system, states, errors, self.noise, steps)
+        reached = int(torch.isfinite(bounds).all(0).sum())  # steps with a bound, and step 0
+        last = float(reached) if reached <= self.noise.steps else math.inf
+        constants = {"paths": float(len(bounds)), "abstains": last}
+        kind = CERTIFICATE if one else SAMPLED
+        return GradeBound(ENCLOSURE, kind, self._curves(bounds), constants)
 
     def _by_factors(self, grade: Callable[..., formulas.Factors], rates: Rates) -> dict[str, Curve]:
         curves = {}

@@ -13,6 +13,7 @@ from sdewm.sde.examples import (
     LinearFlow,
     LinearWorldModel,
 )
+from sdewm.sde.rates import SAMPLED
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import GradeBound
 from sdewm.theory.bounds.rollout_bounds import ROLLOUT_GRADES, rollout_bounds
@@ -48,6 +49,7 @@ def test_no_certificate_has_a_sampling_error():
     drawn = 0.1 * draw(60, 2, seed=1)
     kinds = {grade: one.kind for grade, one in bound(SYSTEMS["flow"], drawn, grades="all").items()}
     assert kinds.pop("double_exponential") == "recalled"
+    assert kinds.pop("enclosure") == SAMPLED
     assert set(kinds.values()) == {"estimate"}  # E|e|^p is a mean over the errors drawn
     on_circle = 0.1 * drawn / drawn.norm(dim=1, keepdim=True)
     sized = bound(SYSTEMS["flow"], on_circle, grades="all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,21 +17,30 @@ from sdewm.base.stats import half_width
 from sdewm.certificates.enclosure.attack import attack_path
 from sdewm.certificates.enclosure.memory import bytes_needed
 from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure, Step, enclose_path
-from sdewm.latent_sde.models import RSSMModel, StepModel
-from sdewm.latent_sde.system import LatentSystem
-from sdewm.model_theorems.episode_statistics import mean_curve
+from sdewm.certificates.interval import above
 from sdewm.sde.noise import GaussianNoise
-from sdewm.sde.system import StepSystem, System, check_drivers, step_of
+from sdewm.sde.rates import SAMPLED
+from sdewm.sde.system import (
+    ObservedSystem,
+    PathSystem,
+    StepSystem,
+    System,
+    check_drivers,
+    step_of,
+)
 from sdewm.theory.bounds.formulas import four_norms
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import initial_states
 
-KIND = "certificate per path, mean over sampled paths"
 COLUMNS = 2500  # symbols of the remainders that are kept from step to step
 ORDERS = {"first": 1, "second": 2}
 MOST_BYTES = 4 << 30
 MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed
 LEVEL = 0.95
+
+
+class NoEnclosure(ValueError):
+    """A system whose rollouts cannot be enclosed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -98,34 +108,16 @@ def _after_zero(values: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), values])
 
 
-def _entered(
-    system: System | StepSystem | LatentSystem, one: _Problem, noise: Tensor, observation: Tensor
-) -> _Problem:
+def _entered(system: System | StepSystem, one: _Problem, noise: Tensor, seen: Tensor) -> _Problem:
     """The problem of an error in the observation that follows the state."""
-    if not isinstance(system, LatentSystem) or system.embeds is not None or system.episodes > 1:
+    if not isinstance(system, ObservedSystem):
+        raise ValueError("observation: expected a world model as_system(…).")
+    if seen.dim() != 1 or not bool(torch.isfinite(seen).all()):
         raise ValueError(
-            "observation: expected a world model as_system(…) of one episode, without observations."
+            f"observation has shape {tuple(seen.shape)}: expected finite numbers (n,)."
         )
-    if system.actions is None:
-        raise ValueError("observation: expected a system with actions, not with a policy.")
-    if observation.dim() != 1 or not bool(torch.isfinite(observation).all()):
-        raise ValueError(
-            f"observation has shape {tuple(observation.shape)}: expected finite numbers (n,)."
-        )
-    drawn, action = noise[0, : system.model.noise_size], system.actions[0, 0]
-    entry = partial(_posterior_step, system, one.start, action, drawn)
-    return _Problem(observation.double(), partial(_shifted, one.step), entry)
-
-
-def _posterior_step(
-    system: LatentSystem, state: Tensor, action: Tensor, drawn: Tensor, observations: Tensor
-) -> Tensor:
-    """The state that follows, as the model infers it from observations (B, n)."""
-    model, rows = system.model, len(observations)
-    # With gradients, which `embed` of an RSSMModel does not take.
-    encoder = model.world_model.encoder if isinstance(model, RSSMModel) else model.embed
-    before, act, noise = (part.expand(rows, -1) for part in (state, action, drawn))
-    return model.sample(before, act, encoder(observations), noise)[0]
+    entry = system.posterior_entry(one.start, noise[0])
+    return _Problem(seen.double(), partial(_shifted, one.step), entry)
 
 
 def _shifted(step: Step, n: int, x: Tensor) -> Tensor:
@@ -163,14 +155,12 @@ class RolloutEnclosure(Mapping[str, Curve]):
     times: np.ndarray
     label: str
     memory: int
-    kind: str = KIND
+    kind: str = SAMPLED
     _problems: tuple[_Problem, ...] = field(default=(), repr=False)
 
     def __getitem__(self, name: str) -> Curve:
         four = four_norms(self.bounds)[NORMS.index(check_key("name", name, NORMS))].numpy()
-        if len(four) == 1:
-            return Curve(self.times, four[0], np.full_like(four[0], np.nan))
-        return mean_curve(self.times, four)
+        return Curve(self.times, *_mean_and_error(four))
 
     def __iter__(self) -> Iterator[str]:
         return iter(NORMS)
@@ -228,7 +218,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
 
 
 def enclose_rollouts(
-    system: System | StepSystem | LatentSystem,
+    system: System | StepSystem,
     x0: Tensor,
     radius: float,
     directions: Tensor | None = None,
@@ -298,13 +288,12 @@ def enclose_rollouts(
     check_choice("order", order, ORDERS)
     states = initial_states(x0, paths).double().expand(paths, -1)
     noise = _increments(system, states, steps, step_size, seed)
-    maps = [_step_of_path(system, states[i], noise[i], step_size) for i in range(paths)]
-    starts = states[:, : system.model.state_size] if isinstance(system, LatentSystem) else states
-    problems = [_Problem(state, step, None) for state, step in zip(starts, maps, strict=True)]
+    problems = [path_problem(system, states[i], noise[i], 0.0, step_size) for i in range(paths)]
+    first = problems[0]
     if observation is not None:
         problems = [_entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
     matrix = _check_directions(directions, len(problems[0].start))
-    memory = bytes_needed(maps[0], starts[0], matrix.shape[1], ORDERS[order], COLUMNS)
+    memory = bytes_needed(first.step, first.start, matrix.shape[1], ORDERS[order], COLUMNS)
     if memory > MOST_BYTES:
         raise ValueError(
             f"directions has p = {matrix.shape[1]} columns: the sets would take about "
@@ -321,7 +310,7 @@ def enclose_rollouts(
         directions=matrix,
         noise=noise,
         times=step_size * np.arange(steps + 1.0),
-        label=system.label if isinstance(system, LatentSystem) else "exact",
+        label=str(getattr(system, "label", "exact")),
         memory=memory,
         _problems=tuple(problems),
     )
@@ -357,7 +346,7 @@ def _check_directions(directions: Tensor | None, size: int) -> Tensor:
 
 
 def _increments(
-    system: System | StepSystem | LatentSystem,
+    system: System | StepSystem,
     states: Tensor,
     steps: int,
     step_size: float,
@@ -365,62 +354,90 @@ def _increments(
 ) -> Tensor:
     """The noise increments (P, N, M) of the paths."""
     drivers = check_drivers(system, torch.zeros(()), states[:2])
-    if isinstance(system, LatentSystem):
-        _check_latent_system(system, steps, step_size)
     noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * step_size, seed=seed)
     return noise.increments(0, len(states)).transpose(0, 1)
 
 
-def _check_latent_system(system: LatentSystem, steps: int, step_size: float) -> None:
-    if (system.relaxation_time, system.diffusion_scale, step_size) != (1.0, 1.0, 1.0):
-        raise ValueError(
-            "system: expected the model's own steps, as_system(…) with relaxation_time=1 and "
-            "variance='step', and step_size=1."
-        )
-    if isinstance(system.model, RSSMModel) and system.model.categorical:
-        raise ValueError(
-            "system: the latent is one-hot, a step that is not continuous; expected a Gaussian "
-            "latent."
-        )
-    if system.steps is not None and steps > system.steps:
-        raise ValueError(f"steps={steps}: the system has inputs for {system.steps} steps only.")
+def enclose_errors(
+    system: System | StepSystem,
+    states: Tensor,
+    errors: Tensor,
+    noise: GaussianNoise,
+    step_rates: Tensor | None = None,
+) -> Tensor:
+    """Bounds of |X_k(s e) − X_k(0)| for all |s| ≤ 1, path by path: (P, N + 1).
+
+    They are infinite from the first step on at which a path abstains: for all paths, because only
+    their mean is of interest.
+
+    Args:
+        system: see `enclose_rollouts`.
+        states: (P, D), where the paths start.
+        errors: e of each path, (P, D).
+        noise: the increments; path i has number i.
+        step_rates: (N,), Lipschitz constants of the steps that are proven for the rollouts with
+            s = 0 and 1, under additive noise; the bound of s = 1 at step k + 1 is then at most the
+            constant times that at step k, and no path abstains.
+
+    Raises:
+        NoEnclosure: a function of the step has no enclosure; the message names it.
+    """
+    increments = noise.increments(0, len(states)).transpose(0, 1)
+    bounds = torch.full((len(states), noise.steps + 1), math.inf, dtype=torch.float64)
+    last = noise.steps
+    starts = enumerate(zip(states.double(), errors.double(), strict=True))
+    for i, (state, error) in counted("enclosure", starts, len(states)):
+        try:
+            problem = path_problem(system, state, increments[i], noise.t0, noise.step_size)
+            line = error[: len(problem.start), None]
+            found = problem.enclosed(line, 1.0, last, ORDERS["second"])
+        except ValueError as reason:
+            raise NoEnclosure(str(reason)) from None
+        bounds[i, : last + 1] = found.bounds
+        if step_rates is not None:
+            bounds[i] = _continued(bounds[i], above(float(error.norm())), step_rates)
+        elif found.abstains is not None:
+            last = max(0, found.abstains - 1)
+            bounds[:, found.abstains :] = math.inf
+    return bounds
 
 
-def _step_of_path(
-    system: System | StepSystem | LatentSystem, state: Tensor, noise: Tensor, step_size: float
-) -> Step:
-    """The steps of one path, as functions of the number of the step and rows of states."""
-    if not isinstance(system, LatentSystem):
-        return partial(_euler_step, system, noise, step_size)
-    episode = int(state[-1]) if system.episodes > 1 else 0
-    return partial(_model_step, system, noise, episode)
+def _continued(bounds: Tensor, start: float, rates: Tensor) -> Tensor:
+    """The smaller of each bound and the one before times the Lipschitz constant of the step."""
+    better = [min(float(bounds[0]), start)]
+    for bound, rate in zip(bounds[1:], rates, strict=True):
+        better.append(min(float(bound), above(float(rate) * better[-1])))
+    return bounds.new_tensor(better)
+
+
+def path_problem(
+    system: System | StepSystem, state: Tensor, noise: Tensor, t0: float, step_size: float
+) -> _Problem:
+    """The steps of one path from a state (D,), on increments (N, M) from time t0 on.
+
+    Raises:
+        ValueError: the system has no steps that can be enclosed.
+    """
+    if isinstance(system, PathSystem):
+        return _Problem(*system.path_steps(state, noise, t0, step_size), None)
+    return _Problem(state, partial(_euler_step, system, noise, t0, step_size), None)
 
 
 def _euler_step(
-    system: System | StepSystem, noise: Tensor, step_size: float, n: int, x: Tensor
+    system: System | StepSystem, noise: Tensor, t0: float, step_size: float, n: int, x: Tensor
 ) -> Tensor:
     """One Euler–Maruyama step, x + f(x) Δ + g(x) ΔB."""
-    time = torch.tensor(n * step_size, dtype=torch.float64)
+    time = torch.tensor(t0 + n * step_size, dtype=torch.float64)
     drift, moved = step_of(system)(time, x, noise[n].expand(len(x), -1))
     return x + drift * step_size + moved
 
 
-def _model_step(system: LatentSystem, noise: Tensor, episode: int, n: int, x: Tensor) -> Tensor:
-    """The step of the world model, or the mean and the factor of its law."""
-    model, rows = system.model, len(x)
-    seen = None if system.embeds is None else system.embeds[n, episode].expand(rows, -1)
-    if system.policy is not None:
-        action = system.policy(x)
-    else:
-        assert system.actions is not None
-        action = system.actions[n, episode].expand(rows, -1)
-    drawn = noise[n, : model.noise_size].expand(rows, -1)
-    if isinstance(model, StepModel) and seen is None:
-        return model.step(x, action, drawn)
-    if isinstance(model, RSSMModel):
-        return model.sample(x, action, seen, drawn)[0]
-    mean, factor = model.law(x, action, seen)
-    return mean + (factor * drawn.unsqueeze(1)).sum(2)
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over paths and its standard error s/√n; nan where infinite, or of a single path."""
+    if len(values) == 1:
+        return values[0], np.full_like(values[0], np.nan)
+    with np.errstate(invalid="ignore"):
+        return values.mean(0), values.std(0, ddof=1) / len(values) ** 0.5
 
 
 def violation_bound(count: int, trials: int) -> float:

@@ -11,10 +11,10 @@ from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model.rssm import RSSMConfig
 from sdewm.model.world_model import WorldModel, WorldModelConfig
-from sdewm.model_theorems import rollout_enclosure
-from sdewm.model_theorems.rollout_enclosure import Violations, enclose_rollouts
 from sdewm.sde.examples import OrnsteinUhlenbeck
+from sdewm.theory.flow import rollout_enclosure
 from sdewm.theory.flow.rollout_divergence import rollout_divergence
+from sdewm.theory.flow.rollout_enclosure import Violations, enclose_rollouts
 
 STEPS, START = 6, 5
 
