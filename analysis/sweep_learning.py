@@ -47,8 +47,8 @@ class Task:
     flags: tuple[str, ...] = ()
 
 
-# One action a frame, as the task is defined; half of the usual updates; DreamerV2's discount. With the
-# usual learning rates of actor and critic, 0.001, a policy that is good already is often lost again.
+# One action a frame, as the task is defined; half of the usual updates; DreamerV2's discount. With
+# the usual learning rates of actor and critic, 0.001, a good policy is often lost again.
 CARTPOLE = (
     *("--action-repeat", "1", "--train-ratio", "128", "--behaviour.discount", "0.99"),
     *("--optimiser.actor-lr", "1e-4", "--optimiser.critic-lr", "3e-4"),

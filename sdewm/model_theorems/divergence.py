@@ -299,10 +299,9 @@ def _joined(
             name: mean_curve(times, np.stack([bound[name].values for bound in own]))
             for name in own[0].curves
         }
-        constants = {
-            name: (min if name == "abstains" else max)(bound.constants[name] for bound in own)
-            for name in own[0].constants
-        }
+        constants = {name: max(bound.constants[name] for bound in own) for name in own[0].constants}
+        if "abstains" in constants:
+            constants["abstains"] = min(bound.constants["abstains"] for bound in own)
         joined[grade] = GradeBound(grade, own[0].kind, curves, constants)
     return joined, left_out
 
