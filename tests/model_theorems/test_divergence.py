@@ -11,6 +11,7 @@ from sdewm.model_theorems import divergence
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.imagination import perturbed_initial_states
 from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.sde.rates import SAMPLED
 from sdewm.theory.bounds import formulas, weighted_rollouts
 from sdewm.theory.bounds.bound import GradeBound, RolloutBounds
 from sdewm.theory.curve import NORMS, Curve
@@ -55,6 +56,10 @@ def test_a_scaled_rotation_is_followed_exactly_and_every_bound_of_log_norms_is_a
             np.testing.assert_allclose(
                 found.bounds[grade][norm].values, found[norm].values, rtol=1e-7
             )
+    enclosed = found.bounds["enclosure"]
+    assert enclosed.kind == SAMPLED
+    assert enclosed.constants == {"paths": 3.0, "abstains": np.inf}  # one for each copy
+    np.testing.assert_allclose(enclosed["mean"].values, found["mean"].values, rtol=1e-9)
     assert found.bounds["double_exponential"].kind == "recalled"
     assert found.bounds["gronwall"]["mean"].last.value > 2 * expected[-1]
     assert found.remainders["first"].values.max() < 1e-12 and found.stated_range == np.inf
@@ -256,3 +261,40 @@ def test_one_hot_latents_are_labelled():
         grades=(),
     )
     assert found.label.startswith("surrogate") and np.isfinite(found["mean"].values).all()
+
+
+def test_enclosures_cover_all_copies_and_end_at_the_first_abstention_of_an_episode():
+    """Only the last step of the second episode is not linear, and there it is steep."""
+    model = own_model(lambda x, a: 0.9 * x + torch.tanh(100.0 * a[:, :1] * x), noise=0.0)
+    episodes = recorded(2, 6)
+    episodes.previous_actions.fill_(0.0)
+    episodes.previous_actions[1, 5] = 1.0
+    found = diverge_on_model(
+        model, episodes, NOISE, start=2, horizon=3, copies=3, paths=2, grades=["enclosure"]
+    )
+    bound = found.bounds["enclosure"]
+    first = int(bound.constants["abstains"])
+    finite = np.isfinite(bound["mean"].values)
+    assert first == 3
+    assert finite.tolist() == [True, True, True, False]
+    ratio = bound["mean"].values[:3] / found["mean"].values[:3]
+    assert ratio.min() >= 1.0
+    assert ratio.max() < 1.0 + 1e-9
+
+
+def test_one_hot_latents_are_left_out_of_the_enclosures():
+    model = RSSMModel(make_model("categorical"))
+    found = diverge_on_model(model, recorded(2, 6), NOISE, start=2, horizon=2, copies=2, paths=1)
+    assert "one-hot" in found.left_out["enclosure"]
+    assert "enclosure" not in found.bounds
+    with pytest.raises(ValueError, match="'enclosure'.*one-hot"):
+        diverge_on_model(
+            model,
+            recorded(2, 6),
+            NOISE,
+            start=2,
+            horizon=2,
+            copies=2,
+            paths=1,
+            grades=["enclosure"],
+        )

@@ -1,5 +1,7 @@
 """The bias of a value on models: against differences made by hand, with episodes as units."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,22 @@ def test_rows_hold_what_was_found(tables):
     assert len({tuple(row) for row in (*rolled, *valued)}) == 1  # one set of columns
     order = order_row("own", "order", "x", bias.expansion.order((0.5, 0.25, 0.125)))
     assert order["label"].split(":")[0] in ("holds", "fails", "undecided")
+
+
+def test_the_figure_says_from_which_step_on_an_enclosure_abstains(tables):
+    rolled = [row for row in tables[2] if not row["series"].startswith("enclosure")]
+    measured = [r for r in rolled if (r["kind"], r["series"]) == ("mean", "measured")]
+    label = "certificate per path, mean over sampled paths"
+    bound = [
+        row | {"series": "enclosure", "label": label, "value": value}
+        for row, value in zip(measured, (1.0, 1.5, math.inf, math.inf), strict=True)
+    ]
+    step = rolled[0] | {"kind": "constant", "series": "enclosure: abstains", "value": 2.0}
+    note = model_divergence([*rolled, *bound, step]).panels[0].note
+    assert "The enclosure abstains from step 2 on." in note
+    assert "enclosure: certificate" not in note  # it has no last value
+    whole = [row | {"value": 1.0} for row in bound]
+    assert "abstains" not in model_divergence([*rolled, *whole]).panels[0].note
 
 
 def test_the_figure_shows_every_bound_with_its_label(tables):
