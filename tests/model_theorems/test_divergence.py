@@ -284,17 +284,9 @@ def test_enclosures_cover_all_copies_and_end_at_the_first_abstention_of_an_episo
 
 def test_one_hot_latents_are_left_out_of_the_enclosures():
     model = RSSMModel(make_model("categorical"))
-    found = diverge_on_model(model, recorded(2, 6), NOISE, start=2, horizon=2, copies=2, paths=1)
+    grid = {"start": 2, "horizon": 2, "copies": 2, "paths": 1}
+    found = diverge_on_model(model, recorded(2, 6), NOISE, **grid)
     assert "one-hot" in found.left_out["enclosure"]
     assert "enclosure" not in found.bounds
     with pytest.raises(ValueError, match="'enclosure'.*one-hot"):
-        diverge_on_model(
-            model,
-            recorded(2, 6),
-            NOISE,
-            start=2,
-            horizon=2,
-            copies=2,
-            paths=1,
-            grades=["enclosure"],
-        )
+        diverge_on_model(model, recorded(2, 6), NOISE, **grid, grades=["enclosure"])
