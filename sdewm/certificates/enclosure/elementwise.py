@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sdewm.certificates.activations import MARGIN, Function
+from sdewm.certificates.enclosure.affine import add, total
 from sdewm.certificates.enclosure.products import outer
 from sdewm.certificates.enclosure.taylor_set import TaylorSet, upward
 from sdewm.certificates.interval import Interval
@@ -120,6 +121,68 @@ class LogOnePlus:
 
 
 @dataclass(frozen=True)
+class Exponential:
+    """The function e^x, or e^x − 1; x is known to be at most `ceiling`."""
+
+    value: Callable[[Tensor], Tensor]
+    ceiling: float = math.inf
+    jump = 0.0
+
+    @property
+    def least(self) -> float:
+        """The exponential has relative errors only, down to the smallest numbers."""
+        return 1e-300 if self.value is torch.exp else 1.0
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The derivative e^x."""
+        return x.exp()
+
+    def bend(self, x: Tensor) -> Tensor:
+        """The second derivative e^x."""
+        return x.exp()
+
+    def slope_range(self, box: Interval) -> Interval:
+        """Of a function that has no kink: not asked for a finite box."""
+        return Interval.everything(*box.lower.shape)
+
+    def third_bound(self, box: Interval) -> Tensor:
+        """The exponential of the upper end."""
+        return box.upper.clamp(max=self.ceiling).exp() * (1.0 + 2.0 * MARGIN)
+
+
+@dataclass(frozen=True)
+class Logarithm:
+    """The function log x for x > 0; x is known to be at least `floor` (0: nothing is known)."""
+
+    floor: Tensor | float = 0.0
+    jump = 0.0
+
+    def value(self, x: Tensor) -> Tensor:
+        """The logarithm."""
+        return x.log()
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The derivative 1/x."""
+        return 1.0 / x
+
+    def bend(self, x: Tensor) -> Tensor:
+        """The second derivative −1/x²."""
+        return -1.0 / x**2
+
+    def slope_range(self, box: Interval) -> Interval:
+        """Of a function that has no kink: not asked for a finite box."""
+        return Interval.everything(*box.lower.shape)
+
+    def third_bound(self, box: Interval) -> Tensor:
+        """2/x³ at the lower end; ∞ if this is not positive."""
+        low = torch.maximum(box.lower, torch.as_tensor(self.floor, dtype=torch.float64))
+        return torch.where(low > 0, 2.0 / low**3 * (1.0 + 4.0 * MARGIN), math.inf)
+
+
+EXP, EXPM1 = Exponential(torch.exp), Exponential(torch.expm1)
+
+
+@dataclass(frozen=True)
 class PiecewiseLinear:
     """A continuous function with slope slopes[i] between points[i − 1] and points[i]."""
 
@@ -174,8 +237,9 @@ def apply(function: Scalar, values: TaylorSet) -> TaylorSet:
         remainder = torch.where(smooth, remainder, upward(range_.radius * x.reach))
         slope, bend = torch.where(smooth, slope, middle), torch.where(smooth, bend, 0.0)
     steep = slope.abs()
-    rounding = _margin(value) + _margin(slope) * x.size
-    rounding = rounding + _margin(bend) * x.slopes**2 + function.jump
+    least = function.least if isinstance(function, Exponential) else 1.0
+    rounding = _margin(value, least) + _margin(slope, least) * x.size
+    rounding = rounding + _margin(bend, least) * x.slopes**2 + function.jump
     return TaylorSet(
         value,
         slope[..., None] * x.linear,
@@ -183,6 +247,25 @@ def apply(function: Scalar, values: TaylorSet) -> TaylorSet:
         slope[..., None] * x.rest,
         upward(steep * x.box + upward(remainder) + upward(rounding)),
     )
+
+
+def log_softmax(values: TaylorSet, axis: int) -> TaylorSet:
+    """Log p_i = (x_i − m) − log Σ_j exp(x_j − m), with m the largest centre, along an axis.
+
+    The last term covers the rounding errors of torch's own order of summation, for up to 1000
+    classes.
+    """
+    largest = values.constant(values.centre.amax(axis, keepdim=True).expand(values.shape))
+    shifted = add(values, largest, -1.0)
+    least = shifted.interval.lower.exp().sum(axis, keepdim=True) * (1.0 - 2.0 * MARGIN)
+    normaliser = apply(Logarithm(least), total(apply(EXP, shifted), axis, True))
+    rounding = _margin(shifted.reach + shifted.centre.abs())
+    return add(shifted, normaliser.expanded(values.shape), -1.0).widened(rounding)
+
+
+def softmax(values: TaylorSet, axis: int) -> TaylorSet:
+    """The exponential of `log_softmax`, whose members are at most 0."""
+    return apply(Exponential(torch.exp, 2.0 * MARGIN), log_softmax(values, axis))
 
 
 def sign(values: TaylorSet) -> TaylorSet:
@@ -193,5 +276,5 @@ def sign(values: TaylorSet) -> TaylorSet:
     return found.widened(torch.where(known, 0.0, 1.0))
 
 
-def _margin(values: Tensor) -> Tensor:
-    return 2.0 * MARGIN * (1.0 + values.abs())
+def _margin(values: Tensor, least: float = 1.0) -> Tensor:
+    return 2.0 * MARGIN * (least + values.abs())

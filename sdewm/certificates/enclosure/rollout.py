@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,6 +41,8 @@ class PathEnclosure:
     Attributes:
         bounds: (N + 1,); ∞ from the step on at which the enclosure abstains.
         linear: (N + 1,), the norm of the linear part A_k, e ↦ A_k e; nan from that step on.
+        readout: (N + 1,), bounds of |φ(X_k(e)) − φ(X_k(0))| for the function φ given; ∞ from that
+            step on, where the set of φ is unbounded, and without a function.
         abstains: that step, or None.
         reason: why it abstains; "".
         symbols: the largest number of symbols within a step.
@@ -47,6 +50,7 @@ class PathEnclosure:
 
     bounds: Tensor
     linear: Tensor
+    readout: Tensor
     abstains: int | None
     reason: str
     symbols: int
@@ -111,6 +115,7 @@ def enclose_path(
     order: int,
     columns: int,
     entry: Entry | None = None,
+    readout: Entry | None = None,
 ) -> PathEnclosure:
     """Bounds on one path; see the head of the module.
 
@@ -127,6 +132,7 @@ def enclose_path(
         columns: symbols kept from step to step.
         entry: the first state as a function of what the error is in (an observation), which is x0
             then; None: the error is in the state x0 itself.
+        readout: φ, states (1, D) -> (1,) or (1, m).
     """
     exact_start, start = (
         start_set(x0, directions[:, :0], 0.0, 2),
@@ -134,23 +140,32 @@ def enclose_path(
     )
     reference = propagate(step, exact_start, steps, REFERENCE_COLUMNS, entry)
     sets = propagate(step, start, steps, columns, entry)
-    bounds, linear = torch.full((2, steps + 1), math.inf, dtype=torch.float64)
+    bounds, read = torch.full((2, steps + 1), math.inf, dtype=torch.float64)
     linear = torch.full_like(bounds, math.nan)
     most = 0
     for k in range(steps + 1):
         try:
             here, exact = next(sets), next(reference)
         except Unbounded as problem:
-            return PathEnclosure(bounds, linear, k, str(problem), most)
+            return PathEnclosure(bounds, linear, read, k, str(problem), most)
         most = max(most, here.symbols)
-        size, first = radius_of(here)
-        shift = _length(upward((here.centre - exact.centre).abs()))
-        bound = above(size + shift + radius_of(exact)[0])
+        bound, first = _distance(here, exact)
         if not bound <= VACUOUS * first:
             reason = (
                 f"the bound {bound:.3g} exceeds {VACUOUS:g} times the error to first order, "
                 f"{first:.3g}"
             )
-            return PathEnclosure(bounds, linear, k, reason, most)
+            return PathEnclosure(bounds, linear, read, k, reason, most)
         bounds[k], linear[k] = bound, first
-    return PathEnclosure(bounds, linear, None, "", most)
+        if readout is not None:
+            with suppress(Unbounded):
+                parts = (_image(readout, part, columns) for part in (here, exact))
+                read[k] = _distance(*parts)[0]
+    return PathEnclosure(bounds, linear, read, None, "", most)
+
+
+def _distance(here: TaylorSet, exact: TaylorSet) -> tuple[float, float]:
+    """Upper bounds of |x − x0| for x of a set and x0 of that of the reference; of |M e|."""
+    size, first = radius_of(here)
+    shift = _length(upward((here.centre - exact.centre).abs()))
+    return above(size + shift + radius_of(exact)[0]), first

@@ -18,12 +18,17 @@ from sdewm.certificates import activations
 from sdewm.certificates.enclosure import affine, shapes
 from sdewm.certificates.enclosure.elementwise import (
     ABSOLUTE,
+    EXP,
+    EXPM1,
+    Logarithm,
     LogOnePlus,
     Power,
     Scalar,
     apply,
     clamp,
+    log_softmax,
     sign,
+    softmax,
 )
 from sdewm.certificates.enclosure.normalisation import normalise
 from sdewm.certificates.enclosure.products import multiply
@@ -45,6 +50,7 @@ class Execution(Protocol):
         ...
 
 
+MOST_CLASSES = 1000  # of a softmax
 Value = TaylorSet | Tensor | float
 Rule = Callable[..., Any]
 
@@ -230,6 +236,25 @@ def _clamp(
     return apply(clamp(low, high), run.as_set(input))
 
 
+def _over_classes(function: Callable[[TaylorSet, int], TaylorSet]) -> Rule:
+    def rule(
+        run: Execution,
+        input: Value,
+        dim: int,
+        _stacklevel: int = 3,
+        dtype: torch.dtype | None = None,
+    ) -> TaylorSet:
+        if dtype not in (None, torch.float64):
+            raise Unsupported(f"{dtype} would round the state; expected torch.float64.")
+        x = run.as_set(input)
+        if x.shape[_axis(x, dim)] > MOST_CLASSES:
+            raise Unsupported(f"{x.shape[dim]} classes: expected at most {MOST_CLASSES}.")
+        # The box of each logit enters its own class and the sum: as symbols it is one in both.
+        return function(run.symbols.absorb(x), _axis(x, dim))
+
+    return rule
+
+
 def _square(run: Execution, input: Value) -> TaylorSet:
     x = run.as_set(input)
     return multiply(x, x)
@@ -397,6 +422,11 @@ RULES: dict[str, Rule] = {
     "abs": _scalar(ABSOLUTE),
     "sign": lambda run, x: sign(run.as_set(x)),
     "log1p": _scalar(LogOnePlus()),
+    "log": _scalar(Logarithm()),
+    "exp": _scalar(EXP),
+    "expm1": _scalar(EXPM1),
+    "log_softmax": _over_classes(log_softmax),
+    "softmax": _over_classes(softmax),
     "clamp": _clamp,
     "gelu": _gelu,
     "elu": _elu,

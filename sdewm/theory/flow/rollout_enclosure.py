@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -76,7 +76,14 @@ class _Problem:
     step: Step
     entry: Entry | None
 
-    def enclosed(self, directions: Tensor, radius: float, steps: int, order: int) -> PathEnclosure:
+    def enclosed(
+        self,
+        directions: Tensor,
+        radius: float,
+        steps: int,
+        order: int,
+        readout: Entry | None = None,
+    ) -> PathEnclosure:
         """The bounds on the path; of an observation, from step 1 on, and 0 at step 0."""
         found = enclose_path(
             self.step,
@@ -87,12 +94,18 @@ class _Problem:
             order=order,
             columns=COLUMNS,
             entry=self.entry,
+            readout=readout,
         )
         if self.entry is None:
             return found
         later = None if found.abstains is None else found.abstains + 1
-        parts = (_after_zero(found.bounds), _after_zero(found.linear))
-        return PathEnclosure(*parts, later, found.reason, found.symbols)
+        return replace(
+            found,
+            bounds=_after_zero(found.bounds),
+            linear=_after_zero(found.linear),
+            readout=_after_zero(found.readout),
+            abstains=later,
+        )
 
     def attacked(self, directions: Tensor, steps: int, seed: int) -> Tensor:
         """The largest distances that a search finds, (N + 1,)."""
@@ -136,6 +149,8 @@ class RolloutEnclosure(Mapping[str, Curve]):
     Attributes:
         bounds: (P, N + 1): |X_k(e) − X_k(0)| ≤ bounds[path, k] for all e; ∞ after an abstention.
         linear: (P, N + 1), the norm of the linear part: the error to first order.
+        readout: (P, N + 1): |φ(X_k(e)) − φ(X_k(0))| ≤ readout[path, k] for the function φ that was
+            given; ∞ after an abstention, and where the set of φ is unbounded; empty without φ.
         abstains: the paths that have no bound up to the last step, each with step and reason.
         radius: of the ball.
         directions: A, (D, p): the errors are radius · A e, |e|₂ ≤ 1.
@@ -148,6 +163,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
 
     bounds: Tensor
     linear: Tensor
+    readout: Tensor
     abstains: tuple[Abstention, ...]
     radius: float
     directions: Tensor
@@ -228,6 +244,7 @@ def enclose_rollouts(
     step_size: float = 1.0,
     order: str = "second",
     observation: Tensor | None = None,
+    readout: Entry | None = None,
     seed: int = 0,
 ) -> RolloutEnclosure:
     """Bound the divergence of rollouts from all initial errors of a ball or an ellipsoid (S34).
@@ -267,6 +284,9 @@ def enclose_rollouts(
         observation: the observation (n,) that follows the state x0 of a world model with an
             encoder. The error is in it then, observation + radius · A e with A (n, p): step 1 is
             the posterior's, and D_0 = 0; the later steps are the prior's.
+        readout: a function φ of states (B, D) -> (B,) or (B, m), such as the value of a critic
+            (`latent_sde.losses.value`) or the mean of a decoder: its change is bounded at every
+            step. A bias of φ after k steps is at most the mean of the bounds.
         seed: of the noise, which is that of `rollout_divergence` with equal `seed`, `steps` and
             t1 = steps · step_size.
 
@@ -301,10 +321,11 @@ def enclose_rollouts(
             "directions, or order='first'."
         )
     work = counted("enclosure", problems, paths)
-    found = [one.enclosed(matrix, radius, steps, ORDERS[order]) for one in work]
+    found = [one.enclosed(matrix, radius, steps, ORDERS[order], readout) for one in work]
     return RolloutEnclosure(
         bounds=torch.stack([one.bounds for one in found]),
         linear=torch.stack([one.linear for one in found]),
+        readout=torch.stack([one.readout for one in found]) if readout else torch.empty(0),
         abstains=_abstentions(found),
         radius=radius,
         directions=matrix,
@@ -367,8 +388,8 @@ def enclose_errors(
 ) -> Tensor:
     """Bounds of |X_k(s e) − X_k(0)| for all |s| ≤ 1, path by path: (P, N + 1).
 
-    They are infinite from the first step on at which a path abstains: for all paths, because only
-    their mean is of interest.
+    They are infinite from the step on at which the path abstains. Later paths are enclosed only up
+    to there, because the mean over all paths is infinite then.
 
     Args:
         system: see `enclose_rollouts`.
@@ -398,7 +419,6 @@ def enclose_errors(
             bounds[i] = _continued(bounds[i], above(float(error.norm())), step_rates)
         elif found.abstains is not None:
             last = max(0, found.abstains - 1)
-            bounds[:, found.abstains :] = math.inf
     return bounds
 
 

@@ -8,6 +8,7 @@ from torch import nn
 import sdewm
 from paper_checks.cases.trained_models import WITH, WITHOUT, trained_run
 from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.latent_sde.losses import value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model.rssm import RSSMConfig
 from sdewm.model.world_model import WorldModel, WorldModelConfig
@@ -297,3 +298,59 @@ def test_violations_count_rollouts_and_bound_their_probability():
     assert tube.violations(measured.numpy()).count == 2
     with pytest.raises(ValueError, match="measured has shape"):
         tube.violations(measured[..., :2])
+
+
+READOUTS = {
+    "critic": lambda system: value(system),
+    "decoder": lambda system: system.model.decoder.predict,
+}
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_what_a_head_reads_from_the_rollouts_is_bounded_closely(name):
+    """Against the first order's best error, which a gradient through the rollout gives."""
+    system, start = shipped("agent")
+    readout = READOUTS[name](system)
+    directions = latent_directions(system)
+    tube = enclose_rollouts(system, start, 0.01, directions, steps=STEPS, paths=1, readout=readout)
+    (problem,) = tube._problems
+    clean = moved(problem.step, readout, start)
+    e = torch.zeros(directions.shape[1], dtype=torch.float64, requires_grad=True)
+    read = moved(problem.step, readout, start + 0.01 * directions @ e)
+    for k in (0, 1, 3, STEPS):
+        # The direction of the largest component, both ways.
+        (slope,) = torch.autograd.grad(read[k].flatten()[0], e, retain_graph=True)
+        found = [
+            moved(problem.step, readout, start + sign * 0.01 * directions @ slope / slope.norm())[k]
+            for sign in (-1.0, 1.0)
+        ]
+        worst = max(float((one - clean[k]).detach().norm()) for one in found)
+        bound = float(tube.readout[0, k])
+        assert worst <= bound
+        assert bound < (1.2 if name == "critic" else 2.0) * worst
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        drawn = torch.randn(directions.shape[1], generator=rng, dtype=torch.float64)
+        other = moved(problem.step, readout, start + 0.01 * directions @ drawn / drawn.norm())
+        gaps = torch.stack([(a - b).norm() for a, b in zip(other, clean, strict=True)])
+        assert (gaps.detach() <= tube.readout[0]).all()
+
+
+def moved(step, readout, state):
+    """What is read at each step of a rollout."""
+    x, found = state[None], []
+    for n in range(STEPS + 1):
+        found.append(readout(x))
+        x = step(n, x) if n < STEPS else x
+    return found
+
+
+def test_a_readout_is_enclosed_after_an_observation_as_well():
+    system, start = shipped("agent")
+    seen = trained_run("agent").episodes(START + STEPS + 2, 2, 0).observations[0, START + 1]
+    tube = enclose_rollouts(
+        system, start, 1e-4, steps=3, paths=1, observation=seen.double(), readout=value(system)
+    )
+    assert tube.readout[0, 0] == 0.0
+    assert torch.isfinite(tube.readout).all()
+    assert tube.readout[0, 1] > 0.0
