@@ -174,7 +174,7 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
     kinds = {(str(r["label"]), str(r["env"]), str(r["obs"])): str(r["protocol"]) for r in rows}
     theirs = curves_of(published, "method")
     for env, obs in dict.fromkeys(curve[1:] for curve in ours):
-        panel = f"{env.removeprefix('dmc:')}, {obs}"
+        panel = f"{env.removeprefix('dmc:').removeprefix('gym:')}, {obs}"
         for kind, some in (("published", theirs), ("own", ours)):
             for (label, *task), points in some.items():
                 if task != [env, obs]:

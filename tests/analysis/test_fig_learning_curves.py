@@ -167,3 +167,16 @@ def test_sources_that_cannot_be_drawn_are_named(runs, tmp_path, capsys):
 def test_a_run_on_a_gpu_names_it(tmp_path):
     run = make_run(tmp_path / "run", evaluations=evaluations(1.0), device="cuda")
     assert script.read_run(Path(run), "")[0]["hardware"] == "H200; x86_64, 2 cores"
+
+
+def test_on_the_discrete_task_every_seed_ends_above_400_and_falls_back_before():
+    """What the README says of the committed curves of CartPole."""
+    rows, _ = read_table(ROOT / "figures" / "data" / f"{STEM}.csv")
+    own = [r for r in rows if (r["env"], r["protocol"]) == ("gym:CartPole-v1", "evaluation")]
+    assert {row["seed"] for row in own} == {0, 1, 2}
+    last = [row["return"] for row in own if row["env_frames"] == 30_000]
+    assert len(last) == 3
+    assert min(last) > 400
+    for seed in range(3):
+        curve = [row["return"] for row in own if row["seed"] == seed]
+        assert min(curve[curve.index(max(curve)) :]) < 300
