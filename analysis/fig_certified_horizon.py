@@ -4,7 +4,7 @@
     python analysis/fig_certified_horizon.py RUN… --data DIR   measure runs
 
 The runs differ in the weight of the Jacobian penalty and in the seed. From a posterior state of
-each of several episodes, all errors of size 0.03 in z are enclosed (`sdewm.enclose_rollouts`) under
+each of several episodes, all errors of size 0.1 in z are enclosed (`sdewm.enclose_rollouts`) under
 the recorded actions, on one noise path each. `certified` is the last step with a bound, at most
 `steps`: the enclosure abstains where its bound exceeds ten times the error to first order. `growth`
 is that first-order error after GROWTH_STEP steps over the one at the start, the largest over all
@@ -32,7 +32,7 @@ from sdewm.theory.flow.rollout_enclosure import enclose_rollouts
 
 STEM = "fig_certified_horizon"
 LOG = ROOT / "runs" / f"{STEM}.jsonl"
-START, STEPS, RADIUS, GROWTH_STEP = 20, 50, 0.03, 10
+START, STEPS, RADIUS, GROWTH_STEP = 20, 50, 0.1, 10
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,7 +81,8 @@ def measured(given: argparse.Namespace) -> tuple[list[Row], dict]:
         )
         for one in trained
     ]
-    return measured_runs(runs, given.log, facts, ("seed", "episodes", "data", "code")), facts
+    deciding = ("seed", "episodes", "data", "start", "radius", "growth_step", "code")
+    return measured_runs(runs, given.log, facts, deciding), facts
 
 
 def rows_of(run: TrainedRun, count: int, seed: int) -> list[Row]:
@@ -109,6 +110,7 @@ def rows_of(run: TrainedRun, count: int, seed: int) -> list[Row]:
                 "weight": float(penalty.weight),
                 "train_seed": run.config.seed,
                 "episode": e,
+                "radius": RADIUS,
                 "steps": STEPS,
                 "certified": tube.abstains[0].step - 1 if tube.abstains else STEPS,
                 "growth": growth,

@@ -4,11 +4,11 @@ python analysis/table_enclosure.py                     the shipped models
 python analysis/table_enclosure.py RUN… --data DIR     other runs and recorded episodes
 
 figures/data/table_enclosure.csv has a row for each run, set of initial errors and episode. The
-errors are a ball in z or in the whole state (of up to 64 numbers), or the ellipsoid of the errors
-that white observation noise in one frame causes: the root of their second moments, scaled so that
-95 % of the copies are inside. `ratio_k` is the bound over the attack after k steps, empty
-where the enclosure abstains. `within_3` is the last step up to which it is at most 3, and `seconds`
-are those of one core.
+errors are a ball in z or in the whole state (of up to 64 numbers), a ball in the observation that
+follows, through the encoder, or the ellipsoid of the errors that white observation noise in one
+frame causes: the root of their second moments, scaled so that 95 % of the copies are inside.
+`ratio_k` is the bound over the attack after k steps, empty where the enclosure abstains. `within_3`
+is the last step up to which it is at most 3, and `seconds` are those of one core.
 
 figures/data/table_enclosure_audit.csv has a row for each run and size: starts at several rows and
 episodes, each of them attacked. A violation is a distance above the bound. Its probability is at
@@ -45,6 +45,7 @@ from sdewm.theory.flow.rollout_enclosure import (
 
 SHIPPED = ROOT / "paper_checks" / "small_models"
 RUNS = tuple(SHIPPED / name for name in ("weight0-seed0", "weight0.1-seed0", "agent"))
+SEEN = 0.003  # radius in the observation, in the units of the environment
 START, SHOWN = 5, (1, 5, 10, 15, 20, 30, 50)
 NOISES, COPIES, INSIDE = (0.001, 0.01), 400, 0.95
 WHOLE = 64
@@ -58,7 +59,7 @@ class Errors:
 
     name: str
     radius: float
-    directions: Tensor
+    directions: Tensor | None  # None: the error is in the next observation
     steps: int
 
 
@@ -120,6 +121,7 @@ def sets_of_errors(
     ]
     if size <= WHOLE:
         balls.append(Errors("whole state, ball 0.03", 0.03, unit, min(steps, 30)))
+    balls.append(Errors(f"observation, ball {SEEN:g}", SEEN, None, min(steps, 30)))
     found = {
         strength: perturbed_initial_states(
             run.model,
@@ -158,7 +160,8 @@ def tight(run: TrainedRun, given: argparse.Namespace) -> Iterator[Row]:
     for e, sets in zip(range(given.episodes), every, strict=False):
         for errors in sets:
             tube, seconds = enclosed(run, episodes, e, START, states[e], errors, given.seed)
-            ratio = (tube.bounds / tube.attack(given.seed))[0]
+            bounds = tube.bounds[0]  # of an error in the observation 0 at step 0
+            ratio = torch.where(bounds > 0, bounds / tube.attack(given.seed)[0], 1.0)
             yield {
                 "run": run.run.name,
                 "errors": errors.name,
@@ -184,6 +187,7 @@ def enclosed(
 ) -> tuple[RolloutEnclosure, float]:
     """The enclosure from a state under the actions that follow, and the seconds that it took."""
     actions = episodes.previous_actions[episode, row + 1 : row + 1 + errors.steps]
+    seen = episodes.observations[episode, row + 1]
     system = as_system(run.model, actions=actions)
     begin = time.process_time()
     tube = enclose_rollouts(
@@ -193,6 +197,7 @@ def enclosed(
         errors.directions,
         steps=errors.steps,
         paths=1,
+        observation=None if errors.directions is not None else seen.double(),
         seed=seed,
     )
     return tube, time.process_time() - begin

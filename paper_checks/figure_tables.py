@@ -13,6 +13,7 @@ FROM_RUNS = {
     *("fig_approximation", "fig_jacobian_weight", "fig_learning_curves", "fig_model_divergence"),
     *("fig_model_expansion", "fig_model_stability", "fig_open_loop", "fig_representation_error"),
     *("fig_representation_error_pixels", "fig_implicit_regularisation", "fig_robustness_curves"),
+    "fig_certified_horizon",
     *FROM_STUDIES,
     *FROM_TABLES,
 }

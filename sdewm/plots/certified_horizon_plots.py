@@ -16,12 +16,12 @@ from sdewm.plots.style import BLACK, COLOURS, GREY, MARKERS, Entries, Look, leve
 def certified_horizon(rows: Rows) -> Drawing:
     """The certified horizon of each run at its weight, and against the growth of small errors.
 
-    Rows: weight, train_seed, episode, steps, certified, growth (nan where it is unknown).
+    Rows: weight, train_seed, episode, radius, steps, certified, growth (nan where it is unknown).
     """
     weights = sorted({row["weight"] for row in rows})
     seeds, episodes = ({row[name] for row in rows} for name in ("train_seed", "episode"))
     note = (
-        f"Errors of size 0.03 in z, {len(episodes)} episodes of each model, one noise path each. "
+        f"Errors of size {rows[0]['radius']:g} in z, {len(episodes)} episodes of each model, one noise path each. "
         f"Left: means over the episodes of {len(seeds)} training seeds for each weight, with their "
         "mean and its 95 % interval by Student's t over seeds. Right: one point for each episode."
     )

@@ -49,6 +49,8 @@ def test_a_short_run_writes_both_tables(table, tmp_path, capsys, monkeypatch):
     rows, _ = read_table(tmp_path / "table_enclosure.csv")
     assert [row["errors"] for row in rows][:2] == ["z, ball 0.03", "z, ball 0.1"]
     assert all(1.0 <= row["ratio_1"] < 1.1 for row in rows[:3])
+    (seen,) = (row for row in rows if row["errors"] == "observation, ball 0.003")
+    assert 1.0 <= seen["ratio_1"] < 2.0
     audit, _ = read_table(tmp_path / "table_enclosure_audit.csv")
     assert [(row["violations"], row["starts"]) for row in audit] == [(0, 1)]
     assert "within_3" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from functools import cache
 from paper_checks.figure_tables import rows_of
 from sdewm.base.records import ROOT, read_table
 from sdewm.plots.approximation_plots import approximation
+from sdewm.plots.certified_horizon_plots import certified_horizon
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.plots.related_plots import related_measurements
 from sdewm.plots.study_plots import (
@@ -22,6 +23,7 @@ STEMS = sorted(path.stem for path in (ROOT / "analysis").glob("fig_*.py"))
 FROM_ROWS = {one.stem: one.figure for one in ANALYSES.values()}
 FROM_ROWS["fig_representation_error_pixels"] = FROM_ROWS["fig_representation_error"]
 FROM_ROWS["fig_jacobian_weight"] = effects_of_penalty
+FROM_ROWS["fig_certified_horizon"] = certified_horizon
 FROM_STUDIES = {"fig_weight_sweep": weight_sweep, "fig_horizon_convergence": horizon_convergence}
 
 
