@@ -22,8 +22,9 @@ def certified_horizon(rows: Rows) -> Drawing:
     seeds, episodes = ({row[name] for row in rows} for name in ("train_seed", "episode"))
     note = (
         f"Errors of size {rows[0]['radius']:g} in z, {len(episodes)} episodes of each model, one "
-        f"noise path each. Left: means over the episodes of {len(seeds)} training seeds for each weight, with their "
-        "mean and its 95 % interval by Student's t over seeds. Right: one point for each episode."
+        f"noise path each. Left: means over the episodes of {len(seeds)} training seeds for each "
+        "weight, with their mean and its 95 % interval by Student's t over seeds. Right: one point "
+        "for each episode."
     )
     return Drawing(
         [
