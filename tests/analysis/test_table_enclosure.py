@@ -78,6 +78,12 @@ def test_the_readme_says_what_the_tables_of_enclosures_say():
     whole = {int(r["within_3"]) for r in by_error["whole state, ball 0.03"]}
     assert f"for errors in the whole state for {whole.pop()}." in readme and not whole
     assert all(r["within_3"] == 0 for r in by_error["z, ellipsoid of noise 0.01"])
+    seen = [
+        r["ratio_30"]
+        for r in read_table(data / "table_enclosure.csv")[0]
+        if (r["run"], r["errors"]) == ("agent", "observation, ball 0.003")
+    ]
+    assert f"within {100 * (max(seen) - 1):.1f} % of the attack 30 steps ahead" in readme
     audit = read_table(data / "table_enclosure_audit.csv")[0]
     starts = sum(int(r["starts"]) for r in audit)
     assert f"[{starts} audited starts]" in readme and not any(r["violations"] for r in audit)

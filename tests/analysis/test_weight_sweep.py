@@ -57,6 +57,15 @@ def test_readme_says_what_the_committed_rows_show(script):
     assert "twelve seeds ([study]" in (ROOT / "README.md").read_text("utf-8")
 
 
+def test_readme_says_that_the_study_with_hidden_velocities_is_void():
+    results = read_results("cartpole_hidden")
+    controls, comparisons = judge(results.study, results.rows)
+    assert [one.declared.arm for one in controls if one.outcome == "fails"] == ["penalty_1"]
+    assert {one.outcome for one in comparisons} == {"void"}
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert "four seeds per arm, is void: predictions at weight 1 are not worse beyond" in text
+
+
 def test_readme_says_the_verdicts_of_the_study():
     """Each cell of the table of verdicts, against the declared comparisons."""
     results = read_results("cartpole")
