@@ -11,6 +11,7 @@ import torch
 
 PLACES = ("cpu", "cuda")
 NO_PLACE = "MPS has no float64, and meta tensors hold no numbers."
+MOST_LISTED = 40  # allowed names in a message
 
 
 class UnknownName(ValueError, KeyError):
@@ -39,6 +40,8 @@ def check_key(name: str, key: object, allowed: Iterable[str]) -> str:
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`, else raise ValueError with the nearest match.
 
+    Of more than MOST_LISTED allowed names the message lists the nearest ones only.
+
     >>> check_choice("driver", "smae", ("same", "independent"))
     Traceback (most recent call last):
     ...
@@ -49,8 +52,12 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value), options, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listing = ", ".join(repr(option) for option in options)
-    raise ValueError(f"{name}={value!r} is not allowed; {hint}Allowed: {listing}.")
+    listed, rest = options, ""
+    if len(options) > MOST_LISTED:
+        listed = difflib.get_close_matches(str(value), options, n=5, cutoff=0.0)
+        rest = f" and {len(options) - len(listed)} others"
+    listing = ", ".join(repr(option) for option in listed)
+    raise ValueError(f"{name}={value!r} is not allowed; {hint}Allowed: {listing}{rest}.")
 
 
 def check_names(name: str, values: object, allowed: Iterable[str]) -> list[str]:

@@ -51,3 +51,13 @@ def test_a_whole_float_counts():
 def test_a_missing_gpu_is_said():
     with pytest.raises(ValueError, match="finds no CUDA device"):
         checks.check_device("cuda")
+
+
+def test_of_many_names_only_the_nearest_are_listed():
+    names = [f"claim-{number}" for number in range(checks.MOST_LISTED + 1)]
+    with pytest.raises(ValueError, match="did you mean 'claim-7'") as caught:
+        checks.check_choice("--only", "clam-7", names)
+    assert str(caught.value).endswith("and 36 others.")
+    assert str(caught.value).count("claim-") == 6
+    with pytest.raises(ValueError, match=r"'claim-39'\.$"):
+        checks.check_choice("--only", "clam-7", names[:-1])
