@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sdewm.plots.jacobian_weight_plots import seed_interval
 from sdewm.plots.panels import Drawing, Panel
@@ -52,7 +53,7 @@ def _by_weight(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
         entries |= points(axes, [place + 0.25], [mean], [half], "mean over seeds", look, ms=4)
     entries |= level_line(axes, steps, "largest number of steps tried")
     axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
-    axes.set(xlabel="weight of the penalty", ylabel="certified policy_steps", ylim=(0, None))
+    axes.set(xlabel="weight of the penalty", ylabel="certified policy_steps", ylim=(0, 1.1 * steps))
     return entries
 
 
@@ -64,5 +65,9 @@ def _by_growth(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
         look = Look(COLOURS[place % len(COLOURS)], "none", MARKERS[place % len(MARKERS)])
         entries |= points(axes, x, y, None, f"weight {weight:g}", look, ms=3)
     axes.set(xscale="log", xlabel="growth of an error in 10 policy_steps, first order")
-    axes.set(ylabel="certified policy_steps", ylim=(0, None))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    most = max(row["steps"] for row in rows)
+    axes.set(ylabel="certified policy_steps", ylim=(0, 1.1 * most))
     return entries
