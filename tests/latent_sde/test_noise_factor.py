@@ -138,7 +138,8 @@ def test_every_analysis_has_the_numbers_of_the_matrix():
     one, two = (sdewm.diverge_on_model(m, episodes, NOISE, **settings) for m in (model, dense))
     for name in ("mean", "sup"):
         np.testing.assert_allclose(one[name].values, two[name].values, rtol=1e-10)
-    assert one.bounds.keys() == two.bounds.keys() and len(one.bounds) > 2
+    # Only of the one-hot model itself it is known that a step is not continuous.
+    assert two.bounds.keys() - one.bounds.keys() == {"enclosure"} and len(one.bounds) > 2
     for grade in one.bounds:
         np.testing.assert_allclose(
             one.bounds[grade]["mean"].values, two.bounds[grade]["mean"].values, rtol=1e-7

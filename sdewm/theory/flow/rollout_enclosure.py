@@ -408,6 +408,9 @@ def enclose_errors(
     last = noise.steps
     starts = enumerate(zip(states.double(), errors.double(), strict=True))
     for i, (state, error) in counted("enclosure", starts, len(states)):
+        if not bool(error.any()):  # both rollouts are one
+            bounds[i, : last + 1] = 0.0
+            continue
         try:
             problem = path_problem(system, state, increments[i], noise.t0, noise.step_size)
             line = error[: len(problem.start), None]

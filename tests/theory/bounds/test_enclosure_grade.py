@@ -71,6 +71,13 @@ def test_it_is_the_only_tight_bound_of_a_trained_model(shipped):
     assert (small["mean"].values < measured["mean"].values).all()
 
 
+def test_the_bound_of_no_error_is_zero():
+    case = OrnsteinUhlenbeck()
+    errors = torch.tensor([[0.0], [0.1]], dtype=torch.float64)
+    found = of(case, case.x0, errors, t1=1.0, steps=4, paths=2)["enclosure"]
+    assert found["mean"].values == pytest.approx(0.05 * 0.8 ** np.arange(5), rel=1e-12)
+
+
 def test_an_abstention_is_told_with_its_step(shipped):
     system, state, errors = shipped
     found = of(system, state, 3e3 * errors, t1=STEPS, steps=STEPS, paths=4)["enclosure"]
