@@ -82,15 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def there(data: Path) -> list[str]:
     """The tables that can be made."""
-    found = [name for name, one in TABLES.items() if table_of(one.study, data).is_file()]
+    studies = measured_studies(data)
+    found = [name for name, one in TABLES.items() if one.study in studies]
     return [VERDICTS, *found] if found else []
+
+
+def measured_studies(data: Path) -> dict[str, Results]:
+    """The studies with rows of at least two seeds, so that there are differences."""
+    known = sorted(path.stem for path in STUDIES.glob("*.toml"))
+    found = {one: read_results(one, data) for one in known if table_of(one, data).is_file()}
+    return {name: results for name, results in found.items() if results.seeds >= 2}
 
 
 def made(name: str, data: Path) -> tuple[list[Line], dict[str, Any]]:
     """The lines of a table and its facts, with a caption."""
     if name == VERDICTS:
-        studies = sorted(path.stem for path in STUDIES.glob("*.toml"))
-        found = [read_results(one, data) for one in studies if table_of(one, data).is_file()]
+        found = measured_studies(data).values()
         lines = [line for results in found for line in verdicts(results)]
         facts = {"studies": ", ".join(f"{r.study.name} {r.study.digest}" for r in found)}
         caption = "declared comparisons at family-wise level .95 over the confirmatory ones"

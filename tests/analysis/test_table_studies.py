@@ -96,6 +96,16 @@ def test_tables_are_written_from_rows_alone_and_only_where_there_are_some(script
     assert "did you mean 'table_batch_size'" in capsys.readouterr().err
 
 
+def test_a_study_with_one_seed_has_no_tables_yet(script, tmp_path):
+    results = results_of("cartpole_batch", 1, noisy)
+    folder = tmp_path / "runs"
+    append_rows(folder / "rows.csv", [row | {"study": "cartpole_batch"} for row in results.rows])
+    write_results("cartpole_batch", folder, tmp_path)
+    assert script.there(tmp_path) == []
+    script.main(["--data", str(tmp_path)])
+    assert not list(tmp_path.glob("table_*"))
+
+
 def test_rows_of_another_declaration_are_refused(tmp_path):
     results = results_of("cartpole", 2, noisy)
     append_rows(tmp_path / "rows.csv", [row | {"digest": "another"} for row in results.rows])
