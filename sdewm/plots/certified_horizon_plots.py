@@ -30,7 +30,10 @@ def certified_horizon(rows: Rows) -> Drawing:
     return Drawing(
         [
             Panel("Certified horizon", partial(_by_weight, rows=rows, weights=weights)),
-            Panel("What decides it", partial(_by_growth, rows=rows, weights=weights)),
+            Panel(
+                "Against the growth of small errors",
+                partial(_by_growth, rows=rows, weights=weights),
+            ),
         ],
         note,
     )
@@ -60,7 +63,9 @@ def _by_weight(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
 def _by_growth(axes: Axes, rows: Rows, weights: list[float]) -> Entries:
     entries: Entries = {}
     for place, weight in enumerate(weights):
-        own = [row for row in rows if row["weight"] == weight and row["growth"] == row["growth"]]
+        own = [
+            row for row in rows if row["weight"] == weight and row["growth"] and row["growth"] > 0
+        ]
         x, y = ([row[name] for row in own] for name in ("growth", "certified"))
         look = Look(COLOURS[place % len(COLOURS)], "none", MARKERS[place % len(MARKERS)])
         entries |= points(axes, x, y, None, f"weight {weight:g}", look, ms=3)

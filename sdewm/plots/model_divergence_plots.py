@@ -89,10 +89,16 @@ def _rollouts(axes: Axes, rows: Rows) -> Entries:
 
 
 def _abstention(rows: Rows) -> str:
-    """From which step on the enclosure has no bound, in words."""
+    """Of which paths the enclosure is, and from which step on it has no bound, in words."""
     for row in rows:
-        if row["series"] == "enclosure: abstains" and row["value"] < math.inf:
-            return f"The enclosure abstains from step {row['value']:.0f} on."
+        if row["series"] == "enclosure: abstains":
+            paths = (
+                "The enclosure is a mean over one path of each copy, not over all paths measured"
+            )
+            last = (
+                f", and abstains from step {row['value']:.0f} on" if row["value"] < math.inf else ""
+            )
+            return f"{paths}{last}."
     return ""
 
 

@@ -122,7 +122,8 @@ def test_the_figure_says_from_which_step_on_an_enclosure_abstains(tables):
     ]
     step = rolled[0] | {"kind": "constant", "series": "enclosure: abstains", "value": 2.0}
     note = model_divergence([*rolled, *bound, step]).panels[0].note
-    assert "The enclosure abstains from step 2 on." in note
+    assert "one path of each copy" in note
+    assert "abstains from step 2 on." in note
     assert "enclosure: certificate" not in note  # it has no last value
     whole = [row | {"value": 1.0} for row in bound]
     assert "abstains" not in model_divergence([*rolled, *whole]).panels[0].note
