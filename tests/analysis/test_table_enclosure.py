@@ -87,3 +87,18 @@ def test_the_readme_says_what_the_tables_of_enclosures_say():
     audit = read_table(data / "table_enclosure_audit.csv")[0]
     starts = sum(int(r["starts"]) for r in audit)
     assert f"[{starts} audited starts]" in readme and not any(r["violations"] for r in audit)
+
+
+def test_the_readme_says_how_close_the_enclosure_is_in_the_figure_of_divergence():
+    """The means are over other paths, so a ratio may be a little below 1."""
+    rows, _ = read_table(ROOT / "figures" / "data" / "fig_model_divergence.csv")
+    for panel in {row["panel"] for row in rows}:
+        own = [row for row in rows if row["panel"] == panel and row["kind"] == "mean"]
+        bound, measured = (
+            {row["horizon"]: row["value"] for row in own if row["series"] == series}
+            for series in ("enclosure", "measured")
+        )
+        assert all(abs(bound[k] / measured[k] - 1) < 0.1 for k in range(21))
+        assert bound[30] < float("inf") == bound[31]
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert "within a tenth of the measured distance for 20 steps and abstains after 30" in readme
