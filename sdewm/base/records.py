@@ -121,7 +121,11 @@ def write_table(path: Path, rows: Sequence[Row], facts: Mapping[str, Value]) -> 
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Value]], dict[str, str]]:
-    """Rows and manifest of a table; numeric cells become numbers, empty cells None."""
+    """Rows and manifest of a table; numeric cells become numbers, empty cells None.
+
+    Digests such as 0012345 or 12e4567 stay texts: without a decimal point only what a number is
+    written as is one.
+    """
     facts: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.readlines()
@@ -227,9 +231,11 @@ def _from_text(cell: str) -> Value:
         return None
     for kind in (int, float):
         try:
-            return kind(cell)
+            value = kind(cell)
         except ValueError:
             continue
+        if "." in cell or _to_text(value) == cell:
+            return value
     return cell
 
 

@@ -13,8 +13,9 @@ import tyro
 from sdewm.base.checks import check_count, check_device
 from sdewm.commands import study_cell
 from sdewm.commands.parsing import FAILURE, parse, say
-from sdewm.study.declaration import read_study, require_episodes
+from sdewm.study.declaration import read_study
 from sdewm.study.engine import LocalPool, Pool, run_study
+from sdewm.study.episodes import require_episodes
 from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, expected_cost, missing_cells, read_rows
 from sdewm.study.verdicts import report
@@ -64,7 +65,7 @@ def study(words: list[str]) -> int:
         return 0
     failed: list[str] = []
     if not given.report:
-        require_episodes(declared)
+        require_episodes(declared, read_rows(declared, place))
         stop = StopRequest()
         for device in sorted({declared.config(cell).device for cell in declared.cells}):
             check_device(device)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from sdewm.base.records import code_commit, dump_json, write_whole
 from sdewm.commands.train import resume, train
-from sdewm.study.declaration import Cell, Study, read_study, require_episodes
+from sdewm.study.declaration import Cell, Study, read_study
 from sdewm.study.end_points import measure
+from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import END, Place, Row
 
 
@@ -23,7 +24,7 @@ def main(words: Sequence[str]) -> int:
     """Train and measure; the exit code of the training if it was stopped or failed."""
     file, folder, arm, seed = words
     study, cell = read_study(Path(file)), Cell(arm, int(seed))
-    require_episodes(study)
+    episodes = require_episodes(study)
     place = Place(Path(folder), study.digest, Path(file))
     run = place.run(cell)
     begun = (run / "config.json").exists()
@@ -31,11 +32,11 @@ def main(words: Sequence[str]) -> int:
     code = resume([str(run)]) if begun else train(study.words(cell, run)[1:])
     if code:
         return code
-    write_whole(place.rows(cell), dump_json(measured(study, cell, run), indent=1))
+    write_whole(place.rows(cell), dump_json(measured(study, cell, run, episodes), indent=1))
     return 0
 
 
-def measured(study: Study, cell: Cell, run: Path) -> list[Row]:
+def measured(study: Study, cell: Cell, run: Path, episodes: str) -> list[Row]:
     """All end points of a trained cell at all numbers of updates."""
     facts = {"study": study.name, "digest": study.digest, "arm": cell.arm, "seed": str(cell.seed)}
     command = " ".join(["sdewm", *study.words(cell, run)])
@@ -47,7 +48,7 @@ def measured(study: Study, cell: Cell, run: Path) -> list[Row]:
             if not math.isfinite(one.value):
                 raise ValueError(f"{cell.name}: {name} is {one.value}; expected a finite number.")
             numbers = {"value": repr(one.value), "standard_error": repr(one.standard_error)}
-            source = {"commit": str(code_commit()), "command": command}
+            source = {"episodes": episodes, "commit": str(code_commit()), "command": command}
             rows.append(
                 {**facts, "updates": str(updates or END), "end_point": name, **numbers, **source}
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
 from sdewm.study.declaration import Cell, Study, read_study
+from sdewm.study.episodes import known_episodes
 from sdewm.study.rows import KEY, Place, Row, append_rows, from_lines, one_line_a_cell, read_rows
 
 STUDIES, DATA = ROOT / "analysis" / "studies", ROOT / "figures" / "data"
@@ -45,7 +46,8 @@ def read_results(name: str, data: Path = DATA) -> Results:
     """The rows in `data` of a study of this repository.
 
     Raises:
-        ValueError: there are none, or they belong to another declaration.
+        ValueError: there are none, or they belong to another declaration or to different
+            episodes.
     """
     table, study = table_of(name, data), read_study(declaration(name))
     if not table.is_file():
@@ -56,7 +58,11 @@ def read_results(name: str, data: Path = DATA) -> Results:
             f"{table} holds rows of the declaration {facts['digest']}; {declaration(name).name} is "
             f"{study.digest}."
         )
-    return Results(study, from_lines(lines))
+    rows = from_lines(lines)
+    found = known_episodes(rows)
+    if len(found) > 1:
+        raise ValueError(f"{table} holds rows of different episodes: {', '.join(sorted(found))}.")
+    return Results(study, rows)
 
 
 def write_results(name: str, folder: Path, data: Path = DATA) -> Path:

@@ -50,7 +50,7 @@ from typing import Any, Literal
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.fields import NonNegativeFloat, check_fields
-from sdewm.study.end_points import check_end_point, check_on_episodes
+from sdewm.study.end_points import check_end_point
 from sdewm.train.config import Config, check_config
 from sdewm.train.presets import preset
 
@@ -330,18 +330,3 @@ def _check(study: Study) -> None:
             check_choice("not_worse", one.not_worse, study.end_points)
     for cell in study.cells:
         study.config(cell)
-
-
-def require_episodes(study: Study) -> None:
-    """Refuse to run a study whose episodes are missing or not fit for its end points.
-
-    It can be reported all the same.
-
-    Raises:
-        ValueError: a directory is missing, or a perturbation is of other observations.
-    """
-    for name in ("data", "test_data"):
-        if getattr(study, name) and not Path(getattr(study, name)).is_dir():
-            raise ValueError(f"{name}={getattr(study, name)!r}: there is no such directory.")
-    if study.test_data:
-        check_on_episodes(study.end_points, Path(study.test_data))

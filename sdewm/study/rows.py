@@ -16,7 +16,7 @@ from sdewm.study.declaration import Cell, Study
 
 COLUMNS = (
     *("study", "digest", "arm", "seed", "updates", "end_point", "value", "standard_error"),
-    *("commit", "command"),
+    *("episodes", "commit", "command"),  # episodes: digest of those of training and of test
 )
 KEY = ("arm", "seed", "updates", "end_point")
 END = "end"  # in place of the updates of agents, which are measured at their end
@@ -152,15 +152,16 @@ def arms_of(
     }
 
 
-CELL = ("arm", "seed", "updates", "commit")
+CELL = ("arm", "seed", "updates", "episodes", "commit")
 
 
 def one_line_a_cell(rows: Sequence[Row]) -> list[dict[str, str | float | None]]:
     """The values of each cell at each number of updates in one row, a column for each end point.
 
-    >>> facts = {"arm": "a", "seed": "0", "updates": "8", "commit": "0123456"}
-    >>> one_line_a_cell([{**facts, "end_point": "jacobian", "value": "1.5"}])
-    [{'arm': 'a', 'seed': '0', 'updates': '8', 'commit': '0123456', 'jacobian': 1.5}]
+    >>> facts = {"arm": "a", "seed": "0", "updates": "8", "episodes": "d9", "commit": "0123456"}
+    >>> [line] = one_line_a_cell([{**facts, "end_point": "jacobian", "value": "1.5"}])
+    >>> line == {**facts, "jacobian": 1.5}
+    True
     """
     found: dict[tuple[str, ...], dict[str, str | float | None]] = {}
     for row in rows:
@@ -171,10 +172,14 @@ def one_line_a_cell(rows: Sequence[Row]) -> list[dict[str, str | float | None]]:
 
 
 def from_lines(lines: Sequence[Mapping[str, object]]) -> list[Row]:
-    """The inverse of `one_line_a_cell`, without what it leaves out."""
+    """The inverse of `one_line_a_cell`, without what it leaves out; unknown facts are empty."""
     return [
-        {**{key: str(line[key]) for key in CELL}, "end_point": name, "value": repr(value)}
+        {**{key: _text(line.get(key)) for key in CELL}, "end_point": name, "value": repr(value)}
         for line in lines
         for name, value in line.items()
         if name not in CELL and value is not None
     ]
+
+
+def _text(fact: object) -> str:
+    return "" if fact is None else str(fact)

@@ -118,6 +118,17 @@ def test_rows_of_another_declaration_are_refused(tmp_path):
         read_results("cartpole", tmp_path)
 
 
+def test_committed_rows_are_of_the_same_episodes(tmp_path):
+    results = results_of("cartpole", 2, noisy)
+    append_rows(
+        tmp_path / "rows.csv",
+        [row | {"episodes": "12345678901" + row["seed"]} for row in results.rows],
+    )
+    write_results("cartpole", tmp_path, tmp_path)
+    with pytest.raises(ValueError, match="different episodes: 123456789010, 123456789011"):
+        read_results("cartpole", tmp_path)
+
+
 def test_a_study_goes_on_from_committed_rows(tmp_path):
     results, data = results_of("cartpole_batch", 3, noisy), tmp_path / "data"
     facts = {"study": "cartpole_batch", "standard_error": "0.5"}

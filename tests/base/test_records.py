@@ -145,3 +145,9 @@ def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
     path = tmp_path / "table.csv"
     records.write_table(path, [{"a": np.float64(0.1), "b": np.float32(0.5), "c": 0.1}], {})
     assert records.read_table(path)[0] == [{"a": 0.1, "b": 0.5, "c": 0.1}]
+
+
+@pytest.mark.parametrize("digest", ["0012345", "12e4567", "1e400000", "0x12", "1_000", "١٢"])
+def test_a_digest_is_no_number(tmp_path, digest):
+    records.write_table(tmp_path / "table", [{"commit": digest, "value": 1e-05}], {})
+    assert records.read_table(tmp_path / "table")[0] == [{"commit": digest, "value": 1e-05}]

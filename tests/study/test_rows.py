@@ -7,6 +7,7 @@ import pytest
 from sdewm.base.stats import Estimate
 from sdewm.cli import main
 from sdewm.commands import study_cell
+from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import (
     COLUMNS,
     append_rows,
@@ -59,7 +60,7 @@ def test_a_value_that_is_not_finite_is_no_row(study, place, monkeypatch):
     found = [Estimate(1.0, 0.1), Estimate(float("nan"), 0.1)]
     monkeypatch.setattr(study_cell, "measure", lambda *given: found)
     with pytest.raises(ValueError, match="baseline-seed0: jacobian is nan"):
-        study_cell.measured(study, study.cells[0], place.run(study.cells[0]))
+        study_cell.measured(study, study.cells[0], place.run(study.cells[0]), "")
 
 
 def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
@@ -72,3 +73,22 @@ def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
         place.rows(cell).write_text("[]")
     told = expected_cost(place, study.cells, 4)
     assert told == "about 4 hours of one worker, as the 2 trained cells took, and 500 MB each"
+
+
+def test_rows_of_other_episodes_are_not_gone_on_with(study, place, tmp_path, capsys):
+    episodes = require_episodes(study)
+    assert len(episodes) == 12 and require_episodes(study, [{"episodes": episodes}]) == episodes
+    assert require_episodes(study, [{"episodes": ""}, {}]) == episodes  # not on record
+    append_rows(place.table, [row_of(study) | {"episodes": "0123456789ab"}])
+    assert main(["study", str(tmp_path / "study.toml"), "--out", str(place.folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"these episodes ({episodes}) are not those of the rows" in said
+    assert "(0123456789ab)" in said
+    assert len(read_rows(study, place)) == 1
+
+
+def test_each_row_names_its_episodes(study, place, monkeypatch):
+    monkeypatch.setattr(study_cell, "measure", lambda *given: [Estimate(1.0, 0.1)] * 2)
+    rows = study_cell.measured(study, study.cells[0], place.run(study.cells[0]), "0123456789ab")
+    assert {row["episodes"] for row in rows} == {"0123456789ab"}
+    assert set(rows[0]) == set(COLUMNS)

@@ -1,0 +1,54 @@
+"""The recorded episodes of a study: that they are there, and that all rows are of the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdewm.data.dataset import read_dataset
+from sdewm.study.declaration import Study
+from sdewm.study.end_points import check_on_episodes
+from sdewm.study.rows import Row
+
+
+def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
+    """Refuse to run a study whose episodes are missing, not fit for it, or not those of its rows.
+
+    It can be reported all the same.
+
+    Args:
+        study: the declaration.
+        rows: the rows that are there already.
+
+    Returns:
+        Digest of all episodes, of training and of test; "" for a study of agents without any.
+
+    Raises:
+        ValueError: a directory is missing or no dataset, a perturbation is of other observations,
+            or rows were measured on other episodes.
+    """
+    found = []
+    for name in ("data", "test_data"):
+        if not getattr(study, name):
+            continue
+        directory = Path(getattr(study, name))
+        if not directory.is_dir():
+            raise ValueError(f"{name}={str(directory)!r}: there is no such directory.")
+        found.append(read_dataset(directory).digest)
+    if study.test_data:
+        check_on_episodes(study.end_points, Path(study.test_data))
+    digest = hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] if found else ""
+    others = known_episodes(rows) - {digest}
+    if others:
+        raise ValueError(
+            f"data={study.data!r}, test_data={study.test_data!r}: these episodes ({digest}) are "
+            f"not those of the rows that are there ({', '.join(sorted(others))}). Give the "
+            "episodes of these rows, or another --out."
+        )
+    return digest
+
+
+def known_episodes(rows: Iterable[Row]) -> set[str]:
+    """Digests of the episodes of these rows, where they are on record."""
+    return {row["episodes"] for row in rows if row.get("episodes")}
