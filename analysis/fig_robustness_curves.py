@@ -12,76 +12,40 @@ perturbation and strength. Runs that were measured are in a log, so that the sam
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from sdewm.base.checks import check_count
-from sdewm.base.records import ROOT, Row, code_digest, manifest, read_table, write_table
+from sdewm.base.records import Row
 from sdewm.perturbations.parsing import parse_perturbations
-from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.study_plots import robustness_of_filters
 from sdewm.robustness.evaluation import FLOOR, NONE, perturbed_returns
 from sdewm.robustness.statistics import Comparison, compare, t_interval
-from sdewm.scripts.measured_runs import measured_runs
-from sdewm.scripts.theory_figure import add_drawing_options
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs
 from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent, weights_digest
 
-STEM = "fig_robustness_curves"
-LOG = ROOT / "runs" / f"{STEM}.jsonl"
 PERTURBATIONS = ("noise:0.1,0.2,0.4", "mask:0.1,0.25,0.5", "shift:0.1,0.2,0.4")
 ALONE, PLAIN = "no filter", "penalty 0"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the runs, write the table and draw the figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    rows, facts = draw_runs(
+        TABLE, __doc__, arguments, lambda rows: robustness_of_filters(figure_rows(rows))
     )
-    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs")
-    parser.add_argument("--policy", type=Path, help="run whose agent acts")
-    parser.add_argument("--episodes", type=int, default=4, help="episodes of each strength (4)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the initial states (0)")
-    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder of the files")
-    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
-    add_drawing_options(parser)
-    given = parser.parse_args(arguments)
-    table = given.out / "data" / f"{STEM}.csv"
-    try:
-        check_drawing(given.width, given.panel)
-        if given.runs or given.policy:
-            write_table(table, *measured(given))
-        elif not table.is_file():
-            raise ValueError(
-                f"expected RUNS and --policy RUN ({table} is drawn anew without both)."
-            )
-        rows, facts = read_table(table)
-        drawing = robustness_of_filters(figure_rows(rows))
-        paths = save_figure(drawing, given.out, STEM, given.width, given.panel)
-    except ValueError as problem:
-        parser.error(str(problem))
-    for path in (*paths, table):
-        print(path)
     print(f"{facts['episodes']} episodes of each strength; returns less those of {PLAIN}:")
     for (arm, family, strength), one in differences(rows).items():
         mean, low, high = one.difference
         print(f"{arm}, {family} {strength:g}: {mean:.0f} [{low:.0f}, {high:.0f}]")
 
 
-def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the agent alone and of all runs as its filters."""
-    if not given.runs or given.policy is None:
-        raise ValueError("expected RUNS and --policy RUN.")
-    check_count("--episodes", given.episodes, minimum=2)
-    check_count("--seed", given.seed, minimum=0)
+def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
+    """The agent alone, and with each run as its filter."""
     actor = trained_agent(given.policy)
-    policy = f"{given.policy.name} {weights_digest(actor.agent)}"
-    facts = manifest(seed=given.seed, episodes=given.episodes, policy=policy, code=code_digest())
     runs = [(ALONE, partial(run_rows, actor, None, given))]
     for place in given.runs:
         saved = saved_agent(place)
         key = f"{place} {weights_digest(saved.agent)}"
         runs.append((key, partial(run_rows, saved, actor, given)))
-    return measured_runs(runs, given.log, facts, ("seed", "episodes", "policy", "code")), facts
+    return runs, {"policy": f"{given.policy.name} {weights_digest(actor.agent)}"}
 
 
 def run_rows(saved: SavedAgent, actor: SavedAgent | None, given: argparse.Namespace) -> list[Row]:
@@ -158,6 +122,10 @@ def figure_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 )
     return found
 
+
+TABLE = RunsTable(
+    "fig_robustness_curves", "policy", "run whose agent acts", runs_of, episodes=(4, 2)
+)
 
 if __name__ == "__main__":
     main()

@@ -18,21 +18,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sdewm.base.checks import check_count
-from sdewm.base.records import ROOT, Row, code_digest, manifest, read_table, write_table
+from sdewm.base.records import Row
 from sdewm.plots.tables import number_text, text_table
 from sdewm.related import clean_target, ensemble
 from sdewm.related.readings import rank_correlation, reading, within_groups
 from sdewm.related.registry import INDICATORS, OF_RUNS
 from sdewm.robustness.statistics import Comparison, Interval, compare, holm, t_interval
-from sdewm.scripts.measured_runs import measured_runs
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable
 from sdewm.study.committed import DATA, Results, read_results
 from sdewm.study.end_points import Measurement
 from sdewm.study.rows import arms_of
 from sdewm.train.saved_agent import saved_agent, weights_digest
 
-STEM, STUDY = "table_related", "cartpole"
-LOG = ROOT / "runs" / f"{STEM}.jsonl"
+STUDY = "cartpole"
 FEWEST = 3  # pairs of seeds from which an interval is shown
 Rows = Sequence[dict[str, Any]]
 Entry = tuple[str, str, Interval, dict[str, Comparison], str]  # of a measurement, as in `line_of`
@@ -40,22 +38,11 @@ Entry = tuple[str, str, Interval, dict[str, Comparison], str]  # of a measuremen
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the runs, write the table and print what it says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, nargs="*", help="directories of runs, <arm>-seed<n>")
-    parser.add_argument("--data", type=Path, help="directory of recorded episodes")
-    parser.add_argument("--seed", type=int, default=0, help="seed of windows and noise (0)")
-    parser.add_argument("--out", type=Path, default=DATA, help="folder of the tables")
-    parser.add_argument("--log", type=Path, default=LOG, help="rows as they are finished")
+    parser = TABLE.parser(__doc__, DATA)
     given = parser.parse_args(arguments)
-    table = given.out / f"{STEM}.csv"
+    table = given.out / f"{TABLE.stem}.csv"
     try:
-        if given.runs or given.data:
-            write_table(table, *measured(given))
-        elif not table.is_file():
-            raise ValueError(f"expected RUNS and --data DIRECTORY ({table} is not there yet).")
-        rows = read_table(table)[0]
+        rows, _ = TABLE.rows(given, table)
         results = read_results(STUDY, given.out)
         lines, correlations = effects(rows, results), indicators(rows, results)
     except ValueError as problem:
@@ -67,17 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(text_table([*correlations[0]], [[*line.values()] for line in correlations]))
 
 
-def measured(given: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of all runs, then those of the ensembles."""
-    if not given.runs or given.data is None:
-        raise ValueError("expected RUNS and --data DIRECTORY.")
-    check_count("--seed", given.seed, minimum=0)
-    facts = manifest(seed=given.seed, data=given.data.name, code=code_digest())
+def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
+    """All runs, then the ensembles of runs of one arm."""
     keys = {run: f"{run} {weights_digest(saved_agent(run).agent)}" for run in given.runs}
     runs = [(keys[run], partial(run_rows, run, given)) for run in given.runs]
     for group in groups(given.runs):
         runs.append((" + ".join(keys[run] for run in group), partial(group_rows, group, given)))
-    return measured_runs(runs, given.log, facts, ("seed", "data", "code")), facts
+    return runs, {"data": given.data.name}
 
 
 def named(run: Path) -> tuple[str, int]:
@@ -220,6 +203,8 @@ def indicators(rows: Rows, results: Results) -> list[dict[str, str]]:
         )
     return lines
 
+
+TABLE = RunsTable("table_related", "data", "directory of recorded episodes", runs_of)
 
 if __name__ == "__main__":
     main()

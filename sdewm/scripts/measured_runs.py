@@ -1,19 +1,129 @@
-"""Rows measured on several trained runs: kept in a log, so that an interrupted command resumes."""
+"""Tables of rows that are measured on several trained runs.
+
+The rows are kept in a log as they come, so that an interrupted command resumes.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
-from sdewm.base.records import Row, RowLog, Value, read_log
+from sdewm.base.records import (
+    ROOT,
+    Row,
+    RowLog,
+    Value,
+    code_digest,
+    manifest,
+    read_log,
+    read_table,
+    write_table,
+)
+from sdewm.plots.panels import Drawing, check_drawing, save_figure
+from sdewm.scripts.theory_figure import add_drawing_options
 
 WHOLE = "of_rows"  # of each row in the log: how many its run has
+Runs = Sequence[tuple[str, Callable[[], list[Row]]]]
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunsTable:
+    """A table that is measured on runs, or read where no runs are given.
+
+    Attributes:
+        stem: name of the table and of the log.
+        source: what the runs are measured with, "data" or "policy".
+        source_help: what that is.
+        runs: for `measured_runs`, and the facts that decide over their rows.
+        episodes: default and fewest number of episodes, where they can be chosen.
+    """
+
+    stem: str
+    source: str
+    source_help: str
+    runs: Callable[[argparse.Namespace], tuple[Runs, Facts]]
+    episodes: tuple[int, int] | None = None
+
+    def parser(self, description: str | None, out: Path) -> argparse.ArgumentParser:
+        """The command line, with the default folder of its files."""
+        parser = argparse.ArgumentParser(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument("runs", type=Path, nargs="*", help="directories of runs")
+        parser.add_argument(f"--{self.source}", type=Path, help=self.source_help)
+        if self.episodes:
+            text = f"episodes ({self.episodes[0]})"
+            parser.add_argument("--episodes", type=int, default=self.episodes[0], help=text)
+        parser.add_argument("--seed", type=int, default=0, help="root seed (0)")
+        parser.add_argument("--out", type=Path, default=out, help="folder of the files")
+        log = ROOT / "runs" / f"{self.stem}.jsonl"
+        parser.add_argument("--log", type=Path, default=log, help="rows as they are finished")
+        return parser
+
+    def rows(self, given: argparse.Namespace, table: Path) -> tuple[list[dict[str, Any]], Facts]:
+        """Measure and write the table if runs are given; then read it.
+
+        Raises:
+            ValueError: runs or what they are measured with are missing, a number is too small, or
+                no runs are given and there is no table yet.
+        """
+        source = getattr(given, self.source)
+        if given.runs or source:
+            if not given.runs or source is None:
+                raise ValueError(f"expected RUNS and --{self.source} DIRECTORY.")
+            write_table(table, *self.measured(given))
+        elif not table.is_file():
+            raise ValueError(
+                f"expected RUNS and --{self.source} DIRECTORY ({table} is used without both)."
+            )
+        return read_table(table)
+
+    def measured(self, given: argparse.Namespace) -> tuple[list[Row], Facts]:
+        """The rows of all runs; rows in the log of the same facts and code are reused."""
+        check_count("--seed", given.seed, minimum=0)
+        facts: Facts = {"seed": given.seed}
+        if self.episodes:
+            facts["episodes"] = check_count("--episodes", given.episodes, minimum=self.episodes[1])
+        runs, more = self.runs(given)
+        facts |= more | {"code": code_digest()}
+        return measured_runs(runs, given.log, manifest(**facts), [*facts]), manifest(**facts)
+
+
+def draw_runs(
+    table: RunsTable,
+    description: str | None,
+    arguments: Sequence[str] | None,
+    figure: Callable[[list[dict[str, Any]]], Drawing],
+) -> tuple[list[dict[str, Any]], Facts]:
+    """Write the table below figures/data, draw figures/STEM and print where both are.
+
+    Returns:
+        The rows and the facts of the table.
+    """
+    parser = table.parser(description, ROOT / "figures")
+    add_drawing_options(parser)
+    given = parser.parse_args(arguments)
+    file = given.out / "data" / f"{table.stem}.csv"
+    try:
+        check_drawing(given.width, given.panel)
+        rows, facts = table.rows(given, file)
+        paths = save_figure(figure(rows), given.out, table.stem, given.width, given.panel)
+    except ValueError as problem:
+        parser.error(str(problem))
+    for path in (*paths, file):
+        print(path)
+    return rows, facts
 
 
 def measured_runs(
-    runs: Sequence[tuple[str, Callable[[], list[Row]]]],
+    runs: Runs,
     log: Path,
     facts: Mapping[str, Value],
     deciding: Sequence[str],

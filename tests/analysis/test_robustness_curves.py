@@ -52,16 +52,13 @@ def test_differences_are_paired_by_seed(script):
     assert one.difference.high < 8  # unpaired it would be a difference of seeds
 
 
-def test_measured_rows_belong_to_the_weights_of_run_and_agent(script, monkeypatch, tmp_path):
-    seen = []
-    monkeypatch.setattr(script, "measured_runs", lambda *given: seen.append(given) or [])
+def test_measured_rows_belong_to_the_weights_of_run_and_agent(script, tmp_path):
     given = argparse.Namespace(
         runs=[FOLDER / WITHOUT], policy=FOLDER / AGENT, episodes=2, seed=0, log=tmp_path / "log"
     )
-    script.measured(given)
-    runs, _, facts, deciding = seen[0]
+    runs, facts = script.runs_of(given)
     assert trained_run(WITHOUT).weights_digest in runs[1][0]
-    assert trained_run(AGENT).weights_digest in facts["policy"] and "policy" in deciding
+    assert trained_run(AGENT).weights_digest in facts["policy"]
 
 
 def test_readme_says_what_the_committed_rows_show(script):

@@ -3,7 +3,7 @@
 import pytest
 
 from sdewm.base.records import manifest
-from sdewm.scripts.measured_runs import measured_runs
+from sdewm.scripts.measured_runs import RunsTable, measured_runs
 
 DECIDING = ("seed", "code")
 
@@ -54,3 +54,39 @@ def test_rows_of_other_settings_or_weights_do_not_count(measure):
     assert call(seed=1)[0]["value"] == 1.0 and asked == ["a", "b", "c"]
     call(seed=1, weights=" other")
     assert asked == ["a", "b", "c"]
+
+
+def test_a_table_is_measured_again_where_a_deciding_fact_differs(tmp_path, capsys):
+    asked = []
+
+    def runs_of(given):
+        return [("a", lambda: asked.append(given.data) or [{"value": 1.0}])], {
+            "data": given.data.name
+        }
+
+    table = RunsTable("some", "data", "episodes", runs_of, episodes=(4, 2))
+    parser = table.parser("", tmp_path)
+
+    def rows(*words):
+        given = parser.parse_args([*words, "--log", str(tmp_path / "log.jsonl")])
+        return table.rows(given, tmp_path / "some.csv")
+
+    with pytest.raises(ValueError, match=r"expected RUNS and --data DIRECTORY \(.*some\.csv is"):
+        rows()
+    for half in (["run"], ["--data", "d"]):
+        with pytest.raises(ValueError, match="expected RUNS and --data DIRECTORY"):
+            rows(*half)
+    for wrong in (["--episodes", "1"], ["--seed", "-1"]):
+        with pytest.raises(ValueError, match=wrong[0]):
+            rows("run", "--data", "d", *wrong)
+    assert not asked
+    found, facts = rows("run", "--data", "d")
+    assert found == [{"value": 1.0}] and (facts["data"], facts["episodes"]) == ("d", "4")
+    assert rows("run", "--data", "d") == rows() == (found, facts) and len(asked) == 1
+    for other in (
+        ["--data", "e"],
+        ["--data", "e", "--seed", "1"],
+        ["--data", "e", "--episodes", "2"],
+    ):
+        rows("run", *other)
+    assert len(asked) == 4
