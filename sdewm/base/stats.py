@@ -49,6 +49,20 @@ class Estimate:
         return f"{self.value:.6g} ± {self.standard_error:.2g}"
 
 
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over n units, the first axis, and its standard error s/√n, s² with divisor n − 1.
+
+    The standard error is nan of a single unit, and where values are infinite.
+
+    >>> mean_and_error(np.array([1.0, 3.0]))
+    (np.float64(2.0), np.float64(1.0))
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        if len(values) == 1:
+            return values[0], values[0] * np.nan
+        return values.mean(0), values.std(0, ddof=1) / math.sqrt(len(values))
+
+
 def half_width(standard_error: Any, units: int | None = None) -> Any:
     """Half of a 95 % interval: Student's t for a mean over `units` independent units.
 

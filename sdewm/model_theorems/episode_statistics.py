@@ -11,20 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdewm.base.stats import Estimate, kurtosis
+from sdewm.base.stats import Estimate, kurtosis, mean_and_error
 from sdewm.theory.curve import Curve
 
 Times = np.ndarray | Sequence[float]
-
-
-def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over E episodes and its standard error s/√E, s² with divisor E − 1; nan where infinite.
-
-    >>> mean_and_error(np.array([1.0, 3.0]))
-    (np.float64(2.0), np.float64(1.0))
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        return values.mean(0), values.std(0, ddof=1) / math.sqrt(len(values))
 
 
 def mean_estimate(values: np.ndarray) -> Estimate:

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from sdewm.model_theorems.episode_statistics import mean_and_error, ratio
+from sdewm.base.stats import mean_and_error
+from sdewm.model_theorems.episode_statistics import ratio
 from sdewm.model_theorems.error_statistics import FLIPS, ErrorStatistics
 
 EPISODES, DRAWS, STEPS, SIZE = 9, 3, 4, 2

@@ -53,8 +53,8 @@ from sdewm.theory.bounds.tube import (
 )
 from sdewm.theory.bounds.weighted_rollouts import no_weighted_norms, weighted
 from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.flow.error_enclosure import NoEnclosure, enclose_errors
 from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
-from sdewm.theory.flow.rollout_enclosure import NoEnclosure, enclose_errors
 from sdewm.theory.origin import Origin
 
 DEFAULT_GRADES = ("gronwall", "log_norm", "block", "linearised", "double_exponential")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,34 +11,20 @@ from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count, check_finite_number, check_key
 from sdewm.base.progress import counted
-from sdewm.base.stats import half_width
-from sdewm.certificates.enclosure.attack import attack_path
+from sdewm.base.stats import half_width, mean_and_error
 from sdewm.certificates.enclosure.memory import bytes_needed
-from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure, Step, enclose_path
-from sdewm.certificates.interval import above
+from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import SAMPLED
-from sdewm.sde.system import (
-    ObservedSystem,
-    PathSystem,
-    StepSystem,
-    System,
-    check_drivers,
-    step_of,
-)
+from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.bounds.formulas import four_norms
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import initial_states
+from sdewm.theory.flow.path_problem import COLUMNS, ORDERS, PathProblem, entered, path_problem
 
-COLUMNS = 2500  # symbols of the remainders that are kept from step to step
-ORDERS = {"first": 1, "second": 2}
 MOST_BYTES = 4 << 30
 MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed
 LEVEL = 0.95
-
-
-class NoEnclosure(ValueError):
-    """A system whose rollouts cannot be enclosed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -66,76 +50,6 @@ class Violations:
     count: int
     trials: int
     probability: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """One path: where the error is, the steps, and the first state if this is an observation."""
-
-    start: Tensor
-    step: Step
-    entry: Entry | None
-
-    def enclosed(
-        self,
-        directions: Tensor,
-        radius: float,
-        steps: int,
-        order: int,
-        readout: Entry | None = None,
-    ) -> PathEnclosure:
-        """The bounds on the path; of an observation, from step 1 on, and 0 at step 0."""
-        found = enclose_path(
-            self.step,
-            self.start,
-            directions,
-            radius,
-            steps=steps - (self.entry is not None),
-            order=order,
-            columns=COLUMNS,
-            entry=self.entry,
-            readout=readout,
-        )
-        if self.entry is None:
-            return found
-        later = None if found.abstains is None else found.abstains + 1
-        return replace(
-            found,
-            bounds=_after_zero(found.bounds),
-            linear=_after_zero(found.linear),
-            readout=_after_zero(found.readout),
-            abstains=later,
-        )
-
-    def attacked(self, directions: Tensor, steps: int, seed: int) -> Tensor:
-        """The largest distances that a search finds, (N + 1,)."""
-        if self.entry is None:
-            return attack_path(self.step, self.start, directions, steps=steps, seed=seed)
-        found = attack_path(
-            self.step, self.start, directions, steps=steps - 1, seed=seed, entry=self.entry
-        )
-        return _after_zero(found)
-
-
-def _after_zero(values: Tensor) -> Tensor:
-    return torch.cat([torch.zeros(1, dtype=torch.float64), values])
-
-
-def _entered(system: System | StepSystem, one: _Problem, noise: Tensor, seen: Tensor) -> _Problem:
-    """The problem of an error in the observation that follows the state."""
-    if not isinstance(system, ObservedSystem):
-        raise ValueError("observation: expected a world model as_system(…).")
-    if seen.dim() != 1 or not bool(torch.isfinite(seen).all()):
-        raise ValueError(
-            f"observation has shape {tuple(seen.shape)}: expected finite numbers (n,)."
-        )
-    entry = system.posterior_entry(one.start, noise[0])
-    return _Problem(seen.double(), partial(_shifted, one.step), entry)
-
-
-def _shifted(step: Step, n: int, x: Tensor) -> Tensor:
-    """Step n + 1: the first one has taken place."""
-    return step(n + 1, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,11 +86,11 @@ class RolloutEnclosure(Mapping[str, Curve]):
     label: str
     memory: int
     kind: str = SAMPLED
-    _problems: tuple[_Problem, ...] = field(default=(), repr=False)
+    _problems: tuple[PathProblem, ...] = field(default=(), repr=False)
 
     def __getitem__(self, name: str) -> Curve:
         four = four_norms(self.bounds)[NORMS.index(check_key("name", name, NORMS))].numpy()
-        return Curve(self.times, *_mean_and_error(four))
+        return Curve(self.times, *mean_and_error(four))
 
     def __iter__(self) -> Iterator[str]:
         return iter(NORMS)
@@ -311,7 +225,7 @@ def enclose_rollouts(
     problems = [path_problem(system, states[i], noise[i], 0.0, step_size) for i in range(paths)]
     first = problems[0]
     if observation is not None:
-        problems = [_entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
+        problems = [entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
     matrix = _check_directions(directions, len(problems[0].start))
     memory = bytes_needed(first.step, first.start, matrix.shape[1], ORDERS[order], COLUMNS)
     if memory > MOST_BYTES:
@@ -377,90 +291,6 @@ def _increments(
     drivers = check_drivers(system, torch.zeros(()), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * step_size, seed=seed)
     return noise.increments(0, len(states)).transpose(0, 1)
-
-
-def enclose_errors(
-    system: System | StepSystem,
-    states: Tensor,
-    errors: Tensor,
-    noise: GaussianNoise,
-    step_rates: Tensor | None = None,
-) -> Tensor:
-    """Bounds of |X_k(s e) − X_k(0)| for all |s| ≤ 1, path by path: (P, N + 1).
-
-    They are infinite from the step on at which the path abstains. Later paths are enclosed only up
-    to there, because the mean over all paths is infinite then.
-
-    Args:
-        system: see `enclose_rollouts`.
-        states: (P, D), where the paths start.
-        errors: e of each path, (P, D).
-        noise: the increments; path i has number i.
-        step_rates: (N,), Lipschitz constants of the steps that are proven for the rollouts with
-            s = 0 and 1, under additive noise; the bound of s = 1 at step k + 1 is then at most the
-            constant times that at step k, and no path abstains.
-
-    Raises:
-        NoEnclosure: a function of the step has no enclosure; the message names it.
-    """
-    increments = noise.increments(0, len(states)).transpose(0, 1)
-    bounds = torch.full((len(states), noise.steps + 1), math.inf, dtype=torch.float64)
-    last = noise.steps
-    starts = enumerate(zip(states.double(), errors.double(), strict=True))
-    for i, (state, error) in counted("enclosure", starts, len(states)):
-        if not bool(error.any()):  # both rollouts are one
-            bounds[i, : last + 1] = 0.0
-            continue
-        try:
-            problem = path_problem(system, state, increments[i], noise.t0, noise.step_size)
-            line = error[: len(problem.start), None]
-            found = problem.enclosed(line, 1.0, last, ORDERS["second"])
-        except ValueError as reason:
-            raise NoEnclosure(str(reason)) from None
-        bounds[i, : last + 1] = found.bounds
-        if step_rates is not None:
-            bounds[i] = _continued(bounds[i], above(float(error.norm())), step_rates)
-        elif found.abstains is not None:
-            last = max(0, found.abstains - 1)
-    return bounds
-
-
-def _continued(bounds: Tensor, start: float, rates: Tensor) -> Tensor:
-    """The smaller of each bound and the one before times the Lipschitz constant of the step."""
-    better = [min(float(bounds[0]), start)]
-    for bound, rate in zip(bounds[1:], rates, strict=True):
-        better.append(min(float(bound), above(float(rate) * better[-1])))
-    return bounds.new_tensor(better)
-
-
-def path_problem(
-    system: System | StepSystem, state: Tensor, noise: Tensor, t0: float, step_size: float
-) -> _Problem:
-    """The steps of one path from a state (D,), on increments (N, M) from time t0 on.
-
-    Raises:
-        ValueError: the system has no steps that can be enclosed.
-    """
-    if isinstance(system, PathSystem):
-        return _Problem(*system.path_steps(state, noise, t0, step_size), None)
-    return _Problem(state, partial(_euler_step, system, noise, t0, step_size), None)
-
-
-def _euler_step(
-    system: System | StepSystem, noise: Tensor, t0: float, step_size: float, n: int, x: Tensor
-) -> Tensor:
-    """One Euler–Maruyama step, x + f(x) Δ + g(x) ΔB."""
-    time = torch.tensor(t0 + n * step_size, dtype=torch.float64)
-    drift, moved = step_of(system)(time, x, noise[n].expand(len(x), -1))
-    return x + drift * step_size + moved
-
-
-def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error s/√n; nan where infinite, or of a single path."""
-    if len(values) == 1:
-        return values[0], np.full_like(values[0], np.nan)
-    with np.errstate(invalid="ignore"):
-        return values.mean(0), values.std(0, ddof=1) / len(values) ** 0.5
 
 
 def violation_bound(count: int, trials: int) -> float:
