@@ -51,7 +51,8 @@ class ModelDivergence(NormCurves):
 
     Attributes:
         curves: the four norms of D, measured: "mean" E|D_k|, "mean_square", "sup", "sup_square".
-        prediction: the same norms of y, on the same paths.
+        enclosed: the same norms of D on the first path of each copy, that of grade "enclosure".
+        prediction: the same norms of y, on the paths of `curves`.
         remainders: "first" E|D − y|, "second" E|D − y − ½w|, and "bend" ½ E|w|.
         quantiles: level -> quantile of |D_k| over episodes, copies and paths.
         bounds: grade -> bound, averaged over the bounds of the episodes. Its constants are the
@@ -63,6 +64,7 @@ class ModelDivergence(NormCurves):
         label: "exact", or the surrogate that replaces the model's noise.
     """
 
+    enclosed: Mapping[str, Curve]
     prediction: Mapping[str, Curve]
     remainders: Mapping[str, Curve]
     quantiles: Mapping[float, Curve]
@@ -177,6 +179,7 @@ def diverge_on_model(
     means = torch.from_numpy(first.mean((0, 1))), torch.from_numpy(bend.mean((0, 1)))
     return ModelDivergence(
         curves=_four_curves(times, difference),
+        enclosed=_four_curves(times, difference[:, :copies]),
         prediction=_four_curves(times, first),
         remainders={name: mean_curve(times, part.mean(1)) for name, part in remainders.items()},
         quantiles={q: pooled_quantile(times, difference, q) for q in QUANTILES},

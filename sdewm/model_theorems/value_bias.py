@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -15,12 +16,36 @@ from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.world_model import WorldModel
+from sdewm.model_theorems.episode_statistics import mean_curve
 from sdewm.model_theorems.imagination import imagination, perturbed_initial_states
 from sdewm.model_theorems.representation_error import Perturb, check_episodes
+from sdewm.sde.rates import SAMPLED
+from sdewm.sde.solve import solve_path
+from sdewm.theory.curve import Curve
+from sdewm.theory.flow.error_enclosure import enclose_errors
+from sdewm.theory.flow.initial_error import CoupledSystem
 from sdewm.theory.flow.value_expansion import ValueExpansion, ValueRow, value_expansion
 
 MakeQ = Callable[[LatentSystem], Callable[[Tensor], Tensor]]
 SECOND_ORDER_WITHIN = 0.1  # remainder over measured bias up to which second order holds
+
+
+@dataclass(frozen=True)
+class EnclosedBias:
+    """Proven bounds on the change of Q on a few paths, beside what is measured on these paths.
+
+    Attributes:
+        bound: by step k, the mean of bounds on |Q(X_k(s e)) − Q(X_k(0))| for all |s| ≤ 1; infinite
+            from the first step on at which a path abstains.
+        change: E|Q(X_k(e)) − Q(X_k(0))|, at most `bound`.
+        bias: E[Q(X_k(e)) − Q(X_k(0))], in absolute value at most `change`.
+        kind: of the bound: a certificate for each path and a sampled mean over paths.
+    """
+
+    bound: Curve
+    change: Curve
+    bias: Curve
+    kind: str = SAMPLED
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,38 @@ class ModelValueBias:
 
     expansion: ValueExpansion
     label: str
+    _paths: tuple[Tensor, ...] = field(repr=False)  # numbers of each episode's: a path of each copy
+
+    def enclosed(self) -> EnclosedBias:
+        """Bounds on the change of Q (S34), on one path of each copy of each episode.
+
+        Each path takes seconds. What is proven is said at `enclose_rollouts`.
+
+        Raises:
+            NoEnclosure: a function of the model or of Q has no enclosure; the message names it.
+        """
+        problem = self.expansion.problem
+        noise, q_function = problem.noise, problem.q_function
+        times = noise.grid(torch.float64).tolist()
+        bounds, changes = [], []
+        for numbers in self._paths:
+            first = int(numbers[0])
+            states, errors = (
+                part[numbers % len(part)] for part in (problem.states, problem.errors)
+            )
+            pair = torch.cat((states, states + errors), dim=1)
+            with torch.no_grad():
+                coupled = CoupledSystem(problem.system)
+                path = solve_path(coupled, pair, noise, times=times, first=first)
+            here, there = (
+                torch.stack([q_function(x) for x in half]) for half in path.chunk(2, dim=2)
+            )
+            changes.append(there - here)
+            more = {"first": first, "readout": q_function.function}
+            bounds.append(enclose_errors(problem.system, states, errors, noise, **more))
+        change, bound = (torch.stack(parts).numpy() for parts in (changes, bounds))
+        curves = [mean_curve(times, one.mean(1)) for one in (bound, abs(change), change)]
+        return EnclosedBias(bound=curves[0], change=curves[1], bias=curves[2])
 
 
 def value_bias_on_model(
@@ -100,7 +157,8 @@ def value_bias_on_model(
         groups=count,
         seed=seed,
     )
-    return ModelValueBias(expansion, system.label)
+    paths_of_copies = (e * each + torch.arange(copies) for e in range(count))
+    return ModelValueBias(expansion, system.label, tuple(paths_of_copies))
 
 
 def second_order_reach(rows: Sequence[ValueRow]) -> float:

@@ -13,6 +13,8 @@ from sdewm.plots.panels import Drawing, Panel
 from sdewm.plots.rollout_plots import crossing, left_text, mark_leaving
 from sdewm.plots.series import Rows, over_episodes
 from sdewm.plots.style import (
+    BLACK,
+    DASHES,
     FIRST,
     GRADES,
     LIGHT,
@@ -29,6 +31,8 @@ from sdewm.plots.style import (
 
 HIGHEST = 1e3  # times the largest distance: bounds above it leave the panel
 BIAS_REACH = 3.0  # times the largest measured bias: predictions beyond it are cut
+ITS_PATHS = "measured on its paths"
+ENCLOSED = Look(BLACK, DASHES[2], "", 1.0)
 ENCLOSURE = GRADES["enclosure"][0]
 DECADES = 1e-3  # of the largest distance, at least shown
 BIAS = {
@@ -53,7 +57,7 @@ def model_divergence(rows: Rows) -> Drawing:
     A bound that leaves a panel ends in a triangle; the note has its last value, or the step from
     which on an enclosure abstains (kind "constant").
     """
-    panels = []
+    distances, changes, biases = [], [], []
     for name in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == name]
         draw, leaving = (
@@ -61,10 +65,13 @@ def model_divergence(rows: Rows) -> Drawing:
             [one for one in _leaving(own) if not one[2].startswith(ENCLOSURE)],
         )
         note = f"{left_text(leaving)} {_abstention(own)}".strip()
-        panels.append(Panel(f"Divergence, {name}", draw, note))
-        if any(row["kind"] == "bias" for row in own):
-            panels.append(Panel(f"Bias of the value, {name}", partial(_bias, rows=own)))
-    return Drawing(panels, NOTE)
+        distances.append(Panel(f"Divergence, {name}", draw, note))
+        kinds = {row["kind"] for row in own}
+        if "value change" in kinds:
+            changes.append(Panel(f"Change of the value, {name}", partial(_change, rows=own)))
+        if "bias" in kinds:
+            biases.append(Panel(f"Bias of the value, {name}", partial(_bias, rows=own)))
+    return Drawing([*distances, *changes, *biases], NOTE)
 
 
 def _rollouts(axes: Axes, rows: Rows) -> Entries:
@@ -78,6 +85,7 @@ def _rollouts(axes: Axes, rows: Rows) -> Entries:
     _, predicted, error = _columns(rows, "mean", "prediction")
     text = r"first variation $\mathrm{E}|y_k|$"
     entries |= line(axes, step, predicted, PREDICTION, text, error, zorder=6)
+    entries |= _on_its_paths(axes, rows, "mean")
     for grade, label in _bounds(rows):
         _, bound, _ = _columns(rows, "mean", grade)
         text, look = bound_look(grade, label)
@@ -85,6 +93,29 @@ def _rollouts(axes: Axes, rows: Rows) -> Entries:
     entries |= mark_leaving(axes, _leaving(rows), top)
     axes.set_xlabel("policy_steps of imagination, $k$")
     axes.set_ylabel(r"distance of latents $\mathrm{E}|D_k|$")
+    return entries
+
+
+def _on_its_paths(axes: Axes, rows: Rows, kind: str) -> Entries:
+    """What is measured on the paths that are enclosed, if there are any."""
+    step, value, _ = _columns(rows, kind, ITS_PATHS)
+    if not len(step):
+        return {}
+    return line(axes, step, value, ENCLOSED, "measured on the enclosed paths", zorder=7)
+
+
+def _change(axes: Axes, rows: Rows) -> Entries:
+    """E|Q(X_k^e) − Q(X_k^0)| on the enclosed paths, and its bound."""
+    axes.set(yscale="log")
+    entries = _on_its_paths(axes, rows, "value change")
+    label = next(row["label"] for row in rows if row["series"] == "enclosure" and row["label"])
+    step, bound, _ = _columns(rows, "value change", "enclosure")
+    there = np.isfinite(bound)
+    text, look = bound_look("enclosure", str(label))
+    entries |= line(axes, step[there], bound[there], look, text)
+    axes.set_xlim(0, float(step[-1]))
+    axes.set_xlabel("policy_steps of imagination, $k$")
+    axes.set_ylabel(r"$\mathrm{E}|Q(X_k^e)-Q(X_k^0)|$ (return)")
     return entries
 
 

@@ -23,7 +23,9 @@ from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
 from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
 from sdewm.report.subject import Subject
+from sdewm.theory.bounds.rollout_bounds import ENCLOSURE
 from sdewm.theory.curve import NORMS, Curve
+from sdewm.theory.flow.error_enclosure import NoEnclosure
 from sdewm.theory.remainder_order import RemainderOrder
 
 NEEDED_PANEL = "policy in the loop"
@@ -67,6 +69,7 @@ def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
         if critic is not None:
             bias = value_bias_on_model(model, episodes, perturbation, value, **given)
             found += value_rows(panel, bias)
+            found += enclosed_rows(panel, bias)
     return with_episodes(found, episodes)
 
 
@@ -91,7 +94,8 @@ def summary(found: Sequence[Any]) -> str:
 def divergence_rows(panel: str, found: ModelDivergence) -> list[Row]:
     """Rows of a divergence: norms by step, quantiles, remainders, ranges and constants.
 
-    The kinds are the NORMS (series "measured", "prediction" and the grades), "quantile" (series:
+    The kinds are the NORMS (series "measured", "prediction", the grades and, with an enclosure,
+    "measured on its paths"), "quantile" (series:
     level in percent), "remainder" ("first", "second", "bend"), "ratio" (prediction over measured
     at each epsilon), "size" (E|e|), "range" ("stated", "measured"), "constant" (series
     "grade: name") and "left out" (series: the grade, label: the reason).
@@ -103,6 +107,8 @@ def divergence_rows(panel: str, found: ModelDivergence) -> list[Row]:
         for grade, bound in found.bounds.items():
             if norm in bound.curves:
                 rows += _curve(panel, norm, grade, bound[norm], label=bound.kind)
+        if ENCLOSURE in found.bounds:
+            rows += _curve(panel, norm, "measured on its paths", found.enclosed[norm])
     for level, curve in found.quantiles.items():
         rows += _curve(panel, "quantile", f"{100 * level:g} %", curve)
     for name, curve in found.remainders.items():
@@ -148,6 +154,23 @@ def value_rows(
     reach = Estimate(second_order_reach(measured), 0.0)
     rows.append(_row(panel, "bias range", "second", reach, label=found.label))
     return rows
+
+
+def enclosed_rows(panel: str, found: ModelValueBias) -> list[Row]:
+    """Rows of kind "value change": proven bounds on |Q(X_k(e)) − Q(X_k(0))|, and what is measured.
+
+    The series are "enclosure", "measured on its paths" and "bias on its paths"; or there is one row
+    of kind "left out", with the reason.
+    """
+    try:
+        one = found.enclosed()
+    except NoEnclosure as reason:
+        return [_row(panel, "left out", "enclosure of the value", None, label=str(reason))]
+    return [
+        *_curve(panel, "value change", ENCLOSURE, one.bound, label=one.kind),
+        *_curve(panel, "value change", "measured on its paths", one.change),
+        *_curve(panel, "value change", "bias on its paths", one.bias),
+    ]
 
 
 def order_row(panel: str, kind: str, series: str, order: RemainderOrder) -> Row:

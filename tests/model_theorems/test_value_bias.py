@@ -12,7 +12,9 @@ from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.value_bias import second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.panels import lay_out
-from sdewm.report.divergence import divergence_rows, order_row, value_rows
+from sdewm.report.divergence import divergence_rows, enclosed_rows, order_row, value_rows
+from sdewm.sde.rates import SAMPLED
+from sdewm.theory.flow.error_enclosure import NoEnclosure
 from tests.model.small_models import make_model, shake
 from tests.model_theorems.test_divergence import NOISE, TURN, own_model, recorded, starts_of
 
@@ -65,6 +67,52 @@ def test_a_policy_needs_no_recorded_actions():
     )  # fmt: skip
     error = starts_of(model, episodes).errors[..., 0].mean()
     assert found.expansion.terms["measured"].value == pytest.approx(0.8**6 * float(error))
+
+
+@pytest.mark.parametrize("policy", [None, lambda x: 0.3 * x[:, :2].tanh()])
+def test_the_change_of_the_value_is_enclosed_on_its_paths(policy):
+    model, episodes = own_model(lambda x, a: torch.tanh(x @ TURN.T + a[:, :2])), recorded(3, 7)
+    settings = {"start": 2, "horizon": 3, "copies": 4, "policy": policy}
+
+    def small(size):
+        return lambda o, generator: o + size * (NOISE(o, generator) - o)
+
+    def on(size, paths=1, seed=0):
+        return value_bias_on_model(
+            model, episodes, small(size), lambda system: cubic, paths=paths, seed=seed, **settings
+        )
+
+    bias = on(0.03)
+    found = bias.enclosed()
+    # With one path a copy these are the paths of the expansion.
+    measured = bias.expansion.terms["measured"]
+    assert found.bias.last.value == pytest.approx(measured.value, rel=1e-12)
+    assert found.bias.last.standard_error == pytest.approx(measured.standard_error, rel=1e-12)
+    assert (abs(found.bias.values) <= found.change.values).all()
+    assert (found.change.values <= found.bound.values).all()
+    assert (found.bound.values <= 1.1 * found.change.values).all()
+    assert found.kind == SAMPLED
+    few = on(0.03, paths=3).enclosed()  # one path of each copy: the first episode's are the same
+    assert few.bound.values[0] == pytest.approx(found.bound.values[0], rel=1e-12)
+    # The control: the bound of smaller errors does not hold for these.
+    assert (on(0.02).enclosed().bound.values < found.change.values).all()
+
+
+def test_a_value_without_enclosure_is_refused_by_name():
+    model, episodes = own_model(lambda x, a: 0.5 * x + a[:, :2]), recorded(3, 7)
+    settings = {"start": 2, "horizon": 2, "copies": 2}
+    found = value_bias_on_model(
+        model,
+        episodes,
+        NOISE,
+        lambda system: lambda y: torch.atan(y[:, 0]),
+        **settings,
+    )
+    with pytest.raises(NoEnclosure, match="atan"):
+        found.enclosed()
+    (row,) = enclosed_rows("own", found)
+    assert (row["kind"], row["series"]) == ("left out", "enclosure of the value")
+    assert "atan" in row["label"]
 
 
 def test_second_order_reaches_to_the_last_scale_before_the_first_that_is_off():
@@ -138,3 +186,26 @@ def test_the_figure_shows_every_bound_with_its_label(tables):
     drawn = [line.get_ydata() for line in rollouts.lines if len(line.get_xdata()) == 4]
     assert any(np.array_equal(y, tables[0].bounds["gronwall"]["mean"].values) for y in drawn)
     assert rollouts.get_yscale() == "log" and len(bias.lines) >= 3
+
+
+def test_the_figure_shows_the_value_change_on_the_enclosed_paths():
+    model, episodes = own_model(lambda x, a: torch.tanh(x @ TURN.T + a[:, :2])), recorded(3, 7)
+    settings = {"start": 2, "horizon": 3, "copies": 2, "paths": 2}
+    found = diverge_on_model(model, episodes, NOISE, grades=("enclosure",), **settings)
+    # One path of each copy: with one path only, these are all.
+    alone = diverge_on_model(model, episodes, NOISE, grades=(), **{**settings, "paths": 1})
+    for norm in ("mean", "sup_square"):
+        np.testing.assert_allclose(found.enclosed[norm].values, alone[norm].values, rtol=1e-12)
+        assert (found.enclosed[norm].values <= found.bounds["enclosure"][norm].values).all()
+    bias = value_bias_on_model(model, episodes, NOISE, lambda system: cubic, **settings)
+    rows = [*divergence_rows("own", found), *value_rows("own", bias), *enclosed_rows("own", bias)]
+    figure = lay_out(model_divergence(rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:3]]
+    assert titles == [
+        "(a) Divergence, own",
+        "(b) Change of the value, own",
+        "(c) Bias of the value, own",
+    ]
+    (measured, bound) = figure.axes[1].lines
+    assert (measured.get_ydata() <= bound.get_ydata()).all()
+    assert len(measured.get_ydata()) == 4

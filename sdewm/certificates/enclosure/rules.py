@@ -92,15 +92,21 @@ def _divide(run: Execution, x: Value, other: Value) -> TaylorSet:
     return _multiply(run, x, apply(Power(-1.0, 0.0), run.as_set(other)))
 
 
+WHOLE_POWERS = range(2, 9)
+
+
 def _power(run: Execution, x: Value, exponent: Value) -> TaylorSet:
     if isinstance(exponent, (TaylorSet, Tensor)):
         raise Unsupported("expected a number as exponent.")
     base = run.as_set(x)
-    if exponent == 2:
-        return multiply(base, base)
+    if exponent in WHOLE_POWERS:
+        found = base
+        for _ in range(int(exponent) - 1):
+            found = multiply(found, base)
+        return found
     if exponent in (0.5, -0.5, -1.0, -2.0):
         return apply(Power(exponent, 0.0), base)
-    raise Unsupported(f"exponent={exponent}: expected 2, 0.5, -0.5, -1 or -2.")
+    raise Unsupported(f"exponent={exponent}: expected 2 to 8, 0.5, -0.5, -1 or -2.")
 
 
 def _matmul(run: Execution, x: Value, other: Value) -> TaylorSet:

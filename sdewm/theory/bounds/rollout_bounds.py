@@ -290,7 +290,7 @@ class _Problem:
         one = self._one_path(rates) and _same(self.errors)
         states, errors = (part[: 1 if one else few].cpu() for part in (self.states, self.errors))
         steps = rates.step.cpu() if proven and rates.additive else None
-        bounds = enclose_errors(self.system, states, errors, self.noise, steps)
+        bounds = enclose_errors(self.system, states, errors, self.noise, step_rates=steps)
         reached = int(torch.isfinite(bounds).all(0).sum())  # steps with a bound, and step 0
         last = float(reached) if reached <= self.noise.steps else math.inf
         constants = {"paths": float(len(bounds)), "abstains": last}

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sdewm.base.progress import counted
+from sdewm.certificates.enclosure.rollout import Entry
 from sdewm.certificates.interval import above
-from sdewm.sde.noise import GaussianNoise
+from sdewm.sde.noise import GridNoise
 from sdewm.sde.system import StepSystem, System
 from sdewm.theory.flow.path_problem import ORDERS, path_problem
 
@@ -22,8 +23,11 @@ def enclose_errors(
     system: System | StepSystem,
     states: Tensor,
     errors: Tensor,
-    noise: GaussianNoise,
+    noise: GridNoise,
+    *,
+    first: int = 0,
     step_rates: Tensor | None = None,
+    readout: Entry | None = None,
 ) -> Tensor:
     """Bounds of |X_k(s e) − X_k(0)| for all |s| ≤ 1, path by path: (P, N + 1).
 
@@ -34,15 +38,18 @@ def enclose_errors(
         system: see `enclose_rollouts`.
         states: (P, D), where the paths start.
         errors: e of each path, (P, D).
-        noise: the increments; path i has number i.
+        noise: the increments; row i is path number first + i.
+        first: number of the first path.
         step_rates: (N,), Lipschitz constants of the steps that are proven for the rollouts with
             s = 0 and 1, under additive noise; the bound of s = 1 at step k + 1 is then at most the
             constant times that at step k, and no path abstains.
+        readout: a function φ of states, see `enclose_rollouts`: |φ(X_k(s e)) − φ(X_k(0))| is
+            bounded in place of the distance, and `step_rates` do not apply.
 
     Raises:
-        NoEnclosure: a function of the step has no enclosure; the message names it.
+        NoEnclosure: a function of the step, or φ, has no enclosure; the message names it.
     """
-    increments = noise.increments(0, len(states)).transpose(0, 1)
+    increments = noise.increments(first, first + len(states)).transpose(0, 1)
     bounds = torch.full((len(states), noise.steps + 1), math.inf, dtype=torch.float64)
     last = noise.steps
     starts = enumerate(zip(states.double(), errors.double(), strict=True))
@@ -53,11 +60,11 @@ def enclose_errors(
         try:
             problem = path_problem(system, state, increments[i], noise.t0, noise.step_size)
             line = error[: len(problem.start), None]
-            found = problem.enclosed(line, 1.0, last, ORDERS["second"])
+            found = problem.enclosed(line, 1.0, last, ORDERS["second"], readout)
         except ValueError as reason:
             raise NoEnclosure(str(reason)) from None
-        bounds[i, : last + 1] = found.bounds
-        if step_rates is not None:
+        bounds[i, : last + 1] = found.bounds if readout is None else found.readout
+        if step_rates is not None and readout is None:
             bounds[i] = _continued(bounds[i], above(float(error.norm())), step_rates)
         elif found.abstains is not None:
             last = max(0, found.abstains - 1)

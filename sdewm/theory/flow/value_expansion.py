@@ -63,10 +63,11 @@ class ValueExpansion:
     Attributes:
         terms: estimates by name, see `value_expansion`.
         error_moments: E|e|, E|e|², E|e|³.
+        problem: the checked arguments.
     """
 
     def __init__(self, problem: ValueProblem) -> None:
-        self._problem = problem
+        self.problem = problem
         sums = problem.average([1.0], "scaled")
         self.terms: dict[str, Estimate] = {
             name: problem.estimate(sums, {PLACE[part]: 1.0 for part in parts})
@@ -101,8 +102,8 @@ class ValueExpansion:
                 law is unknown.
         """
         given = _check_scales(scales, law)
-        sums = self._problem.average(given, law)
-        return [_row(self._problem, sums, given, i) for i in range(len(given))]
+        sums = self.problem.average(given, law)
+        return [_row(self.problem, sums, given, i) for i in range(len(given))]
 
     def order(
         self, scales: Sequence[float] = (1.0, 0.5, 0.25, 0.125), law: str = "scaled"
@@ -117,7 +118,7 @@ class ValueExpansion:
             ValueError: see `measure`; or there are fewer than three scales, or they are not
                 positive and decreasing.
         """
-        given, problem = _check_scales(scales, law), self._problem
+        given, problem = _check_scales(scales, law), self.problem
         falling = all(b < a for a, b in zip(given, given[1:], strict=False))
         if len(given) < 3 or not falling or given[-1] <= 0:
             raise ValueError(

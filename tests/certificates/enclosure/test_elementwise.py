@@ -33,6 +33,8 @@ FUNCTIONS = {
     "square": torch.square,
     "sign": torch.sign,
     "power 2": lambda x: x**2,
+    "power 3": lambda x: x**3,
+    "power 5": lambda x: x**5,
     "exp": torch.exp,
     "expm1": torch.expm1,
     "log softmax": lambda x: torch.log_softmax(x, -1),
