@@ -13,6 +13,7 @@ LEVELS = {torch.float64: 5, torch.float32: 2}
 FACTOR = 16
 STEADY = 0.8  # ratio of two looks at a kink or a jump; at a smooth place it is 1/16 or less
 SHARE = 0.05  # of the change of slope over a whole segment that a kink must have
+ALONE = 3  # points at most of a look with more than half of the largest |δ²L|, at such a place
 
 
 def roughest(
@@ -24,7 +25,9 @@ def roughest(
 
     The second difference δ²L of a twice differentiable function falls as h² with the spacing h; at
     a kink δ²L/h stays a constant, the change of the slope; at a jump δ²L itself does. Along each
-    segment the place of the largest |δ²L| is looked at ever more closely.
+    segment the place of the largest |δ²L| is looked at ever more closely. There it must stand
+    alone in the last looks: the rounding of a function that cancels large numbers, such as the mean
+    of a two-hot critic that is hardly trained, makes many δ²L alike.
 
     Args:
         function: L(y) -> `(B,)`.
@@ -43,15 +46,18 @@ def roughest(
     low, high = (states.new_full((len(first), 1), end) for end in (0.0, 1.0))
     ticks = torch.linspace(0, 1, POINTS, dtype=states.dtype, device=states.device)
     jumps, slopes = [], []
-    values, spacing = states.new_zeros(1), high[:, 0]
+    values, spacing, alone = states.new_zeros(1), high[:, 0], high[:, 0] > 0
+    looks = LEVELS[states.dtype]
     with torch.no_grad():
-        for _ in range(LEVELS[states.dtype]):
+        for look in range(looks):
             places = low + (high - low) * ticks  # (S, POINTS)
             points = first[:, None] + places[..., None] * (last - first)[:, None]
             values = function(points.flatten(0, 1)).reshape(places.shape)
             second = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs()
             size, at = second.max(1)
             spacing = (high - low)[:, 0] / (POINTS - 1)
+            if look and look >= looks - 2:
+                alone &= (second > size[:, None] / 2).sum(1) <= ALONE
             jumps.append(size)
             slopes.append(size / spacing)
             centre = places.gather(1, (at + 1)[:, None])
@@ -61,12 +67,13 @@ def roughest(
     rounding = 5e3 * torch.finfo(states.dtype).eps * (1.0 + float(values.abs().max()))
     if not bool(torch.isfinite(scale)):
         return None
-    if bool(((jumps[-1] > SHARE * scale + rounding) & (jumps[-1] > STEADY * jumps[-2])).any()):
+    jump = (jumps[-1] > SHARE * scale + rounding) & (jumps[-1] > STEADY * jumps[-2])
+    if bool((alone & jump).any()):
         return "jump"
     steady = (slopes[-1] > STEADY * slopes[-2]) & (
         slopes[-1] > SHARE * slopes[0].max() + rounding / spacing
     )
-    return "kink" if bool(steady.any()) else None
+    return "kink" if bool((alone & steady).any()) else None
 
 
 def _segments(
