@@ -44,7 +44,9 @@ def remainder_order(
     *,
     expected: int,
     scale: float,
+    change: float,
     rounding: float,
+    loss_rounding: float = 0.0,
     by_group: bool = False,
 ) -> RemainderOrder:
     """Order of the remainder, undecided if rounding or sampling errors are too large.
@@ -59,20 +61,23 @@ def remainder_order(
         replicates: batch means `(K, E)` of the remainders, or None if the remainders are exact.
         expected: the claimed order.
         scale: size of the loss, |c0| + |c1| + |c2|.
+        change: size of what the error changes at ε = 1 to second order, |c1| + |c2|.
         rounding: machine epsilon of the dtype.
+        loss_rounding: rounding error of the loss, where it is above rounding · scale because larger
+            numbers cancel.
         by_group: whether the replicates are means over groups; remainders must not change sign.
 
     >>> exact = [Estimate(2 * e**3, 0.0) for e in (0.2, 0.1, 0.05)]
     >>> result = remainder_order(
-    ...     (0.2, 0.1, 0.05), exact, None, expected=3, scale=1.0, rounding=2e-16
+    ...     (0.2, 0.1, 0.05), exact, None, expected=3, scale=1.0, change=1.0, rounding=2e-16
     ... )
     >>> round(result.slope, 6), result.verdict.outcome
     (3.0, 'holds')
     """
-    floor = _ROUNDING_FACTOR * rounding * scale
+    floor = _ROUNDING_FACTOR * max(rounding * scale, loss_rounding)
     nothing = (math.nan, math.nan)
     values = np.array([remainder.value for remainder in remainders])
-    if np.all(np.abs(values) <= floor) and epsilons[0] ** expected * scale > 1e6 * floor:
+    if np.all(np.abs(values) <= floor) and epsilons[0] ** expected * change > 1e6 * floor:
         reason = f"the remainder is zero to rounding (below {floor:.1g}) up to ε = {epsilons[0]:g}"
         return RemainderOrder(math.nan, nothing, expected, Verdict(HOLDS, reason))
     tail = slice(-3, None)

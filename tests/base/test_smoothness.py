@@ -1,10 +1,12 @@
 """Jumps and kinks are found, and rounding is none of them."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
 
-from sdewm.base.smoothness import roughest
+from sdewm.base.smoothness import roughest, rounding_error
 from sdewm.latent_sde.losses import HeadMean
 from sdewm.model.heads import TwoHotHead
 
@@ -40,3 +42,16 @@ def test_kinks_of_networks_of_relus_are_found_and_networks_of_tanhs_have_none(se
     for activation, expected in ((nn.ReLU(), "kink"), (nn.Tanh(), None)):
         network = nn.Sequential(nn.Linear(8, 32), activation, nn.Linear(32, 1)).double()
         assert roughest(lambda y, net=network: net(y)[:, 0], states(seed)) == expected
+
+
+@pytest.mark.parametrize("large", [1e3, 1e6, 1e9])
+def test_the_rounding_error_is_that_of_the_largest_number_on_the_way(large):
+    def cancelling(y):
+        return (y.sum(1) + large) - large
+
+    y = states(0)
+    exact = [sum(map(Fraction, row)) for row in y.tolist()]
+    errors = [abs(Fraction(v) - e) for v, e in zip(cancelling(y).tolist(), exact, strict=True)]
+    found = rounding_error(cancelling, y)
+    assert 0.5 * float(max(errors)) <= found <= 4 * float(max(errors))
+    assert rounding_error(lambda y: torch.tanh(y).sum(1), y) < 5e-15  # the control

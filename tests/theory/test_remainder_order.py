@@ -16,8 +16,8 @@ def order(replicates, by_group):
     means = replicates.mean(0)
     errors = replicates.std(0, ddof=1) / math.sqrt(len(replicates))
     remainders = [Estimate(*map(float, pair)) for pair in zip(means, errors, strict=True)]
-    options = {"expected": 3, "scale": 1.0, "rounding": 2e-16, "by_group": by_group}
-    return remainder_order(EPSILONS, remainders, replicates, **options)
+    options = {"expected": 3, "scale": 1.0, "change": 1.0, "rounding": 2e-16}
+    return remainder_order(EPSILONS, remainders, replicates, by_group=by_group, **options)
 
 
 def test_the_interval_over_groups_is_students():

@@ -13,7 +13,7 @@ from sdewm.theory.remainder_order import remainder_order
 from sdewm.theory.verdict import Verdict, agree, all_of
 
 SIZES = (0.2, 0.1, 0.05, 0.025)
-SETTINGS = {"expected": 3, "scale": 1.0, "rounding": 2.2e-16}
+SETTINGS = {"expected": 3, "scale": 1.0, "change": 1.0, "rounding": 2.2e-16}
 
 
 def exact(power, factor=1.0):
@@ -40,8 +40,14 @@ def test_a_remainder_at_the_rounding_floor_decides_no_slope():
 
 
 def test_a_remainder_that_is_zero_to_rounding_holds():
-    order = remainder_order(SIZES, [Estimate(1e-17, 0.0)] * 4, None, **SETTINGS)
+    zero = [Estimate(1e-17, 0.0)] * 4
+    order = remainder_order(SIZES, zero, None, **SETTINGS)
     assert order.verdict.outcome == "holds" and "zero to rounding" in order.verdict.reason
+    # Of an error that changes next to nothing, a remainder below rounding says nothing.
+    for more in ({"change": 1e-6}, {"loss_rounding": 1e-9}):
+        assert (
+            remainder_order(SIZES, zero, None, **(SETTINGS | more)).verdict.outcome == "undecided"
+        )
 
 
 @pytest.mark.parametrize(("spread", "outcome"), [(0.3, "holds"), (5.0, "undecided")])

@@ -121,12 +121,14 @@ class Expansion:
         problem, sums = self._problem, self._problem.average_curve(sizes)
         remainders = slice(sums.quantities - len(sizes), None)
         unit = np.eye(sums.quantities)[remainders]
+        change = sum(abs(self.terms[name].value) for name in ("c1", "c2"))
         return remainder_order(
             sizes,
             [problem.estimate(sums, weights) for weights in unit],
             None if problem.exact else sums.replicates()[:, remainders],
             expected=4 if problem.error.is_even else 3,
-            scale=sum(abs(self.terms[name].value) for name in ("c0", "c1", "c2")),
+            scale=abs(self.terms["c0"].value) + change,
+            change=change,
             rounding=torch.finfo(problem.dtype).eps,
         )
 

@@ -16,6 +16,7 @@ from sdewm.base.checks import (
     check_float_dtype,
     check_interval,
 )
+from sdewm.base.smoothness import rounding_error
 from sdewm.base.stats import BatchSums, Estimate
 from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import check_groups
@@ -27,6 +28,7 @@ from sdewm.theory.remainder_order import RemainderOrder, remainder_order
 from sdewm.theory.variation_step import StateFunction
 
 INCREMENTS = {"gaussian": GaussianNoise, "two_point": TwoPointNoise, "enumerate": EnumeratedNoise}
+FEW = 64  # initial states at which the rounding error of Q is looked at
 VALUE_TERMS = {
     "value": ("value",),
     "first": ("first",),
@@ -125,14 +127,16 @@ class ValueExpansion:
                 f"scales={given}: expected at least three positive scales, decreasing."
             )
         sums = problem.average(given, law)
-        size = self._magnitude + sum(abs(self.terms[name].value) for name in ("first", "second"))
+        change = sum(abs(self.terms[name].value) for name in ("first", "second"))
         return remainder_order(
             given,
             [_row(problem, sums, given, i).absolute_remainder for i in range(len(given))],
             None if problem.exact else sums.replicates()[:, len(QUANTITIES) + 2 :: 3],
             expected=3,
-            scale=size,
+            scale=self._magnitude + change,
+            change=change,
             rounding=torch.finfo(problem.states.dtype).eps,
+            loss_rounding=rounding_error(problem.q_function, problem.states[:FEW]),
             by_group=problem.grouped,
         )
 

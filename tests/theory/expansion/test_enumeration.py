@@ -90,7 +90,9 @@ def test_a_dropped_term_would_show_as_order_two():
         sdewm.Estimate(row.remainder.value + 0.5 * s_drift * row.epsilon**2, 0.0)
         for row in result.measure(epsilons)
     ]
-    order = remainder_order(epsilons, mutated, None, expected=3, scale=0.5, rounding=2.2e-16)
+    order = remainder_order(
+        epsilons, mutated, None, expected=3, scale=0.5, change=0.5, rounding=2.2e-16
+    )
     assert order.verdict.outcome == "fails" and order.slope < 2.3
 
 

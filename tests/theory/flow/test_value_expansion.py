@@ -140,6 +140,20 @@ def test_dropping_a_second_order_term_leaves_order_two(system, t1, dropped, monk
     assert 1.8 < order.slope < 2.2
 
 
+@pytest.mark.parametrize(("large", "outcome"), [(0.0, "holds"), (1e6, "undecided")])
+def test_remainders_that_are_rounding_decide_nothing(large, outcome):
+    """The bins of a critic are up to 4.9e8 and cancel: rounding of 1e-9, whatever the value is."""
+
+    def cancelling(y):
+        return (squares(y) + large) - large
+
+    found = exactly(SMALL, cancelling, 0.01 * VECTOR.expand(3), x0=VECTOR[None])
+    order = found.order((0.5, 0.25, 0.125))
+    assert order.verdict.outcome == outcome, order
+    if large:
+        assert "rounding errors" in order.verdict.reason
+
+
 def test_dropping_a_term_shows_in_the_mean_without_sampling_error_too():
     result, scales = exactly(SMALL, squares, VECTOR), (0.4, 0.2, 0.1)
     for dropped, outcome in ((None, "holds"), ("second_flow", "fails"), ("first", "fails")):
@@ -150,7 +164,13 @@ def test_dropping_a_term_shows_in_the_mean_without_sampling_error_too():
             for row in result.measure(scales)
         ]
         order = remainder_order(
-            scales, remainders, None, expected=3, scale=1.0, rounding=torch.finfo(torch.float64).eps
+            scales,
+            remainders,
+            None,
+            expected=3,
+            scale=1.0,
+            change=1.0,
+            rounding=torch.finfo(torch.float64).eps,
         )
         assert order.verdict.outcome == outcome, (dropped, order)
 
@@ -275,7 +295,7 @@ def test_groups_that_differ_in_size_each_show_their_order():
         replicates = constants[:, None] * sizes**power
         error = replicates.std(0, ddof=1) / 6**0.5
         means = [Estimate(*pair) for pair in zip(replicates.mean(0), error, strict=True)]
-        settings = {"expected": 3, "scale": 1.0, "rounding": 1e-16}
+        settings = {"expected": 3, "scale": 1.0, "change": 1.0, "rounding": 1e-16}
         together = remainder_order(sizes, means, replicates, **settings)
         apart = remainder_order(sizes, means, replicates, by_group=True, **settings)
         assert together.verdict.outcome == "undecided" and apart.verdict.outcome == outcome
