@@ -206,6 +206,12 @@ class _Rollouts:
     second: np.ndarray
     moved: dict[float, np.ndarray]
 
+    @classmethod
+    def empty(cls, paths: int, points: int, scales: Sequence[float]) -> _Rollouts:
+        """Norms to be written."""
+        five = (np.empty((paths, points)) for _ in range(5))
+        return cls(*five, moved={s: np.empty((paths, points)) for s in {1.0, *scales}})
+
 
 @dataclass(frozen=True)
 class _Problem:
@@ -229,42 +235,37 @@ class _Problem:
         noise = GaussianNoise(
             drivers=drivers, steps=self.horizon, t0=0.0, t1=float(self.horizon), seed=self.seed
         )
-        parts = []
+        # Allocated first: what a tile leaves behind would keep the memory of all tiles in pieces.
+        found = _Rollouts.empty(self.paths, self.horizon + 1, scales)
         for first in range(0, self.paths, tile):
             rows = torch.arange(first, min(first + tile, self.paths))
-            parts.append(self._tile(rows % len(self.errors), noise, first, scales))
-        joined = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("first", "difference", "bend", "rest", "second")
-        }
-        moved = {s: np.concatenate([part.moved[s] for part in parts]) for s in scales}
-        return _Rollouts(**joined, moved=moved)
+            self._tile(rows, noise, found)
+        return found
 
-    def _tile(
-        self, rows: Tensor, noise: GaussianNoise, first: int, scales: Sequence[float]
-    ) -> _Rollouts:
-        errors = self.errors[rows]
+    def _tile(self, rows: Tensor, noise: GaussianNoise, found: _Rollouts) -> None:
+        """Write the norms along the paths `rows`."""
+        first = int(rows[0])
+        errors = self.errors[rows % len(self.errors)]
         states = self.state.expand(len(rows), -1)
         tube = sample_tube(self.system, states, errors, noise, first)
         rest = tube.difference - tube.first
-        moved = {1.0: tube.difference}
-        for s in set(scales) - {1.0}:
+        for part, vectors in (
+            (found.first, tube.first),
+            (found.difference, tube.difference),
+            (found.bend, 0.5 * tube.second),
+            (found.rest, rest),
+            (found.second, rest - 0.5 * tube.second),
+        ):
+            part[rows] = _lengths(vectors)
+        found.moved[1.0][rows] = found.difference[rows]
+        for s in {*found.moved} - {1.0}:
             pair = torch.cat((states, states + s * errors), dim=1)
             with torch.no_grad():
                 path = solve_path(
                     CoupledSystem(self.system), pair, noise, times=tube.grid.tolist(), first=first
                 )
             here, there = path.chunk(2, dim=2)
-            moved[s] = there - here
-        second = rest - 0.5 * tube.second
-        return _Rollouts(
-            first=_lengths(tube.first),
-            difference=_lengths(tube.difference),
-            bend=_lengths(0.5 * tube.second),
-            rest=_lengths(rest),
-            second=_lengths(second),
-            moved={s: _lengths(part) for s, part in moved.items()},
-        )
+            found.moved[s][rows] = _lengths(there - here)
 
     def bounds(self, grades: Sequence[str] | str | None) -> RolloutBounds:
         return rollout_bounds(
