@@ -20,7 +20,8 @@ REMEDIES = {
     "reward": "pass reward= to sdewm.RSSM or sdewm.StepModel",
     "critic": "pass critic= to sdewm.RSSM or sdewm.StepModel",
     "policy": "pass policy= to sdewm.RSSM or sdewm.StepModel",
-    "kl": "use sdewm.RSSM with gaussian= or onehot=, which knows the law of z given h",
+    "kl": "it compares laws of z given h; sdewm.RSSM knows them with gaussian= or onehot=, but a "
+    "deterministic z (noise_size=0) has none",
 }
 
 

@@ -309,8 +309,8 @@ def test_a_deterministic_latent_goes_through_every_analysis_without_noise():
     assert np.isfinite(spectrum.exponents).all()
     predicted = open_loop(model, episodes, context=3, horizon=3, samples=2, seed=0)
     assert predicted.left_out == {
-        "kl": "RSSM has no kl: use sdewm.RSSM with gaussian= or onehot=, which knows the law of z "
-        "given h"
+        "kl": "RSSM has no kl: it compares laws of z given h; sdewm.RSSM knows them with gaussian= "
+        "or onehot=, but a deterministic z (noise_size=0) has none"
     }
     assert predicted.rollout.kl.size == 0
     np.testing.assert_array_equal(*predicted.rollout.latents)  # without noise
