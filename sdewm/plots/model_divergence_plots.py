@@ -123,9 +123,7 @@ def _abstention(rows: Rows) -> str:
     """Of which paths the enclosure is, and from which step on it has no bound, in words."""
     for row in rows:
         if row["series"] == "enclosure: abstains":
-            paths = (
-                "The enclosure is a mean over one path of each copy, not over all paths measured"
-            )
+            paths = "The enclosure is a mean over one path of each copy; dotted: measured on these"
             last = (
                 f", and abstains from step {row['value']:.0f} on" if row["value"] < math.inf else ""
             )

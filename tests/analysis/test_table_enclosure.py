@@ -90,15 +90,22 @@ def test_the_readme_says_what_the_tables_of_enclosures_say():
 
 
 def test_the_readme_says_how_close_the_enclosure_is_in_the_figure_of_divergence():
-    """The means are over other paths, so a ratio may be a little below 1."""
     rows, _ = read_table(ROOT / "figures" / "data" / "fig_model_divergence.csv")
-    for panel in {row["panel"] for row in rows}:
-        own = [row for row in rows if row["panel"] == panel and row["kind"] == "mean"]
-        bound, measured = (
-            {row["horizon"]: row["value"] for row in own if row["series"] == series}
-            for series in ("enclosure", "measured")
-        )
-        assert all(abs(bound[k] / measured[k] - 1) < 0.1 for k in range(21))
-        assert bound[30] < float("inf") == bound[31]
+    worst = {}
+    for kind in ("mean", "value change"):
+        for panel in {row["panel"] for row in rows}:
+            own = [row for row in rows if (row["panel"], row["kind"]) == (panel, kind)]
+            bound, measured = (
+                {row["horizon"]: row["value"] for row in own if row["series"] == series}
+                for series in ("enclosure", "measured on its paths")
+            )
+            assert all(bound[k] >= measured[k] for k in bound)  # on every path
+            ratio = max(bound[k] / measured[k] for k in range(21))
+            worst[kind] = max(worst.get(kind, 0.0), ratio)
+            if kind == "mean":
+                assert bound[30] < float("inf") == bound[31]
     readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert "within a tenth of the measured distance for 20 steps and abstains after 30" in readme
+    distance, value = (100 * (worst[kind] - 1) for kind in ("mean", "value change"))
+    told = f"within {distance:.1f} % of the distance on these paths for 20 steps, and within "
+    assert f"{told}{value:.0f} % of the change of the critic's value" in readme
+    assert "it abstains after 30 steps" in readme

@@ -12,7 +12,7 @@ from sdewm.certificates.enclosure.rollout import Entry
 from sdewm.certificates.interval import above
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.system import StepSystem, System
-from sdewm.theory.flow.path_problem import ORDERS, path_problem
+from sdewm.theory.flow.path_problem import ORDERS, checked_memory, path_problem
 
 
 class NoEnclosure(ValueError):
@@ -47,7 +47,8 @@ def enclose_errors(
             bounded in place of the distance, and `step_rates` do not apply.
 
     Raises:
-        NoEnclosure: a function of the step, or φ, has no enclosure; the message names it.
+        NoEnclosure: a function of the step, or φ, has no enclosure, which the message names; or the
+            sets would take more than 4 GiB.
     """
     increments = noise.increments(first, first + len(states)).transpose(0, 1)
     bounds = torch.full((len(states), noise.steps + 1), math.inf, dtype=torch.float64)
@@ -60,6 +61,7 @@ def enclose_errors(
         try:
             problem = path_problem(system, state, increments[i], noise.t0, noise.step_size)
             line = error[: len(problem.start), None]
+            checked_memory(problem, 1, ORDERS["second"])
             found = problem.enclosed(line, 1.0, last, ORDERS["second"], readout)
         except ValueError as reason:
             raise NoEnclosure(str(reason)) from None

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from sdewm.certificates.enclosure.attack import attack_path
+from sdewm.certificates.enclosure.memory import bytes_needed
 from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure, Step, enclose_path
 from sdewm.sde.system import ObservedSystem, PathSystem, StepSystem, System, step_of
 
 COLUMNS = 2500  # symbols of the remainders that are kept from step to step
 ORDERS = {"first": 1, "second": 2}
+MOST_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,3 +120,21 @@ def _euler_step(
     time = torch.tensor(t0 + n * step_size, dtype=torch.float64)
     drift, moved = step_of(system)(time, x, noise[n].expand(len(x), -1))
     return x + drift * step_size + moved
+
+
+def checked_memory(problem: PathProblem, errors: int, order: int) -> int:
+    """About the bytes that the enclosure of a path with p errors takes.
+
+    Raises:
+        ValueError: they are more than 4 GiB.
+    """
+    memory = bytes_needed(problem.step, problem.start, errors, order, COLUMNS)
+    if memory > MOST_BYTES:
+        advice = (
+            "give fewer directions, or order='first'" if errors > 1 else "the model is too wide"
+        )
+        raise ValueError(
+            f"directions has p = {errors} columns: the sets would take about "
+            f"{memory / 2**30:.1f} GiB, and at most {MOST_BYTES >> 30} are allowed; {advice}."
+        )
+    return memory

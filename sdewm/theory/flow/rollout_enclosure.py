@@ -12,7 +12,6 @@ from torch import Tensor
 from sdewm.base.checks import check_choice, check_count, check_finite_number, check_key
 from sdewm.base.progress import counted
 from sdewm.base.stats import half_width, mean_and_error
-from sdewm.certificates.enclosure.memory import bytes_needed
 from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import SAMPLED
@@ -20,9 +19,14 @@ from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.bounds.formulas import four_norms
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import initial_states
-from sdewm.theory.flow.path_problem import COLUMNS, ORDERS, PathProblem, entered, path_problem
+from sdewm.theory.flow.path_problem import (
+    ORDERS,
+    PathProblem,
+    checked_memory,
+    entered,
+    path_problem,
+)
 
-MOST_BYTES = 4 << 30
 MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed
 LEVEL = 0.95
 
@@ -227,13 +231,7 @@ def enclose_rollouts(
     if observation is not None:
         problems = [entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
     matrix = _check_directions(directions, len(problems[0].start))
-    memory = bytes_needed(first.step, first.start, matrix.shape[1], ORDERS[order], COLUMNS)
-    if memory > MOST_BYTES:
-        raise ValueError(
-            f"directions has p = {matrix.shape[1]} columns: the sets would take about "
-            f"{memory / 2**30:.1f} GiB, and at most {MOST_BYTES >> 30} are allowed; give fewer "
-            "directions, or order='first'."
-        )
+    memory = checked_memory(first, matrix.shape[1], ORDERS[order])
     work = counted("enclosure", problems, paths)
     found = [one.enclosed(matrix, radius, steps, ORDERS[order], readout) for one in work]
     return RolloutEnclosure(

@@ -12,6 +12,7 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.sde.examples import GeometricBrownianMotion, OrnsteinUhlenbeck
 from sdewm.sde.rates import CERTIFICATE, SAMPLED
 from sdewm.theory.bounds.rollout_bounds import rollout_bounds
+from sdewm.theory.flow import path_problem
 from sdewm.theory.flow.rollout_divergence import rollout_divergence
 from tests.theory.bounds.rollout_cases import network_system
 
@@ -124,3 +125,12 @@ def test_a_function_without_an_enclosure_is_named():
     case, e = Wave(), torch.tensor([0.1], dtype=torch.float64)
     with pytest.raises(ValueError, match="i0"):
         of(case, OrnsteinUhlenbeck().x0, e, t1=1.0, steps=4, paths=2)
+
+
+def test_a_model_that_is_too_wide_is_left_out_before_it_takes_memory(shipped, monkeypatch):
+    system, state, errors = shipped
+    monkeypatch.setattr(path_problem, "MOST_BYTES", 1 << 20)
+    found = of(system, state, errors, t1=STEPS, steps=STEPS, paths=4, grades="all")
+    assert "enclosure" not in found
+    assert "GiB" in found.left_out["enclosure"] and "too wide" in found.left_out["enclosure"]
+    assert "log_norm" in found

@@ -13,7 +13,7 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model.rssm import RSSMConfig
 from sdewm.model.world_model import WorldModel, WorldModelConfig
 from sdewm.sde.examples import OrnsteinUhlenbeck
-from sdewm.theory.flow import rollout_enclosure
+from sdewm.theory.flow import path_problem
 from sdewm.theory.flow.rollout_divergence import rollout_divergence
 from sdewm.theory.flow.rollout_enclosure import Violations, enclose_rollouts
 
@@ -281,7 +281,7 @@ def test_inputs_of_a_model_are_checked():
 
 def test_memory_is_refused_before_the_work(monkeypatch):
     case = OrnsteinUhlenbeck()
-    monkeypatch.setattr(rollout_enclosure, "MOST_BYTES", 1 << 10)
+    monkeypatch.setattr(path_problem, "MOST_BYTES", 1 << 10)
     with pytest.raises(ValueError, match="the sets would take about"):
         enclose_rollouts(case, case.x0, 0.1, steps=2, paths=1)
 
