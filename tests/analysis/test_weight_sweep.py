@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from sdewm.base.records import ROOT
+from sdewm.base.records import ROOT, read_table
 from sdewm.robustness.statistics import compare
-from sdewm.study.committed import declaration, read_results
+from sdewm.study.committed import DATA, declaration, read_results
 from sdewm.study.declaration import penalty_weights, read_study
 from sdewm.study.verdicts import judge
 from tests.analysis.study_rows import load, results_of
@@ -94,3 +94,20 @@ def test_readme_says_the_verdicts_of_the_study():
             assert parts[words.get(end_point, "")] == outcome
         else:
             assert strong == outcome == "refuted"
+
+
+def test_the_readme_says_what_the_table_of_batch_sizes_says():
+    rows, facts = read_table(DATA / "table_batch_size.csv")
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    trends = [
+        row
+        for row in rows
+        if row["arm"].startswith("per doubling") and row["end_point"].startswith("area")
+    ]
+    assert len(trends) == 6 and {row["pairs"] for row in trends} == {4}
+    assert all(row["low"] < 0 < row["high"] for row in trends)
+    assert facts["caption"].startswith("4 of 4 seeds, 8000 updates")
+    study = read_results("cartpole_batch").study
+    sizes = sorted({one["batch_size"] for one in study.arms.values()})
+    assert f"batches of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]}, four seeds" in text
+    assert "no error under noise, masks or shifts has a [trend]" in text
