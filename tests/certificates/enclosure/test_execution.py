@@ -26,7 +26,7 @@ REFUSED = {
     "randn_like": torch.randn_like,
     "randn": lambda x: x + torch.randn(4).double(),
     "cat": lambda x: torch.cat([x, x], -1, out=torch.zeros(1)),
-    "pow": lambda x: x**3,
+    "pow": lambda x: x**2.5,
     "layer_norm": lambda x: nn.functional.layer_norm(x, (1, 4)),
     "matmul": lambda x: x @ x.T,
     "softplus": nn.Softplus(threshold=2.0),
