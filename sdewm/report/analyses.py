@@ -87,7 +87,8 @@ def _check(name: str, subject: Subject, settings: object, seed: int) -> None:
         ANALYSES[name].check(subject, settings, seed)
     except ValueError as problem:
         given = ", ".join(f"{key}={value}" for key, value in asdict(settings).items())  # type: ignore[call-overload]
-        raise ValueError(f"{name} ({given}): {problem}") from problem
+        way = f"Change its settings (typed: --{name}.*), or leave it out (only)."
+        raise ValueError(f"{name} ({given}): {problem} {way}") from problem
 
 
 def _title(name: str) -> str:

@@ -56,6 +56,14 @@ def run(capsys, tmp_path, given, only, rows=None, **options):
     return paths, capsys.readouterr().out
 
 
+def test_episodes_that_are_too_short_are_refused_with_what_to_change(tmp_path, capsys):
+    with pytest.raises(
+        ValueError, match=r"stability \(.*steps=90.*typed: --stability\.\*\), or leave"
+    ):
+        run(capsys, tmp_path, model(), ["stability"], settings={"stability": {"steps": 90}})
+    assert not list(tmp_path.iterdir())
+
+
 def test_results_without_their_part_are_left_out_with_the_reason(tmp_path, capsys):
     paths, out = run(capsys, tmp_path, model(decoder=lambda x: x), ["expansion", "stability"])
     page = paths[-1].read_text("utf-8")
