@@ -68,7 +68,8 @@ def model_divergence(rows: Rows) -> Drawing:
         distances.append(Panel(f"Divergence, {name}", draw, note))
         kinds = {row["kind"] for row in own}
         if "value change" in kinds:
-            changes.append(Panel(f"Change of the value, {name}", partial(_change, rows=own)))
+            draw = partial(_change, rows=own)
+            changes.append(Panel(f"Change of the value, {name}", draw, _change_note(own)))
         if "bias" in kinds:
             biases.append(Panel(f"Bias of the value, {name}", partial(_bias, rows=own)))
     return Drawing([*distances, *changes, *biases], NOTE)
@@ -123,12 +124,21 @@ def _abstention(rows: Rows) -> str:
     """Of which paths the enclosure is, and from which step on it has no bound, in words."""
     for row in rows:
         if row["series"] == "enclosure: abstains":
-            paths = "The enclosure is a mean over one path of each copy; dotted: measured on these"
-            last = (
-                f", and abstains from step {row['value']:.0f} on" if row["value"] < math.inf else ""
-            )
-            return f"{paths}{last}."
+            paths = "The enclosure is a mean over one path of each copy (dotted: measured on these)"
+            return f"{paths}{_until(row['value'])}."
     return ""
+
+
+def _until(step: float) -> str:
+    return f"; it abstains from step {step:.0f} on" if step < math.inf else ""
+
+
+def _change_note(rows: Rows) -> str:
+    """From which step on the enclosure of the value has no bound, in words."""
+    step, bound, _ = _columns(rows, "value change", "enclosure")
+    none = step[~np.isfinite(bound)]
+    first = float(none[0]) if len(none) else math.inf
+    return f"One path of each copy, others than above{_until(first)}."
 
 
 def _bounds(rows: Rows) -> list[tuple[str, str]]:

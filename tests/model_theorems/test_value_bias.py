@@ -209,3 +209,9 @@ def test_the_figure_shows_the_value_change_on_the_enclosed_paths():
     (measured, bound) = figure.axes[1].lines
     assert (measured.get_ydata() <= bound.get_ydata()).all()
     assert len(measured.get_ydata()) == 4
+    cut = [
+        row | {"value": math.inf} if row["label"] == SAMPLED and row["horizon"] >= 2 else row
+        for row in rows
+    ]
+    assert "abstains" not in model_divergence(rows).panels[1].note
+    assert "it abstains from step 2 on." in model_divergence(cut).panels[1].note
