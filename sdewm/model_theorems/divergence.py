@@ -208,9 +208,9 @@ class _Rollouts:
 
     @classmethod
     def empty(cls, paths: int, points: int, scales: Sequence[float]) -> _Rollouts:
-        """Norms to be written."""
-        five = (np.empty((paths, points)) for _ in range(5))
-        return cls(*five, moved={s: np.empty((paths, points)) for s in {1.0, *scales}})
+        """Norms to be written; nan until they are."""
+        five = (np.full((paths, points), np.nan) for _ in range(5))
+        return cls(*five, moved={s: np.full((paths, points), np.nan) for s in {1.0, *scales}})
 
 
 @dataclass(frozen=True)

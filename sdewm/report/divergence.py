@@ -95,10 +95,10 @@ def divergence_rows(panel: str, found: ModelDivergence) -> list[Row]:
     """Rows of a divergence: norms by step, quantiles, remainders, ranges and constants.
 
     The kinds are the NORMS (series "measured", "prediction", the grades and, with an enclosure,
-    "measured on its paths"), "quantile" (series:
-    level in percent), "remainder" ("first", "second", "bend"), "ratio" (prediction over measured
-    at each epsilon), "size" (E|e|), "range" ("stated", "measured"), "constant" (series
-    "grade: name") and "left out" (series: the grade, label: the reason).
+    "measured on its paths"), "quantile" (series: level in percent), "remainder" ("first", "second",
+    "bend"), "ratio" (prediction over measured at each epsilon), "size" (E|e|), "range" ("stated",
+    "measured"), "constant" (series "grade: name") and "left out" (series: the grade, label: the
+    reason).
     """
     rows: list[Row] = []
     for norm in NORMS:

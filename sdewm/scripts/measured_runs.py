@@ -93,7 +93,8 @@ class RunsTable:
             facts["episodes"] = check_count("--episodes", given.episodes, minimum=self.episodes[1])
         runs, more = self.runs(given)
         facts |= more | {"code": code_digest()}
-        return measured_runs(runs, given.log, manifest(**facts), [*facts]), manifest(**facts)
+        whole = manifest(**facts)
+        return measured_runs(runs, given.log, whole, [*facts]), whole
 
 
 def draw_runs(

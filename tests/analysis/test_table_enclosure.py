@@ -108,4 +108,4 @@ def test_the_readme_says_how_close_the_enclosure_is_in_the_figure_of_divergence(
     distance, value = (100 * (worst[kind] - 1) for kind in ("mean", "value change"))
     told = f"within {distance:.1f} % of the distance on these paths for 20 steps, and within "
     assert f"{told}{value:.0f} % of the change of the critic's value" in readme
-    assert "it abstains after 30 steps" in readme
+    assert "that of the distance abstains after 30 steps" in readme
