@@ -6,7 +6,9 @@ python analysis/table_enclosure.py RUN… --data DIR     other runs and recorded
 figures/data/table_enclosure.csv has a row for each run, set of initial errors and episode. The
 errors are a ball in z or in the whole state (of up to 64 numbers), a ball in the observation that
 follows, through the encoder, or the ellipsoid of the errors that white observation noise in one
-frame causes: the root of their second moments, scaled so that 95 % of the copies are inside.
+frame causes: the root of their second moments, scaled so that 95 % of the copies are inside. Balls
+in the state are also cut into slabs across the direction that is stretched most (`slabs`), and all
+s e, |s| ≤ 1, of the first error e that such noise draws into as many parts.
 `ratio_k` is the bound over the attack after k steps, empty where the enclosure abstains. `within_3`
 is the last step up to which it is at most 3, and `seconds` are those of one core.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,9 @@ SHIPPED = ROOT / "paper_checks" / "small_models"
 RUNS = tuple(SHIPPED / name for name in ("weight0-seed0", "weight0.1-seed0", "agent"))
 SEEN = 0.003  # radius in the observation, in the units of the environment
 START, SHOWN = 5, (1, 5, 10, 15, 20, 30, 50)
-NOISES, COPIES, INSIDE = (0.001, 0.01), 400, 0.95
+NOISES, DRAWN, COPIES, INSIDE = (0.001, 0.01), (0.01, 0.1), 400, 0.95
 WHOLE = 64
-WITHIN = 3.0
+WITHIN, SLABS, LINE = 3.0, 16, 64
 AUDIT_SIZES, AUDIT_STEPS, AUDIT_ROWS = (0.01, 0.03, 0.1), 8, 16
 
 
@@ -61,6 +63,7 @@ class Errors:
     radius: float
     directions: Tensor | None  # None: the error is in the next observation
     steps: int
+    slabs: int = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,15 +116,16 @@ def sets_of_errors(
     run: TrainedRun, episodes: Episodes, steps: int, seed: int
 ) -> Iterator[list[Errors]]:
     """The sets of initial errors of each episode."""
-    size, latent = run.model.state_size, run.model.latent
+    size, latent, few = run.model.state_size, run.model.latent, min(steps, 30)
     unit = torch.eye(size, dtype=torch.float64)
     balls = [
         Errors("z, ball 0.03", 0.03, unit[:, latent], steps),
         Errors("z, ball 0.1", 0.1, unit[:, latent], steps),
     ]
     if size <= WHOLE:
-        balls.append(Errors("whole state, ball 0.03", 0.03, unit, min(steps, 30)))
-    balls.append(Errors(f"observation, ball {SEEN:g}", SEEN, None, min(steps, 30)))
+        balls.append(Errors("whole state, ball 0.03", 0.03, unit, few))
+    balls += [replace(one, slabs=SLABS) for one in balls]
+    balls.append(Errors(f"observation, ball {SEEN:g}", SEEN, None, few))
     found = {
         strength: perturbed_initial_states(
             run.model,
@@ -132,12 +136,19 @@ def sets_of_errors(
             mode="single_frame",
             seed=seed,
         ).errors
-        for strength in NOISES
+        for strength in (*NOISES, *DRAWN)
     }
     for e in range(len(episodes.rewards)):
-        yield balls + [
-            ellipsoid(f"z, ellipsoid of noise {strength:g}", errors[e], latent, min(steps, 30))
-            for strength, errors in found.items()
+        yield [
+            *balls,
+            *(
+                ellipsoid(f"z, ellipsoid of noise {strength:g}", found[strength][e], latent, few)
+                for strength in NOISES
+            ),
+            *(
+                line(f"z, a drawn error of noise {strength:g}", found[strength][e, 0], few)
+                for strength in DRAWN
+            ),
         ]
 
 
@@ -149,6 +160,12 @@ def ellipsoid(name: str, errors: Tensor, latent: slice, steps: int) -> Errors:
     root[latent] = vectors * values.sqrt()
     lengths = (own @ vectors / values.sqrt()).norm(dim=1)
     return Errors(name, float(lengths.quantile(INSIDE)), root, steps)
+
+
+def line(name: str, error: Tensor, steps: int) -> Errors:
+    """All s e, |s| ≤ 1, of one error e (D,)."""
+    size = float(error.norm())
+    return Errors(name, size, error[:, None] / size, steps, LINE)
 
 
 def tight(run: TrainedRun, given: argparse.Namespace) -> Iterator[Row]:
@@ -166,6 +183,7 @@ def tight(run: TrainedRun, given: argparse.Namespace) -> Iterator[Row]:
                 "run": run.run.name,
                 "errors": errors.name,
                 "radius": errors.radius,
+                "slabs": errors.slabs,
                 "episode": e,
                 "steps": errors.steps,
                 **{f"ratio_{k}": _ratio(ratio, k) for k in SHOWN},
@@ -198,6 +216,7 @@ def enclosed(
         steps=errors.steps,
         paths=1,
         observation=None if errors.directions is not None else seen.double(),
+        slabs=errors.slabs,
         seed=seed,
     )
     return tube, time.process_time() - begin

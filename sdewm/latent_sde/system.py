@@ -31,6 +31,7 @@ from sdewm.latent_sde.models import (
 from sdewm.latent_sde.noise_factor import NoiseFactor
 from sdewm.model.behaviour import Actor
 from sdewm.model.world_model import WorldModel
+from sdewm.sde.system import repeated
 
 VARIANCES = {"step": 1.0, "stationary": 2.0}
 
@@ -150,9 +151,9 @@ class LatentSystem:
         return mean + pad(change, (0, state.shape[1] - self.model.state_size))
 
     def path_steps(
-        self, state: Tensor, increments: Tensor, t0: float, step_size: float
+        self, states: Tensor, increments: Tensor, t0: float, step_size: float
     ) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
-        """First state of the model and its steps on one path, as `sde.system.PathSystem`."""
+        """First states of the model and its steps on some paths, as `sde.system.PathSystem`."""
         native = (self.relaxation_time, self.diffusion_scale, step_size)
         if native != (1.0, 1.0, 1.0) or t0 != round(t0):
             raise ValueError(
@@ -164,23 +165,24 @@ class LatentSystem:
                 "system: the latent is one-hot, a step that is not continuous; expected a Gaussian "
                 "latent."
             )
-        last = round(t0) + len(increments)
+        last = round(t0) + increments.shape[1]
         if self.steps is not None and last > self.steps:
             raise ValueError(f"steps={last}: the system has inputs for {self.steps} steps only.")
-        episode = int(state[-1]) if self.episodes > 1 else 0
-        noise = increments[:, : self.model.noise_size]
-        return state[: self.model.state_size], partial(self._path_step, noise, episode, round(t0))
+        first = states[:, -1] if self.episodes > 1 else states.new_zeros(len(states))
+        noise = increments[..., : self.model.noise_size]
+        step = partial(self._path_step, noise, first.long(), round(t0))
+        return states[:, : self.model.state_size], step
 
-    def _path_step(self, noise: Tensor, episode: int, first: int, n: int, x: Tensor) -> Tensor:
-        """Step n of a path: the model's own step, or the mean and the factor of its law."""
+    def _path_step(self, noise: Tensor, episodes: Tensor, first: int, n: int, x: Tensor) -> Tensor:
+        """Step n of some paths: the model's own step, or the mean and the factor of its law."""
         model, row, rows = self.model, first + n, len(x)
-        seen = None if self.embeds is None else self.embeds[row, episode].expand(rows, -1)
+        seen = None if self.embeds is None else repeated(self.embeds[row, episodes], rows)
         if self.policy is not None:
             action = self.policy(x)
         else:
             assert self.actions is not None
-            action = self.actions[row, episode].expand(rows, -1)
-        drawn = noise[n].expand(rows, -1)
+            action = repeated(self.actions[row, episodes], rows)
+        drawn = repeated(noise[:, n], rows)
         if isinstance(model, StepModel) and seen is None:
             return model.step(x, action, drawn)
         if isinstance(model, RSSMModel):
@@ -188,7 +190,7 @@ class LatentSystem:
         mean, factor = model.law(x, action, seen)
         return mean + (factor * drawn.unsqueeze(1)).sum(2)
 
-    def posterior_entry(self, state: Tensor, increment: Tensor) -> Callable[[Tensor], Tensor]:
+    def posterior_entry(self, states: Tensor, increments: Tensor) -> Callable[[Tensor], Tensor]:
         """The posterior's first step as a function of the observation (`ObservedSystem`)."""
         if self.embeds is not None or self.episodes > 1:
             raise ValueError(
@@ -197,17 +199,17 @@ class LatentSystem:
             )
         if self.actions is None:
             raise ValueError("observation: expected a system with actions, not with a policy.")
-        drawn = increment[: self.model.noise_size]
-        return partial(self._posterior_step, state, self.actions[0, 0], drawn)
+        drawn = increments[:, : self.model.noise_size]
+        return partial(self._posterior_step, states, self.actions[0, :1], drawn)
 
     def _posterior_step(
-        self, state: Tensor, action: Tensor, drawn: Tensor, observations: Tensor
+        self, states: Tensor, action: Tensor, drawn: Tensor, observations: Tensor
     ) -> Tensor:
-        """The states that follow, as the model infers them from observations (B, n)."""
+        """The states that follow, as the model infers them from observations (R, n)."""
         model, rows = self.model, len(observations)
         # With gradients, which `embed` of an RSSMModel does not take.
         encoder = model.world_model.encoder if isinstance(model, RSSMModel) else model.embed
-        before, act, noise = (part.expand(rows, -1) for part in (state, action, drawn))
+        before, act, noise = (repeated(part, rows) for part in (states, action, drawn))
         return model.sample(before, act, encoder(observations), noise)[0]
 
     def start(self, states: Tensor, repeats: int = 1) -> Tensor:

@@ -60,16 +60,17 @@ class StepSystem(Protocol):
 
 @runtime_checkable
 class PathSystem(Protocol):
-    """A system that gives the steps of a path itself, for enclosures of all rollouts near it.
+    """A system that gives the steps of its paths itself, for enclosures of all rollouts near them.
 
-    `path_steps(state, increments, t0, step_size)` returns the first state (D,) and the step
-    (n, x) -> x_{n+1} for rows x of states, on the given increments (N, M) of the noise.
+    `path_steps(states, increments, t0, step_size)` returns the first states (P, D) and the step
+    (n, x) -> x_{n+1}, on the given increments (P, N, M) of the noise. x has k rows for each path,
+    those of the same path one after the other (`repeated`).
     """
 
     def path_steps(
-        self, state: torch.Tensor, increments: torch.Tensor, t0: float, step_size: float
+        self, states: torch.Tensor, increments: torch.Tensor, t0: float, step_size: float
     ) -> tuple[torch.Tensor, Callable[[int, torch.Tensor], torch.Tensor]]:
-        """First state and step of a path.
+        """First states and step of some paths.
 
         Raises:
             ValueError: it has no such steps; the message says why.
@@ -81,19 +82,28 @@ class PathSystem(Protocol):
 class ObservedSystem(Protocol):
     """A system whose first state may follow from an observation.
 
-    `posterior_entry(state, increment)` returns the function from observations (B, n) to the states
-    (B, D) after the first step, from a state (D,) on an increment (M,) of the noise.
+    `posterior_entry(states, increments)` returns the function from observations (P k, n) to the
+    states (P k, D) after the first step, from states (P, D) on increments (P, M) of the noise.
     """
 
     def posterior_entry(
-        self, state: torch.Tensor, increment: torch.Tensor
+        self, states: torch.Tensor, increments: torch.Tensor
     ) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The state after the first step as a function of the observation.
+        """The states after the first step as a function of the observations.
 
         Raises:
             ValueError: it has no observations of this kind; the message says why.
         """
         ...
+
+
+def repeated(values: torch.Tensor, rows: int) -> torch.Tensor:
+    """Rows of paths (P, …) for k rows of each path, P k = `rows`.
+
+    >>> repeated(torch.tensor([[1.0], [2.0]]), 4)[:, 0]
+    tensor([1., 1., 2., 2.])
+    """
+    return values.repeat_interleave(rows // len(values), 0)
 
 
 def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:

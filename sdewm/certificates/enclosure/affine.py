@@ -7,7 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, aligned, rounded, upward
+from sdewm.certificates.enclosure.taylor_set import (
+    MixedRows,
+    Symbols,
+    TaylorSet,
+    aligned,
+    rounded,
+    upward,
+)
 
 
 def add(first: TaylorSet, second: TaylorSet, sign: float = 1.0) -> TaylorSet:
@@ -15,13 +22,14 @@ def add(first: TaylorSet, second: TaylorSet, sign: float = 1.0) -> TaylorSet:
     x, y = aligned(first, second)
     size = upward(x.size + y.size)
     pairs = zip(x.parts[:4], y.parts[:4], strict=True)
-    found = TaylorSet.of((a + sign * b for a, b in pairs), upward(x.box + y.box))
+    box = upward(x.box + y.box)
+    found = TaylorSet.of((torch.add(a, b, alpha=sign) for a, b in pairs), box, x.rows or y.rows)
     return rounded(found, 1, size)
 
 
 def negate(values: TaylorSet) -> TaylorSet:
     """−x, exactly."""
-    return TaylorSet.of((-part for part in values.parts[:4]), values.box)
+    return TaylorSet.of((-part for part in values.parts[:4]), values.box, values.rows)
 
 
 def scale(values: TaylorSet, factor: Tensor) -> TaylorSet:
@@ -46,6 +54,7 @@ def _each(
         operation(x.quadratic, factor[..., None, None]),
         operation(x.rest, factor[..., None]),
         upward(operation(x.box, factor.abs())),
+        rows=x.rows,
     )
     return rounded(found, 1, upward(operation(x.size, factor.abs())))
 
@@ -67,22 +76,26 @@ def multiply_matrix(values: TaylorSet, matrix: Tensor, symbols: Symbols) -> Tayl
     if matrix.dim() > 2:
         turned = turned.unsqueeze(-3)
     axes = x.centre.dim()
+    if x.rows and (axes < 2 or 2 < matrix.dim() > axes):
+        raise MixedRows("a product with a batch of matrices")
 
     def multiplied(part: Tensor) -> Tensor:
         return (turned @ part.flatten(axes)).unflatten(-1, part.shape[axes:])
 
     centre = x.centre @ matrix
     coefficients = map(multiplied, x.parts[1:4])
-    found = TaylorSet.of((centre, *coefficients), torch.zeros_like(centre))
+    found = TaylorSet.of((centre, *coefficients), torch.zeros_like(centre), x.rows)
     return rounded(found, matrix.shape[-2], upward(x.size @ matrix.abs()))
 
 
 def total(values: TaylorSet, axis: int, keep: bool) -> TaylorSet:
     """The sum over an axis (counted from the left); boxes add up."""
     count = values.shape[axis]
+    if values.rows and axis == 0:
+        raise MixedRows("a sum over the first axis")
 
     def summed(part: Tensor) -> Tensor:
         return part.sum(axis, keepdim=keep)
 
-    found = TaylorSet.of(map(summed, values.parts[:4]), upward(summed(values.box)))
+    found = TaylorSet.of(map(summed, values.parts[:4]), upward(summed(values.box)), values.rows)
     return rounded(found, count, upward(summed(values.size)))

@@ -38,9 +38,9 @@ def attack_path(
         seed: of the random directions.
         samples: number of random directions.
         ascents: number of steps of each ascent.
-        entry: as in `enclose_path`.
+        entry: as in `rollout.follow`.
     """
-    enter = entry if entry is not None else _as_it_is
+    enter = entry or _as_it_is
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(samples, directions.shape[1], generator=generator).double()
     drawn = drawn / drawn.norm(dim=1, keepdim=True)
@@ -56,7 +56,7 @@ def attack_path(
 
     with torch.no_grad():
         random = distances(drawn)
-        leading = _leading_directions(step, enter, x0, directions, steps)  # (N + 1, p)
+        leading = leading_directions(step, entry, x0, directions, steps)  # (N + 1, p)
         both = torch.cat([leading, -leading])
         singular = distances(both)
     best = torch.maximum(random.amax(1), singular.amax(1))
@@ -95,11 +95,11 @@ def _as_it_is(x: Tensor) -> Tensor:
     return x
 
 
-def _leading_directions(
-    step: Step, enter: Entry, x0: Tensor, directions: Tensor, steps: int
+def leading_directions(
+    step: Step, entry: Entry | None, x0: Tensor, directions: Tensor, steps: int
 ) -> Tensor:
     """The unit vectors e that the derivative of each X_k at e = 0 stretches most, (N + 1, p)."""
-    moves = SMALL * directions.T
+    moves, enter = SMALL * directions.T, entry or _as_it_is
     x = enter(torch.cat([x0 + moves, x0 - moves]))
     found = []
     for n in range(steps + 1):

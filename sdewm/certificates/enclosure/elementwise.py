@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -246,6 +246,7 @@ def apply(function: Scalar, values: TaylorSet) -> TaylorSet:
         slope[..., None, None] * x.quadratic + 0.5 * bend[..., None, None] * form,
         slope[..., None] * x.rest,
         upward(steep * x.box + upward(remainder) + upward(rounding)),
+        rows=x.rows,
     )
 
 
@@ -273,7 +274,7 @@ def sign(values: TaylorSet) -> TaylorSet:
     box = values.interval
     known = (box.lower > 0) | (box.upper < 0)
     found = values.constant(torch.where(known, torch.sign(values.centre), 0.0))
-    return found.widened(torch.where(known, 0.0, 1.0))
+    return replace(found.widened(torch.where(known, 0.0, 1.0)), rows=values.rows)
 
 
 def _margin(values: Tensor, least: float = 1.0) -> Tensor:

@@ -65,7 +65,9 @@ class SetExecution(TorchFunctionMode):
 
     Raises:
         ValueError: within the context: a function is not supported; the message names it.
-        Unbounded: within the context: a set became unbounded.
+        Unbounded: within the context: a set became unbounded; of sets with rows, all rows. Until
+            then `unbounded` has the reason of each row; what a row holds later means nothing.
+        MixedRows: within the context: a function mixes rows.
 
     >>> from sdewm.certificates.enclosure.taylor_set import TaylorSet
     >>> e = TaylorSet.ball(torch.zeros(2), 0.1 * torch.eye(2), order=2)
@@ -78,6 +80,7 @@ class SetExecution(TorchFunctionMode):
     def __init__(self, symbols: Symbols, like: TaylorSet) -> None:
         super().__init__()
         self.symbols, self.like = symbols, like
+        self.unbounded: dict[int, str] = {}
 
     def __torch_function__(
         self,
@@ -109,13 +112,23 @@ class SetExecution(TorchFunctionMode):
         except Unsupported as problem:
             raise ValueError(f"{name} is not supported with these arguments: {problem}") from None
         for part in _leaves(found):
-            if isinstance(part, TaylorSet) and not bool(torch.isfinite(part.reach).all()):
-                raise Unbounded(f"the set is no longer bounded after {name}")
+            if isinstance(part, TaylorSet) and not _bounded(part).all():
+                self._note_unbounded(part, f"the set is no longer bounded after {name}")
 
         def as_tensor(part: Any) -> Any:
             return enclosed(part, self) if isinstance(part, TaylorSet) else part
 
         return _mapped(found, as_tensor)
+
+    def _note_unbounded(self, values: TaylorSet, reason: str) -> None:
+        """Raise, or note the rows that became unbounded while others go on."""
+        if not values.rows:
+            raise Unbounded(reason)
+        bad = ~_bounded(values).reshape(len(values.centre), -1).all(1)
+        for row in bad.nonzero()[:, 0].tolist():
+            self.unbounded.setdefault(row, reason)
+        if len(self.unbounded) == len(bad):
+            raise Unbounded(reason)
 
     def _sets(self, values: Any) -> Any:
         def as_set(part: Any) -> Any:
@@ -135,6 +148,11 @@ class SetExecution(TorchFunctionMode):
         if isinstance(values, TaylorSet):
             return values
         return self.like.constant(torch.as_tensor(values, dtype=torch.float64))
+
+
+def _bounded(values: TaylorSet) -> Tensor:
+    """Whether each number is bounded: every rule adds the size of all coefficients to the box."""
+    return torch.isfinite(values.box) & torch.isfinite(values.centre)
 
 
 def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

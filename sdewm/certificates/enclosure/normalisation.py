@@ -24,6 +24,7 @@ from sdewm.certificates.enclosure.affine import add, divide, mean, scale
 from sdewm.certificates.enclosure.elementwise import Power, apply
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.taylor_set import (
+    MixedRows,
     Symbols,
     TaylorSet,
     rounded,
@@ -36,6 +37,8 @@ from sdewm.certificates.interval import gamma
 def mean_square(values: TaylorSet) -> TaylorSet:
     """|y|²/n over the last axis, which is kept with size 1."""
     y, c = values, values.centre
+    if y.rows and c.dim() < 2:
+        raise MixedRows("a normalisation of the first axis")
     count = c.shape[-1]
     linear, quadratic = y.linear, y.quadratic
     square = torch.zeros_like(quadratic[..., :1, :, :])
@@ -58,6 +61,7 @@ def mean_square(values: TaylorSet) -> TaylorSet:
         2.0 * along(quadratic) + square,
         2.0 * along(y.rest),
         upward(box + upward(remainder)),
+        rows=y.rows,
     )
     size = upward((y.size**2).sum(-1, keepdim=True))
     return divide(rounded(found, 2 * count, size), torch.tensor(count, dtype=torch.float64))
@@ -68,7 +72,7 @@ def _cross_terms(y: TaylorSet) -> Tensor:
     count = y.shape[-1]
     turned = y.linear.transpose(-1, -2)  # (…, p, n)
     plain = (y.slopes * y.columns).sum(-1)
-    mixed = torch.linalg.vector_norm((turned @ y.rest).abs().sum(-1), dim=-1)
+    mixed = torch.linalg.vector_norm(torch.linalg.vector_norm(turned @ y.rest, 1, -1), dim=-1)
     rest = torch.minimum(plain, upward(mixed + gamma(count) * plain))
     plain = (y.slopes * y.bends).sum(-1)
     cubic = spectral_bounds(turned @ y.quadratic.flatten(-2))

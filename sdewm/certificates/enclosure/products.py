@@ -33,9 +33,10 @@ def multiply(first: TaylorSet, second: TaylorSet) -> TaylorSet:
     remainder = x.slopes * y.higher + x.higher * y.slopes + x.higher * y.higher
     found = TaylorSet(
         u * v,
-        v[..., None] * x.linear + u[..., None] * y.linear,
-        v[..., None, None] * x.quadratic + u[..., None, None] * y.quadratic + form,
-        v[..., None] * x.rest + u[..., None] * y.rest,
+        torch.addcmul(v[..., None] * x.linear, u[..., None], y.linear),
+        torch.addcmul(v[..., None, None] * x.quadratic, u[..., None, None], y.quadratic) + form,
+        torch.addcmul(v[..., None] * x.rest, u[..., None], y.rest),
         upward(u.abs() * y.box + v.abs() * x.box + dropped + upward(remainder)),
+        rows=x.rows or y.rows,
     )
     return rounded(found, 4, upward(x.size * y.size))

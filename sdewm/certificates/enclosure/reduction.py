@@ -12,13 +12,15 @@ def reduced(values: TaylorSet, columns: int) -> TaylorSet:
 
     The columns of G with the smallest |g|₁ − |g|_∞, which lose least by it, are enclosed in the box
     of their absolute sums and added to ρ (Girard, Reachability of uncertain linear systems using
-    zonotopes, HSCC 2005).
+    zonotopes, HSCC 2005). Each row has its own choice.
     """
     if values.symbols <= columns:
         return values
-    rest = values.rest.abs().reshape(-1, values.symbols)
-    loss = rest.sum(0) - rest.amax(0)
-    order = loss.argsort(descending=True)
-    kept = order[:columns].sort().values
-    boxed = values.rest[..., order[columns:]].abs().sum(-1)
-    return replace(values, rest=values.rest[..., kept]).widened(upward(boxed))
+    rows = len(values.centre) if values.rows else 1
+    rest = values.rest.reshape(rows, -1, values.symbols)
+    size = rest.abs()
+    loss = size.sum(1) - size.amax(1)
+    order = loss.argsort(dim=1, descending=True)[:, None]
+    kept = rest.take_along_dim(order[..., :columns].sort().values, 2)
+    boxed = size.take_along_dim(order[..., columns:], 2).sum(2).reshape(values.shape)
+    return replace(values, rest=kept.reshape(*values.shape, -1)).widened(upward(boxed))

@@ -1,14 +1,18 @@
-"""Enclosure of the rollouts of one path from a ball of initial states (statement S34).
+"""Enclosure of the rollouts from balls of initial states, on several paths (statement S34).
 
 Let F_k be the step of a model under given inputs and noise, in exact arithmetic with the weights,
 inputs and noise as they are stored, and X_k(e) the rollout from x0 + A e, |e|₂ ≤ 1. The sets 𝒳_k
-computed here contain X_k(e) for all e. The rollout from x0 itself is one of them, but its place in
-𝒳_k is known only up to rounding. It is enclosed by sets 𝒳⁰_k of its own, with p = 0. So for every e
+computed here contain X_k(e) for all e of a ball, or of a slab of it. The rollout from x0 itself is
+one of them, but its place in 𝒳_k is known only up to rounding. It is enclosed by sets 𝒳⁰_k of its
+own, with p = 0. With the computed centres c_k and c⁰_k and d = c_k − c⁰_k, for every e of the ball
+or slab
 
-    |X_k(e) − X_k(0)| ≤ sup |𝒳_k − c_k| + |c_k − c⁰_k| + sup |𝒳⁰_k − c⁰_k|,
+    |X_k(e) − X_k(0)| ≤ sup |d + M e| + sup |𝒳_k − c_k − M e| + sup |𝒳⁰_k − c⁰_k|,
+    |d + M e|² ≤ |d|² + 2 |Mᵀ d| + |M|₂².
 
-where c_k and c⁰_k are the computed centres. The last two terms are of the size of rounding errors.
-The bound holds as well for rollouts computed in float64 operation by operation.
+Of a ball, d and the last term are of the size of rounding errors. The bound holds as well for
+rollouts computed in float64 operation by operation. Paths and slabs are rows of one computation;
+the reference of a path serves all its slabs.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -24,148 +27,184 @@ from torch import Tensor
 
 from sdewm.certificates.enclosure.execution import EnclosedTensor, SetExecution, Unbounded, enclosed
 from sdewm.certificates.enclosure.reduction import reduced
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, rounded, upward
-from sdewm.certificates.interval import above
+from sdewm.certificates.enclosure.slabs import start_sets
+from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
+from sdewm.certificates.enclosure.tubes import VACUOUS, Tubes
+from sdewm.certificates.interval import above, gamma
 from sdewm.certificates.norms import spectral_norm
 
-Step = Callable[[int, Tensor], Tensor]  # number of the step, state (1, D) -> next state (1, D)
-Entry = Callable[[Tensor], Tensor]  # what the error is in, (1, n) -> state (1, D)
-VACUOUS = 10.0  # times the norm of the linear part, from which on a bound is not given
+Step = Callable[[int, Tensor], Tensor]  # number of the step, states (R, D) -> next states (R, D)
+Entry = Callable[[Tensor], Tensor]  # what the error is in, (R, n) -> states (R, D)
 REFERENCE_COLUMNS = 400
 
 
-@dataclass(frozen=True)
-class PathEnclosure:
-    """Bounds of |X_k(e) − X_k(0)| on one path, k = 0 … N.
+class Propagation:
+    """The sets 𝒳_0 … 𝒳_N as they are computed; 𝒳_0 is the image of `start` under `entry`.
+
+    Iterating raises ValueError if the step uses a function that is not supported, `MixedRows` if it
+    mixes rows, and `Unbounded` once all sets are unbounded.
 
     Attributes:
-        bounds: (N + 1,); ∞ from the step on at which the enclosure abstains.
-        linear: (N + 1,), the norm of the linear part A_k, e ↦ A_k e; nan from that step on.
-        readout: (N + 1,), bounds of |φ(X_k(e)) − φ(X_k(0))| for the function φ given; ∞ from that
-            step on, where the set of φ is unbounded, and without a function.
-        abstains: that step, or None.
-        reason: why it abstains; "".
-        symbols: the largest number of symbols within a step.
+        unbounded: the rows that became unbounded, with the reason; what their sets hold then means
+            nothing.
     """
 
-    bounds: Tensor
-    linear: Tensor
-    readout: Tensor
-    abstains: int | None
-    reason: str
-    symbols: int
+    def __init__(
+        self, step: Step, start: TaylorSet, steps: int, columns: int, entry: Entry | None = None
+    ) -> None:
+        self._step, self._start, self._entry = step, start, entry
+        self._steps, self._columns = steps, columns
+        self.unbounded: dict[int, str] = {}
 
-
-def start_set(x0: Tensor, directions: Tensor, radius: float, order: int) -> TaylorSet:
-    """The set of all x0 + radius · directions e, (1, D), and of these sums rounded to float64."""
-    ball = TaylorSet.ball(x0, radius * directions.double(), order)
-    ball = rounded(ball, directions.shape[1], ball.size)
-    return TaylorSet(*(part[None] for part in ball.parts))
-
-
-def propagate(
-    step: Step, start: TaylorSet, steps: int, columns: int, entry: Entry | None = None
-) -> Iterator[TaylorSet]:
-    """The sets 𝒳_0 … 𝒳_N, as they are computed; 𝒳_0 is the image of `start` under `entry`.
-
-    Raises:
-        ValueError: the step uses a function that is not supported.
-        Unbounded: a set became unbounded.
-    """
-    here = start if entry is None else _image(entry, start, columns)
-    yield here
-    for n in range(steps):
-        here = _image(partial(step, n), here, columns)
+    def __iter__(self) -> Iterator[TaylorSet]:
+        here = self._start
+        if self._entry is not None:
+            here = self._next(self._entry, here)
         yield here
+        for n in range(self._steps):
+            here = self._next(partial(self._step, n), here)
+            yield here
+
+    def _next(self, function: Entry, here: TaylorSet) -> TaylorSet:
+        found, bad = image(function, _without(here, self.unbounded), self._columns)
+        self.unbounded = bad | self.unbounded
+        if len(self.unbounded) == len(found.centre):
+            raise Unbounded(next(iter(bad.values())))
+        return found
 
 
-def _image(function: Entry, values: TaylorSet, columns: int) -> TaylorSet:
+def _without(values: TaylorSet, rows: dict[int, str]) -> TaylorSet:
+    """The sets with those of some rows replaced by the point 0."""
+    if not rows:
+        return values
+    parts = [part.clone() for part in values.parts]
+    for part in parts:
+        part[list(rows)] = 0.0
+    return TaylorSet(*parts, rows=values.rows)
+
+
+def image(function: Entry, values: TaylorSet, columns: int) -> tuple[TaylorSet, dict[int, str]]:
+    """The sets of the function's values, and the rows that became unbounded."""
     symbols = Symbols(values.symbols)
-    with torch.no_grad(), SetExecution(symbols, values):
+    with torch.no_grad(), SetExecution(symbols, values) as run:
         found = function(enclosed(values))
     if not isinstance(found, EnclosedTensor):
         raise ValueError("the next state does not depend on the state: expected a step of it.")
-    return reduced(symbols.latest(found.taylor), columns)
+    return reduced(symbols.latest(found.taylor), columns), run.unbounded
 
 
-def radius_of(values: TaylorSet) -> tuple[float, float]:
-    """Upper bounds of |x − c|₂ over the set, and of its linear part |M e|₂.
+def row_of(values: TaylorSet, row: int) -> TaylorSet:
+    """The set of one row, with the first axis kept."""
+    return TaylorSet(*(part[row : row + 1] for part in values.parts))
+
+
+def distance(here: TaylorSet, exact: TaylorSet) -> tuple[float, float]:
+    """Upper bounds of |x − x0| for x of a set and x0 of that of the reference; of |d + M e|.
 
     The quadratic part is at most the norm of Q as a matrix (D, p²), as |e ⊗ e|₂ ≤ 1. The rest is at
     most the 2-norm of its component-wise bounds, and the whole at most that of all.
     """
-    flat = [part.reshape(values.centre.numel(), -1) for part in values.parts[1:4]]
-    linear = spectral_norm(flat[0])
-    bends = min(_length(values.bends), spectral_norm(flat[1]) if flat[1].numel() else 0.0)
-    whole = above(linear + bends + _length(values.spread))
-    return min(whole, _length(values.reach)), linear
+    apart = (here.centre - exact.centre).reshape(-1)
+    linear, form = (part.reshape(len(apart), -1) for part in here.parts[1:3])
+    first = _first_order(linear, apart)
+    bends = min(_length(here.bends), spectral_norm(form) if form.numel() else 0.0)
+    whole = above(first + bends + _length(here.spread))
+    gap = upward(apart.abs())
+    by_entry = _length(upward(gap + here.reach.reshape(-1)))
+    return above(min(whole, by_entry) + _length(exact.reach)), first
+
+
+def _first_order(linear: Tensor, apart: Tensor) -> float:
+    """An upper bound of |d + M e| for |e|₂ ≤ 1; d is known up to one rounding."""
+    if linear.shape[1] == 0:
+        return _length(upward(apart.abs()))
+    size, long = spectral_norm(linear), _length(upward(apart.abs()))
+    mixed = _length(linear.T @ apart)
+    slip = gamma(len(apart) + 1) * _length(torch.linalg.vector_norm(linear, dim=0)) * long
+    square = above(long**2 + 2.0 * above(mixed + above(slip)) + size**2) + 2.0**-500  # underflow
+    return min(above(math.sqrt(square)), above(size + long))
 
 
 def _length(parts: Tensor) -> float:
     return float(upward(torch.linalg.vector_norm(parts)))
 
 
-def enclose_path(
+class Reference:
+    """The sets of the rollouts from x0 themselves, one row a path, computed as far as asked for."""
+
+    def __init__(self, step: Step, x0: Tensor, steps: int, entry: Entry | None) -> None:
+        start = start_sets(x0, x0.new_zeros(*x0.shape, 0), 2)
+        self._rest = iter(Propagation(step, start, steps, REFERENCE_COLUMNS, entry))
+        self._found: list[TaylorSet] = []
+
+    def __getitem__(self, k: int) -> TaylorSet:
+        while len(self._found) <= k:
+            self._found.append(next(self._rest))
+        return self._found[k]
+
+
+def follow(
     step: Step,
-    x0: Tensor,
-    directions: Tensor,
-    radius: float,
+    start: TaylorSet,
+    reference: Reference,
     *,
+    paths: Tensor,
     steps: int,
-    order: int,
     columns: int,
     entry: Entry | None = None,
     readout: Entry | None = None,
-) -> PathEnclosure:
-    """Bounds on one path; see the head of the module.
+) -> Tubes:
+    """Bounds for each row of `start`; see the head of the module.
 
-    The enclosure abstains at the first step at which its bound exceeds `VACUOUS` times the norm of
-    its own linear part (the error to first order), or a set becomes unbounded.
+    It stops when the bound of every row exceeds `VACUOUS` times its error to first
+    order, or is infinite.
 
     Args:
-        step: F_k, written in torch.
-        x0: (D,).
-        directions: A / radius, (D, p).
-        radius: of the ball of e.
+        step: F_k, written in torch, of all rows at a time.
+        start: the sets of what the error is in, (R, n).
+        reference: of the paths.
+        paths: (R,), the row of the reference that belongs to each row.
         steps: N.
-        order: 1 or 2, the order in e that is kept.
         columns: symbols kept from step to step.
-        entry: the first state as a function of what the error is in (an observation), which is x0
-            then; None: the error is in the state x0 itself.
-        readout: φ, states (1, D) -> (1,) or (1, m).
+        entry: the first state as a function of what the error is in (an observation); None: the
+            error is in the state itself.
+        readout: φ, states (R, D) -> (R,) or (R, m).
     """
-    exact_start, start = (
-        start_set(x0, directions[:, :0], 0.0, 2),
-        start_set(x0, directions, radius, order),
-    )
-    reference = propagate(step, exact_start, steps, REFERENCE_COLUMNS, entry)
-    sets = propagate(step, start, steps, columns, entry)
-    bounds, read = torch.full((2, steps + 1), math.inf, dtype=torch.float64)
-    linear = torch.full_like(bounds, math.nan)
-    most = 0
+    rows = len(start.centre)
+    bounds, read = torch.full((2, rows, steps + 1), math.inf, dtype=torch.float64)
+    first = torch.full_like(bounds, math.nan)
+    run = Propagation(step, start, steps, columns, entry)
+    sets, reasons = iter(run), run.unbounded
     for k in range(steps + 1):
         try:
-            here, exact = next(sets), next(reference)
+            here, exact = next(sets), reference[k]
         except Unbounded as problem:
-            return PathEnclosure(bounds, linear, read, k, str(problem), most)
-        most = max(most, here.symbols)
-        bound, first = _distance(here, exact)
-        if not bound <= VACUOUS * first:
-            reason = (
-                f"the bound {bound:.3g} exceeds {VACUOUS:g} times the error to first order, "
-                f"{first:.3g}"
-            )
-            return PathEnclosure(bounds, linear, read, k, reason, most)
-        bounds[k], linear[k] = bound, first
+            reasons = dict.fromkeys(range(rows), str(problem)) | run.unbounded
+            break
+        reasons = run.unbounded
+        alive = [row for row in range(rows) if row not in reasons]
+        for row in alive:
+            own = row_of(exact, int(paths[row]))
+            bounds[row, k], first[row, k] = distance(row_of(here, row), own)
+        if not bool((bounds[alive, k] <= VACUOUS * first[alive, k]).any()):
+            break
         if readout is not None:
-            with suppress(Unbounded):
-                parts = (_image(readout, part, columns) for part in (here, exact))
-                read[k] = _distance(*parts)[0]
-    return PathEnclosure(bounds, linear, read, None, "", most)
+            _read(read[:, k], alive, here, exact, paths, readout, columns)
+    texts = [reasons.get(row, "") for row in range(rows)]
+    return Tubes(bounds, first, read, reasons=texts)
 
 
-def _distance(here: TaylorSet, exact: TaylorSet) -> tuple[float, float]:
-    """Upper bounds of |x − x0| for x of a set and x0 of that of the reference; of |M e|."""
-    size, first = radius_of(here)
-    shift = _length(upward((here.centre - exact.centre).abs()))
-    return above(size + shift + radius_of(exact)[0]), first
+def _read(
+    read: Tensor,
+    alive: list[int],
+    here: TaylorSet,
+    exact: TaylorSet,
+    paths: Tensor,
+    readout: Entry,
+    columns: int,
+) -> None:
+    """Bounds of the change of a function, where its set is bounded."""
+    with suppress(Unbounded):
+        (there, bad), (own, _) = (image(readout, part, columns) for part in (here, exact))
+        for row in set(alive) - set(bad):
+            read[row] = distance(row_of(there, row), row_of(own, int(paths[row])))[0]

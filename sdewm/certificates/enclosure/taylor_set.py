@@ -9,6 +9,10 @@ shared as well, so that sums and differences cancel; b' belongs to one set alone
 this folder keep e to second order. What they leave out, and the rounding errors of everything that
 they compute, is added to ρ.
 
+**Rows.** Several computations of one kind are made at a time: a set with `rows` has them on the
+first axis of its tensor, and each row has an e and a b of its own. Sets without rows are the same
+in all of them. No operation may then mix rows, or it is refused (`MixedRows`).
+
 **Rounding.** Let x̂ be the sum of k products x_i w_i computed in float64 in any order, fused or not.
 Then |x̂ − x| ≤ γ_k Σ|x_i w_i|, γ_k = k u/(1 − k u), u = 2⁻⁵³ (Higham, Accuracy and Stability of
 Numerical Algorithms, 2nd edition, section 3.1 and equation (3.5)). The bound holds for each
@@ -29,7 +33,7 @@ rounded. Elementary functions are trusted as in `certificates.activations`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -37,10 +41,12 @@ from torch import Tensor
 
 from sdewm.certificates.interval import Interval, gamma
 
+_TINY = torch.tensor(2.0**-500, dtype=torch.float64)
+
 
 def upward(values: Tensor) -> Tensor:
     """Upper bounds of sums, products and roots of at most 2²¹ terms of one sign, as computed."""
-    return values * (1.0 + 2.0**-30) + 2.0**-500
+    return torch.add(_TINY, values, alpha=1.0 + 2.0**-30)
 
 
 def spectral_bounds(matrices: Tensor) -> Tensor:
@@ -61,6 +67,13 @@ def frobenius_norms(matrices: Tensor) -> Tensor:
     return upward(torch.linalg.vector_norm(matrices, dim=(-2, -1)))
 
 
+class MixedRows(ValueError):
+    """An operation would mix computations that are made at a time."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"{operation} mixes rows, or moves them from the first axis.")
+
+
 @dataclass(frozen=True, eq=False)
 class TaylorSet:
     """The set of the module's head, of a tensor of any shape S; coefficients come last.
@@ -71,6 +84,8 @@ class TaylorSet:
         quadratic: Q, (*S, p, p); (*S, 0, 0) in a computation of first order.
         rest: G, (*S, q).
         box: ρ ≥ 0, S.
+        rows: whether each place of the first axis has an e and a b of its own.
+        known: an upper bound of `size`, where one is known already.
 
     >>> error = TaylorSet.ball(torch.zeros(2), torch.eye(2, dtype=torch.float64), order=2)
     >>> error.reach
@@ -82,6 +97,8 @@ class TaylorSet:
     quadratic: Tensor
     rest: Tensor
     box: Tensor
+    rows: bool = field(default=False, kw_only=True)
+    known: Tensor | None = field(default=None, kw_only=True)
 
     @staticmethod
     def ball(centre: Tensor, directions: Tensor, order: int) -> TaylorSet:
@@ -97,10 +114,10 @@ class TaylorSet:
         )
 
     @staticmethod
-    def of(coefficients: Iterable[Tensor], box: Tensor) -> TaylorSet:
+    def of(coefficients: Iterable[Tensor], box: Tensor, rows: bool = False) -> TaylorSet:
         """The set with coefficients c, M, Q, G and box ρ."""
         centre, linear, quadratic, rest = coefficients
-        return TaylorSet(centre, linear, quadratic, rest, box)
+        return TaylorSet(centre, linear, quadratic, rest, box, rows=rows)
 
     def constant(self, values: Tensor) -> TaylorSet:
         """A tensor that is known exactly, as a set with the same errors as this one."""
@@ -141,7 +158,7 @@ class TaylorSet:
     @cached_property
     def columns(self) -> Tensor:
         """Upper bounds of |G b|, S: the row sums of |G|."""
-        return upward(self.rest.abs().sum(-1))
+        return upward(torch.linalg.vector_norm(self.rest, ord=1, dim=-1))
 
     @cached_property
     def spread(self) -> Tensor:
@@ -161,6 +178,8 @@ class TaylorSet:
     @cached_property
     def size(self) -> Tensor:
         """|c| + |M|₂ + |Q|_F + |G|₁ + ρ, S, rounded up: what roundings are measured by."""
+        if self.known is not None:
+            return self.known
         return upward(self.centre.abs() + self.slopes + self.bends_frobenius + self.spread)
 
     @property
@@ -177,7 +196,8 @@ class TaylorSet:
 
     def widened(self, radius: Tensor) -> TaylorSet:
         """The set with ρ enlarged by a radius (S, ≥ 0)."""
-        return replace(self, box=upward(self.box + radius))
+        known = None if self.known is None else upward(self.known + radius)
+        return replace(self, box=upward(self.box + radius), known=known)
 
     def expanded(self, shape: Sequence[int]) -> TaylorSet:
         """The set broadcast to a shape."""
@@ -187,7 +207,11 @@ class TaylorSet:
             tail = part.shape[self.centre.dim() :]
             return part.reshape(*(1,) * lead, *part.shape).expand((*shape, *tail))
 
-        return self if tuple(shape) == tuple(self.shape) else TaylorSet(*map(spread, self.parts))
+        if tuple(shape) == tuple(self.shape):
+            return self
+        if self.rows and lead > 0:
+            raise MixedRows("a broadcast")
+        return TaylorSet(*map(spread, self.parts), rows=self.rows)
 
 
 def aligned(first: TaylorSet, second: TaylorSet) -> tuple[TaylorSet, TaylorSet]:
@@ -212,16 +236,17 @@ class Symbols:
         """The same set with ρ b' written as new columns of G, one for each number with ρ > 0.
 
         Done before numbers are mixed, so that what the mixing cancels, cancels. All later uses of
-        these values share the symbols.
+        these values share the symbols. A column serves the same number of every row.
         """
         values = self.latest(values)
-        flat = values.box.reshape(-1)
-        used = flat.nonzero()[:, 0]
+        rows = len(values.centre) if values.rows else 1
+        flat = values.box.reshape(rows, -1)
+        used = (flat > 0).any(0).nonzero()[:, 0]
         if len(used) == 0:
             return values
-        columns = torch.zeros(len(flat), self.count + len(used), dtype=torch.float64)
-        columns[:, : values.symbols] = values.rest.reshape(len(flat), -1)
-        columns[used, self.count + torch.arange(len(used))] = flat[used]
+        columns = flat.new_zeros(*flat.shape, self.count + len(used))
+        columns[..., : values.symbols] = values.rest.reshape(*flat.shape, -1)
+        columns[:, used, self.count + torch.arange(len(used))] = flat[:, used]
         self.count += len(used)
         rest = columns.reshape(*values.shape, -1)
         found = replace(values, rest=rest, box=torch.zeros_like(values.box))
@@ -230,5 +255,8 @@ class Symbols:
 
 
 def rounded(values: TaylorSet, terms: int, size: Tensor) -> TaylorSet:
-    """The set widened by the rounding of sums of `terms` products of total size `size`, twice."""
-    return values.widened(upward(2.0 * gamma(terms) * size))
+    """The set widened by the rounding of sums of `terms` products of total size `size`, twice.
+
+    The coefficients of the result are such sums, so that its size is at most that much larger.
+    """
+    return replace(values, known=upward(size)).widened(upward(2.0 * gamma(terms) * size))

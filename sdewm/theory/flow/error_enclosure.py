@@ -12,7 +12,10 @@ from sdewm.certificates.enclosure.rollout import Entry
 from sdewm.certificates.interval import above
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.system import StepSystem, System
-from sdewm.theory.flow.path_problem import ORDERS, checked_memory, path_problem
+from sdewm.theory.flow.path_problem import ORDERS, PathEnclosure, PathProblem, Request
+
+PARTS = (8, 64)  # of the line s e, tried while a bound is not CLOSE
+CLOSE = 1.5  # times the error to first order
 
 
 class NoEnclosure(ValueError):
@@ -32,7 +35,8 @@ def enclose_errors(
     """Bounds of |X_k(s e) − X_k(0)| for all |s| ≤ 1, path by path: (P, N + 1).
 
     They are infinite from the step on at which the path abstains. Later paths are enclosed only up
-    to there, because the mean over all paths is infinite then.
+    to there, because the mean over all paths is infinite then. Where a bound
+    is loose, the path is tried again with the line of its s e cut into parts.
 
     Args:
         system: see `enclose_rollouts`.
@@ -52,25 +56,39 @@ def enclose_errors(
     """
     increments = noise.increments(first, first + len(states)).transpose(0, 1)
     bounds = torch.full((len(states), noise.steps + 1), math.inf, dtype=torch.float64)
-    last = noise.steps
-    starts = enumerate(zip(states.double(), errors.double(), strict=True))
-    for i, (state, error) in counted("enclosure", starts, len(states)):
-        if not bool(error.any()):  # both rollouts are one
-            bounds[i, : last + 1] = 0.0
-            continue
-        try:
-            problem = path_problem(system, state, increments[i], noise.t0, noise.step_size)
-            line = error[: len(problem.start), None]
-            checked_memory(problem, 1, ORDERS["second"])
-            found = problem.enclosed(line, 1.0, last, ORDERS["second"], readout)
-        except ValueError as reason:
-            raise NoEnclosure(str(reason)) from None
-        bounds[i, : last + 1] = found.bounds if readout is None else found.readout
-        if step_rates is not None and readout is None:
-            bounds[i] = _continued(bounds[i], above(float(error.norm())), step_rates)
-        elif found.abstains is not None:
-            last = max(0, found.abstains - 1)
+    moved = errors.double().any(1)
+    bounds[~moved] = 0.0  # both rollouts are one
+    last, work = noise.steps, moved.nonzero()[:, 0]
+    if not len(work):
+        return bounds
+    try:
+        problem = PathProblem(system, states.double(), increments, noise.t0, noise.step_size)
+        directions = errors.double()[:, : problem.start.shape[1], None]
+        rows = problem.rows_at_a_time(1, ORDERS["second"])
+        for some in counted("enclosure", work.split(rows), -(-len(work) // rows)):
+            asked = Request(directions, last, ORDERS["second"], readout).of(some)
+            found = _cut_where_needed(problem.of(some), asked)
+            for i, one in zip(some, found, strict=True):
+                bounds[i, : last + 1] = one.bounds if readout is None else one.readout
+                if step_rates is not None and readout is None:
+                    bounds[i] = _continued(bounds[i], above(float(errors[i].norm())), step_rates)
+            if step_rates is None or readout is not None:
+                ends = (one.abstains for one in found)
+                last = min([last, *(max(0, k - 1) for k in ends if k is not None)])
+    except ValueError as reason:
+        raise NoEnclosure(str(reason)) from None
     return bounds
+
+
+def _cut_where_needed(problem: PathProblem, asked: Request) -> list[PathEnclosure]:
+    """The bounds on each path, with more parts of its line as long as they are loose."""
+    found = problem.enclosed(asked)
+    for i in range(len(found)):
+        only = slice(i, i + 1)
+        for parts in PARTS:
+            if not bool((found[i].bounds <= CLOSE * found[i].linear).all()):
+                found[i] = problem.of(only).cut(asked.of(only), found[i], parts)
+    return found
 
 
 def _continued(bounds: Tensor, start: float, rates: Tensor) -> Tensor:

@@ -12,20 +12,15 @@ from torch import Tensor
 from sdewm.base.checks import check_choice, check_count, check_finite_number, check_key
 from sdewm.base.progress import counted
 from sdewm.base.stats import half_width, mean_and_error
-from sdewm.certificates.enclosure.rollout import Entry, PathEnclosure
+from sdewm.certificates.enclosure.rollout import Entry
+from sdewm.certificates.enclosure.slabs import MOST_SLABS
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import SAMPLED
 from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.bounds.formulas import four_norms
 from sdewm.theory.curve import NORMS, Curve
 from sdewm.theory.flow.initial_error import initial_states
-from sdewm.theory.flow.path_problem import (
-    ORDERS,
-    PathProblem,
-    checked_memory,
-    entered,
-    path_problem,
-)
+from sdewm.theory.flow.path_problem import ORDERS, PathEnclosure, PathProblem, Request
 
 MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed
 LEVEL = 0.95
@@ -66,7 +61,8 @@ class RolloutEnclosure(Mapping[str, Curve]):
 
     Attributes:
         bounds: (P, N + 1): |X_k(e) − X_k(0)| ≤ bounds[path, k] for all e; ∞ after an abstention.
-        linear: (P, N + 1), the norm of the linear part: the error to first order.
+        linear: (P, N + 1), the norm of the linear part: the error to first order. From the step on
+            at which only the slabs have a bound, the largest one of a slab.
         readout: (P, N + 1): |φ(X_k(e)) − φ(X_k(0))| ≤ readout[path, k] for the function φ that was
             given; ∞ after an abstention, and where the set of φ is unbounded; empty without φ.
         abstains: the paths that have no bound up to the last step, each with step and reason.
@@ -77,6 +73,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
         label: "exact", or the surrogate that replaces the model's noise.
         kind: what the bounds are, and what their means are.
         memory: bytes that were estimated before the work started.
+        slabs: number of slabs into which the ball was cut.
     """
 
     bounds: Tensor
@@ -89,8 +86,9 @@ class RolloutEnclosure(Mapping[str, Curve]):
     times: np.ndarray
     label: str
     memory: int
+    slabs: int
+    _problem: PathProblem = field(repr=False)
     kind: str = SAMPLED
-    _problems: tuple[PathProblem, ...] = field(default=(), repr=False)
 
     def __getitem__(self, name: str) -> Curve:
         four = four_norms(self.bounds)[NORMS.index(check_key("name", name, NORMS))].numpy()
@@ -148,7 +146,8 @@ class RolloutEnclosure(Mapping[str, Curve]):
         They are lower bounds of the suprema that `bounds` bounds.
         """
         directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
-        return torch.stack([one.attacked(directions, steps, seed) for one in self._problems])
+        each = (self._problem.of(slice(i, i + 1)) for i in range(len(self.bounds)))
+        return torch.stack([one.attacked(directions, steps, seed) for one in each])
 
 
 def enclose_rollouts(
@@ -163,6 +162,7 @@ def enclose_rollouts(
     order: str = "second",
     observation: Tensor | None = None,
     readout: Entry | None = None,
+    slabs: int = 1,
     seed: int = 0,
 ) -> RolloutEnclosure:
     """Bound the divergence of rollouts from all initial errors of a ball or an ellipsoid (S34).
@@ -186,6 +186,11 @@ def enclose_rollouts(
     A path *abstains* at the first step at which its bound exceeds 10 times the error to first order
     (the norm of the linear part of its set), or a set becomes unbounded.
 
+    What is left out grows with the cube of the reach of a set. With S slabs the ball is also cut
+    into S parts across the direction that the path stretches most, and the largest bound of these
+    is taken where it is smaller. This costs S times as much (somewhat less, as `ROWS` of them are
+    computed at a time), and carries bounds to larger errors and further steps.
+
     Args:
         system: a world model with its inputs (`as_system`, with τ = 1), of one or more episodes; or
             any Itô system written in torch, by its Euler–Maruyama steps.
@@ -205,6 +210,7 @@ def enclose_rollouts(
         readout: a function φ of states (B, D) -> (B,) or (B, m), such as the value of a critic
             (`latent_sde.losses.value`) or the mean of a decoder: its change is bounded at every
             step. A bias of φ after k steps is at most the mean of the bounds.
+        slabs: S, at most 256.
         seed: of the noise, which is that of `rollout_divergence` with equal `seed`, `steps` and
             t1 = steps · step_size.
 
@@ -226,14 +232,16 @@ def enclose_rollouts(
     check_choice("order", order, ORDERS)
     states = initial_states(x0, paths).double().expand(paths, -1)
     noise = _increments(system, states, steps, step_size, seed)
-    problems = [path_problem(system, states[i], noise[i], 0.0, step_size) for i in range(paths)]
-    first = problems[0]
-    if observation is not None:
-        problems = [entered(system, one, noise[i], observation) for i, one in enumerate(problems)]
-    matrix = _check_directions(directions, len(problems[0].start))
-    memory = checked_memory(first, matrix.shape[1], ORDERS[order])
-    work = counted("enclosure", problems, paths)
-    found = [one.enclosed(matrix, radius, steps, ORDERS[order], readout) for one in work]
+    problem = PathProblem(system, states, noise, 0.0, step_size, observation)
+    matrix = _check_directions(directions, problem.start.shape[1])
+    if check_count("slabs", slabs) > MOST_SLABS:
+        raise ValueError(f"slabs={slabs}: expected at most {MOST_SLABS}.")
+    asked = Request(radius * matrix.expand(paths, -1, -1), steps, ORDERS[order], readout)
+    rows = problem.rows_at_a_time(matrix.shape[1], asked.order)
+    memory = problem.checked_memory(matrix.shape[1], asked.order)
+    parts = [slice(i, min(i + rows, paths)) for i in range(0, paths, rows)]
+    work = counted("enclosure", parts, len(parts))
+    found = [one for some in work for one in _enclosed(problem.of(some), asked.of(some), slabs)]
     return RolloutEnclosure(
         bounds=torch.stack([one.bounds for one in found]),
         linear=torch.stack([one.linear for one in found]),
@@ -244,9 +252,19 @@ def enclose_rollouts(
         noise=noise,
         times=step_size * np.arange(steps + 1.0),
         label=str(getattr(system, "label", "exact")),
-        memory=memory,
-        _problems=tuple(problems),
+        memory=memory * min(rows, max(paths, slabs)),
+        slabs=slabs,
+        _problem=problem,
     )
+
+
+def _enclosed(problem: PathProblem, asked: Request, slabs: int) -> list[PathEnclosure]:
+    found = problem.enclosed(asked)
+    if slabs > 1:
+        for i, one in enumerate(found):
+            only = slice(i, i + 1)
+            found[i] = problem.of(only).cut(asked.of(only), one, slabs)
+    return found
 
 
 def _abstentions(found: list[PathEnclosure]) -> tuple[Abstention, ...]:

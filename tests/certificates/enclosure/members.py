@@ -1,6 +1,7 @@
 """Random sets, their members, and the search for a member whose image is outside a set."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -82,18 +83,23 @@ class Member:
 def folded(values: TaylorSet) -> TaylorSet:
     """A larger set: without symbols but those of `random_set`, with the others in the box."""
     own = values.rest[..., SYMBOLS:].abs().sum(-1)
-    return TaylorSet.of((*values.parts[:3], values.rest[..., :SYMBOLS]), values.box + own)
+    kept = (*values.parts[:3], values.rest[..., :SYMBOLS])
+    return TaylorSet.of(kept, values.box + own, values.rows)
 
 
-def outside(function: Function, *sets: TaylorSet, seed: int = 0, ascents: int = 4) -> Tensor:
+def outside(
+    function: Function, *sets: TaylorSet, seed: int = 0, ascents: int = 4, rows: bool = True
+) -> Tensor:
     """The largest |f(members) − polynomial| / ρ found, for each number of the image: at most 1.
 
     ρ is enlarged by the rounding of this function; the rounding of the set itself is tested in
     exact arithmetic. Symbols that the function makes are counted as part of the box. The boxes of
     the sets are symbols of their own here, so that f sees every member. From random members at the
-    ends, the sum of the excesses is followed by its gradient.
+    ends, the sum of the excesses is followed by its gradient. With `rows` the instances are rows of
+    one computation.
     """
     draw = Draw(seed)
+    sets = tuple(replace(values, rows=rows) for values in sets)
     symbols = Symbols(max(values.symbols for values in sets))
     with SetExecution(symbols, sets[0]):
         result = function(*map(enclosed, sets)).taylor

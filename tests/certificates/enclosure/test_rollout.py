@@ -8,13 +8,9 @@ import torch
 from torch import nn
 
 from sdewm.certificates.enclosure.attack import attack_path
-from sdewm.certificates.enclosure.rollout import (
-    enclose_path,
-    propagate,
-    radius_of,
-    start_set,
-)
-from sdewm.certificates.enclosure.taylor_set import TaylorSet
+from sdewm.certificates.enclosure.rollout import Propagation, Reference, distance, follow
+from sdewm.certificates.enclosure.slabs import start_sets
+from sdewm.certificates.enclosure.taylor_set import MixedRows, TaylorSet
 from tests.certificates.random_networks import Draw
 
 SIZE = 4
@@ -28,7 +24,20 @@ def tanh_step(n, x):
 
 def enclosed_path(step, x0, radius, directions=None, steps=12, order=2, columns=200):
     directions = torch.eye(len(x0)).double() if directions is None else directions
-    return enclose_path(step, x0, directions, radius, steps=steps, order=order, columns=columns)
+    return enclosed_rows(
+        step, start_sets(x0[None], radius * directions[None], order), x0, steps, columns
+    ).largest()
+
+
+def enclosed_rows(step, start, x0, steps=12, columns=200):
+    paths, reference = torch.zeros(len(start.centre)).long(), Reference(step, x0[None], steps, None)
+    return follow(step, start, reference, paths=paths, steps=steps, columns=columns)
+
+
+def ball(x0, radius):
+    """The set of x0 and all errors up to a radius; 0: of x0 alone."""
+    size = SIZE if radius else 0
+    return start_sets(x0[None], radius * torch.eye(SIZE).double()[None, :, :size], 2)
 
 
 START = 0.3 * Draw(2).normal(SIZE)
@@ -70,13 +79,10 @@ def test_exact_rollouts_are_within_the_bounds_also_for_errors_below_rounding():
     with mpmath.workdps(60):
         reference = exact_path(start, 6)
         for radius in (1e-17, 1e-12, 1e-3):
-            here = start_set(START, torch.eye(SIZE).double(), radius, 2)
-            zero = start_set(START, torch.zeros(SIZE, 0).double(), 0.0, 2)
-            bounds = []
-            sets = propagate(tanh_step, here, 6, 100)
-            for one, exact in zip(sets, propagate(tanh_step, zero, 6, 100), strict=True):
-                shift = float((one.centre - exact.centre).norm())
-                bounds.append(radius_of(one)[0] + shift + radius_of(exact)[0])
+            sets, references = (
+                Propagation(tanh_step, ball(START, size), 6, 100) for size in (radius, 0.0)
+            )
+            bounds = [distance(*both)[0] for both in zip(sets, references, strict=True)]
             for axis in range(SIZE):
                 moved = [x + (mpmath.mpf(radius) if i == axis else 0) for i, x in enumerate(start)]
                 for k, state in enumerate(exact_path(moved, 6)):
@@ -87,8 +93,7 @@ def test_exact_rollouts_are_within_the_bounds_also_for_errors_below_rounding():
 def test_the_reference_is_enclosed_up_to_rounding_component_by_component():
     with mpmath.workdps(60):
         exact, missed = exact_path([mpmath.mpf(x) for x in START.tolist()], 20), []
-        zero = start_set(START, torch.zeros(SIZE, 0).double(), 0.0, 2)
-        for k, here in enumerate(propagate(tanh_step, zero, 20, 100)):
+        for k, here in enumerate(Propagation(tanh_step, ball(START, 0.0), 20, 100)):
             for i in range(SIZE):
                 gap = abs(exact[k][i] - mpmath.mpf(here.centre[0, i].item()))
                 assert gap <= here.reach[0, i].item()
@@ -151,14 +156,18 @@ def test_an_enclosure_abstains_with_step_and_reason_and_gives_no_later_bound():
 
 def test_bounds_contain_the_uncertainty_of_the_reference():
     """For a radius of rounding errors, twice what rounding does to a rollout."""
-    found = enclosed_path(tanh_step, START, 1e-12, steps=4).bounds
-    zero = start_set(START, torch.zeros(SIZE, 0).double(), 0.0, 2)
-    uncertain = [radius_of(one)[0] for one in propagate(tanh_step, zero, 4, 100)]
-    ball = start_set(START, torch.eye(SIZE).double(), 1e-12, 2)
-    sizes = [radius_of(one)[0] for one in propagate(tanh_step, ball, 4, 200)]
+    found = enclosed_path(tanh_step, START, 1e-12, steps=3).bounds
+    references = list(Propagation(tanh_step, ball(START, 0.0), 3, 100))
+    uncertain = [float(one.reach.norm()) for one in references]
+    sizes = [
+        distance(one, TaylorSet(one.centre, *(0.0 * part for part in exact.parts[1:])))[0]
+        for one, exact in zip(
+            Propagation(tanh_step, ball(START, 1e-12), 3, 200), references, strict=True
+        )
+    ]
     expected = [a + b for a, b in zip(sizes, uncertain, strict=True)]
     assert found.tolist() == pytest.approx(expected, rel=1e-9)
-    assert uncertain[4] > 0.1 * sizes[4]
+    assert uncertain[3] > 0.1 * sizes[3]
 
 
 def test_bounds_contain_the_distance_of_the_centres():
@@ -174,8 +183,7 @@ def test_bounds_contain_the_distance_of_the_centres():
 
 
 def test_the_start_contains_sums_rounded_to_float64():
-    ball = start_set(START, torch.eye(SIZE).double(), 1e-3, 2)
-    assert (ball.box >= 2.0**-53 * START.abs()).all()
+    assert (ball(START, 1e-3).box >= 2.0**-53 * START.abs()).all()
 
 
 def test_a_step_that_ignores_the_state_is_refused():
@@ -188,10 +196,12 @@ def test_the_radius_of_a_set_is_the_least_of_its_bounds():
     zero = torch.zeros(1, 2).double()
     linear = torch.tensor([[[3.0, 0.0], [0.0, 4.0]]]).double()
     form, rest = torch.zeros(1, 2, 2, 2).double(), torch.tensor([[[0.5], [0.0]]]).double()
-    assert radius_of(TaylorSet(zero, linear, form, rest, zero)) == pytest.approx((4.5, 4.0))
+    point = TaylorSet(zero, 0.0 * linear[..., :0], form[..., :0, :0], rest[..., :0], zero)
+    found = distance(TaylorSet(zero, linear, form, rest, zero), point)
+    assert found == pytest.approx((4.5, 4.0))
     form = form.clone()
     form[0, 0, 0, 1] = form[0, 1, 1, 0] = 1.0  # e₀ e₁ in both: norm 1, not √2
-    found = radius_of(TaylorSet(zero, 0.0 * linear, form, 0.0 * rest, zero + 0.1))
+    found = distance(TaylorSet(zero, 0.0 * linear, form, 0.0 * rest, zero + 0.1), point)
     assert found[0] == pytest.approx(1.0 + 0.1 * math.sqrt(2.0))
 
 
@@ -212,3 +222,67 @@ def test_a_model_in_plain_torch_with_block_gru_and_rms_norm_is_enclosed():
     attacked = attack_path(step, x0, 0.01 * torch.eye(11).double(), steps=8, seed=0)
     assert (attacked <= found.bounds).all()
     assert (found.bounds / attacked).max() < 1.1
+
+
+def test_the_error_to_first_order_is_that_of_shift_and_linear_part_together():
+    """|d + M e|² ≤ |d|² + 2 |Mᵀ d| + |M|²: attained where the shift has the leading direction."""
+    zero, shift = torch.zeros(1, 2).double(), torch.tensor([[3.0, 0.0]]).double()
+    form, rest = torch.zeros(1, 2, 2, 2).double(), torch.zeros(1, 2, 0).double()
+    point = TaylorSet(zero, rest, form[..., :0, :0], rest, zero)
+    for linear, expected in (([[2.0, 0.0], [0.0, 1.0]], 5.0), ([[0.0, 0.0], [0.0, 4.0]], 5.0)):
+        matrix = torch.tensor([linear]).double()
+        found = distance(TaylorSet(shift, matrix, form, rest, zero), point)
+        assert found == pytest.approx((expected, expected))
+
+
+def test_rows_have_the_bounds_of_one_row_at_a_time():
+    """Of three radii, one of which abstains, in one computation and in three."""
+    radii = (0.01, 0.9, 0.1)
+    matrices = torch.stack([radius * torch.eye(SIZE).double() for radius in radii])
+    start = start_sets(START.expand(3, -1), matrices, 2)
+    together = enclosed_rows(tanh_step, start, START, columns=40)
+    for row, radius in enumerate(radii):
+        alone = enclosed_rows(tanh_step, ball(START, radius), START, columns=40).largest()
+        found = together.row(row).largest()
+        assert torch.allclose(found.bounds, alone.bounds, rtol=1e-6)
+        assert (found.abstains, found.reason) == (alone.abstains, alone.reason)
+    assert together.row(1).largest().abstains is not None
+    assert together.row(2).largest().abstains is None
+
+
+def test_an_unbounded_row_leaves_the_others_alone():
+    def pole(n, x):
+        return 1.0 / (1.5 - x)
+
+    x0 = torch.zeros(1).double()
+    matrices = torch.tensor([[[2.0]], [[0.01]]]).double()
+    found = enclosed_rows(pole, start_sets(x0.expand(2, 1), matrices, 2), x0, steps=3)
+    assert found.reasons == ["the set is no longer bounded after __rdiv__", ""]
+    alone = enclosed_rows(pole, start_sets(x0[None], matrices[1:], 2), x0, steps=3)
+    assert torch.allclose(found.bounds[1], alone.bounds[0], rtol=1e-9)
+    assert torch.isinf(found.bounds[0, 1:]).all()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda n, x: x - x.mean(0),
+        lambda n, x: x.flip(0),
+        lambda n, x: x.T.reshape(x.shape),
+        lambda n, x: torch.cat([x, x])[: len(x)],
+        lambda n, x: torch.softmax(x, 0),
+        lambda n, x: x + x.sum(-1),
+        lambda n, x: torch.stack([x, x]).sum(0),
+        lambda n, x: x.roll(1, 0),
+        lambda n, x: torch.nn.functional.pad(x, (0, 0, 1, 0))[1:],
+        lambda n, x: x[[0, 0, 1]],
+        lambda n, x: x.sign().roll(1, 0) + x,
+        lambda n, x: torch.ones(3, 3).double() @ x,
+    ],
+)
+def test_a_step_that_mixes_rows_is_refused(step):
+    start = start_sets(
+        START[:3].expand(3, 3), 0.1 * torch.eye(3).double().expand(3, 3, 3).contiguous(), 2
+    )
+    with pytest.raises(MixedRows):
+        enclosed_rows(step, start, START[:3], steps=1)

@@ -1,10 +1,12 @@
 """Bounds of the parts of a set, and the assumptions on rounding."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from sdewm.certificates.enclosure.execution import SetExecution, enclosed
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, aligned, upward
 from tests.certificates.enclosure.members import Draw, Member, random_set
 
@@ -70,3 +72,38 @@ def test_absorbed_boxes_are_columns_of_their_own():
     again = symbols.absorb(random_set(Draw(8), (1, 2)))
     assert symbols.count == 9
     assert not again.rest[..., 4:7].any()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: x + y,
+        lambda x, y: x - 3.0 * y,
+        lambda x, y: x * y,
+        lambda x, y: x @ torch.ones(4, 3).double(),
+        lambda x, y: (x * x).sum(-1, keepdim=True),
+        lambda x, y: torch.nn.functional.layer_norm(x, (4,)) * y,
+        lambda x, y: torch.tanh(x) / 7.0 + y,
+    ],
+)
+def test_the_size_that_a_result_knows_is_an_upper_bound_of_its_own(function, kept):
+    draw = Draw(11)
+    x, y = (random_set(draw, (200, 4), 0.3, kept) for _ in range(2))
+    with SetExecution(Symbols(x.symbols), x):
+        found = function(enclosed(x), enclosed(y)).taylor
+    assert found.known is not None
+    own = replace(found, known=None).size
+    assert (own <= found.known).all()
+    assert not (own <= 0.5 * found.known).all()
+
+
+def test_a_column_serves_the_same_number_of_every_row():
+    values = replace(random_set(Draw(9), (5, 3)), rows=True)
+    symbols = Symbols(4)
+    found = symbols.absorb(values)
+    assert symbols.count == 7
+    assert torch.equal(found.rest[:, :, 4:], torch.diag_embed(values.box))
+    apart = Symbols(4)
+    apart.absorb(replace(values, rows=False))
+    assert apart.count == 4 + 15

@@ -12,7 +12,7 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.sde.examples import GeometricBrownianMotion, OrnsteinUhlenbeck
 from sdewm.sde.rates import CERTIFICATE, SAMPLED
 from sdewm.theory.bounds.rollout_bounds import rollout_bounds
-from sdewm.theory.flow import path_problem
+from sdewm.theory.flow import error_enclosure, path_problem
 from sdewm.theory.flow.rollout_divergence import rollout_divergence
 from tests.theory.bounds.rollout_cases import network_system
 
@@ -89,7 +89,8 @@ def test_an_abstention_is_told_with_its_step(shipped):
     assert not finite[first:].any()
 
 
-def test_with_proven_rates_the_better_bound_counts_at_every_step():
+def test_with_proven_rates_the_better_bound_counts_at_every_step(monkeypatch):
+    monkeypatch.setattr(error_enclosure, "PARTS", ())
     system, e = network_system(), torch.full((3,), 0.6, dtype=torch.float64)
     grid = {"t1": 6.0, "steps": 24, "grades": ["log_norm", "enclosure"], "paths": 2}
     both = of(system, system.x0, e, **grid)

@@ -74,8 +74,9 @@ def test_measured_divergence_on_the_same_noise_is_below_the_mean_bound(case):
 def distances(tube, error):
     """|X_k(e) − X_k(0)|, (P, N + 1), with the steps of the result."""
     found = []
-    for problem in tube._problems:
-        x, step = torch.stack([problem.start, problem.start + error]), problem.step
+    for i in range(len(tube.bounds)):
+        problem = tube._problem.of(slice(i, i + 1))
+        x, step = torch.cat([problem.start, problem.start + error]), problem.step
         row = [float((x[1] - x[0]).norm())]
         for n in range(tube.bounds.shape[1] - 1):
             x = step(n, x)
@@ -313,7 +314,7 @@ def test_what_a_head_reads_from_the_rollouts_is_bounded_closely(name):
     readout = READOUTS[name](system)
     directions = latent_directions(system)
     tube = enclose_rollouts(system, start, 0.01, directions, steps=STEPS, paths=1, readout=readout)
-    (problem,) = tube._problems
+    problem = tube._problem
     clean = moved(problem.step, readout, start)
     e = torch.zeros(directions.shape[1], dtype=torch.float64, requires_grad=True)
     read = moved(problem.step, readout, start + 0.01 * directions @ e)
@@ -354,3 +355,49 @@ def test_a_readout_is_enclosed_after_an_observation_as_well():
     assert tube.readout[0, 0] == 0.0
     assert torch.isfinite(tube.readout).all()
     assert tube.readout[0, 1] > 0.0
+
+
+def test_slabs_improve_the_bounds_of_a_trained_model():
+    system, start = shipped(WITH)
+    directions = latent_directions(system)
+    whole, cut = (
+        enclose_rollouts(system, start, 0.3, directions, steps=STEPS, paths=1, slabs=slabs)
+        for slabs in (1, 6)
+    )
+    attacked = cut.attack()
+    assert (attacked <= cut.bounds).all()
+    assert (cut.bounds <= whole.bounds).all()
+    assert cut.bounds[0, -1] < 0.85 * whole.bounds[0, -1]
+    assert cut.slabs == 6
+
+
+def test_paths_enclosed_together_have_the_bounds_of_each():
+    system, start = shipped(WITHOUT)
+    directions = latent_directions(system)
+    together = enclose_rollouts(system, start, 0.05, directions, steps=4, paths=5, seed=3)
+    for i in range(5):
+        own = together._problem.of(slice(i, i + 1))
+        asked = path_problem.Request(0.05 * directions[None], 4, 2)
+        (alone,) = own.enclosed(asked)
+        assert torch.allclose(alone.bounds, together.bounds[i], rtol=1e-6)
+
+
+class Mixing(OrnsteinUhlenbeck):
+    """A system that keeps its rows on the second axis for a while."""
+
+    def f(self, t, y):
+        return super().f(t, y).T.tanh().T
+
+
+def test_a_step_that_moves_its_rows_is_enclosed_one_path_at_a_time():
+    case = Mixing()
+    found = enclose_rollouts(case, case.x0, 0.1, steps=3, paths=3, step_size=0.1, slabs=2)
+    assert (found.attack() <= found.bounds).all()
+    assert not found.abstains
+
+
+def test_the_number_of_slabs_is_checked():
+    case = OrnsteinUhlenbeck()
+    for slabs in (0, 257, 1.5):
+        with pytest.raises(ValueError, match="slabs"):
+            enclose_rollouts(case, case.x0, 0.1, steps=1, paths=1, slabs=slabs)
