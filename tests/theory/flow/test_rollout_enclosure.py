@@ -207,6 +207,42 @@ def test_a_model_that_is_not_ours_is_enclosed():
     assert (tube.bounds / attacked).max() < 1.1
 
 
+def ascended(tube, points=40, ascents=8):
+    """The largest |X_k(e) − X_k(0)| on the way of gradient ascents from random e, all paths."""
+    paths, steps = len(tube.bounds), tube.bounds.shape[1] - 1
+    problem, directions = tube._problem, tube.radius * tube.directions
+    generator, worst = torch.Generator().manual_seed(1), torch.zeros_like(tube.bounds)
+    e = torch.randn(paths, points, directions.shape[1], generator=generator).double()
+    e = e / e.norm(dim=-1, keepdim=True)
+    for _ in range(ascents):
+        e.requires_grad_()
+        moved = problem.start[:, None] + e @ directions.T
+        x, clean, found = moved.flatten(0, 1), problem.start, []
+        for n in range(steps + 1):
+            found.append((x.unflatten(0, (paths, points)) - clean[:, None]).norm(dim=-1))
+            if n < steps:
+                x, clean = problem.step(n, x), problem.step(n, clean)
+        worst = torch.maximum(worst, torch.stack(found, -1).detach().amax(1))
+        (slope,) = torch.autograd.grad(found[-1].sum(), e)
+        e = slope / slope.norm(dim=-1, keepdim=True)
+    return worst
+
+
+@pytest.mark.parametrize("radius", [0.003, 0.03, 0.1])
+def test_a_hundred_audited_starts_of_a_model_that_is_not_ours_have_no_violation(radius):
+    system = sdewm.as_system(own_model(), actions=torch.rand(5, 1))
+    starts = 0.5 * torch.randn(100, 13, generator=torch.Generator().manual_seed(2)).double()
+    tube = enclose_rollouts(system, starts, radius, steps=2, paths=100)
+    attacked = ascended(tube)
+    found = tube.violations(attacked)
+    assert (found.count, found.trials) == (0, 100)
+    assert found.probability == pytest.approx(1 - 0.05**0.01)
+    assert not tube.abstains
+    assert (tube.bounds / attacked).median() < 1.1
+    # The control: bounds of a ball that is smaller by a tenth.
+    assert tube.violations(attacked / 0.9).count == 100
+
+
 def test_a_model_with_a_layer_without_an_enclosure_is_refused_by_its_name():
     model = own_model(last=lambda z: z + 0.0 * torch.sin(z.detach()))
     system = sdewm.as_system(model, actions=torch.rand(5, 1))
