@@ -51,7 +51,7 @@ class ModelDivergence(NormCurves):
 
     Attributes:
         curves: the four norms of D, measured: "mean" E|D_k|, "mean_square", "sup", "sup_square".
-        enclosed: the same norms of D on the first path of each copy, that of grade "enclosure".
+        enclosed: the same norms of D on one path of each episode, that of grade "enclosure".
         prediction: the same norms of y, on the paths of `curves`.
         remainders: "first" E|D − y|, "second" E|D − y − ½w|, and "bend" ½ E|w|.
         quantiles: level -> quantile of |D_k| over episodes, copies and paths.
@@ -125,7 +125,7 @@ def diverge_on_model(
         policy: states (B, D) -> actions (B, A), in closed loop, instead of the recorded actions.
         scales: scales s of the errors s·e at which the prediction is compared; always includes 1.
         grades: grades of `rollout_bounds`; None: its default; (): no bounds, which saves most of
-            the time. Grade "enclosure" takes each copy on one path.
+            the time. Grade "enclosure" takes one path of the first copy of each episode.
         seed: root seed.
 
     Returns:
@@ -179,7 +179,7 @@ def diverge_on_model(
     means = torch.from_numpy(first.mean((0, 1))), torch.from_numpy(bend.mean((0, 1)))
     return ModelDivergence(
         curves=_four_curves(times, difference),
-        enclosed=_four_curves(times, difference[:, :copies]),
+        enclosed=_four_curves(times, difference[:, :1]),
         prediction=_four_curves(times, first),
         remainders={name: mean_curve(times, part.mean(1)) for name, part in remainders.items()},
         quantiles={q: pooled_quantile(times, difference, q) for q in QUANTILES},
@@ -276,7 +276,7 @@ class _Problem:
             steps=self.horizon,
             grades=grades,
             paths=self.paths,
-            enclosed_paths=len(self.errors),
+            enclosed_paths=1,
             seed=self.seed,
         )
 

@@ -124,7 +124,7 @@ def _abstention(rows: Rows) -> str:
     """Of which paths the enclosure is, and from which step on it has no bound, in words."""
     for row in rows:
         if row["series"] == "enclosure: abstains":
-            paths = "The enclosure is a mean over one path of each copy (dotted: measured on these)"
+            paths = "The enclosure is a mean over one path of each episode (dotted: measured there)"
             return f"{paths}{_until(row['value'])}."
     return ""
 
@@ -138,7 +138,7 @@ def _change_note(rows: Rows) -> str:
     step, bound, _ = _columns(rows, "value change", "enclosure")
     none = step[~np.isfinite(bound)]
     first = float(none[0]) if len(none) else math.inf
-    return f"One path of each copy, others than above{_until(first)}."
+    return f"One path of each episode, others than above{_until(first)}."
 
 
 def _bounds(rows: Rows) -> list[tuple[str, str]]:

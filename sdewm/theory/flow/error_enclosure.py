@@ -14,7 +14,7 @@ from sdewm.sde.noise import GridNoise
 from sdewm.sde.system import StepSystem, System
 from sdewm.theory.flow.path_problem import ORDERS, PathEnclosure, PathProblem, Request
 
-PARTS = (8, 64)  # of the line s e, tried while a bound is not CLOSE
+PARTS = (8, 32)  # of the line s e, tried while a bound is not CLOSE
 CLOSE = 1.5  # times the error to first order
 
 

@@ -17,10 +17,11 @@ from sdewm.certificates.enclosure.taylor_set import MixedRows, TaylorSet
 from sdewm.certificates.enclosure.tubes import PathEnclosure, Tubes
 from sdewm.sde.system import ObservedSystem, PathSystem, StepSystem, System, repeated, step_of
 
-COLUMNS = 2500  # symbols of the remainders that are kept from step to step
+# Symbols of the remainders that are kept from step to step: of a ball, and of a line.
+COLUMNS, LINE_COLUMNS = 2500, 1000
+SYMBOLS = 10_000  # of all paths or slabs that are enclosed at a time
 ORDERS = {"first": 1, "second": 2}
 MOST_BYTES = 4 << 30
-ROWS = 4  # paths or slabs that are enclosed at a time
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class PathProblem:
             reference,
             paths=repeated(torch.arange(len(self.states)), len(sets.centre)),
             steps=self._chain_steps(asked.steps),
-            columns=COLUMNS,
+            columns=_columns(asked.directions.shape[2]),
             entry=self.entry,
             readout=asked.readout,
         )
@@ -195,7 +196,7 @@ class PathProblem:
             ValueError: they are more than 4 GiB.
         """
         one = replace(self.of(slice(1)), seen=None)
-        memory = bytes_needed(one.step, one.start[0], errors, order, COLUMNS)
+        memory = bytes_needed(one.step, one.start[0], errors, order, _columns(errors))
         if memory > MOST_BYTES:
             advice = (
                 "give fewer directions, or order='first'" if errors > 1 else "the model is too wide"
@@ -208,7 +209,12 @@ class PathProblem:
 
     def rows_at_a_time(self, errors: int, order: int) -> int:
         """The number of rows, so that all of them take at most 4 GiB."""
-        return max(1, min(ROWS, MOST_BYTES // self.checked_memory(errors, order)))
+        most = MOST_BYTES // self.checked_memory(errors, order)
+        return max(1, min(SYMBOLS // _columns(errors), most))
+
+
+def _columns(errors: int) -> int:
+    return COLUMNS if errors > 1 else LINE_COLUMNS
 
 
 def _in_groups(count: int, size: int, evaluate: Callable[[slice], Tubes]) -> Iterator[Tubes]:

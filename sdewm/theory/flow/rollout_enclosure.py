@@ -188,8 +188,8 @@ def enclose_rollouts(
 
     What is left out grows with the cube of the reach of a set. With S slabs the ball is also cut
     into S parts across the direction that the path stretches most, and the largest bound of these
-    is taken where it is smaller. This costs S times as much (somewhat less, as `ROWS` of them are
-    computed at a time), and carries bounds to larger errors and further steps.
+    is taken where it is smaller. This costs about S/2 times as much, as several
+    are computed at a time, and carries bounds to larger errors and further steps.
 
     Args:
         system: a world model with its inputs (`as_system`, with τ = 1), of one or more episodes; or
