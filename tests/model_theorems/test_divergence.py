@@ -59,7 +59,7 @@ def test_a_scaled_rotation_is_followed_exactly_and_every_bound_of_log_norms_is_a
     enclosed = found.bounds["enclosure"]
     assert enclosed.kind == SAMPLED
     assert enclosed.constants == {"paths": 1.0, "abstains": np.inf}  # of each episode
-    own = starts_of(model, episodes).errors[:, 0].norm(dim=1).mean() * 0.9 ** np.arange(4)
+    own = float(starts_of(model, episodes).errors[:, 0].norm(dim=1).mean()) * 0.9 ** np.arange(4)
     for curve in (enclosed["mean"], found.enclosed["mean"]):
         np.testing.assert_allclose(curve.values, own, rtol=1e-9)
     assert found.bounds["double_exponential"].kind == "recalled"
