@@ -106,5 +106,6 @@ def leading_directions(
         x = step(n - 1, x) if n else x
         here, there = x.chunk(2)
         jacobian = ((here - there) / (2.0 * SMALL)).T  # (D, p)
-        found.append(torch.linalg.svd(jacobian, full_matrices=False).Vh[0])
+        known = jacobian.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        found.append(torch.linalg.svd(known, full_matrices=False).Vh[0])
     return torch.stack(found)

@@ -134,12 +134,14 @@ class Reference:
 
     def __init__(self, step: Step, x0: Tensor, steps: int, entry: Entry | None) -> None:
         start = start_sets(x0, x0.new_zeros(*x0.shape, 0), 2)
-        self._rest = iter(Propagation(step, start, steps, REFERENCE_COLUMNS, entry))
-        self._found: list[TaylorSet] = []
+        self._run = Propagation(step, start, steps, REFERENCE_COLUMNS, entry)
+        self._rest = iter(self._run)
+        self._found: list[tuple[TaylorSet, dict[int, str]]] = []
 
-    def __getitem__(self, k: int) -> TaylorSet:
+    def __getitem__(self, k: int) -> tuple[TaylorSet, dict[int, str]]:
+        """The sets after k steps, and the paths that are unbounded, with the reason."""
         while len(self._found) <= k:
-            self._found.append(next(self._rest))
+            self._found.append((next(self._rest), self._run.unbounded))
         return self._found[k]
 
 
@@ -177,16 +179,17 @@ def follow(
     sets, reasons = iter(run), run.unbounded
     for k in range(steps + 1):
         try:
-            here, exact = next(sets), reference[k]
+            here, (exact, lost) = next(sets), reference[k]
         except Unbounded as problem:
             reasons = dict.fromkeys(range(rows), str(problem)) | run.unbounded
             break
-        reasons = run.unbounded
+        reasons = {row: lost[int(i)] for row, i in enumerate(paths) if int(i) in lost}
+        reasons |= run.unbounded
         alive = [row for row in range(rows) if row not in reasons]
         for row in alive:
             own = row_of(exact, int(paths[row]))
             bounds[row, k], first[row, k] = distance(row_of(here, row), own)
-        if not bool((bounds[alive, k] <= VACUOUS * first[alive, k]).any()):
+        if not alive or not bool((bounds[alive, k] <= VACUOUS * first[alive, k]).any()):
             break
         if readout is not None:
             _read(read[:, k], alive, here, exact, paths, readout, columns)
@@ -205,6 +208,7 @@ def _read(
 ) -> None:
     """Bounds of the change of a function, where its set is bounded."""
     with suppress(Unbounded):
-        (there, bad), (own, _) = (image(readout, part, columns) for part in (here, exact))
+        (there, bad), (own, lost) = (image(readout, part, columns) for part in (here, exact))
         for row in set(alive) - set(bad):
-            read[row] = distance(row_of(there, row), row_of(own, int(paths[row])))[0]
+            if int(paths[row]) not in lost:
+                read[row] = distance(row_of(there, row), row_of(own, int(paths[row])))[0]

@@ -286,3 +286,41 @@ def test_a_step_that_mixes_rows_is_refused(step):
     )
     with pytest.raises(MixedRows):
         enclosed_rows(step, start, START[:3], steps=1)
+
+
+def test_a_path_whose_reference_is_unbounded_has_no_bound_and_others_have_theirs():
+    """x ↦ 1/x from 0, and from 1; the sign makes a finite set of the first again."""
+
+    def step(n, x):
+        return torch.sign(1.0 / x) + 0.5 * x
+
+    x0 = torch.tensor([[0.0], [1.0]]).double()
+    for readout in (None, lambda x: x.sum(-1)):
+        found = follow(
+            step,
+            start_sets(x0, torch.full((2, 1, 1), 0.01).double(), 2),
+            Reference(step, x0, 3, None),
+            paths=torch.arange(2),
+            steps=3,
+            columns=50,
+            readout=readout,
+        )
+        assert torch.isinf(found.bounds[0, 1:]).all()
+        assert "no longer bounded" in found.reasons[0] and found.reasons[1] == ""
+        assert found.bounds[1].tolist() == pytest.approx([0.01, 0.005, 0.0025, 0.00125], rel=1e-6)
+    assert torch.isinf(found.readout[0, 1:]).all() and torch.isfinite(found.readout[1]).all()
+
+
+def test_a_value_that_is_unbounded_for_the_reference_alone_has_no_bound():
+    x0 = torch.tensor([[0.0], [1.0]]).double()
+    found = follow(
+        lambda n, x: x + 1.0,
+        start_sets(x0, torch.full((2, 1, 1), 0.01).double(), 2),
+        Reference(lambda n, x: x + 1.0, x0, 1, None),
+        paths=torch.arange(2),
+        steps=1,
+        columns=50,
+        readout=lambda x: torch.sign(1.0 / x).sum(-1),
+    )
+    assert torch.isinf(found.readout[0, 0])
+    assert torch.isfinite(found.readout[1]).all()
