@@ -51,7 +51,7 @@ def start_sets(x0: Tensor, directions: Tensor, order: int) -> TaylorSet:
 def slab_sets(
     x0: Tensor, directions: Tensor, along: Tensor, slabs: range, count: int, order: int
 ) -> TaylorSet:
-    """The given slabs of `count` of one ball; each is a row. All of them contain the whole ball.
+    """The given ones of `count` slabs that contain a ball together; each is a row.
 
     Args:
         x0: (n,).
