@@ -51,7 +51,7 @@ SEEN = 0.003  # radius in the observation, in the units of the environment
 START, SHOWN = 5, (1, 5, 10, 15, 20, 30, 50)
 NOISES, DRAWN, COPIES, INSIDE = (0.001, 0.01), (0.01, 0.1), 400, 0.95
 WHOLE = 64
-WITHIN, SLABS, LINE = 3.0, 16, 64
+WITHIN, SLABS, LINE = 3.0, 16, 32
 AUDIT_SIZES, AUDIT_STEPS, AUDIT_ROWS = (0.01, 0.03, 0.1), 8, 16
 
 
