@@ -112,8 +112,12 @@ def test_the_readme_says_how_close_the_enclosure_is_in_the_figure_of_divergence(
             worst[kind] = max(worst.get(kind, 0.0), ratio)
             if (kind, panel) == ("mean", "recorded actions"):
                 assert bound[42] < float("inf") == bound[43]
+    every = [row for row in rows if (row["kind"], row["series"]) == ("mean", "measured")]
+    first = min(row["value"] for row in every if row["horizon"] == 0)
+    assert max(row["value"] for row in every) < 4.0 * first
     readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
     distance, value = (100 * (worst[kind] - 1) for kind in ("mean", "value change"))
     assert f"within {distance:.1f} % of the distance on these paths for 40 steps" in readme
     assert f"within {value:.0f} % of the change of the critic's value for 30" in readme
     assert "that of the distance abstains after 42 steps" in readme
+    assert "measured distance stays within four times its first value" in readme

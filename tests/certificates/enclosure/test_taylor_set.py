@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdewm.certificates.enclosure.execution import SetExecution, enclosed
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, aligned, upward
+from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, aligned, rounded, upward
 from tests.certificates.enclosure.members import Draw, Member, random_set
 
 
@@ -107,3 +107,9 @@ def test_a_column_serves_the_same_number_of_every_row():
     apart = Symbols(4)
     apart.absorb(replace(values, rows=False))
     assert apart.count == 4 + 15
+
+
+def test_the_size_that_a_set_knows_grows_with_its_box():
+    values = random_set(Draw(10), (5, 3))
+    found = rounded(values, 1, values.size).widened(torch.full((5, 3), 2.0).double())
+    assert (replace(found, known=None).size <= found.size).all()

@@ -72,6 +72,19 @@ def test_it_is_the_only_tight_bound_of_a_trained_model(shipped):
     assert (small["mean"].values < measured["mean"].values).all()
 
 
+def test_the_line_of_a_large_error_is_cut_where_it_has_no_close_bound(shipped, monkeypatch):
+    system, state, errors = shipped
+    grid = {"t1": 3, "steps": 3, "paths": 2}
+    large = 300.0 * errors[:2]
+    bound = of(system, state, large, **grid)["enclosure"]["mean"].values
+    measured = rollout_divergence(system, state, large, **grid)["mean"].values
+    assert (measured <= bound).all()
+    assert (bound < 1.2 * measured).all()
+    # The control: the line as a whole.
+    monkeypatch.setattr(error_enclosure, "PARTS", ())
+    assert np.isinf(of(system, state, large, **grid)["enclosure"]["mean"].values[1:]).all()
+
+
 def test_the_bound_of_no_error_is_zero():
     case = OrnsteinUhlenbeck()
     errors = torch.tensor([[0.0], [0.1]], dtype=torch.float64)
