@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_count, check_finite_number
+from sdewm.base.progress import counted
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.gate_constants import why_no_certificate
@@ -159,7 +160,8 @@ def diverge_on_model(
     count = len(starts.states)
     each: list[_Rollouts] = []
     bounds: list[RolloutBounds] = []
-    for e, own in enumerate(np.random.SeedSequence(seed).generate_state(count)):
+    seeds = np.random.SeedSequence(seed).generate_state(count)
+    for e, own in counted("divergence", enumerate(seeds), count):
         system = imagination(model, episodes, episode=e, **steps)
         one = _Problem(
             system, starts.states[e], starts.errors[e], horizon, copies * paths, int(own)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sdewm.base.checks import check_count
+from sdewm.base.progress import counted
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.inputs import LatentPolicy
 from sdewm.latent_sde.model_contract import episode_inputs, require_model
@@ -74,8 +75,8 @@ class ModelValueBias:
         problem = self.expansion.problem
         noise, q_function = problem.noise, problem.q_function
         times = noise.grid(torch.float64).tolist()
-        bounds, changes = [], []
-        for first in self._paths:
+        bounds, changes, steps = [], [], noise.steps
+        for first in counted("bounds of the value", self._paths, len(self._paths)):
             states, errors = (
                 part[[first % len(part)]] for part in (problem.states, problem.errors)
             )
@@ -87,8 +88,10 @@ class ModelValueBias:
                 torch.stack([q_function(x) for x in half]) for half in path.chunk(2, dim=2)
             )
             changes.append(there - here)
-            more = {"first": first, "readout": q_function.function}
+            more = {"first": first, "steps": steps, "readout": q_function.function}
             bounds.append(enclose_errors(problem.system, states, errors, noise, **more))
+            reached = torch.isfinite(bounds[-1][0]).nonzero()
+            steps = int(reached.max()) if len(reached) else 0  # the mean is infinite after it
         change, bound = (torch.stack(parts).numpy() for parts in (changes, bounds))
         curves = [mean_curve(times, one.mean(1)) for one in (bound, abs(change), change)]
         return EnclosedBias(bound=curves[0], change=curves[1], bias=curves[2])

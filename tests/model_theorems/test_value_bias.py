@@ -8,13 +8,14 @@ import torch
 
 from sdewm.latent_sde.losses import value
 from sdewm.model.heads import TwoHotHead
+from sdewm.model_theorems import value_bias
 from sdewm.model_theorems.divergence import diverge_on_model
 from sdewm.model_theorems.value_bias import second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.panels import lay_out
 from sdewm.report.divergence import divergence_rows, enclosed_rows, order_row, value_rows
 from sdewm.sde.rates import SAMPLED
-from sdewm.theory.flow.error_enclosure import NoEnclosure
+from sdewm.theory.flow.error_enclosure import NoEnclosure, enclose_errors
 from tests.model.small_models import make_model, shake
 from tests.model_theorems.test_divergence import NOISE, TURN, own_model, recorded, starts_of
 
@@ -98,6 +99,27 @@ def test_the_change_of_the_value_is_enclosed_on_its_paths(policy):
     assert few.bound.values[0] == pytest.approx(found.bound.values[0], rel=1e-12)
     # The control: the bound of smaller errors does not hold for these.
     assert (on(0.02).enclosed().bound.values < found.change.values).all()
+
+
+def test_no_path_is_enclosed_further_than_the_one_that_abstains_first(monkeypatch):
+    model, episodes = (
+        own_model(lambda x, a: torch.tanh(6.0 * x @ TURN.T + a[:, :2])),
+        recorded(3, 9),
+    )
+    asked = []
+
+    def recording(*given, steps, **more):
+        asked.append(steps)
+        return enclose_errors(*given, steps=steps, **more)
+
+    monkeypatch.setattr(value_bias, "enclose_errors", recording)
+    found = value_bias_on_model(
+        model, episodes, NOISE, lambda system: cubic, start=2, horizon=6, copies=2, paths=1
+    ).enclosed()
+    bounded = np.isfinite(found.bound.values)
+    assert asked[0] == 6 and asked == sorted(asked, reverse=True)
+    assert 0 < asked[-1] < 6 and not bounded[asked[-1] + 1 :].any()
+    assert (found.change.values <= found.bound.values).all()
 
 
 def test_a_value_without_enclosure_is_refused_by_name():

@@ -15,10 +15,11 @@ from sdewm.latent_sde.models import RSSMModel
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty, seed_interval
 from sdewm.plots.panels import lay_out
 from sdewm.plots.representation_error_plots import CHANGES, error_sizes, loss_changes
-from sdewm.report import expansion, open_loop, representation_error
+from sdewm.report import divergence, expansion, open_loop, representation_error
 from sdewm.report.analyses import ANALYSES
 from sdewm.report.trained_run import load_trained_run
 from sdewm.scripts import model_figure
+from sdewm.theory.bounds.rollout_bounds import DEFAULT_GRADES
 from tests.model.small_models import A, D, make_model, randn
 
 MODELS = ROOT / "paper_checks" / "small_models"
@@ -69,6 +70,19 @@ def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     again = capsys.readouterr().out
     assert drawn == [stem]
     assert ANALYSES[name].summary(rows) in again
+
+
+def test_bounds_that_take_long_can_be_left_out():
+    subject = load_trained_run(MODELS / "agent", Path(DATA)).subject
+    few = {"episodes": 2, "start": 3, "horizon": 2, "copies": 2, "paths": 1}
+    settings = divergence.Settings(**few, strength=0.01, slow_bounds=False)
+    rows = divergence.rows(subject, settings, seed=0)
+    series = {row["series"] for row in rows if row["kind"] == "mean"}
+    assert series == {"measured", "prediction", *DEFAULT_GRADES} - {"block"}  # multiplicative noise
+    kinds = {row["kind"] for row in rows}
+    assert "bias" in kinds and "value change" not in kinds
+    assert "enclosure" not in divergence.summary(rows)
+    lay_out(divergence.ANALYSIS.figure(rows))
 
 
 @pytest.mark.parametrize("stem", SCRIPTS)

@@ -29,6 +29,7 @@ def enclose_errors(
     noise: GridNoise,
     *,
     first: int = 0,
+    steps: int | None = None,
     step_rates: Tensor | None = None,
     readout: Entry | None = None,
 ) -> Tensor:
@@ -44,6 +45,7 @@ def enclose_errors(
         errors: e of each path, (P, D).
         noise: the increments; row i is path number first + i.
         first: number of the first path.
+        steps: how many of the steps are enclosed; later bounds are infinite. None: all.
         step_rates: (N,), Lipschitz constants of the steps that are proven for the rollouts with
             s = 0 and 1, under additive noise; the bound of s = 1 at step k + 1 is then at most the
             constant times that at step k, and no path abstains.
@@ -58,7 +60,7 @@ def enclose_errors(
     bounds = torch.full((len(states), noise.steps + 1), math.inf, dtype=torch.float64)
     moved = errors.double().any(1)
     bounds[~moved] = 0.0  # both rollouts are one
-    last, work = noise.steps, moved.nonzero()[:, 0]
+    last, work = noise.steps if steps is None else steps, moved.nonzero()[:, 0]
     if not len(work):
         return bounds
     try:
