@@ -6,9 +6,9 @@ python analysis/table_enclosure.py RUN… --data DIR     other runs and recorded
 figures/data/table_enclosure.csv has a row for each run, set of initial errors and episode. The
 errors are a ball in z or in the whole state (of up to 64 numbers), a ball in the observation that
 follows, through the encoder, or the ellipsoid of the errors that white observation noise in one
-frame causes: the root of their second moments, scaled so that 95 % of the copies are inside. Balls
+frame causes: the root of their second moments, scaled so that 95 % of the copies are inside. Sets
 in the state are also cut into slabs across the direction that is stretched most (`slabs`), and all
-s e, |s| ≤ 1, of the first error e that such noise draws into as many parts.
+s e, |s| ≤ 1, of the first error e that such noise draws into twice as many parts.
 `ratio_k` is the bound over the attack after k steps, empty where the enclosure abstains. `within_3`
 is the last step up to which it is at most 3, and `seconds` are those of one core.
 
@@ -142,8 +142,9 @@ def sets_of_errors(
         yield [
             *balls,
             *(
-                ellipsoid(f"z, ellipsoid of noise {strength:g}", found[strength][e], latent, few)
+                replace(ellipsoid(strength, found[strength][e], latent, few), slabs=slabs)
                 for strength in NOISES
+                for slabs in (1, SLABS)
             ),
             *(
                 line(f"z, a drawn error of noise {strength:g}", found[strength][e, 0], few)
@@ -152,14 +153,15 @@ def sets_of_errors(
         ]
 
 
-def ellipsoid(name: str, errors: Tensor, latent: slice, steps: int) -> Errors:
+def ellipsoid(strength: float, errors: Tensor, latent: slice, steps: int) -> Errors:
     """The ellipsoid of samples of an error (K, D) that differs from zero in z only."""
     own = errors[:, latent]
     values, vectors = torch.linalg.eigh(own.T @ own / len(own))
     root = torch.zeros(errors.shape[1], len(values), dtype=torch.float64)
     root[latent] = vectors * values.sqrt()
     lengths = (own @ vectors / values.sqrt()).norm(dim=1)
-    return Errors(name, float(lengths.quantile(INSIDE)), root, steps)
+    radius = float(lengths.quantile(INSIDE))
+    return Errors(f"z, ellipsoid of noise {strength:g}", radius, root, steps)
 
 
 def line(name: str, error: Tensor, steps: int) -> Errors:

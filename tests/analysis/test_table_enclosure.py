@@ -27,7 +27,7 @@ def test_the_ellipsoid_contains_its_share_of_the_errors(table):
     generator = torch.Generator().manual_seed(0)
     errors = torch.zeros(400, 5).double()
     errors[:, 2:] = torch.randn(400, 3, generator=generator).double() * torch.tensor([1.0, 5, 0.1])
-    found = table.ellipsoid("", errors, slice(2, 5), 3)
+    found = table.ellipsoid(0.01, errors, slice(2, 5), 3)
     inside = torch.linalg.lstsq(found.directions, errors.T).solution.norm(dim=0) <= found.radius
     assert int(inside.sum()) == 380
     assert torch.allclose(found.directions @ found.directions.T, errors.T @ errors / 400)
