@@ -44,7 +44,8 @@ def main() -> int:
         if not is_complete(DATA / HIDDEN[name]):
             without_velocities(place, DATA / HIDDEN[name])
     for name, (episodes, seed) in IMAGES.items():
-        words = ["--env", "own:cartpole_pixels", "--episodes", episodes, "--seed", seed]
+        words = ["--env", "own:cartpole_pixels", "--obs", "pixels"]
+        words += ["--episodes", episodes, "--seed", seed]
         if not is_complete(DATA / name) and (
             code := cli.main(["record", str(DATA / name), *words])
         ):

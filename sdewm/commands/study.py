@@ -62,6 +62,10 @@ def study(words: list[str]) -> int:
             print(f"{'missing' if cell in missing else 'done   '}  {cell.name}")
         print(f"{len(missing)} of {len(declared.cells)} cells of {declared.length} missing")
         print(expected_cost(place, declared.cells, len(missing)))
+        try:
+            require_episodes(declared, read_rows(declared, place))
+        except ValueError as problem:
+            print(f"it would not start here: {problem}")
         return 0
     failed: list[str] = []
     if not given.report:

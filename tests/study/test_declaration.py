@@ -104,6 +104,20 @@ def test_a_study_for_a_gpu_is_planned_without_one_and_does_not_start(tmp_path, c
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        (f'test_data = "{EPISODES}"', 'test_data = "nowhere"', "there is no such directory"),
+        ('"jacobian"]', '"jacobian", "area rotation"]', "is for images, not for vectors"),
+    ],
+)
+def test_a_plan_says_why_the_study_would_not_start_here(old, new, said, tmp_path, capsys):
+    for text, found in ((TEXT.replace(old, new), True), (TEXT, False)):
+        assert main(["study", str(written(tmp_path, text)), "--plan"]) == 0
+        told = capsys.readouterr().out
+        assert ("it would not start here: " in told and said in told) == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
         ('env = "own:cartpole_pixels"\n', "", "expected either data with updates"),
         ("env_frames = 1200", "env_frames = 0", "env_frames=0"),
         ("env_frames = 1200", "env_frames = 1200\nupdates = 3", "updates: agents are measured at"),
