@@ -102,7 +102,7 @@ def check_on_episodes(names: Sequence[str], data: Path) -> None:
         ValueError: such as a rotation of vectors.
     """
     observation = next(iter(read_dataset(data)))["observation"]
-    observations = "images" if observation.dtype == np.uint8 else "vectors"
+    observations = "images" if observation.dtype == torch.uint8 else "vectors"
     for name in names:
         kind, _, argument = name.partition(" ")
         found = []

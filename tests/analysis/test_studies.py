@@ -2,8 +2,8 @@
 
 import sys
 
-import numpy as np
 import pytest
+import torch
 
 from sdewm.data.dataset import read_dataset
 from sdewm.study.declaration import read_study
@@ -31,6 +31,6 @@ def test_the_episodes_of_images_fit_the_end_points_of_their_study(tmp_path, monk
     monkeypatch.setattr(make_study_data, "IMAGES", {"images-test": ("1", "204")})
     assert make_study_data.main() == 0
     (episode,) = read_dataset(tmp_path / "images-test")
-    assert episode["observation"].dtype == np.uint8
+    assert episode["observation"].dtype == torch.uint8
     study = read_study(ROOT / "analysis" / "studies" / "cartpole_images.toml")
     check_on_episodes(study.end_points, tmp_path / "images-test")
