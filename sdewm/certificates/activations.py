@@ -310,7 +310,8 @@ def softplus(beta: float, threshold: float) -> Activation:
     in the values (2e-9 by default) and of 1/(1 + e^threshold) in the slope. The constants are those
     of the exact function; the ranges are widened by the jumps.
     """
-    jump = max(math.log1p(math.exp(-threshold)) / beta, 1 / (1 + math.exp(threshold)))
+    tail = math.exp(-threshold)
+    jump = max(math.log1p(tail) / beta, tail / (1 + tail))
     return Activation(
         "softplus",
         lambda x: (torch.relu(x * beta) + torch.log1p(torch.exp(-(x * beta).abs()))) / beta,

@@ -110,6 +110,7 @@ class LatentSystem:
 
         `embeds` (T, E, …) replaces the embeds of the system's observations.
         """
+        self._check_size(y)
         state, episode = y.tensor_split([self.model.state_size], 1)
         embeds = self.embeds if embeds is None else embeds
         seen = None if embeds is None else self.row(embeds, t, y)
@@ -120,6 +121,14 @@ class LatentSystem:
             action = self.row(self.actions, t, y)
         mean, factor = factored_law(self.model, state, action, seen)
         return torch.cat([mean, episode.round()], 1), factor
+
+    def _check_size(self, y: Tensor) -> None:
+        if y.shape[1] != self.state_size:
+            more = ", and the number of the episode; see start()" if self.episodes > 1 else ""
+            raise ValueError(
+                f"a state has {y.shape[1]} numbers: expected {self.state_size}, those of the model "
+                f"({self.model.state_size}){more}."
+            )
 
     def law(self, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (B, D) and factor (B, D, M) of the next state."""
@@ -168,9 +177,10 @@ class LatentSystem:
         last = round(t0) + increments.shape[1]
         if self.steps is not None and last > self.steps:
             raise ValueError(f"steps={last}: the system has inputs for {self.steps} steps only.")
+        self._check_size(states)
         first = states[:, -1] if self.episodes > 1 else states.new_zeros(len(states))
         noise = increments[..., : self.model.noise_size]
-        step = partial(self._path_step, noise, first.long(), round(t0))
+        step = partial(self._path_step, noise, first.round().long(), round(t0))
         return states[:, : self.model.state_size], step
 
     def _path_step(self, noise: Tensor, episodes: Tensor, first: int, n: int, x: Tensor) -> Tensor:

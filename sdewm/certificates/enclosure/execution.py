@@ -100,6 +100,7 @@ class SetExecution(TorchFunctionMode):
                 return func(*args, **kwargs)
             if tensors and not any(part.is_floating_point() for part in tensors):
                 return _whole_numbers(name, func(*args, **kwargs))
+            _check_precision(name, tensors)
         if name not in RULES:
             known = [one for one in RULES if not one.endswith("__")]
             raise ValueError(
@@ -162,6 +163,16 @@ def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     except TypeError as problem:
         raise Unsupported(f"{problem}.") from None
     return rule(*args, **kwargs)
+
+
+def _check_precision(name: str, tensors: list[Tensor]) -> None:
+    """Refuse a function of constants of another precision, whose result torch rounds to it."""
+    for one in tensors:
+        if one.is_floating_point() and one.dtype != torch.float64 or one.is_complex():
+            raise ValueError(
+                f"{name} of constants is computed in {one.dtype}: expected tensors of "
+                "torch.float64, such as constant.to(x) of the state x."
+            )
 
 
 def _whole_numbers(name: str, found: Any) -> Any:

@@ -87,9 +87,12 @@ def image(function: Entry, values: TaylorSet, columns: int) -> tuple[TaylorSet, 
     """The sets of the function's values, and the rows that became unbounded."""
     symbols = Symbols(values.symbols)
     with torch.no_grad(), SetExecution(symbols, values) as run:
-        found = function(enclosed(values))
+        found = function(enclosed(values, run))
     if not isinstance(found, EnclosedTensor):
-        raise ValueError("the next state does not depend on the state: expected a step of it.")
+        raise ValueError(
+            f"a step, or the readout, returns {type(found).__name__}: expected one tensor that "
+            "depends on the state."
+        )
     return reduced(symbols.latest(found.taylor), columns), run.unbounded
 
 
@@ -121,7 +124,9 @@ def _first_order(linear: Tensor, apart: Tensor) -> float:
     size, long = spectral_norm(linear), _length(upward(apart.abs()))
     mixed = _length(linear.T @ apart)
     slip = gamma(len(apart) + 1) * _length(torch.linalg.vector_norm(linear, dim=0)) * long
-    square = above(long**2 + 2.0 * above(mixed + above(slip)) + size**2) + 2.0**-500  # underflow
+    # Products in place of powers, which raise where they overflow.
+    square = above(long * long + 2.0 * above(mixed + above(slip)) + size * size)
+    square += 2.0**-500  # underflow
     return min(above(math.sqrt(square)), above(size + long))
 
 
@@ -137,11 +142,19 @@ class Reference:
         self._run = Propagation(step, start, steps, REFERENCE_COLUMNS, entry)
         self._rest = iter(self._run)
         self._found: list[tuple[TaylorSet, dict[int, str]]] = []
+        self._ended: Unbounded | None = None
 
     def __getitem__(self, k: int) -> tuple[TaylorSet, dict[int, str]]:
         """The sets after k steps, and the paths that are unbounded, with the reason."""
         while len(self._found) <= k:
-            self._found.append((next(self._rest), self._run.unbounded))
+            if self._ended is not None:
+                raise self._ended
+            try:
+                here = next(self._rest)
+            except Unbounded as problem:
+                self._ended = problem
+                raise
+            self._found.append((here, self._run.unbounded))
         return self._found[k]
 
 
@@ -209,6 +222,12 @@ def _read(
     """Bounds of the change of a function, where its set is bounded."""
     with suppress(Unbounded):
         (there, bad), (own, lost) = (image(readout, part, columns) for part in (here, exact))
+        for part, given in ((there, here), (own, exact)):
+            if part.shape[:1] != given.shape[:1]:
+                raise ValueError(
+                    f"readout: it makes {tuple(part.shape)} of states {tuple(given.shape)}; "
+                    "expected (B,) or (B, m) of states (B, D), also for B = 1."
+                )
         for row in set(alive) - set(bad):
             if int(paths[row]) not in lost:
                 read[row] = distance(row_of(there, row), row_of(own, int(paths[row])))[0]

@@ -56,7 +56,10 @@ Rule = Callable[..., Any]
 
 
 def _axis(values: TaylorSet, dim: int) -> int:
-    return dim % len(values.shape)
+    count = len(values.shape)
+    if not -count <= dim < count:
+        raise Unsupported(f"dim={dim}: expected an axis of {count}.")
+    return dim % count
 
 
 def _pair(run: Execution, x: Value, other: Value) -> tuple[TaylorSet, TaylorSet]:
@@ -129,8 +132,11 @@ def _linear(run: Execution, input: Value, weight: Value, bias: Value | None = No
     if isinstance(weight, TaylorSet):
         raise Unsupported("expected weights that do not depend on the state.")
     assert isinstance(weight, Tensor)
-    found = affine.multiply_matrix(run.as_set(input), weight.T, run.symbols)
-    return found if bias is None else affine.add(found, run.as_set(bias))
+    matrix = weight.T if weight.dim() == 2 else weight[:, None]
+    found = affine.multiply_matrix(run.as_set(input), matrix, run.symbols)
+    if weight.dim() == 1:
+        found = shapes.moved(found, lambda part: part.squeeze(-1))
+    return found if bias is None else affine.add(*_pair(run, found, bias))
 
 
 def _addmm(run: Execution, input: Value, mat1: Value, mat2: Value) -> TaylorSet:
@@ -147,8 +153,10 @@ def _sum(
     run: Execution, input: Value, dim: int | Sequence[int] | None = None, keepdim: bool = False
 ) -> TaylorSet:
     found = run.as_set(input)
-    axes = range(len(found.shape)) if dim is None else [dim] if isinstance(dim, int) else dim
-    for axis in sorted((_axis(found, one) for one in axes), reverse=True):
+    every = dim is None or (not isinstance(dim, int) and len(dim) == 0)  # as in torch
+    axes = range(len(found.shape)) if every else [dim] if isinstance(dim, int) else dim
+    assert axes is not None
+    for axis in sorted({_axis(found, one) for one in axes}, reverse=True):
         found = affine.total(found, axis, keepdim)
     return found
 
@@ -179,30 +187,44 @@ def _layer_norm(
     run: Execution,
     input: Value,
     normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: TaylorSet | Tensor | None = None,
+    bias: TaylorSet | Tensor | None = None,
     eps: float = 1e-5,
 ) -> TaylorSet:
-    if len(normalized_shape) != 1:
-        raise Unsupported(
-            f"normalized_shape={tuple(normalized_shape)}: expected the last axis only."
-        )
-    return normalise(run.as_set(input), weight, bias, eps, True, run.symbols)
+    return _normalised(run, input, normalized_shape, weight, bias, eps, True)
 
 
 def _rms_norm(
     run: Execution,
     input: Value,
     normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
+    weight: TaylorSet | Tensor | None = None,
     eps: float | None = None,
+) -> TaylorSet:
+    floor = torch.finfo(torch.float64).eps if eps is None else eps
+    return _normalised(run, input, normalized_shape, weight, None, floor, False)
+
+
+def _normalised(
+    run: Execution,
+    input: Value,
+    normalized_shape: Sequence[int],
+    weight: TaylorSet | Tensor | None,
+    bias: TaylorSet | Tensor | None,
+    eps: float,
+    centred: bool,
 ) -> TaylorSet:
     if len(normalized_shape) != 1:
         raise Unsupported(
             f"normalized_shape={tuple(normalized_shape)}: expected the last axis only."
         )
-    floor = torch.finfo(torch.float64).eps if eps is None else eps
-    return normalise(run.as_set(input), weight, None, floor, False, run.symbols)
+    x = run.as_set(input)
+    if not (isinstance(weight, TaylorSet) or isinstance(bias, TaylorSet)):
+        return normalise(x, weight, bias, eps, centred, run.symbols)
+    found = normalise(x, None, None, eps, centred, run.symbols)
+    if weight is not None:
+        found = _multiply(run, found, weight)
+    return found if bias is None else _add(run, found, bias)
 
 
 def _scalar(function: Scalar) -> Rule:
@@ -247,9 +269,11 @@ def _over_classes(function: Callable[[TaylorSet, int], TaylorSet]) -> Rule:
         run: Execution,
         input: Value,
         dim: int,
-        _stacklevel: int = 3,
+        _stacklevel: int | torch.dtype = 3,
         dtype: torch.dtype | None = None,
     ) -> TaylorSet:
+        if isinstance(_stacklevel, torch.dtype):  # the third argument of torch.softmax
+            dtype = _stacklevel
         if dtype not in (None, torch.float64):
             raise Unsupported(f"{dtype} would round the state; expected torch.float64.")
         x = run.as_set(input)
@@ -268,6 +292,7 @@ def _square(run: Execution, input: Value) -> TaylorSet:
 
 def _cat(run: Execution, tensors: Sequence[Value], dim: int = 0) -> TaylorSet:
     parts = [run.as_set(part) for part in tensors]
+    parts = [part for part in parts if part.shape != (0,)]  # which torch leaves out
     return shapes.concatenate(parts, _axis(parts[0], dim))
 
 
@@ -304,14 +329,14 @@ def _same(run: Execution, x: TaylorSet) -> TaylorSet:
     return x
 
 
-def _to(run: Execution, x: TaylorSet, *target: Any, **named: Any) -> TaylorSet:
-    """Conversions that change nothing."""
+def _to(run: Execution, x: TaylorSet | Tensor, *target: Any, **named: Any) -> TaylorSet | Tensor:
+    """Conversions of a set that change nothing, and of a constant to the precision of a set."""
     for other in (*target, *named.values()):
         kind = other.centre.dtype if isinstance(other, TaylorSet) else other
         kind = kind.dtype if isinstance(kind, Tensor) else kind
         if isinstance(kind, torch.dtype) and kind != torch.float64:
             raise Unsupported(f"{kind} would round the state; expected torch.float64.")
-    return x
+    return x.double() if isinstance(x, Tensor) else x
 
 
 def _float(run: Execution, x: TaylorSet) -> TaylorSet:
@@ -327,6 +352,11 @@ def _moving(name: str) -> Rule:
         return shapes.moved(x, lambda part: getattr(part, name)(*args, **kwargs))
 
     return rule
+
+
+def _expand_as(run: Execution, x: Value, other: Value) -> TaylorSet:
+    shape = run.as_set(other).shape
+    return shapes.moved(run.as_set(x), lambda part: part.expand(shape))
 
 
 def _cutting(name: str) -> Rule:
@@ -367,6 +397,7 @@ MOVES = (
 CUTS = ("chunk", "split", "unbind", "tensor_split")
 RULES: dict[str, Rule] = {
     **{name: _moving(name) for name in MOVES},
+    "expand_as": _expand_as,
     **{name: _cutting(name) for name in CUTS},
     **{name: _same for name in ("contiguous", "clone", "detach", "double")},
     **{name: _constant_like(name) for name in ("zeros_like", "ones_like", "full_like")},

@@ -32,7 +32,7 @@ def moved(values: TaylorSet, move: Callable[[Tensor], Tensor]) -> TaylorSet:
     def taken(part: Tensor) -> Tensor:
         tail = part.shape[len(values.shape) :]
         flat = part.reshape(count, *tail)
-        return (flat if index is None else flat[index]).reshape(*places.shape, *tail)
+        return (flat if index is None else flat[index]).reshape((*places.shape, *tail))
 
     return TaylorSet(*map(taken, values.parts), rows=values.rows)
 

@@ -20,7 +20,8 @@ def initial_states(x0: object, paths: int) -> torch.Tensor:
     """
     allowed = f"(D,), (1, D) or (paths, D) = ({paths}, D)"
     if not isinstance(x0, torch.Tensor) or not x0.is_floating_point():
-        raise ValueError(f"x0={type(x0).__name__}: expected a floating point tensor {allowed}.")
+        given = x0.dtype if isinstance(x0, torch.Tensor) else type(x0).__name__
+        raise ValueError(f"x0={given}: expected a floating point tensor {allowed}.")
     check_place("x0", x0)
     states = x0.unsqueeze(0) if x0.dim() == 1 else x0
     if states.dim() != 2 or states.shape[1] == 0 or states.shape[0] not in (1, paths):

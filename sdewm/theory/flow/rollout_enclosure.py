@@ -109,6 +109,8 @@ class RolloutEnclosure(Mapping[str, Curve]):
         Raises:
             ValueError: there is a single path.
         """
+        if len(self.bounds) < 2:
+            raise ValueError("paths=1: an interval of the mean over paths needs at least two.")
         curve, half = self[name], half_width(1.0, len(self.bounds))
         width = half * curve.standard_errors
         return curve.values - width, curve.values + width
@@ -129,7 +131,11 @@ class RolloutEnclosure(Mapping[str, Curve]):
         >>> tube.violations(0.99 * tube.bounds)
         Violations(count=0, trials=3, probability=0.63)
         """
-        distances = torch.as_tensor(np.asarray(measured), dtype=torch.float64)
+        try:
+            distances = torch.as_tensor(np.asarray(measured), dtype=torch.float64)
+        except (TypeError, ValueError):
+            given = type(measured).__name__
+            raise ValueError(f"measured={given}: expected a tensor of distances.") from None
         shape = tuple(self.bounds.shape)
         if distances.dim() not in (2, 3) or tuple(distances.shape[-2:]) != shape:
             raise ValueError(
@@ -145,6 +151,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
 
         They are lower bounds of the suprema that `bounds` bounds.
         """
+        check_count("seed", seed, minimum=0)
         directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
         each = (self._problem.of(slice(i, i + 1)) for i in range(len(self.bounds)))
         return torch.stack([one.attacked(directions, steps, seed) for one in each])
@@ -231,6 +238,11 @@ def enclose_rollouts(
     radius, step_size = _positive("radius", radius), _positive("step_size", step_size)
     check_choice("order", order, ORDERS)
     states = initial_states(x0, paths).double().expand(paths, -1)
+    if readout is not None and not callable(readout):
+        raise ValueError(f"readout={readout!r}: expected a function of states (B, D), or None.")
+    if observation is not None and not isinstance(observation, Tensor):
+        given = type(observation).__name__
+        raise ValueError(f"observation={given}: expected a tensor (n,), or None.")
     noise = _increments(system, states, steps, step_size, seed)
     problem = PathProblem(system, states, noise, 0.0, step_size, observation)
     matrix = _check_directions(directions, problem.start.shape[1])
@@ -286,6 +298,9 @@ def _check_directions(directions: Tensor | None, size: int) -> Tensor:
     if not isinstance(matrix, Tensor) or matrix.dim() != 2 or len(matrix) != size:
         given = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
         raise ValueError(f"directions is {given}: expected a matrix (D, p) with D = {size}.")
+    if matrix.is_complex() or matrix.layout != torch.strided:
+        given = f"{matrix.dtype}, {matrix.layout}"
+        raise ValueError(f"directions is {given}: expected a dense matrix of real numbers.")
     if not 1 <= matrix.shape[1] <= MOST_ERRORS:
         raise ValueError(
             f"directions has p = {matrix.shape[1]} columns: expected at least 1 and at most "

@@ -144,6 +144,39 @@ def test_means_are_labelled_as_sampled_with_a_t_interval(case):
         tube["median"]
 
 
+def test_states_of_another_size_are_refused():
+    model = sdewm.StepModel(lambda x, a, v: x + a, state_size=2, noise_size=1)
+    one = sdewm.as_system(model, actions=torch.zeros(3, 2))
+    several = sdewm.as_system(model, actions=torch.zeros(4, 3, 2))
+    for system, size, said in ((one, 3, "expected 2"), (several, 2, "expected 3, .* episode")):
+        x0 = torch.zeros(size).double()
+        with pytest.raises(ValueError, match=f"a state has {size} numbers: {said}"):
+            enclose_rollouts(system, x0, 0.1, steps=2)
+        with pytest.raises(ValueError, match=f"a state has {size} numbers: {said}"):
+            system.f(torch.zeros(()), x0[None])
+
+
+def test_an_episode_is_the_nearest_whole_number():
+    model = sdewm.StepModel(lambda x, a, v: x * a, state_size=1, noise_size=1)
+    actions = torch.tensor([1.0, 5.0])[:, None, None].expand(2, 3, 1)
+    system = sdewm.as_system(model, actions=actions)
+    for number, factor in ((0.1, 1.0), (0.9, 5.0)):
+        tube = enclose_rollouts(system, torch.tensor([0.2, number]).double(), 0.1, steps=1, paths=1)
+        assert tube.bounds[0, 1] == pytest.approx(0.1 * factor, rel=1e-9)
+
+
+def test_what_is_asked_of_a_result_is_checked(case):
+    _, _, tube = case
+    for call, said in (
+        (lambda: tube.violations("x"), "measured=str: expected a tensor"),
+        (lambda: tube.violations(None), "measured=NoneType: expected a tensor"),
+        (lambda: tube.attack(seed=-1), "seed=-1"),
+        (lambda: tube.attack(seed=1.5), "seed=1.5"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
 def test_a_single_path_has_no_standard_error():
     case = OrnsteinUhlenbeck()
     tube = enclose_rollouts(case, case.x0, 0.1, steps=2, paths=1, step_size=0.1)
@@ -291,7 +324,12 @@ BAD = {
     "no columns": ({"directions": torch.ones(1, 0)}, "p = 0 columns"),
     "many columns": ({"directions": torch.ones(1, 129)}, "p = 129 columns"),
     "infinite": ({"directions": torch.full((1, 1), torch.inf)}, "not finite"),
+    "complex": ({"directions": torch.ones(1, 1) * 1j}, "complex64.*dense matrix of real numbers"),
+    "sparse": ({"directions": torch.eye(1).to_sparse()}, "sparse.*dense matrix of real numbers"),
     "start": ({"x0": torch.zeros(1, 1, 1)}, "x0 has shape"),
+    "whole numbers": ({"x0": torch.zeros(1).long()}, "x0=torch.int64: expected a floating point"),
+    "readout": ({"readout": 3}, "readout=3: expected a function of states"),
+    "observation": ({"observation": [1.0]}, "observation=list: expected a tensor"),
 }
 
 
