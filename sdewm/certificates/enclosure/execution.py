@@ -81,6 +81,16 @@ class SetExecution(TorchFunctionMode):
         super().__init__()
         self.symbols, self.like = symbols, like
         self.unbounded: dict[int, str] = {}
+        self.wrote = ""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        """Leave the context; a step that wrote to a constant has no enclosure."""
+        super().__exit__(kind, value, traceback)
+        if kind is None and self.wrote:
+            raise ValueError(
+                f"{self.wrote} writes to a constant: expected a step that depends on its arguments "
+                "alone."
+            )
 
     def __torch_function__(
         self,
@@ -98,9 +108,18 @@ class SetExecution(TorchFunctionMode):
         if not any(isinstance(part, EnclosedTensor) for part in tensors):
             if name in PLAIN:
                 return func(*args, **kwargs)
-            if tensors and not any(part.is_floating_point() for part in tensors):
+            if tensors and not any(
+                part.is_floating_point() or part.is_complex() for part in tensors
+            ):
+                if any(word in name for word in DRAWN):
+                    raise ValueError(f"{name} is not supported: its result is not always the same.")
+                if _writes(name, kwargs):
+                    self.wrote = name
                 return _whole_numbers(name, func(*args, **kwargs))
+        if name not in CONVERSIONS:
             _check_precision(name, tensors)
+        if any(isinstance(part, complex) for part in _leaves((args, kwargs))):
+            raise ValueError(f"{name} of complex numbers has no enclosure: expected real numbers.")
         if name not in RULES:
             known = [one for one in RULES if not one.endswith("__")]
             raise ValueError(
@@ -166,13 +185,31 @@ def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _check_precision(name: str, tensors: list[Tensor]) -> None:
-    """Refuse a function of constants of another precision, whose result torch rounds to it."""
+    """Refuse complex numbers, and a result that torch rounds to another precision.
+
+    It does so where all arguments are constants of that precision, and where one of them has axes
+    and no set has: a number without axes does not decide the precision of a result.
+    """
+    sets = [one.dim() for one in tensors if isinstance(one, EnclosedTensor)]
     for one in tensors:
-        if one.is_floating_point() and one.dtype != torch.float64 or one.is_complex():
+        lower = one.is_floating_point() and one.dtype != torch.float64
+        decides = not sets or (one.dim() > 0 and not any(sets))
+        if one.is_complex() or (lower and decides):
             raise ValueError(
-                f"{name} of constants is computed in {one.dtype}: expected tensors of "
-                "torch.float64, such as constant.to(x) of the state x."
+                f"{name} is computed in {one.dtype}: expected constants of torch.float64, such as "
+                "constant.to(x) of the state x."
             )
+
+
+CONVERSIONS = ("to", "type_as", "expand_as")
+DRAWN = ("rand", "empty", "bernoulli", "multinomial", "normal", "poisson", "binomial")
+
+
+def _writes(name: str, kwargs: dict[str, Any]) -> bool:
+    """Whether a function writes to its arguments, by torch's names."""
+    in_place = name.startswith("__i") and name not in ("__invert__", "__index__", "__int__")
+    in_place |= name.endswith("_") and not name.endswith("__")
+    return in_place or name == "__setitem__" or "out" in kwargs
 
 
 def _whole_numbers(name: str, found: Any) -> Any:
@@ -202,5 +239,6 @@ def _mapped(values: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(values, dict):
         return {name: _mapped(part, function) for name, part in values.items()}
     if isinstance(values, (tuple, list)):
-        return type(values)(_mapped(part, function) for part in values)
+        parts = [_mapped(part, function) for part in values]
+        return tuple(parts) if isinstance(values, tuple) else parts
     return function(values)

@@ -8,7 +8,7 @@ arguments of the torch function, with sets where tensors were. An argument that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -57,9 +57,9 @@ Rule = Callable[..., Any]
 
 def _axis(values: TaylorSet, dim: int) -> int:
     count = len(values.shape)
-    if not -count <= dim < count:
+    if dim is None or not -count <= dim < count:
         raise Unsupported(f"dim={dim}: expected an axis of {count}.")
-    return dim % count
+    return int(dim) % count
 
 
 def _pair(run: Execution, x: Value, other: Value) -> tuple[TaylorSet, TaylorSet]:
@@ -118,6 +118,8 @@ def _matmul(run: Execution, x: Value, other: Value) -> TaylorSet:
     if isinstance(other, TaylorSet):  # A x = (xᵀ Aᵀ)ᵀ
         if other.centre.dim() < 2:
             raise Unsupported("expected a state with a batch axis.")
+        if isinstance(x, Tensor) and x.dim() < 2:
+            raise Unsupported("expected a matrix.")
         turned = _transpose(run, other, -1, -2)
         assert isinstance(x, Tensor)
         found = affine.multiply_matrix(turned, x.transpose(-1, -2), run.symbols)
@@ -153,9 +155,9 @@ def _sum(
     run: Execution, input: Value, dim: int | Sequence[int] | None = None, keepdim: bool = False
 ) -> TaylorSet:
     found = run.as_set(input)
-    every = dim is None or (not isinstance(dim, int) and len(dim) == 0)  # as in torch
-    axes = range(len(found.shape)) if every else [dim] if isinstance(dim, int) else dim
-    assert axes is not None
+    axes = range(len(found.shape)) if dim is None else dim
+    axes = axes if isinstance(axes, Iterable) and not isinstance(axes, Tensor) else [int(axes)]
+    axes = [*axes] or range(len(found.shape))  # no axes are all, as in torch
     for axis in sorted({_axis(found, one) for one in axes}, reverse=True):
         found = affine.total(found, axis, keepdim)
     return found
@@ -250,8 +252,11 @@ def _elu(run: Execution, input: Value, alpha: float = 1.0, inplace: bool = False
 def _softplus(
     run: Execution, input: Value, beta: float = 1.0, threshold: float = 20.0
 ) -> TaylorSet:
-    if not (beta > 0 and threshold >= 15.0):
-        raise Unsupported("expected beta > 0 and threshold >= 15; below, torch's softplus jumps.")
+    if not (beta > 0 and 15.0 <= threshold <= 700.0):
+        raise Unsupported(
+            "expected beta > 0 and 15 <= threshold <= 700; below, torch's softplus jumps, and "
+            "above, its exponential overflows."
+        )
     return apply(activations.softplus(beta, threshold), run.as_set(input))
 
 
@@ -475,10 +480,9 @@ RULES: dict[str, Rule] = {
 METADATA = {
     *(f"{name}.__get__" for name in ("shape", "dtype", "device", "ndim", "is_cuda", "layout")),
     *("requires_grad.__get__", "is_sparse.__get__", "is_nested.__get__", "is_quantized.__get__"),
-    *("size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "__len__"),
+    *("size", "dim", "ndimension", "numel", "nelement", "is_floating_point", "__len__"),
     *(
         "is_complex",
-        "is_contiguous",
         "get_device",
         "is_grad_enabled",
         "_set_grad_enabled",

@@ -161,8 +161,15 @@ class PathProblem:
             steps=self._chain_steps(asked.steps),
             columns=_columns(asked.directions.shape[2]),
             entry=self.entry,
-            readout=asked.readout,
+            readout=self._of_whole_states(asked.readout),
         )
+
+    def _of_whole_states(self, readout: Entry | None) -> Entry | None:
+        """The readout as a function of the states of the chain, which lack what is constant."""
+        rest = self.states[:, self._chain[0].shape[1] :].double()
+        if readout is None or not rest.shape[1]:
+            return readout
+        return lambda x: readout(torch.cat([x, repeated(rest, len(x))], 1))
 
     def _later(self, tubes: Tubes) -> PathEnclosure:
         found = tubes.largest()

@@ -1,5 +1,8 @@
 """Functions with unusual arguments: enclosed as torch computes them, or refused with a reason."""
 
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -9,7 +12,14 @@ from sdewm.theory.flow.rollout_enclosure import enclose_rollouts
 START = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
 GAIN = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
 SINGLE = torch.tensor([0.05, 0.3, 0.1])  # float32
+HALF, COMPLEX = SINGLE.half(), torch.complex(SINGLE, 2 * SINGLE)
+COUNTER = torch.zeros(1, dtype=torch.int64)
 BYTES, FLAGS = torch.tensor([128, 2, 3], dtype=torch.uint8), torch.tensor([True, False, True])
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
 
 
 class Steps:
@@ -44,7 +54,10 @@ AS_TORCH = {
     "a computed bias": lambda x: functional.layer_norm(x, (3,), GAIN, 2 * GAIN),
     "an empty part of a concatenation": lambda x: torch.cat([x.new_zeros(0), x], -1),
     "a constant of the shape of the state": lambda x: GAIN.expand_as(x) * x,
-    "a softplus with a far threshold": lambda x: functional.softplus(x, 1.0, 1000.0),
+    "a softplus with a far threshold": lambda x: functional.softplus(x, 1.0, 700.0),
+    "axes as numpy's numbers": lambda x: x - x.mean(np.int64(1), True),
+    "a named tuple": lambda x: torch.stack(Pair(x, 2 * x), 2).sum(2),
+    "a float32 number": lambda x: torch.stack([r[0] * SINGLE[0] * r for r in x]),
     "a number without axes": lambda x: torch.stack([r * r.sum().reshape(()) for r in x]),
 }
 
@@ -57,14 +70,36 @@ def test_bounds_are_at_least_what_torch_computes_and_close_to_it(name):
 
 
 REFUSED = {
-    "rounded constants": (lambda x: x * torch.sqrt(SINGLE), "sqrt of constants .*float32"),
-    "their product": (lambda x: x * (SINGLE * SINGLE), "mul of constants .*float32"),
+    "rounded constants": (lambda x: x * torch.sqrt(SINGLE), "sqrt is computed in torch.float32"),
+    "their product": (lambda x: x * (SINGLE * SINGLE), "mul is computed in torch.float32"),
+    "a number of the state": (
+        lambda x: torch.stack([r[0] * SINGLE for r in x]),
+        "mul is computed in torch.float32",
+    ),
+    "a computed number": (
+        lambda x: x * (GAIN.sum().exp() * SINGLE),
+        "mul is computed in torch.float32",
+    ),
+    "half of them": (
+        lambda x: torch.stack([HALF - r.sum() for r in x]),
+        "sub.* is computed in torch.float16",
+    ),
+    "complex constants": (lambda x: (x * COMPLEX).abs(), "complex"),
+    "a complex number": (lambda x: (x * (3 + 4j)).abs(), "complex"),
+    "a threshold that overflows": (lambda x: functional.softplus(x, 1.0, 1000.0), "<= 700"),
+    "random whole numbers": (
+        lambda x: x * torch.randint_like(BYTES, 1, 5).to(x),
+        "randint_like is not supported",
+    ),
+    "memory that was not written": (lambda x: x * torch.empty_like(BYTES), "empty_like is not"),
+    "a counter": (lambda x: x * COUNTER.add_(1), "add_ writes to a constant: expected"),
+    "a place in memory": (lambda x: x * (1.0 if x.is_contiguous() else 3.0), "is_contiguous is"),
     "softmax in float32": (lambda x: torch.softmax(x, 1, torch.float32).double(), "would round"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_torch_rounds_to_float32_is_refused(name):
+def test_what_has_no_enclosure_is_refused(name):
     function, said = REFUSED[name]
     with pytest.raises(ValueError, match=said):
         enclosed(function)

@@ -156,6 +156,25 @@ def test_states_of_another_size_are_refused():
             system.f(torch.zeros(()), x0[None])
 
 
+def test_a_readout_gets_the_states_of_the_system_with_the_episode():
+    model = sdewm.StepModel(lambda x, a, v: torch.tanh(x + a), state_size=2, noise_size=1)
+    actions = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0)).double()
+    system = sdewm.as_system(model, actions=actions)
+    rows = system.start(torch.tensor([[0.2, -0.1]]).double().expand(3, -1))
+    settings = {"steps": 2, "paths": 3, "slabs": 2}
+    whole = enclose_rollouts(
+        system, rows, 0.1, readout=lambda y: torch.exp(y.sum(1)), **settings
+    ).readout
+    model_only = enclose_rollouts(
+        system, rows, 0.1, readout=lambda y: torch.exp(y[:, :2].sum(1)), **settings
+    ).readout
+    assert torch.allclose(whole, model_only * torch.arange(3)[:, None].exp(), rtol=2e-3)
+    number = enclose_rollouts(
+        system, rows, 0.1, readout=lambda y: 0 * y[:, 0] + y[:, 2], **settings
+    )
+    assert (number.readout < 1e-12).all()
+
+
 def test_an_episode_is_the_nearest_whole_number():
     model = sdewm.StepModel(lambda x, a, v: x * a, state_size=1, noise_size=1)
     actions = torch.tensor([1.0, 5.0])[:, None, None].expand(2, 3, 1)
