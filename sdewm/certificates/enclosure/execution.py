@@ -81,16 +81,6 @@ class SetExecution(TorchFunctionMode):
         super().__init__()
         self.symbols, self.like = symbols, like
         self.unbounded: dict[int, str] = {}
-        self.wrote = ""
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        """Leave the context; a step that wrote to a constant has no enclosure."""
-        super().__exit__(kind, value, traceback)
-        if kind is None and self.wrote:
-            raise ValueError(
-                f"{self.wrote} writes to a constant: expected a step that depends on its arguments "
-                "alone."
-            )
 
     def __torch_function__(
         self,
@@ -111,10 +101,6 @@ class SetExecution(TorchFunctionMode):
             if tensors and not any(
                 part.is_floating_point() or part.is_complex() for part in tensors
             ):
-                if any(word in name for word in DRAWN):
-                    raise ValueError(f"{name} is not supported: its result is not always the same.")
-                if _writes(name, kwargs):
-                    self.wrote = name
                 return _whole_numbers(name, func(*args, **kwargs))
         if name not in CONVERSIONS:
             _check_precision(name, tensors)
@@ -202,14 +188,6 @@ def _check_precision(name: str, tensors: list[Tensor]) -> None:
 
 
 CONVERSIONS = ("to", "type_as", "expand_as")
-DRAWN = ("rand", "empty", "bernoulli", "multinomial", "normal", "poisson", "binomial")
-
-
-def _writes(name: str, kwargs: dict[str, Any]) -> bool:
-    """Whether a function writes to its arguments, by torch's names."""
-    in_place = name.startswith("__i") and name not in ("__invert__", "__index__", "__int__")
-    in_place |= name.endswith("_") and not name.endswith("__")
-    return in_place or name == "__setitem__" or "out" in kwargs
 
 
 def _whole_numbers(name: str, found: Any) -> Any:

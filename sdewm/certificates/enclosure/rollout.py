@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from sdewm.certificates.enclosure.execution import EnclosedTensor, SetExecution, Unbounded, enclosed
+from sdewm.certificates.enclosure.members import Followed
 from sdewm.certificates.enclosure.reduction import reduced
 from sdewm.certificates.enclosure.slabs import start_sets
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
@@ -42,7 +43,8 @@ class Propagation:
     """The sets 𝒳_0 … 𝒳_N as they are computed; 𝒳_0 is the image of `start` under `entry`.
 
     Iterating raises ValueError if the step uses a function that is not supported, `MixedRows` if it
-    mixes rows, and `Unbounded` once all sets are unbounded.
+    mixes rows, `NotEnclosed` if a rollout leaves its set, and `Unbounded` once all sets are
+    unbounded.
 
     Attributes:
         unbounded: the rows that became unbounded, with the reason; what their sets hold then means
@@ -56,8 +58,8 @@ class Propagation:
         self._steps, self._columns = steps, columns
         self.unbounded: dict[int, str] = {}
 
-    def __iter__(self) -> Iterator[TaylorSet]:
-        here = self._start
+    def __iter__(self) -> Iterator[Followed]:
+        here = Followed.start(self._start)
         if self._entry is not None:
             here = self._next(self._entry, here)
         yield here
@@ -65,26 +67,17 @@ class Propagation:
             here = self._next(partial(self._step, n), here)
             yield here
 
-    def _next(self, function: Entry, here: TaylorSet) -> TaylorSet:
-        found, bad = image(function, _without(here, self.unbounded), self._columns)
+    def _next(self, function: Entry, here: Followed) -> Followed:
+        found, bad = image(function, here, self._columns)
         self.unbounded = bad | self.unbounded
-        if len(self.unbounded) == len(found.centre):
+        if len(self.unbounded) == len(found.values.centre):
             raise Unbounded(next(iter(bad.values())))
-        return found
+        return found.without(self.unbounded)
 
 
-def _without(values: TaylorSet, rows: dict[int, str]) -> TaylorSet:
-    """The sets with those of some rows replaced by the point 0."""
-    if not rows:
-        return values
-    parts = [part.clone() for part in values.parts]
-    for part in parts:
-        part[list(rows)] = 0.0
-    return TaylorSet(*parts, rows=values.rows)
-
-
-def image(function: Entry, values: TaylorSet, columns: int) -> tuple[TaylorSet, dict[int, str]]:
+def image(function: Entry, here: Followed, columns: int) -> tuple[Followed, dict[int, str]]:
     """The sets of the function's values, and the rows that became unbounded."""
+    values = here.values
     symbols = Symbols(values.symbols)
     with torch.no_grad(), SetExecution(symbols, values) as run:
         found = function(enclosed(values, run))
@@ -93,7 +86,10 @@ def image(function: Entry, values: TaylorSet, columns: int) -> tuple[TaylorSet, 
             f"a step, or the readout, returns {type(found).__name__}: expected one tensor that "
             "depends on the state."
         )
-    return reduced(symbols.latest(found.taylor), columns), run.unbounded
+    with torch.no_grad():
+        there = here.after(reduced(symbols.latest(found.taylor), columns), function)
+    there.without(run.unbounded).require_inside()
+    return there, run.unbounded
 
 
 def row_of(values: TaylorSet, row: int) -> TaylorSet:
@@ -141,10 +137,10 @@ class Reference:
         start = start_sets(x0, x0.new_zeros(*x0.shape, 0), 2)
         self._run = Propagation(step, start, steps, REFERENCE_COLUMNS, entry)
         self._rest = iter(self._run)
-        self._found: list[tuple[TaylorSet, dict[int, str]]] = []
+        self._found: list[tuple[Followed, dict[int, str]]] = []
         self._ended: Unbounded | None = None
 
-    def __getitem__(self, k: int) -> tuple[TaylorSet, dict[int, str]]:
+    def __getitem__(self, k: int) -> tuple[Followed, dict[int, str]]:
         """The sets after k steps, and the paths that are unbounded, with the reason."""
         while len(self._found) <= k:
             if self._ended is not None:
@@ -200,8 +196,8 @@ def follow(
         reasons |= run.unbounded
         alive = [row for row in range(rows) if row not in reasons]
         for row in alive:
-            own = row_of(exact, int(paths[row]))
-            bounds[row, k], first[row, k] = distance(row_of(here, row), own)
+            own = row_of(exact.values, int(paths[row]))
+            bounds[row, k], first[row, k] = distance(row_of(here.values, row), own)
         if not alive or not bool((bounds[alive, k] <= VACUOUS * first[alive, k]).any()):
             break
         if readout is not None:
@@ -213,16 +209,17 @@ def follow(
 def _read(
     read: Tensor,
     alive: list[int],
-    here: TaylorSet,
-    exact: TaylorSet,
+    here: Followed,
+    exact: Followed,
     paths: Tensor,
     readout: Entry,
     columns: int,
 ) -> None:
     """Bounds of the change of a function, where its set is bounded."""
     with suppress(Unbounded):
-        (there, bad), (own, lost) = (image(readout, part, columns) for part in (here, exact))
-        for part, given in ((there, here), (own, exact)):
+        (changed, bad), (fixed, lost) = (image(readout, part, columns) for part in (here, exact))
+        there, own = changed.values, fixed.values
+        for part, given in ((there, here.values), (own, exact.values)):
             if part.shape[:1] != given.shape[:1]:
                 raise ValueError(
                     f"readout: it makes {tuple(part.shape)} of states {tuple(given.shape)}; "

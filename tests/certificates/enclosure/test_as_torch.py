@@ -89,10 +89,13 @@ REFUSED = {
     "a threshold that overflows": (lambda x: functional.softplus(x, 1.0, 1000.0), "<= 700"),
     "random whole numbers": (
         lambda x: x * torch.randint_like(BYTES, 1, 5).to(x),
-        "randint_like is not supported",
+        "depends on its arguments alone",
     ),
-    "memory that was not written": (lambda x: x * torch.empty_like(BYTES), "empty_like is not"),
-    "a counter": (lambda x: x * COUNTER.add_(1), "add_ writes to a constant: expected"),
+    "a counter": (lambda x: x * COUNTER.add_(1), "depends on its arguments alone"),
+    "another branch for sets": (
+        lambda x: x * (1.0 if type(x) is torch.Tensor else 1.0 + 1e-12),
+        "out of its enclosure, by",
+    ),
     "a place in memory": (lambda x: x * (1.0 if x.is_contiguous() else 3.0), "is_contiguous is"),
     "softmax in float32": (lambda x: torch.softmax(x, 1, torch.float32).double(), "would round"),
 }
@@ -125,6 +128,14 @@ def test_a_readout_keeps_the_batch_axis(name, paths):
         return
     with pytest.raises(ValueError, match=r"readout: it makes .* of states .*; expected \(B,\)"):
         enclosed(torch.tanh, readout=READOUTS[name], paths=paths)
+
+
+def test_a_readout_has_one_shape():
+    with pytest.raises(ValueError, match=r"makes \(1, 3\) of tensors and \(1, 6\) of sets"):
+        enclosed(
+            torch.tanh,
+            readout=lambda x: x if type(x) is torch.Tensor else torch.cat([x, x], 1),
+        )
 
 
 @pytest.mark.parametrize("found", [None, (START, START), torch.zeros(1)])

@@ -82,7 +82,10 @@ def test_exact_rollouts_are_within_the_bounds_also_for_errors_below_rounding():
             sets, references = (
                 Propagation(tanh_step, ball(START, size), 6, 100) for size in (radius, 0.0)
             )
-            bounds = [distance(*both)[0] for both in zip(sets, references, strict=True)]
+            bounds = [
+                distance(here.values, exact.values)[0]
+                for here, exact in zip(sets, references, strict=True)
+            ]
             for axis in range(SIZE):
                 moved = [x + (mpmath.mpf(radius) if i == axis else 0) for i, x in enumerate(start)]
                 for k, state in enumerate(exact_path(moved, 6)):
@@ -93,7 +96,8 @@ def test_exact_rollouts_are_within_the_bounds_also_for_errors_below_rounding():
 def test_the_reference_is_enclosed_up_to_rounding_component_by_component():
     with mpmath.workdps(60):
         exact, missed = exact_path([mpmath.mpf(x) for x in START.tolist()], 20), []
-        for k, here in enumerate(Propagation(tanh_step, ball(START, 0.0), 20, 100)):
+        for k, followed in enumerate(Propagation(tanh_step, ball(START, 0.0), 20, 100)):
+            here = followed.values
             for i in range(SIZE):
                 gap = abs(exact[k][i] - mpmath.mpf(here.centre[0, i].item()))
                 assert gap <= here.reach[0, i].item()
@@ -157,10 +161,12 @@ def test_an_enclosure_abstains_with_step_and_reason_and_gives_no_later_bound():
 def test_bounds_contain_the_uncertainty_of_the_reference():
     """For a radius of rounding errors, twice what rounding does to a rollout."""
     found = enclosed_path(tanh_step, START, 1e-12, steps=3).bounds
-    references = list(Propagation(tanh_step, ball(START, 0.0), 3, 100))
+    references = [one.values for one in Propagation(tanh_step, ball(START, 0.0), 3, 100)]
     uncertain = [float(one.reach.norm()) for one in references]
     sizes = [
-        distance(one, TaylorSet(one.centre, *(0.0 * part for part in exact.parts[1:])))[0]
+        distance(
+            one.values, TaylorSet(one.values.centre, *(0.0 * part for part in exact.parts[1:]))
+        )[0]
         for one, exact in zip(
             Propagation(tanh_step, ball(START, 1e-12), 3, 200), references, strict=True
         )
@@ -171,15 +177,16 @@ def test_bounds_contain_the_uncertainty_of_the_reference():
 
 
 def test_bounds_contain_the_distance_of_the_centres():
-    """Two runs of the same step need not round alike; here the second one is moved by 1e-3."""
-    calls = []
-
-    def step(n, x):
-        calls.append(n)
-        return x + (1e-3 if calls.count(n) == 2 else 0.0)
-
-    found = enclosed_path(step, START, 0.1, steps=1).bounds
-    assert found[1].item() == pytest.approx(0.1 + 2e-3, rel=1e-9)  # of length 1e-3 √4
+    """Two computations of a step need not round alike; here the reference's is moved by 1e-3."""
+    found = follow(
+        lambda n, x: x,
+        ball(START, 0.1),
+        Reference(lambda n, x: x + 1e-3, START[None], 1, None),
+        paths=torch.zeros(1).long(),
+        steps=1,
+        columns=50,
+    )
+    assert found.bounds[0, 1].item() == pytest.approx(0.1 + 2e-3, rel=1e-9)  # of length 1e-3 √4
 
 
 def test_the_start_contains_sums_rounded_to_float64():
