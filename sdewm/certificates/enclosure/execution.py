@@ -116,7 +116,9 @@ class SetExecution(TorchFunctionMode):
         try:
             found = _checked(name, RULES[name], (self, *given), named)
         except Unsupported as problem:
-            raise ValueError(f"{name} is not supported with these arguments: {problem}") from None
+            raise ValueError(
+                f"{name} is not supported with these arguments: {problem}"
+            ) from problem.__cause__
         for part in _leaves(found):
             if isinstance(part, TaylorSet) and not _bounded(part).all():
                 self._note_unbounded(part, f"the set is no longer bounded after {name}")
@@ -162,12 +164,15 @@ def _bounded(values: TaylorSet) -> Tensor:
 
 
 def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The result of the rule, which takes fewer arguments than the torch function."""
+    """The result of the rule, which takes fewer arguments than the torch function does."""
     try:
         inspect.signature(rule).bind(*args, **kwargs)
     except TypeError as problem:
         raise Unsupported(f"{problem}.") from None
-    return rule(*args, **kwargs)
+    try:
+        return rule(*args, **kwargs)
+    except (RuntimeError, TypeError, IndexError, OverflowError) as problem:
+        raise Unsupported(f"{type(problem).__name__}: {problem}") from problem
 
 
 def _check_precision(name: str, tensors: list[Tensor]) -> None:

@@ -79,8 +79,14 @@ def image(function: Entry, here: Followed, columns: int) -> tuple[Followed, dict
     """The sets of the function's values, and the rows that became unbounded."""
     values = here.values
     symbols = Symbols(values.symbols)
-    with torch.no_grad(), SetExecution(symbols, values) as run:
-        found = function(enclosed(values, run))
+    try:
+        with torch.no_grad(), SetExecution(symbols, values) as run:
+            found = function(enclosed(values, run))
+    except RuntimeError as problem:
+        raise ValueError(
+            f"a step, or the readout, fails for sets of states ({str(problem).strip()}): expected "
+            "torch functions called from Python, not from TorchScript."
+        ) from problem
     if not isinstance(found, EnclosedTensor):
         raise ValueError(
             f"a step, or the readout, returns {type(found).__name__}: expected one tensor that "

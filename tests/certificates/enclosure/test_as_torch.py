@@ -96,6 +96,9 @@ REFUSED = {
         lambda x: x * (1.0 if type(x) is torch.Tensor else 1.0 + 1e-12),
         "out of its enclosure, by",
     ),
+    "a sparse matrix": (lambda x: x @ torch.eye(3).double().to_sparse(), "matmul.* is not supp"),
+    "a filling by the state": (lambda x: x.new_full((3,), x.sum()) + x, "new_full is not supp"),
+    "a scale of the state": (lambda x: functional.elu(x, x.sum()), "elu is not supported with"),
     "a place in memory": (lambda x: x * (1.0 if x.is_contiguous() else 3.0), "is_contiguous is"),
     "softmax in float32": (lambda x: torch.softmax(x, 1, torch.float32).double(), "would round"),
 }
@@ -105,6 +108,17 @@ REFUSED = {
 def test_what_has_no_enclosure_is_refused(name):
     function, said = REFUSED[name]
     with pytest.raises(ValueError, match=said):
+        enclosed(function)
+
+
+def scripted(x):
+    return torch.tanh(x) * 2.0
+
+
+def test_torchscript_is_refused():
+    with pytest.warns(DeprecationWarning):
+        function = torch.jit.script(scripted)
+    with pytest.raises(ValueError, match="fails for sets of states .* not from TorchScript"):
         enclosed(function)
 
 
