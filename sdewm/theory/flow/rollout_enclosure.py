@@ -190,6 +190,9 @@ def enclose_rollouts(
     and root-mean-square normalisation, nn.GRUCell, functions that move numbers, and what is
     composed of them.
 
+    As a check of the enclosures themselves, a few rollouts of the ball are followed through the step
+    in float64, and must be in the sets up to their rounding errors (`certificates.enclosure.members`).
+
     A path *abstains* at the first step at which its bound exceeds 10 times the error to first order
     (the norm of the linear part of its set), or a set becomes unbounded.
 
@@ -226,7 +229,8 @@ def enclose_rollouts(
 
     Raises:
         ValueError: an argument is not allowed; a function of the step has no enclosure (the message
-            names it); the latent is one-hot; or the sets would take more than 4 GiB.
+            names it); a rollout of the ball leaves the sets, as of a step that draws random numbers
+            or remembers its calls; the latent is one-hot; or the sets would take more than 4 GiB.
 
     >>> from sdewm.sde.examples import OrnsteinUhlenbeck
     >>> case = OrnsteinUhlenbeck()
