@@ -190,8 +190,8 @@ def enclose_rollouts(
     and root-mean-square normalisation, nn.GRUCell, functions that move numbers, and what is
     composed of them.
 
-    As a check of the enclosures themselves, a few rollouts of the ball are followed through the step
-    in float64, and must be in the sets up to their rounding errors (`certificates.enclosure.members`).
+    As a check of the enclosures themselves, a few rollouts of the ball are followed through the
+    step in float64. They must be in the sets (`certificates.enclosure.members`).
 
     A path *abstains* at the first step at which its bound exceeds 10 times the error to first order
     (the norm of the linear part of its set), or a set becomes unbounded.
