@@ -10,7 +10,16 @@ import numpy as np
 
 
 def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
-    """Return `values` in float64 if they are finite and have the axes `axes`.
+    """Return `values` in float64 if they pass `require_array`.
+
+    Raises:
+        ValueError: see there.
+    """
+    return require_array(name, values, axes).astype(np.float64, copy=False)
+
+
+def require_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
+    """Return `values` as they are if they are finite and have the axes `axes`.
 
     Args:
         name: name of the argument in error messages.
@@ -21,7 +30,7 @@ def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
         ValueError: the dtype is not floating point, the number of axes is wrong, an axis is empty,
             or a value is not finite (the message gives its index).
 
-    >>> check_array("errors", np.array([[0.5, np.nan]]), "(E, H)")
+    >>> require_array("errors", np.array([[0.5, np.nan]]), "(E, H)")
     Traceback (most recent call last):
     ...
     ValueError: errors: nan at [0, 1] of (E, H); expected finite numbers.
@@ -40,4 +49,4 @@ def check_array(name: str, values: np.ndarray, axes: str) -> np.ndarray:
         raise ValueError(
             f"{name}: {array[tuple(place)]} at {place.tolist()} of {axes}; expected finite numbers."
         )
-    return array.astype(np.float64, copy=False)
+    return array

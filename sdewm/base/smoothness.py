@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+Tensors = tuple[Tensor, ...]
 SEGMENTS = 64  # pairs of states
 POINTS = 65  # on a segment at each level
 # Looks, each 16 times closer than the one before at the roughest place; rounding ends them.
@@ -17,9 +19,9 @@ ALONE = 3  # points at most of a look with more than half of the largest |δ²L|
 
 
 def roughest(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    states: torch.Tensor,
-    labels: torch.Tensor | None = None,
+    function: Callable[[Tensor], Tensor],
+    states: Tensor,
+    labels: Tensor | None = None,
 ) -> str | None:
     """The worst of "jump", "kink" and None that `function` does between pairs of `states`.
 
@@ -76,29 +78,41 @@ def roughest(
     return "kink" if bool((alone & steady).any()) else None
 
 
-def rounding_error(function: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> float:
+def rounding_error(function: Callable[..., Tensor | Tensors], *arguments: Tensor) -> float:
     """Rounding error of L: a quarter of its largest second difference over a tiny step.
 
-    It is the largest |L(y(1 + h)) − 2 L(y) + L(y(1 − h))|/4 over the states y (B, D), h = k √ε with
-    the machine epsilon ε and k = 1, 2, 4. What a smooth function does itself there is of size ε.
+    It is the largest |L(y(1 + h)) − 2 L(y) + L(y(1 − h))|/4 over the rows of y (B, …), h = k √ε
+    with the machine epsilon ε and k = 1, 2, 4. What a smooth function does itself there is of size
+    ε.
+
+    Args:
+        function: L, of all arguments, returning one or more tensors.
+        arguments: y; those that are not floating-point numbers, such as images, stay as they are.
 
     >>> y = torch.linspace(1, 2, 8, dtype=torch.float64)[:, None]
     >>> [rounding_error(lambda y: (y + c - c)[:, 0], y) < 1e-15 for c in (0.0, 1e6)]
     [True, False]
     """
-    unit = torch.finfo(states.dtype).eps ** 0.5
+
+    def values(k: int) -> Tensors:
+        moved = (
+            one * (1 + k * torch.finfo(one.dtype).eps ** 0.5) if one.is_floating_point() else one
+            for one in arguments
+        )
+        found = function(*moved)
+        return (found,) if isinstance(found, Tensor) else found
+
+    worst = 0.0
     with torch.no_grad():
-        here = function(states)
-        gaps = [
-            function(states * (1 + k * unit)) - 2 * here + function(states * (1 - k * unit))
-            for k in (1, 2, 4)
-        ]
-    return float(torch.stack(gaps).abs().max()) / 4
+        here = values(0)
+        for k in (1, 2, 4):
+            for up, middle, down in zip(values(k), here, values(-k), strict=True):
+                if middle.numel():
+                    worst = max(worst, float((up - 2 * middle + down).abs().max()))
+    return worst / 4
 
 
-def _segments(
-    states: torch.Tensor, labels: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _segments(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Ends `(S, D)` of up to SEGMENTS segments between different states of equal labels."""
     count = len(states)
     pairs = torch.tensor([(i, i + gap) for gap in range(1, count) for i in range(count - gap)])

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdewm.base.arrays import check_array
+from sdewm.base.arrays import require_array
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes
@@ -94,7 +94,7 @@ class OpenLoop:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        latents = check_array("latents", self.latents, "(S, E, H, F)")
+        latents = require_array("latents", self.latents, "(S, E, H, F)")
         samples, episodes, horizon, size = latents.shape
         each, shape = (episodes, horizon), self.observations.shape[2:]
         drawn = (samples, *each)
@@ -118,7 +118,7 @@ class OpenLoop:
                 if arrays.pop(one).size:
                     raise ValueError(f"{one} has numbers: expected none, as it is left out.")
         for name, array in arrays.items():
-            check_array(name, array, str(wanted[name]))
+            require_array(name, array, str(wanted[name]))
             if array.shape != wanted[name]:
                 raise ValueError(f"{name} {array.shape}: expected {wanted[name]}.")
             image = name.endswith(("observations", "last_observation")) and len(shape) == 3
@@ -196,7 +196,7 @@ def open_loop(
         context,
     )
     generator = torch.Generator(device).manual_seed(seed)
-    at_once, parts = max(1, STATES_AT_ONCE // (count * rows)), []
+    at_once, results = max(1, STATES_AT_ONCE // (count * rows)), _Results(samples)
     progress = Progress("open-loop predictions", samples)
     try:
         for start in range(0, samples, at_once):
@@ -208,13 +208,14 @@ def open_loop(
                 )
                 for _ in range(start, min(start + at_once, samples))
             ]
-            parts.append(_predict(model, inputs, *map(torch.stack, zip(*drawn, strict=True))))
+            stacked = map(torch.stack, zip(*drawn, strict=True))
+            results.fill(start, _predict(model, inputs, *stacked))
             progress.update(min(start + at_once, samples))
     finally:
         progress.close()
     truth = (seen / 255 if seen.dtype == torch.uint8 else seen.double()).cpu().numpy()
     rewards = episodes.rewards[:, :rows].double().cpu().numpy()
-    latents, last_latent, shuffled_kl = _join([part[0] for part in parts])
+    (latents, last_latent, shuffled_kl), rollout, one_step = results.arrays
     return OpenLoop(
         context,
         truth[:, context:],
@@ -223,14 +224,33 @@ def open_loop(
         truth[:, context - 1],
         rewards[:, context - 1],
         last_latent,
-        Predictions(*_join([part[1] for part in parts])),
-        Predictions(*_join([part[2] for part in parts])),
+        Predictions(*rollout),
+        Predictions(*one_step),
         shuffled_kl,
         left_out,
     )
 
 
 Arrays = tuple[np.ndarray, ...]
+
+
+class _Results:
+    """Arrays of all samples, filled as these are computed: images are too many to keep twice."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.arrays: list[list[np.ndarray]] = []
+
+    def fill(self, start: int, found: Sequence[Arrays]) -> None:
+        """Write the arrays of the samples from `start` on."""
+        if not self.arrays:
+            self.arrays = [
+                [np.empty((self.samples, *one.shape[1:]), one.dtype) for one in part]
+                for part in found
+            ]
+        for there, here in zip(self.arrays, found, strict=True):
+            for whole, some in zip(there, here, strict=True):
+                whole[start : start + len(some)] = some
 
 
 @torch.no_grad()
@@ -308,11 +328,6 @@ def _decoded(model: LatentModel, states: Tensor, kl: Tensor) -> Arrays:
         states.cpu().numpy(),
         kl.cpu().numpy(),
     )
-
-
-def _join(parts: Sequence[Arrays]) -> list[np.ndarray]:
-    """Concatenate the samples of all parts, field by field."""
-    return [np.concatenate(fields) for fields in zip(*parts, strict=True)]
 
 
 def _elsewhere(law: Tensor, uniforms: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdewm.base.arrays import check_array
+from sdewm.base.arrays import require_array
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import clean_paths
@@ -32,9 +32,9 @@ class TrainingRows:
 
     def __post_init__(self) -> None:
         if self.observations.dtype != np.uint8:
-            check_array("observations", self.observations, "(N, T, D)")
-        latents = check_array("latents", self.latents, "(N, T, F)")
-        lead = check_array("rewards", self.rewards, "(N, T)").shape
+            require_array("observations", self.observations, "(N, T, D)")
+        latents = require_array("latents", self.latents, "(N, T, F)")
+        lead = require_array("rewards", self.rewards, "(N, T)").shape
         for name in ("observations", "latents"):
             if (shape := getattr(self, name).shape)[:2] != lead:
                 raise ValueError(f"{name} {shape}: expected (N, T) = {lead} as the rewards.")

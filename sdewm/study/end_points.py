@@ -205,16 +205,17 @@ class Measurement:
 
     def open_loop(self, argument: str) -> Estimate:
         """See the head of this file; so the other measures."""
-        found, scale = self.predicted, self.scale
-        truth = found.observations / scale
-        errors = [squared_error(one / scale, truth) for one in found.rollout.observations]
-        return mean_estimate(np.log(np.mean(errors, 0)[:, int(argument) - 1]))
+        found, at = self.predicted, slice(int(argument) - 1, int(argument))
+        truth = found.observations[:, at] / self.scale
+        rollouts = found.rollout.observations[:, :, at]
+        errors = [squared_error(one / self.scale, truth) for one in rollouts]
+        return mean_estimate(np.log(np.mean(errors, 0)[:, 0]))
 
     def imagined_spread(self, argument: str) -> Estimate:
         """Over samples and episodes together; the standard error is not known."""
         at, found = int(argument) - 1, self.predicted
-        imagined = (found.rollout.observations / self.scale)[:, :, at].std((0, 1))
-        real = (found.observations / self.scale)[:, at].std(0)
+        imagined = (found.rollout.observations[:, :, at] / self.scale).std((0, 1))
+        real = (found.observations[:, at] / self.scale).std(0)
         return Estimate(float(np.log(imagined.mean() / real.mean())), math.nan)
 
     def decoded(self, argument: str) -> Estimate:
@@ -229,11 +230,21 @@ class Measurement:
         mean = np.trapezoid(errors, strengths, axis=0) / (strengths[-1] - strengths[0])
         return mean_estimate(np.log(mean))
 
-    @torch.no_grad()
     def _decoded_error(self, perturbation: ObservationPerturbation) -> np.ndarray:
         """Mean over rows of the squared error of decoded observations: (E,)."""
+        if perturbation.strength:
+            return self._decoded(perturbation)
+        return self._decoded_clean
+
+    @cached_property
+    def _decoded_clean(self) -> np.ndarray:
+        """That without perturbation, which is the same for all of them."""
+        return self._decoded(None)
+
+    @torch.no_grad()
+    def _decoded(self, perturbation: ObservationPerturbation | None) -> np.ndarray:
         clean, generator = self.episodes.observations, torch.Generator().manual_seed(self.seed)
-        seen = perturbation(clean, generator) if perturbation.strength else clean
+        seen = perturbation(clean, generator) if perturbation else clean
         rssm, shape = self.model.rssm, tuple(clean.shape[:2])
         state, _ = rssm.filter(
             self.model.embed(seen),
@@ -241,9 +252,12 @@ class Measurement:
             torch.zeros(shape, dtype=torch.bool),
             self.model.draw_noise(shape, generator),
         )
-        decoded = self.model.world_model.decoder.predict(state.features)[:, SETTLED:].numpy()
-        truth = clean[:, SETTLED:].double().numpy() / self.unit
-        return squared_error(decoded / self.scale, truth).mean(1)
+        errors = []  # window by window: decoded images of all of them are large
+        for features, truth in zip(state.features[:, None], clean[:, None], strict=True):
+            decoded = self.model.world_model.decoder.predict(features)[:, SETTLED:].numpy()
+            truth = truth[:, SETTLED:].double().numpy() / self.unit
+            errors.append(squared_error(decoded / self.scale, truth).mean(1))
+        return np.concatenate(errors)
 
     @torch.no_grad()
     def latent_error(self, argument: str) -> Estimate:

@@ -55,3 +55,14 @@ def test_the_rounding_error_is_that_of_the_largest_number_on_the_way(large):
     found = rounding_error(cancelling, y)
     assert 0.5 * float(max(errors)) <= found <= 4 * float(max(errors))
     assert rounding_error(lambda y: torch.tanh(y).sum(1), y) < 5e-15  # the control
+
+
+def test_arguments_that_are_no_numbers_stay_as_they_are_and_all_results_count():
+    images, y = torch.zeros(4, 2, dtype=torch.uint8), torch.rand(4, 2).double()
+
+    def two(seen, y):
+        assert seen is images
+        return seen.double(), (y + 1e6 - 1e6)
+
+    assert rounding_error(two, images, y) > 1e-12
+    assert rounding_error(lambda seen, y: (y[:, :0], seen.double()), images, y) == 0.0

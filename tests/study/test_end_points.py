@@ -38,6 +38,15 @@ def test_the_decoded_error_is_that_of_filtering_row_by_row(measured):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_without_a_perturbation_the_decoded_error_is_computed_once(measured, monkeypatch):
+    kinds = [ObservationPerturbation(name, 0.0) for name in ("noise", "shift")]
+    first = measured._decoded_error(kinds[0])
+    monkeypatch.setattr(measured, "_decoded", None)
+    assert measured._decoded_error(kinds[1]) is first
+    with pytest.raises(TypeError):
+        measured._decoded_error(ObservationPerturbation("shift", 0.3))
+
+
 def test_the_area_is_trapezoidal_and_between_its_ends(measured, monkeypatch):
     errors = {0.0: 1.0, 0.05: 2.0, 0.1: 4.0, 0.2: 5.0, 0.4: 6.0}
     monkeypatch.setattr(
@@ -142,7 +151,7 @@ def test_wrong_end_points_are_named(name, said):
 
 def test_an_open_loop_end_point_is_the_mean_logarithm_at_its_step(monkeypatch):
     errors = np.exp(np.arange(12.0).reshape(2, 6))  # of 2 episodes at 6 steps
-    rollout = SimpleNamespace(observations=[errors, errors])
+    rollout = SimpleNamespace(observations=np.stack([errors, errors]))
     found = SimpleNamespace(rollout=rollout, observations=errors)
     monkeypatch.setattr(end_points, "squared_error", lambda one, truth: one)
     run = SimpleNamespace(predicted=found, scale=1.0)
