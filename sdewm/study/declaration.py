@@ -329,4 +329,9 @@ def _check(study: Study) -> None:
         if isinstance(one, Comparison) and one.not_worse:
             check_choice("not_worse", one.not_worse, study.end_points)
     for cell in study.cells:
-        study.config(cell)
+        warm = study.config(cell).optimiser.warmup_updates
+        if "gradient_tail" in study.end_points and at and at[0] <= warm:
+            raise ValueError(
+                f"measured_at={[*at]}: expected more than the {warm} updates of the warm-up, which "
+                "'gradient_tail' leaves out."
+            )

@@ -305,6 +305,11 @@ class Measurement:
         """From the rows of the log after the warm-up."""
         warm = self.config.optimiser.warmup_updates
         rows = [row for row in self._log() if row["updates"] > warm]
+        if not rows:
+            raise ValueError(
+                f"run={str(self.run)!r} has no log between {warm} updates, the warm-up, and "
+                f"{self.updates}."
+            )
         tail, middle = (
             np.mean([row[f"gradient_norm/model_{name}"] for row in rows])
             for name in ("p99", "median")

@@ -54,6 +54,7 @@ def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_
         ('claim = "C5"\n', "", "claim"),
         (f'test_data = "{EPISODES}"', 'test_data = "nowhere"', "there is no such directory"),
         ('"jacobian"]', '"jacobian", "area rotation"]', "is for images, not for vectors"),
+        ('"jacobian"]', '"jacobian", "gradient_tail"]', "more than the 200 updates of the warm-up"),
         ("[arms.baseline]", "[arms.baseline", "cannot be read"),
         ("pictures = false", "seed = 7", "setting 'seed': it follows from the rest of the"),
         ("pictures = false", "updates = 9", "setting 'updates': it follows from"),

@@ -125,6 +125,9 @@ def test_the_tail_and_the_loss_are_read_after_the_warm_up(measured, monkeypatch)
     monkeypatch.setattr(end_points, "read_log", lambda path: (rows, {}))
     assert measured.gradient_tail("").value == pytest.approx(math.log(2))
     assert measured.final_loss("").value == pytest.approx(np.mean([7250, 7500, 7750, 8000]))
+    monkeypatch.setattr(end_points, "read_log", lambda path: (rows[:1], {}))
+    with pytest.raises(ValueError, match="has no log between 200 updates, the warm-up, and"):
+        measured.gradient_tail("")
     monkeypatch.setattr(end_points, "read_log", lambda path: ([], {}))
     with pytest.raises(ValueError, match="has no log up to"):
         measured.final_loss("")
