@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from sdewm.base.checks import check_count
 from sdewm.base.records import Value, code_digest, manifest
 from sdewm.data.dataset import read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes, windows_of
@@ -111,8 +112,16 @@ class Subject:
     simulator: tuple[str, int] | None = None
 
     def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
-        """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
-        return self.source.windows(steps, count, seed)
+        """Windows of `steps` rows from the first `count` long enough episodes, at random places.
+
+        Raises:
+            ValueError: fewer than two episodes: standard errors are over episodes.
+        """
+        if count is not None:
+            check_count("episodes", count, minimum=2)
+        found = self.source.windows(steps, count, seed)
+        check_count("episodes that are long enough", len(found.rewards), minimum=2)
+        return found
 
     def missing(self, part: str) -> str | None:
         """The reason why the model has no decoder, reward, critic, policy or kl; None if it has."""

@@ -89,6 +89,10 @@ WRONG = {
         "every=0",
     ),
     "seed": ((RUN, "--data", DATA, "--seed", "-1"), "--seed=-1"),
+    "a single episode": (
+        (RUN, "--data", DATA, "--stability.episodes", "1"),
+        "episodes=1: expected a whole number of at least 2",
+    ),
 }
 
 
