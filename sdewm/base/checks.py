@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -92,9 +93,13 @@ def check_count(name: str, value: object, minimum: int = 1, maximum: int | None 
 
 def check_finite_number(name: str, value: object) -> float:
     """Return `value` as float if it is a finite real number, else raise ValueError."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    except OverflowError:  # whole numbers and fractions beyond all floats
+        raise ValueError(f"{name}: expected a number below {sys.float_info.max:.1e}.") from None
+    if number is None or not math.isfinite(number):
         raise ValueError(f"{name}={value!r}: expected a finite number.")
-    return float(value)
+    return number
 
 
 def check_interval(t0: object, t1: object) -> tuple[float, float]:
@@ -139,6 +144,25 @@ def check_place(name: str, tensor: torch.Tensor) -> torch.Tensor:
             f"device. {NO_PLACE}"
         )
     return tensor
+
+
+def check_real_tensor(name: str, value: object) -> torch.Tensor:
+    """Return `value` if it is a tensor of real numbers that can be converted to float64.
+
+    >>> check_real_tensor("x0", torch.zeros(2).to_sparse())
+    Traceback (most recent call last):
+    ...
+    ValueError: x0 is torch.float32, torch.sparse_coo: expected a dense tensor of real numbers.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name}={type(value).__name__}: expected a tensor of real numbers.")
+    check_place(name, value)
+    tiny = value.is_floating_point() and value.dtype.itemsize < 2  # float8 has no arithmetic
+    if value.layout != torch.strided or value.is_complex() or value.is_quantized or tiny:
+        raise ValueError(
+            f"{name} is {value.dtype}, {value.layout}: expected a dense tensor of real numbers."
+        )
+    return value
 
 
 def check_output(

@@ -61,6 +61,8 @@ class DenseFactor:
 
     def product(self, noise: Tensor) -> Tensor:
         """G v."""
+        if noise.shape[1] == 0:
+            return self.given.sum(2)
         return torch.einsum("bdm,bm->bd", self.given, noise)
 
     def entries(self) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 
 from sdewm.certificates.enclosure.rules import METADATA, PLAIN, RULES, Unsupported
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
@@ -44,8 +44,9 @@ class EnclosedTensor(Tensor):
     ) -> NoReturn:
         """Refuse the operation."""
         raise ValueError(
-            f"{func} is called on a state in a way that hides it (compiled code, or an extension); "
-            "write the step in torch functions."
+            f"{func} is called on a state in a way that hides it: by compiled code, by an "
+            "extension, or after the enclosure, because the model has kept it. Write the step in "
+            "torch functions, and keep nothing."
         )
 
 
@@ -93,6 +94,13 @@ class SetExecution(TorchFunctionMode):
         kwargs = kwargs or {}
         name = function_name(func)
         tensors = [part for part in _leaves((args, kwargs)) if isinstance(part, Tensor)]
+        if not _of_torch(func):
+            raise ValueError(f"{name} is not supported: it is no function of torch.")
+        for one in tensors:
+            if type(one) not in PLAIN_TENSORS:
+                raise ValueError(
+                    f"{name} of a {type(one).__name__} is not supported: expected torch.Tensor."
+                )
         if name in METADATA:
             return func(*args, **kwargs)
         if not any(isinstance(part, EnclosedTensor) for part in tensors):
@@ -101,7 +109,7 @@ class SetExecution(TorchFunctionMode):
             if tensors and not any(
                 part.is_floating_point() or part.is_complex() for part in tensors
             ):
-                return _whole_numbers(name, func(*args, **kwargs))
+                return _whole_numbers(name, tensors, func(*args, **kwargs))
         if name not in CONVERSIONS:
             _check_precision(name, tensors)
         if any(isinstance(part, complex) for part in _leaves((args, kwargs))):
@@ -171,7 +179,7 @@ def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         raise Unsupported(f"{problem}.") from None
     try:
         return rule(*args, **kwargs)
-    except (RuntimeError, TypeError, IndexError, OverflowError) as problem:
+    except (RuntimeError, TypeError, IndexError, OverflowError, AttributeError) as problem:
         raise Unsupported(f"{type(problem).__name__}: {problem}") from problem
 
 
@@ -193,12 +201,25 @@ def _check_precision(name: str, tensors: list[Tensor]) -> None:
 
 
 CONVERSIONS = ("to", "type_as", "expand_as")
+PLAIN_TENSORS = (Tensor, torch.nn.Parameter, EnclosedTensor)
+NAMESPACES = ("torch.", "aten.", "prims.")
 
 
-def _whole_numbers(name: str, found: Any) -> Any:
+def _of_torch(func: Callable[..., Any]) -> bool:
+    """Whether a function is torch's own, and not one of the same name."""
+    known = resolve_name(func)
+    return func is torch._C._set_grad_enabled or (known or "").startswith(NAMESPACES)
+
+
+def _whole_numbers(name: str, given: list[Tensor], found: Any) -> Any:
     """The result of a function of whole numbers, if it consists of whole numbers itself."""
-    if any(isinstance(part, Tensor) and part.is_floating_point() for part in _leaves(found)):
-        raise ValueError(f"{name} of whole numbers is rounded: expected tensors of torch.float64.")
+    for part in _leaves(found):
+        if isinstance(part, Tensor) and part.is_floating_point():
+            if name == "float" and torch.equal(part.double(), given[0].double()):
+                continue
+            raise ValueError(
+                f"{name} of whole numbers is rounded: expected tensors of torch.float64."
+            )
     return found
 
 

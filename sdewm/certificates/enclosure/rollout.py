@@ -68,33 +68,45 @@ class Propagation:
             yield here
 
     def _next(self, function: Entry, here: Followed) -> Followed:
-        found, bad = image(function, here, self._columns)
+        found, bad = image(function, here, self._columns, "the step")
+        if found.values.centre.dim() != 2:
+            raise ValueError(
+                f"the step makes {tuple(found.values.shape)} of states {tuple(here.values.shape)}; "
+                "expected (B, D)."
+            )
         self.unbounded = bad | self.unbounded
         if len(self.unbounded) == len(found.values.centre):
             raise Unbounded(next(iter(bad.values())))
         return found.without(self.unbounded)
 
 
-def image(function: Entry, here: Followed, columns: int) -> tuple[Followed, dict[int, str]]:
+def image(
+    function: Entry, here: Followed, columns: int, name: str
+) -> tuple[Followed, dict[int, str]]:
     """The sets of the function's values, and the rows that became unbounded."""
     values = here.values
+    alone = here.alone(function)  # before the sets: what the model keeps are numbers then
     symbols = Symbols(values.symbols)
     try:
         with torch.no_grad(), SetExecution(symbols, values) as run:
             found = function(enclosed(values, run))
     except RuntimeError as problem:
         raise ValueError(
-            f"a step, or the readout, fails for sets of states ({str(problem).strip()}): expected "
-            "torch functions called from Python, not from TorchScript."
+            f"{name} fails for sets of states ({str(problem).strip()}): expected torch functions "
+            "called from Python, not from TorchScript."
         ) from problem
     if not isinstance(found, EnclosedTensor):
         raise ValueError(
-            f"a step, or the readout, returns {type(found).__name__}: expected one tensor that "
-            "depends on the state."
+            f"{name} returns {type(found).__name__}: expected one tensor that depends on the state."
         )
-    with torch.no_grad():
-        there = here.after(reduced(symbols.latest(found.taylor), columns), function)
-    there.without(run.unbounded).require_inside()
+    if found.shape[:1] != values.shape[:1]:
+        raise ValueError(
+            f"{name} makes {tuple(found.shape)} of states {tuple(values.shape)}; expected the same "
+            "first axis, also where it is 1."
+        )
+    there = here.after(function, reduced(symbols.latest(found.taylor), columns), name)
+    bounded = [row for row in range(len(values.centre)) if row not in run.unbounded]
+    there.require_inside(bounded, alone, name)
     return there, run.unbounded
 
 
@@ -223,14 +235,10 @@ def _read(
 ) -> None:
     """Bounds of the change of a function, where its set is bounded."""
     with suppress(Unbounded):
-        (changed, bad), (fixed, lost) = (image(readout, part, columns) for part in (here, exact))
+        (changed, bad), (fixed, lost) = (
+            image(readout, part, columns, "the readout") for part in (here, exact)
+        )
         there, own = changed.values, fixed.values
-        for part, given in ((there, here.values), (own, exact.values)):
-            if part.shape[:1] != given.shape[:1]:
-                raise ValueError(
-                    f"readout: it makes {tuple(part.shape)} of states {tuple(given.shape)}; "
-                    "expected (B,) or (B, m) of states (B, D), also for B = 1."
-                )
         for row in set(alive) - set(bad):
             if int(paths[row]) not in lost:
                 read[row] = distance(row_of(there, row), row_of(own, int(paths[row])))[0]

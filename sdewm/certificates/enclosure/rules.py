@@ -33,7 +33,7 @@ from sdewm.certificates.enclosure.elementwise import (
 from sdewm.certificates.enclosure.normalisation import normalise
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.recurrent import gru
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
+from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet, upward
 
 
 class Unsupported(ValueError):
@@ -92,7 +92,14 @@ def _multiply(run: Execution, x: Value, other: Value) -> TaylorSet:
 def _divide(run: Execution, x: Value, other: Value) -> TaylorSet:
     if not isinstance(other, TaylorSet):
         return affine.divide(run.as_set(x), torch.as_tensor(other, dtype=torch.float64))
-    return _multiply(run, x, apply(Power(-1.0, 0.0), run.as_set(other)))
+    return _multiply(run, x, _reciprocal(run, other))
+
+
+def _reciprocal(run: Execution, input: Value) -> TaylorSet:
+    """1/x = s/(s x) with the sign s of each centre."""
+    x = run.as_set(input)
+    signs = torch.where(x.centre < 0, -1.0, 1.0).double()
+    return affine.scale(apply(Power(-1.0, 0.0), affine.scale(x, signs)), signs)
 
 
 WHOLE_POWERS = range(2, 9)
@@ -107,36 +114,59 @@ def _power(run: Execution, x: Value, exponent: Value) -> TaylorSet:
         for _ in range(int(exponent) - 1):
             found = multiply(found, base)
         return found
-    if exponent in (0.5, -0.5, -1.0, -2.0):
+    if exponent in (-1.0, -2.0):
+        found = _reciprocal(run, base)
+        return found if exponent == -1.0 else multiply(found, found)
+    if exponent in (0.5, -0.5):
         return apply(Power(exponent, 0.0), base)
     raise Unsupported(f"exponent={exponent}: expected 2 to 8, 0.5, -0.5, -1 or -2.")
 
 
 def _matmul(run: Execution, x: Value, other: Value) -> TaylorSet:
-    if isinstance(x, TaylorSet) and isinstance(other, TaylorSet):
-        raise Unsupported("expected a matrix that does not depend on the state.")
-    if isinstance(other, TaylorSet):  # A x = (xᵀ Aᵀ)ᵀ
-        if other.centre.dim() < 2:
+    if isinstance(other, TaylorSet) and not (isinstance(x, TaylorSet) and _is_constant(other)):
+        if other.centre.dim() < 2:  # A x = (xᵀ Aᵀ)ᵀ
             raise Unsupported("expected a state with a batch axis.")
-        if isinstance(x, Tensor) and x.dim() < 2:
-            raise Unsupported("expected a matrix.")
         turned = _transpose(run, other, -1, -2)
-        assert isinstance(x, Tensor)
-        found = affine.multiply_matrix(turned, x.transpose(-1, -2), run.symbols)
-        return _transpose(run, found, -1, -2)
-    assert isinstance(other, Tensor)
-    if other.dim() < 2:
-        raise Unsupported("expected a matrix.")
-    return affine.multiply_matrix(run.as_set(x), other, run.symbols)
+        matrix = x if isinstance(x, Tensor) else _transpose(run, x, -1, -2)
+        if isinstance(matrix, Tensor):
+            if matrix.dim() < 2:
+                raise Unsupported("expected a matrix.")
+            matrix = matrix.transpose(-1, -2)
+        return _transpose(run, _times_matrix(run, turned, matrix), -1, -2)
+    return _times_matrix(run, x, other)
+
+
+def _is_constant(values: TaylorSet) -> bool:
+    """Whether a set is that of one tensor, up to its roundings: of all rows, and of every e."""
+    return not (values.rows or bool(values.linear.any()) or bool(values.quadratic.any()))
+
+
+def _times_matrix(run: Execution, x: Value, weight: Value) -> TaylorSet:
+    """The product with a matrix W that is known exactly, or up to the roundings of its own.
+
+    Where W is in Ŵ ± ρ, |x (W − Ŵ)| ≤ size ρ.
+    """
+    values = run.as_set(x)
+    if isinstance(weight, TaylorSet) and not _is_constant(weight):
+        raise Unsupported("expected a matrix that does not depend on the state.")
+    matrix = weight.centre if isinstance(weight, TaylorSet) else torch.as_tensor(weight)
+    if matrix.dim() < 2 or (matrix.dim() > 2 and len(values.shape) < 2):
+        raise Unsupported("expected a matrix, and a state with a batch axis for more of them.")
+    found = affine.multiply_matrix(values, matrix, run.symbols)
+    if isinstance(weight, TaylorSet):
+        found = found.widened(upward(values.size @ weight.spread))
+    return found
 
 
 def _linear(run: Execution, input: Value, weight: Value, bias: Value | None = None) -> TaylorSet:
-    if isinstance(weight, TaylorSet):
-        raise Unsupported("expected weights that do not depend on the state.")
-    assert isinstance(weight, Tensor)
-    matrix = weight.T if weight.dim() == 2 else weight[:, None]
-    found = affine.multiply_matrix(run.as_set(input), matrix, run.symbols)
-    if weight.dim() == 1:
+    axes = len(weight.shape) if isinstance(weight, (TaylorSet, Tensor)) else 0
+
+    def turned(part: Tensor) -> Tensor:
+        return part.T if axes == 2 else part[:, None]
+
+    matrix = shapes.moved(weight, turned) if isinstance(weight, TaylorSet) else turned(weight)  # type: ignore[arg-type]
+    found = _times_matrix(run, input, matrix)
+    if axes == 1:
         found = shapes.moved(found, lambda part: part.squeeze(-1))
     return found if bias is None else affine.add(*_pair(run, found, bias))
 
@@ -440,7 +470,7 @@ RULES: dict[str, Rule] = {
     "__truediv__": _divide,
     "__rtruediv__": lambda run, x, other: _divide(run, other, x),
     "__rdiv__": lambda run, x, other: _divide(run, other, x),
-    "reciprocal": _scalar(Power(-1.0, 0.0)),
+    "reciprocal": _reciprocal,
     "sqrt": _scalar(Power(0.5, 0.0)),
     "rsqrt": _scalar(Power(-0.5, 0.0)),
     "square": _square,

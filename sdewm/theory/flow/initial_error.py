@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from sdewm.base.checks import check_count, check_output, check_place
+from sdewm.base.checks import check_count, check_output, check_real_tensor
 from sdewm.sde.system import StepSystem, System, step_of
 
 InitialError = torch.Tensor | Callable[[int, torch.Generator], torch.Tensor]
@@ -22,7 +22,7 @@ def initial_states(x0: object, paths: int) -> torch.Tensor:
     if not isinstance(x0, torch.Tensor) or not x0.is_floating_point():
         given = x0.dtype if isinstance(x0, torch.Tensor) else type(x0).__name__
         raise ValueError(f"x0={given}: expected a floating point tensor {allowed}.")
-    check_place("x0", x0)
+    check_real_tensor("x0", x0)
     states = x0.unsqueeze(0) if x0.dim() == 1 else x0
     if states.dim() != 2 or states.shape[1] == 0 or states.shape[0] not in (1, paths):
         raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected {allowed}.")

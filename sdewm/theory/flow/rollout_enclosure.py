@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_choice, check_count, check_finite_number, check_key
+from sdewm.base.checks import (
+    check_choice,
+    check_count,
+    check_finite_number,
+    check_key,
+    check_real_tensor,
+)
 from sdewm.base.progress import counted
 from sdewm.base.stats import half_width, mean_and_error
 from sdewm.certificates.enclosure.rollout import Entry
@@ -24,6 +30,7 @@ from sdewm.theory.flow.path_problem import ORDERS, PathEnclosure, PathProblem, R
 
 MOST_ERRORS = 128  # p: cubic forms of p³ coefficients are summed
 LEVEL = 0.95
+MOST_SEED = 2**63 - 1  # of a generator of torch
 
 
 @dataclass(frozen=True)
@@ -131,11 +138,9 @@ class RolloutEnclosure(Mapping[str, Curve]):
         >>> tube.violations(0.99 * tube.bounds)
         Violations(count=0, trials=3, probability=0.63)
         """
-        try:
-            distances = torch.as_tensor(np.asarray(measured), dtype=torch.float64)
-        except (TypeError, ValueError):
-            given = type(measured).__name__
-            raise ValueError(f"measured={given}: expected a tensor of distances.") from None
+        if isinstance(measured, np.ndarray) and measured.dtype.kind in "fiu":
+            measured = torch.from_numpy(measured.astype(np.float64))
+        distances = check_real_tensor("measured", measured).detach().double()
         shape = tuple(self.bounds.shape)
         if distances.dim() not in (2, 3) or tuple(distances.shape[-2:]) != shape:
             raise ValueError(
@@ -151,7 +156,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
 
         They are lower bounds of the suprema that `bounds` bounds.
         """
-        check_count("seed", seed, minimum=0)
+        check_count("seed", seed, minimum=0, maximum=MOST_SEED)
         directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
         each = (self._problem.of(slice(i, i + 1)) for i in range(len(self.bounds)))
         return torch.stack([one.attacked(directions, steps, seed) for one in each])
@@ -244,11 +249,10 @@ def enclose_rollouts(
     states = initial_states(x0, paths).double().expand(paths, -1)
     if readout is not None and not callable(readout):
         raise ValueError(f"readout={readout!r}: expected a function of states (B, D), or None.")
-    if observation is not None and not isinstance(observation, Tensor):
-        given = type(observation).__name__
-        raise ValueError(f"observation={given}: expected a tensor (n,), or None.")
-    noise = _increments(system, states, steps, step_size, seed)
-    problem = PathProblem(system, states, noise, 0.0, step_size, observation)
+    if observation is not None:
+        check_real_tensor("observation", observation)
+    grid, noise = _increments(system, states, steps, step_size, seed)
+    problem = PathProblem(system, states, noise, grid.t0, grid.step_size, observation)
     matrix = _check_directions(directions, problem.start.shape[1])
     if check_count("slabs", slabs) > MOST_SLABS:
         raise ValueError(f"slabs={slabs}: expected at most {MOST_SLABS}.")
@@ -261,12 +265,12 @@ def enclose_rollouts(
     return RolloutEnclosure(
         bounds=torch.stack([one.bounds for one in found]),
         linear=torch.stack([one.linear for one in found]),
-        readout=torch.stack([one.readout for one in found]) if readout else torch.empty(0),
+        readout=torch.empty(0) if readout is None else torch.stack([one.readout for one in found]),
         abstains=_abstentions(found),
         radius=radius,
         directions=matrix,
         noise=noise,
-        times=step_size * np.arange(steps + 1.0),
+        times=grid.grid(torch.float64).numpy(),
         label=str(getattr(system, "label", "exact")),
         memory=memory * min(rows, max(paths, slabs)),
         slabs=slabs,
@@ -302,9 +306,7 @@ def _check_directions(directions: Tensor | None, size: int) -> Tensor:
     if not isinstance(matrix, Tensor) or matrix.dim() != 2 or len(matrix) != size:
         given = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
         raise ValueError(f"directions is {given}: expected a matrix (D, p) with D = {size}.")
-    if matrix.is_complex() or matrix.layout != torch.strided:
-        given = f"{matrix.dtype}, {matrix.layout}"
-        raise ValueError(f"directions is {given}: expected a dense matrix of real numbers.")
+    check_real_tensor("directions", matrix)
     if not 1 <= matrix.shape[1] <= MOST_ERRORS:
         raise ValueError(
             f"directions has p = {matrix.shape[1]} columns: expected at least 1 and at most "
@@ -321,11 +323,11 @@ def _increments(
     steps: int,
     step_size: float,
     seed: int,
-) -> Tensor:
-    """The noise increments (P, N, M) of the paths."""
+) -> tuple[GaussianNoise, Tensor]:
+    """The noise, and its increments on the paths (P, N, M)."""
     drivers = check_drivers(system, torch.zeros(()), states[:2])
     noise = GaussianNoise(drivers=drivers, steps=steps, t1=steps * step_size, seed=seed)
-    return noise.increments(0, len(states)).transpose(0, 1)
+    return noise, noise.increments(0, len(states)).transpose(0, 1)
 
 
 def violation_bound(count: int, trials: int) -> float:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.overrides import wrap_torch_function
 
+import sdewm
 from sdewm.theory.flow.rollout_enclosure import enclose_rollouts
 
 START = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
@@ -14,6 +16,7 @@ GAIN = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
 SINGLE = torch.tensor([0.05, 0.3, 0.1])  # float32
 HALF, COMPLEX = SINGLE.half(), torch.complex(SINGLE, 2 * SINGLE)
 SPARSE = torch.eye(3).double().to_sparse()
+MATRIX = torch.tensor([[0.4, -0.3, 0.2], [0.1, 0.5, -0.6], [0.3, 0.2, 0.7]], dtype=torch.float64)
 COUNTER = torch.zeros(1, dtype=torch.int64)
 BYTES, FLAGS = torch.tensor([128, 2, 3], dtype=torch.uint8), torch.tensor([True, False, True])
 
@@ -58,6 +61,12 @@ AS_TORCH = {
     "a softplus with a far threshold": lambda x: functional.softplus(x, 1.0, 700.0),
     "axes as numpy's numbers": lambda x: x - x.mean(np.int64(1), True),
     "a named tuple": lambda x: torch.stack(Pair(x, 2 * x), 2).sum(2),
+    "weights that are computed": lambda x: functional.linear(x, MATRIX * MATRIX.tril(), GAIN * 2),
+    "a matrix that is computed": lambda x: ((MATRIX / 3.0) @ x[..., None])[..., 0],
+    "their product with a state": lambda x: torch.matmul(x, MATRIX * 0.3).square(),
+    "flags as float32": lambda x: x * FLAGS.float(),
+    "a negative divisor": lambda x: (1 / (-x - 1)) ** 3 + x / (-1.0 - x * x),
+    "a negative number to a power": lambda x: (-x) ** -2 + (-x).reciprocal() + (x - 5) ** -1,
     "a float32 number": lambda x: torch.stack([r[0] * SINGLE[0] * r for r in x]),
     "a number without axes": lambda x: torch.stack([r * r.sum().reshape(()) for r in x]),
 }
@@ -70,6 +79,23 @@ def test_bounds_are_at_least_what_torch_computes_and_close_to_it(name):
     assert attacked <= tube.bounds[0, 1] <= 1.05 * attacked
 
 
+class Cut(torch.Tensor):
+    """A tensor whose products are at most 0.95."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {})).clamp(max=0.95)
+
+
+@wrap_torch_function(lambda x: (x,))
+def namesake(x):
+    return torch.tanh(x).clamp(max=0.95)
+
+
+namesake.__name__ = "tanh"
+CUT = torch.ones(3).double().as_subclass(Cut)
+LARGE = torch.tensor([2**24 + 1, 1, 1])
 REFUSED = {
     "rounded constants": (lambda x: x * torch.sqrt(SINGLE), "sqrt is computed in torch.float32"),
     "their product": (lambda x: x * (SINGLE * SINGLE), "mul is computed in torch.float32"),
@@ -100,6 +126,27 @@ REFUSED = {
     "a sparse matrix": (lambda x: x @ SPARSE, "matmul.* is not supp"),
     "a filling by the state": (lambda x: x.new_full((3,), x.sum()) + x, "new_full is not supp"),
     "a scale of the state": (lambda x: functional.elu(x, x.sum()), "elu is not supported with"),
+    "a namesake of torch's": (lambda x: namesake(x), "tanh is not supported: it is no function"),
+    "a tensor with arithmetic of its own": (lambda x: x * CUT, "of a Cut is not supported"),
+    "another result with gradients": (
+        lambda x: 3 * x if torch.is_grad_enabled() else x,
+        "depends on its arguments alone",
+    ),
+    "another result for what has gradients": (
+        lambda x: 3 * x if x.requires_grad else x,
+        "depends on its arguments alone",
+    ),
+    "the size of the batch": (lambda x: torch.tanh(x * len(x)), "no mixed rows"),
+    "a mean over the batch": (lambda x: x - x.mean(0), "no mixed rows"),
+    "a batch of matrices for one row": (
+        lambda x: (x[0] @ torch.ones(2, 3, 3).double()).sum(0, keepdim=True),
+        "a batch axis for more of them",
+    ),
+    "weights of the state": (
+        lambda x: functional.linear(x, torch.stack([x[0]] * 3)),
+        "does not depend on the state",
+    ),
+    "whole numbers beyond float32": (lambda x: x * LARGE.float(), "whole numbers is rounded"),
     "a place in memory": (lambda x: x * (1.0 if x.is_contiguous() else 3.0), "is_contiguous is"),
     "softmax in float32": (lambda x: torch.softmax(x, 1, torch.float32).double(), "would round"),
 }
@@ -141,12 +188,78 @@ def test_a_readout_keeps_the_batch_axis(name, paths):
         kept = enclosed(torch.tanh, readout=lambda x: x @ WEIGHT.T, paths=2)
         assert torch.equal(tube.readout, kept.readout)
         return
-    with pytest.raises(ValueError, match=r"readout: it makes .* of states .*; expected \(B,\)"):
+    with pytest.raises(ValueError, match=r"the readout makes .* of states .*; expected the same"):
         enclosed(torch.tanh, readout=READOUTS[name], paths=paths)
 
 
+class Squeezed(Steps):
+    """Steps of its own that lose the first axis of a single row."""
+
+    def path_steps(self, states, increments, t0, step_size):
+        return states, lambda n, x: (x * torch.tensor([0.1, 3.0, 2.0]).double()).squeeze()
+
+
+@pytest.mark.parametrize("paths", [1, 5])
+def test_a_step_keeps_the_batch_axis(paths):
+    with pytest.raises(ValueError, match=r"the step makes \(3,\) of states \(1, 3\); expected"):
+        enclose_rollouts(Squeezed(torch.tanh), START, 0.1, steps=2, paths=paths, order="first")
+
+
+def test_a_step_keeps_both_axes():
+    with pytest.raises(ValueError, match=r"the step makes \(1, 3, 1\) of states \(1, 3\)"):
+        enclosed_map(lambda n, x: x[..., None])
+
+
+def enclosed_map(step):
+    """One step of a system with steps of its own."""
+    system = Steps(torch.tanh)
+    system.path_steps = lambda states, increments, t0, step_size: (states, step)
+    return enclose_rollouts(system, START, 0.1, steps=1, paths=1)
+
+
+def test_a_readout_without_length_counts():
+    kept = enclosed(torch.tanh, readout=lambda x: x)
+    assert torch.equal(enclosed(torch.tanh, readout=torch.nn.Sequential()).readout, kept.readout)
+
+
+class Cached(torch.nn.Module):
+    """Keeps a table for the last shape of its batch."""
+
+    table = None
+
+    def forward(self, x):
+        if self.table is None or self.table.shape != x.shape:
+            self.table = (GAIN * 0.1).expand(x.shape)
+        return torch.tanh(x + self.table)
+
+
+@pytest.mark.parametrize("paths", [1, 3])
+def test_a_table_that_the_model_keeps_consists_of_numbers(paths):
+    model = Cached()
+    tube = enclosed(model, paths=paths)
+    assert type(model.table) is torch.Tensor
+    kept = enclosed(lambda x: torch.tanh(x + GAIN * 0.1), paths=paths)
+    assert torch.allclose(tube.bounds, kept.bounds, rtol=1e-9)
+
+
+def test_the_times_are_those_of_the_noise():
+    """For N = 3 and h = 0.1 the second time is 0.10000000000000002, as `rollout_divergence` has."""
+
+    class Late(Steps):
+        def f(self, t, y):
+            return 5.0 * y if float(t) > 0.1 else 0.0 * y
+
+    settings = {"steps": 3, "paths": 2}
+    tube = enclose_rollouts(Late(None), START, 0.1, step_size=0.1, **settings)
+    measured = sdewm.rollout_divergence(
+        Late(None), START, 0.1 * START / START.norm(), t1=3 * 0.1, **settings
+    )
+    assert measured["mean"].values == pytest.approx(tube["mean"].values, rel=1e-9)
+    assert measured["mean"].values[2] == pytest.approx(0.15)
+
+
 def test_a_readout_has_one_shape():
-    with pytest.raises(ValueError, match=r"makes \(1, 3\) of tensors and \(1, 6\) of sets"):
+    with pytest.raises(ValueError, match=r"makes \(7, 3\) of 7 states; expected \(7, 6\)"):
         enclosed(
             torch.tanh,
             readout=lambda x: x if type(x) is torch.Tensor else torch.cat([x, x], 1),
@@ -155,7 +268,7 @@ def test_a_readout_has_one_shape():
 
 @pytest.mark.parametrize("found", [None, (START, START), torch.zeros(1)])
 def test_a_readout_is_one_tensor_of_the_state(found):
-    with pytest.raises(ValueError, match=f"readout, returns {type(found).__name__}: expected one"):
+    with pytest.raises(ValueError, match=f"returns {type(found).__name__}: expected one"):
         enclosed(torch.tanh, readout=lambda x: found)
 
 

@@ -76,6 +76,22 @@ def test_functions_of_exact_tensors_that_round_are_enclosed():
     assert run(step, values).box.item() >= 0.1 * 3.0 - 0.3 > 0.0
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_rounding_of_computed_weights_is_enclosed(turned):
+    """(10⁸ + 0.3) − 10⁸ is 0.3 in exact arithmetic."""
+    values = random_set(Draw(0), (1, 2), 0.0)
+
+    def step(x):
+        weight = (torch.full((2, 2), 0.3, dtype=torch.float64) + 1e8) - 1e8
+        return (weight @ x[..., None])[..., 0] if turned else nn.functional.linear(x, weight)
+
+    found = run(step, values)
+    exact = 0.3 * values.centre.sum(1)
+    missed = (found.centre - exact[:, None]).abs()
+    assert (missed > 1e-10).all()
+    assert (missed <= found.spread).all()
+
+
 def test_functions_of_exact_tensors_that_do_not_round_stay_exact():
     values = random_set(Draw(0), (1, 4), 0.1)
 

@@ -35,7 +35,7 @@ def test_the_members_are_of_the_ball_and_of_both_signs():
     assert {tuple(e) for e in (-start.errors + 0.0).tolist()} == {
         tuple(e) for e in start.errors.tolist()
     }
-    assert followed(0).errors.shape == (1, 0)
+    assert followed(0).errors.shape == (2, 0)  # twice, as a batch
 
 
 def test_the_polynomial_is_that_of_every_number():
@@ -46,35 +46,44 @@ def test_the_polynomial_is_that_of_every_number():
             for k in range(3):
                 expected = values.centre[row, k] + values.linear[row, k] @ e
                 expected = expected + e @ values.quadratic[row, k] @ e
-                found = polynomial(values, errors)[i, row, k]
+                found = polynomial(values, errors)[row, i, k]
                 assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("place", [(0, 0, 0), (3, 1, 2)])
+def inside(start, members, rows=(0, 1), alone=None):
+    moved = Followed(start.values, start.errors, members)
+    moved.require_inside(rows, members[:, 0] if alone is None else alone, "the step")
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (1, 3, 2)])
 def test_a_member_may_be_as_far_off_as_the_rest_and_the_box_allow(place):
     """|G|₁ + ρ in each number; one part in 10⁹ more is refused, and so is what is not a number."""
     values = random_set(Draw(0), (2, 3))
     start = Followed.start(values)
-    start.require_inside()
-    for scale, inside in ((1.0 - 1e-9, True), (1.0 + 1e-9, False), (torch.nan, False)):
+    inside(start, start.members)
+    row, member, number = place
+    for scale, allowed in ((1.0 - 1e-9, True), (1.0 + 1e-9, False), (torch.nan, False)):
         members = start.members.clone()
-        members[place] += scale * values.spread[place[1:]]
-        moved = Followed(values, start.errors, members)
-        if inside:
-            moved.require_inside()
-        else:
-            with pytest.raises(NotEnclosed, match="out of its enclosure, by"):
-                moved.require_inside()
+        members[place] += scale * values.spread[row, number]
+        alone = start.members[:, 0].clone()
+        alone[row, number] += scale * values.spread[row, number]
+        for given in ((members, None), (start.members, alone)):
+            if allowed:
+                inside(start, given[0], alone=given[1])
+            else:
+                with pytest.raises(NotEnclosed, match="the step takes a state .* by (.*e-10|inf):"):
+                    inside(start, given[0], alone=given[1])
 
 
 def test_members_of_rows_that_are_left_out_are_not_asked_for():
     start = followed()
     members = start.members.clone()
-    members[:, 1] = torch.nan
-    lost = Followed(start.values, start.errors, members)
-    lost.without([1]).require_inside()
+    members[1] = torch.nan
+    inside(start, members, rows=[0])
     with pytest.raises(NotEnclosed):
-        lost.require_inside()
+        inside(start, members)
+    lost = Followed(start.values, start.errors, members).without([1])
+    inside(lost, lost.members)
 
 
 def without_axes(run, x, dim=None, keepdim=False):
@@ -181,7 +190,7 @@ def test_the_first_states_are_followed_from_an_observation_on(monkeypatch):
 
     start = start_sets(START[None], 0.1 * torch.eye(3).double()[None], 2)
     sets = list(Propagation(lambda n, x: 0.5 * x, start, 1, 50, torch.tanh))
-    assert torch.equal(sets[0].members, torch.tanh(Followed.start(start).members))
+    assert torch.allclose(sets[0].members, torch.tanh(Followed.start(start).members))
     monkeypatch.setitem(rules.RULES, "tanh", rules.RULES["sigmoid"])
     with pytest.raises(NotEnclosed):
         list(Propagation(lambda n, x: 0.5 * x, start, 1, 50, torch.tanh))
