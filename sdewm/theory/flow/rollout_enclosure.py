@@ -196,7 +196,8 @@ def enclose_rollouts(
     composed of them.
 
     As a check of the enclosures themselves, a few rollouts of the ball are followed through the
-    step in float64. They must be in the sets (`certificates.enclosure.members`).
+    step in float64. They must be in the sets (`certificates.enclosure.members`). The step and φ
+    must depend on their arguments alone; a change after many calls would not be noticed.
 
     A path *abstains* at the first step at which its bound exceeds 10 times the error to first order
     (the norm of the linear part of its set), or a set becomes unbounded.
