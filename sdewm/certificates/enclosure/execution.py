@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from sdewm.certificates.enclosure.rules import METADATA, PLAIN, RULES, Unsupported
+from sdewm.certificates.enclosure.arithmetic import Unsupported
+from sdewm.certificates.enclosure.rules import METADATA, PLAIN, RULES
 from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
 
 
