@@ -158,7 +158,8 @@ def check_real_tensor(name: str, value: object) -> torch.Tensor:
         raise ValueError(f"{name}={type(value).__name__}: expected a tensor of real numbers.")
     check_place(name, value)
     tiny = value.is_floating_point() and value.dtype.itemsize < 2  # float8 has no arithmetic
-    if value.layout != torch.strided or value.is_complex() or value.is_quantized or tiny:
+    plain = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
+    if not plain or value.is_complex() or tiny:
         raise ValueError(
             f"{name} is {value.dtype}, {value.layout}: expected a dense tensor of real numbers."
         )

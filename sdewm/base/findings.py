@@ -19,9 +19,8 @@ ROWS_REMEDY = (
     "normalisation in training mode"
 )
 
-AMPLIFIED = (
-    100  # times the change by roundings of the arguments that sums in another order may make
-)
+OWN = 10  # times its own rounding error, by which a function may differ between batches,
+MOST_ROUNDING = 1e-4  # but no more than this share of its largest value
 MANY_ROWS = 4096  # of a batch as large as those of a computation,
 MANY_NUMBERS = 1 << 20  # unless its arguments or values are more numbers than these
 
@@ -129,7 +128,7 @@ def mixed_rows(function: Function, arguments: Tensors, value: Tensors) -> float 
         same = [(a[~half], b[~half]) for a, b in zip(changed, value, strict=True) if len(b) == rows]
         gap = _row_gap(tuple(a for a, _ in same), tuple(b for _, b in same))
         worst = gap if worst is None else max(worst, gap or 0.0)
-    return None if worst is None or _is_rounding(worst, function, arguments) else worst
+    return worst
 
 
 def batch_dependence(
@@ -157,7 +156,10 @@ def batch_dependence(
         both = min(rows, given)
         now, before = (tuple(part[:both] for part in parts) for parts in (other, value))
         gap = _row_gap(now, before, floor=100 * _rounding(value))  # sums of other lengths
-        if gap is not None and not _is_rounding(gap, function, arguments):
+        if gap is not None:
+            own = OWN * rounding_error(function, *(one.clone() for one in arguments))
+            gap = _row_gap(now, before, floor=100 * _rounding(value), own=own)
+        if gap is not None:
             return Finding(
                 "rows",
                 f"{where} gives a row another value (by {gap:.2g}) in a batch of {rows} than in "
@@ -167,30 +169,27 @@ def batch_dependence(
     return None
 
 
-def _row_gap(values: Tensors, expected: Tensors, floor: float = 0.0) -> float | None:
+def _row_gap(
+    values: Tensors, expected: Tensors, floor: float = 0.0, own: float = 0.0
+) -> float | None:
     """The greatest difference of two values of the same rows, or None where it is rounding.
 
-    Rounding is the root of the rounding unit times the largest value, and at least `floor`. Values
-    of other shapes are the business of the check of shapes.
+    Rounding is the root of the rounding unit times the largest value, and at least `floor`; or
+    `own`, up to a share `MOST_ROUNDING` of the largest value. A number that is infinite or nan in
+    one value only differs by ∞. Values of other shapes are the business of the check of shapes.
     """
     worst: float | None = None
     for now, before in zip(values, expected, strict=True):
         if now.shape != before.shape or not now.numel():
             continue
-        gap = float((now.double() - before.double()).abs().max())
-        rounding = _rounding(expected) ** 0.5 * float(before.double().abs().max())
+        apart = (now.double() - before.double()).abs()
+        alike = (now == before) | (now.isnan() & before.isnan())
+        gap = float(torch.where(alike, 0.0, apart.nan_to_num(nan=torch.inf)).max())
+        largest = float(before.double().nan_to_num(0.0, 0.0, 0.0).abs().max())
+        rounding = max(_rounding(expected) ** 0.5 * largest, min(own, MOST_ROUNDING * largest))
         if gap > max(rounding, floor):
             worst = max(gap, worst or 0.0)
     return worst
-
-
-def _is_rounding(gap: float, function: Function, arguments: Tensors) -> bool:
-    """Whether a difference is of the size of the function's own rounding errors.
-
-    Those of a sum of large terms that cancel, such as the mean of bins of up to 10⁸, are far above
-    the rounding unit of its value.
-    """
-    return gap <= AMPLIFIED * rounding_error(function, *(one.clone() for one in arguments))
 
 
 def _exchanged(argument: torch.Tensor, half: torch.Tensor) -> torch.Tensor:

@@ -174,6 +174,11 @@ def _bounded(values: TaylorSet) -> Tensor:
 
 def _checked(name: str, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of the rule, which takes fewer arguments than the torch function does."""
+    run, *given = args
+    if "input" in kwargs:  # torch's name of the first argument
+        kwargs = dict(kwargs)
+        given = [kwargs.pop("input"), *given]
+    args = (run, *given)
     try:
         inspect.signature(rule).bind(*args, **kwargs)
     except TypeError as problem:

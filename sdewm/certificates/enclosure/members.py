@@ -67,9 +67,12 @@ class Followed:
         """The set of the function's values, and the members as the function computes them."""
         rows, count = self.members.shape[:2]
         batch = self.members.flatten(0, 1)
-        with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-            found = function(batch.clone().requires_grad_(torch.is_grad_enabled()))
-        found = found.detach()
+        try:
+            with torch.enable_grad():
+                found = function(batch.clone().requires_grad_()).detach()
+        except RuntimeError:  # what the step never does with gradients, it does not do differently
+            with torch.no_grad():
+                found = function(batch.clone())
         _require_shape(name, found, (rows * count, *values.shape[1:]), batch.shape)
         return replace(self, values=values, members=found.unflatten(0, (rows, count)))
 

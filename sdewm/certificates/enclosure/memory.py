@@ -34,7 +34,9 @@ class _Sizes(TorchFunctionMode):
         if isinstance(found, Tensor) and found.shape[:1] == (1,):  # not a weight
             self.largest = max(self.largest, found.numel())
         if function_name(func) in MIXING:
-            self.mixed += max(part.shape[-1] for part in args if isinstance(part, Tensor))
+            given = (*args, *(kwargs or {}).values())
+            wide = [one.shape[-1] for one in given if isinstance(one, Tensor) and one.dim()]
+            self.mixed += max(wide, default=0)
         return found
 
 
@@ -47,8 +49,17 @@ def bytes_needed(step: Step, x0: Tensor, errors: int, order: int, columns: int) 
         errors: p.
         order: 1 or 2.
         columns: symbols kept from step to step.
+
+    Raises:
+        ValueError: the step fails for a state in float64.
     """
-    with torch.no_grad(), _Sizes() as sizes:
-        step(0, x0[None])
+    try:
+        with torch.no_grad(), _Sizes() as sizes:
+            step(0, x0[None])
+    except (RuntimeError, IndexError, TypeError) as problem:
+        raise ValueError(
+            f"the step fails for states (1, {len(x0)}) of torch.float64: {problem} (convert a "
+            "module by .double(); the step takes any number of states)."
+        ) from problem
     numbers = errors + (errors**2 if order == 2 else 0) + columns + sizes.mixed
     return 8 * ALIVE * max(sizes.largest, len(x0)) * numbers

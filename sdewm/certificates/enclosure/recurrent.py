@@ -9,27 +9,26 @@ formula of their own.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from sdewm.certificates.activations import SIGMOID, TANH
-from sdewm.certificates.enclosure.affine import add, multiply_matrix, negate
+from sdewm.certificates.enclosure.affine import add, negate
+from sdewm.certificates.enclosure.arithmetic import Execution, Value, linear
 from sdewm.certificates.enclosure.elementwise import apply
 from sdewm.certificates.enclosure.products import multiply
 from sdewm.certificates.enclosure.shapes import moved
-from sdewm.certificates.enclosure.taylor_set import Symbols, TaylorSet
+from sdewm.certificates.enclosure.taylor_set import TaylorSet
 
 
 def gru(
     x: TaylorSet,
     h: TaylorSet,
-    weights: tuple[Tensor, Tensor],
-    biases: tuple[Tensor | None, Tensor | None],
-    symbols: Symbols,
+    weights: tuple[Value, Value],
+    biases: tuple[Value | None, Value | None],
+    run: Execution,
 ) -> TaylorSet:
     """The next hidden state (B, H) of x (B, I) and h (B, H), weights and biases as in torch."""
-    h = symbols.absorb(h)
+    h = run.symbols.absorb(h)
     given, kept = (
-        _affine(values, weight, bias, symbols)
+        linear(run, values, weight, bias)
         for values, weight, bias in zip((x, h), weights, biases, strict=True)
     )
 
@@ -40,8 +39,3 @@ def gru(
     update = apply(SIGMOID, add(gate(given, 1), gate(kept, 1)))
     new = apply(TANH, add(gate(given, 2), multiply(reset, gate(kept, 2))))
     return add(new, multiply(update, add(h, negate(new))))
-
-
-def _affine(values: TaylorSet, weight: Tensor, bias: Tensor | None, symbols: Symbols) -> TaylorSet:
-    found = multiply_matrix(values, weight.T, symbols)
-    return found if bias is None else add(found, found.constant(bias))

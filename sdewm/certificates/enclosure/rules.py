@@ -42,13 +42,12 @@ def _gru_cell(
     run: Execution,
     input: Value,
     hx: Value,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
+    w_ih: Value,
+    w_hh: Value,
+    b_ih: Value | None = None,
+    b_hh: Value | None = None,
 ) -> TaylorSet:
-    x, h = run.as_set(input), run.as_set(hx)
-    return gru(x, h, (w_ih, w_hh), (b_ih, b_hh), run.symbols)
+    return gru(run.as_set(input), run.as_set(hx), (w_ih, w_hh), (b_ih, b_hh), run)
 
 
 def _layer_norm(
@@ -102,6 +101,14 @@ def _scalar(function: Scalar) -> Rule:
         return apply(function, run.as_set(input))
 
     return rule
+
+
+def _dropout(
+    run: Execution, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> TaylorSet:
+    if training or inplace:
+        raise Unsupported("expected training=False; draw noise outside the step.")
+    return run.as_set(input)
 
 
 def _gelu(run: Execution, input: Value, approximate: str = "none") -> TaylorSet:
@@ -171,6 +178,7 @@ RULES: dict[str, Rule] = {
     **{name: movement.new(name) for name in ("new_zeros", "new_ones", "new_full", "new_tensor")},
     "T.__get__": lambda run, x: shapes.moved(x, lambda part: part.T),
     "mT.__get__": lambda run, x: shapes.moved(x, lambda part: part.mT),
+    "mH.__get__": lambda run, x: shapes.moved(x, lambda part: part.mT),
     "__getitem__": movement.indexed,
     "cat": movement.concatenate,
     "concat": movement.concatenate,
@@ -232,6 +240,7 @@ RULES: dict[str, Rule] = {
     "log_softmax": _over_classes(log_softmax),
     "softmax": _over_classes(softmax),
     "clamp": _clamp,
+    "dropout": _dropout,
     "gelu": _gelu,
     "elu": _elu,
     "softplus": _softplus,
@@ -255,7 +264,17 @@ METADATA = {
 PLAIN = {
     *MOVES,
     *CUTS,
-    *("T.__get__", "mT.__get__", "__getitem__", "cat", "concat", "stack", "to", "type_as"),
+    *(
+        "T.__get__",
+        "mT.__get__",
+        "mH.__get__",
+        "__getitem__",
+        "cat",
+        "concat",
+        "stack",
+        "to",
+        "type_as",
+    ),
     *("contiguous", "clone", "detach", "double", "neg", "__neg__", "abs", "__abs__", "clamp"),
     *("minimum", "maximum", "where", "sign", "relu", "round", "floor", "ceil"),
     *("zeros", "ones", "full", "eye", "arange", "tensor", "as_tensor", "zeros_like", "ones_like"),

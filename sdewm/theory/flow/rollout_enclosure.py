@@ -155,7 +155,12 @@ class RolloutEnclosure(Mapping[str, Curve]):
         """The largest distances that a search finds, (P, N + 1); see `attack_path`.
 
         They are lower bounds of the suprema that `bounds` bounds.
+
+        Raises:
+            ValueError: within torch.inference_mode, where there are no gradients to ascend.
         """
+        if torch.is_inference_mode_enabled():
+            raise ValueError("attack: expected to be called outside torch.inference_mode.")
         check_count("seed", seed, minimum=0, maximum=MOST_SEED)
         directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
         each = (self._problem.of(slice(i, i + 1)) for i in range(len(self.bounds)))
@@ -304,10 +309,11 @@ def _positive(name: str, value: float) -> float:
 
 def _check_directions(directions: Tensor | None, size: int) -> Tensor:
     matrix = torch.eye(size, dtype=torch.float64) if directions is None else directions
+    if isinstance(matrix, Tensor):
+        check_real_tensor("directions", matrix)
     if not isinstance(matrix, Tensor) or matrix.dim() != 2 or len(matrix) != size:
         given = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
         raise ValueError(f"directions is {given}: expected a matrix (D, p) with D = {size}.")
-    check_real_tensor("directions", matrix)
     if not 1 <= matrix.shape[1] <= MOST_ERRORS:
         raise ValueError(
             f"directions has p = {matrix.shape[1]} columns: expected at least 1 and at most "

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.overrides import wrap_torch_function
 
@@ -46,6 +47,18 @@ def enclosed(function, x0=START, radius=0.1, **settings):
     return enclose_rollouts(Steps(function), x0, radius, **settings)
 
 
+with torch.inference_mode():
+    INFERRED = GAIN.clone()
+
+
+GATES = torch.linspace(-1, 1, 27, dtype=torch.float64).reshape(9, 3)
+
+
+def masked_gru(x):
+    lower = torch.ones(9, 3).double().tril()
+    return torch.gru_cell(x, x.tanh(), GATES * lower, GATES.flip(0) * lower, GATES[:, 0] * 2)
+
+
 AS_TORCH = {
     "bytes in the precision of the state": lambda x: x * (BYTES.to(x) * 2),
     "flags in the precision of the state": lambda x: x * (FLAGS.type_as(x) + FLAGS.to(x)),
@@ -67,6 +80,14 @@ AS_TORCH = {
     "flags as float32": lambda x: x * FLAGS.float(),
     "a negative divisor": lambda x: (1 / (-x - 1)) ** 3 + x / (-1.0 - x * x),
     "a negative number to a power": lambda x: (-x) ** -2 + (-x).reciprocal() + (x - 5) ** -1,
+    "arguments by name": lambda x: torch.mul(
+        input=torch.sum(input=x, dim=1, keepdim=True), other=x
+    ),
+    "dropout that is off": nn.Dropout(0.5).eval(),
+    "a real matrix's adjoint": lambda x: x @ MATRIX.mH,
+    "a masked GRU": lambda x: functional.linear(masked_gru(x), torch.eye(3, dtype=torch.float64)),
+    "a linear map by names": lambda x: functional.linear(input=x, weight=MATRIX, bias=GAIN),
+    "a number times a product": lambda x: torch.addmm(GAIN[0], x, MATRIX),
     "a float32 number": lambda x: torch.stack([r[0] * SINGLE[0] * r for r in x]),
     "a number without axes": lambda x: torch.stack([r * r.sum().reshape(()) for r in x]),
 }
@@ -142,6 +163,8 @@ REFUSED = {
         lambda x: (x[0] @ torch.ones(2, 3, 3).double()).sum(0, keepdim=True),
         "a batch axis for more of them",
     ),
+    "dropout": (nn.Dropout(0.5).train(), "two values at one state|dropout is not supported"),
+    "float32 weights": (nn.Linear(3, 3), "same dtype"),
     "weights of the state": (
         lambda x: functional.linear(x, torch.stack([x[0]] * 3)),
         "does not depend on the state",
@@ -292,3 +315,26 @@ def test_bounds_beyond_all_numbers_are_abstentions(radius):
     assert not finite[0, -1] and tube.bounds[0, 0] >= radius
     assert tube.abstains
     assert (tube.attack()[finite] <= tube.bounds[finite]).all()
+
+
+def test_constants_that_take_no_gradients_are_enclosed():
+    found = enclosed(lambda x: torch.tanh(x) * INFERRED)
+    kept = enclosed(lambda x: torch.tanh(x) * GAIN)
+    assert torch.equal(found.bounds, kept.bounds)
+
+
+def test_an_attack_needs_gradients():
+    with torch.inference_mode():
+        tube = enclosed(torch.tanh)
+        with pytest.raises(ValueError, match=r"outside torch\.inference_mode"):
+            tube.attack()
+
+
+@pytest.mark.parametrize("name", ["x0", "directions"])
+def test_nested_tensors_are_refused_by_name(name):
+    nested = torch.nested.nested_tensor([START], layout=torch.jagged)
+    with pytest.raises(ValueError, match=f"{name}.*expected a dense tensor"):
+        if name == "x0":
+            enclosed(torch.tanh, x0=nested)
+        else:
+            enclosed(torch.tanh, directions=nested)
