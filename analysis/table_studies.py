@@ -239,7 +239,7 @@ TABLES = {
     "table_encoder_error": Table("cartpole", LATENT),
     "table_comparators": Table("cartpole_comparators", MAIN),
     "table_perturbed_images": Table("cartpole_images", IMAGES),
-    "table_hidden": Table("cartpole_hidden", MAIN),
+    "table_hidden": Table("cartpole_hidden_12", MAIN),
     "table_batch_size": Table("cartpole_batch", ERRORS, trends),
 }
 
