@@ -66,6 +66,36 @@ def test_readme_says_that_the_study_with_hidden_velocities_is_void():
     assert "four seeds per arm, is void: predictions at weight 1 are not worse beyond" in text
 
 
+def test_readme_says_the_verdicts_with_hidden_velocities():
+    results = read_results("cartpole_hidden_12")
+    controls, comparisons = judge(results.study, results.rows)
+    assert {one.outcome for one in controls} == {"holds"}
+    assert len(results.study.seeds) == 12
+    outcomes = {
+        arm: [one.outcome for one in comparisons if one.declared.arm == arm]
+        for arm in ("penalty_0001", "penalty_01")
+    }
+    assert outcomes["penalty_0001"] == ["undecided"] * 8
+    assert sorted(outcomes["penalty_01"]) == ["refuted"] * 5 + ["undecided"] * 3
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert "twelve seeds per arm, both controls hold. Weight 0.001 is undecided in all eight" in text
+    assert "at 0.1 a gain is refuted in five of eight, undecided in three" in text
+    ratios = {
+        one.declared.end_point: float(np.exp(one.paired.difference.estimate))
+        for one in comparisons
+        if one.declared.arm == "penalty_01" and one.outcome == "refuted"
+    }
+    zero, drift, far = (
+        f"{ratios[name]:.1f}"
+        for name in (
+            *("latent_error zero_drift:0.3 15", "latent_error drift:0.3 15"),
+            "open_loop 25",
+        )
+    )
+    assert f"{zero} times as large for zero drift and {drift} times for drift" in text
+    assert f"those 25 steps ahead {far} times" in text
+
+
 def test_readme_says_the_verdicts_of_the_study():
     """Each cell of the table of verdicts, against the declared comparisons."""
     results = read_results("cartpole")
