@@ -130,7 +130,7 @@ def _require_shape(name: str, found: Tensor, wanted: Sequence[int], states: Sequ
 
 
 def polynomial(values: TaylorSet, errors: Tensor) -> Tensor:
-    """C + M e_i + e_iᵀ Q e_i for errors (m, p), of a set (R, …): (R, m, …)."""
+    """The values of c + M e_i + e_iᵀ Q e_i for errors (m, p), of a set (R, …): (R, m, …)."""
     found = values.centre.unsqueeze(1) + (values.linear @ errors.T).movedim(-1, 1)
     if not values.quadratic.shape[-1]:
         return found
