@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Tensors = tuple[Tensor, ...]
+from sdewm.base.taylor import Tensors
+
 SEGMENTS = 64  # pairs of states
 POINTS = 65  # on a segment at each level
 # Looks, each 16 times closer than the one before at the roughest place; rounding ends them.

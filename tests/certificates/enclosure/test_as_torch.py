@@ -279,6 +279,7 @@ def test_the_times_are_those_of_the_noise():
     )
     assert measured["mean"].values == pytest.approx(tube["mean"].values, rel=1e-9)
     assert measured["mean"].values[2] == pytest.approx(0.15)
+    assert np.array_equal(tube["mean"].times, measured["mean"].times)
 
 
 def test_a_readout_has_one_shape():
@@ -338,3 +339,16 @@ def test_nested_tensors_are_refused_by_name(name):
             enclosed(torch.tanh, x0=nested)
         else:
             enclosed(torch.tanh, directions=nested)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"x0": START.to(torch.float8_e4m3fn)}, "x0 is torch.float8_e4m3fn"),
+        ({"directions": torch.eye(3).to(torch.float8_e4m3fn)}, "directions is torch.float8_e4m3fn"),
+        ({"radius": 10**400}, "radius: expected a number below"),
+    ],
+)
+def test_numbers_that_float64_arithmetic_does_not_have_are_refused_by_name(given, said):
+    with pytest.raises(ValueError, match=said):
+        enclosed(torch.tanh, **given)
