@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,25 @@ def trace(
     # One place for the shapes of all nodes: torch would make one for each, and look up the stack.
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
         return make_fx(function)(*example)
+
+
+def _compile_graph(
+    graph_module: torch.fx.GraphModule, arguments: Sequence[torch.Tensor]
+) -> Callable[..., Any]:
+    """The graph compiled for the shapes of these arguments, or found on the disk.
+
+    torch looks on the disk only with a record of shapes that could change; here none of them can.
+    """
+    from torch._guards import TracingContext, tracing
+    from torch._inductor import compile as compile_graph
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    examples: Any = [mode.from_tensor(one, static_shapes=True) for one in arguments]
+    with tracing(TracingContext(mode)):
+        compiled: Any = compile_graph(graph_module, examples, OPTIONS)
+    return compiled
 
 
 class Compiled:
@@ -126,9 +145,7 @@ class Compiled:
             graph_module = self.recorded(function, arguments)
             with warnings.catch_warnings():  # torch's compiler warns of its own use of torch.jit
                 warnings.simplefilter("ignore", DeprecationWarning)
-                from torch._inductor import compile as compile_graph
-
-                compiled: Any = compile_graph(graph_module, list(arguments), OPTIONS)
+                compiled = _compile_graph(graph_module, arguments)
                 compiled(*arguments)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
             return self.function

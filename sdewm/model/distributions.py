@@ -40,7 +40,8 @@ def two_hot_loss(log_p: Tensor, x: Tensor, bins: Tensor) -> Tensor:
     tensor([1.2130, 1.3863])
     """
     x = x.clamp(bins[0], bins[-1])
-    above = torch.bucketize(x.contiguous(), bins, right=True).clamp(1, len(bins) - 1)
+    flat = x.reshape(-1)  # in one piece also where this is compiled, which ignores `contiguous`
+    above = torch.bucketize(flat, bins, right=True).view(x.shape).clamp(1, len(bins) - 1)
     low, high = bins[above - 1], bins[above]
     share = (x - low) / (high - low)
     both = log_p.gather(-1, torch.stack([above - 1, above], -1))  # (…, 2)

@@ -3,8 +3,10 @@
 import os
 import sys
 import time
+from functools import partial
 
 import torch
+from torch._dynamo.utils import counters
 
 from sdewm.base.compiling import (
     LINKING_SECONDS,
@@ -13,6 +15,7 @@ from sdewm.base.compiling import (
     remove_broken_libraries,
     trace,
 )
+from sdewm.base.taylor import record
 
 
 def test_compiled_numbers_agree_to_rounding_at_several_shapes():
@@ -90,3 +93,29 @@ def test_nothing_is_compiled_where_torch_is_told_not_to(monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     compiled = Compiled(lambda x: 3 * x)
     assert torch.equal(compiled(torch.ones(2)), 3 * torch.ones(2)) and compiled.active is False
+
+
+def test_a_compiled_graph_is_found_again_on_the_disk_and_reads_its_weights_anew():
+    from torch._inductor.utils import fresh_cache
+
+    x = torch.linspace(-1, 1, 8, dtype=torch.float64).view(4, 2)
+    for recorded in (trace, record):
+        found = []
+        # The second differs in its weight alone, the third also in a number of its own.
+        with fresh_cache():
+            for weight, factor in ((2.0, 3.0), (-1.0, 3.0), (-1.0, 5.0)):
+                matrix = torch.nn.Parameter(torch.full((2, 2), weight, dtype=torch.float64))
+                function = partial(_product, matrix, factor)
+                counters.clear()
+                compiled = Compiled(function, recorded)
+                torch.testing.assert_close(compiled(x), function(x), rtol=1e-14, atol=0)
+                assert compiled.active
+                with torch.no_grad():
+                    matrix += 1
+                torch.testing.assert_close(compiled(x), function(x), rtol=1e-14, atol=0)
+                found.append(counters["inductor"]["fxgraph_cache_hit"])
+        assert found == [0, 1, 0]
+
+
+def _product(matrix, factor, x):
+    return factor * torch.tanh(x @ matrix)

@@ -50,6 +50,21 @@ def test_two_hot_loss_is_cross_entropy_with_two_hot():
     assert torch.allclose(two_hot_loss(log_p, x, bins), expected, rtol=1e-12)
 
 
+def test_two_hot_loss_compiled_equals_itself_and_torch_has_nothing_to_warn_of(capfd, recwarn):
+    bins = symexp_bins(21, 4.0).double()
+    x = 30 * torch.randn(5, 7, dtype=F64, generator=generator(1)).T  # not in one piece
+    log_p = torch.log_softmax(torch.randn(7, 5, 21, dtype=F64, generator=generator()), -1)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        found = torch.compile(two_hot_loss)(log_p, x, bins)
+    finally:
+        torch.set_warn_always(before)
+    torch.testing.assert_close(found, two_hot_loss(log_p, x, bins), rtol=1e-12, atol=0)
+    said = capfd.readouterr().err + "".join(str(one.message) for one in recwarn)
+    assert "contiguous" not in said
+
+
 def test_mean_of_a_symmetric_law_is_exactly_zero():
     bins = symexp_bins()
     probabilities = torch.full((255,), 1 / 255)
