@@ -2,22 +2,25 @@
 
     python -m sdewm.commands.study_cell STUDY.toml FOLDER ARM SEED
 
-The rows are left in FOLDER/DIGEST/ARM-seedSEED.json, written as a whole.
+The rows are left in FOLDER/DIGEST/ARM-seedSEED.json, written as a whole, and before them in
+ARM-seedSEED.cost.json the seconds and the memory that the cell took.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdewm.base.records import code_commit, dump_json, write_whole
+from sdewm.base.records import code_commit, dump_json, read_log, write_whole
 from sdewm.commands.train import resume, train
 from sdewm.study.declaration import Cell, Study, read_study
 from sdewm.study.end_points import measure
 from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import END, Place, Row
+from sdewm.train.metrics import memory_metrics
 
 
 def main(words: Sequence[str]) -> int:
@@ -32,8 +35,23 @@ def main(words: Sequence[str]) -> int:
     code = resume([str(run)]) if begun else train(study.words(cell, run)[1:])
     if code:
         return code
-    write_whole(place.rows(cell), dump_json(measured(study, cell, run, episodes), indent=1))
+    start = time.perf_counter()
+    rows = measured(study, cell, run, episodes)
+    write_whole(place.cost(cell), dump_json(cost(run, time.perf_counter() - start)))
+    write_whole(place.rows(cell), dump_json(rows, indent=1))
     return 0
+
+
+def cost(run: Path, measuring: float) -> dict[str, float]:
+    """Seconds of training and measuring, and the largest peak memory, in MB of 10⁶ bytes.
+
+    Args:
+        run: the run directory; training may have been interrupted and gone on with.
+        measuring: seconds that this process has been measuring.
+    """
+    trained, _ = read_log(run / "metrics.jsonl")
+    memory = max(float(row["memory_mb"]) for row in (*trained, memory_metrics()))
+    return {"seconds": float(trained[-1]["seconds"]) + measuring, "memory_mb": memory}
 
 
 def measured(study: Study, cell: Cell, run: Path, episodes: str) -> list[Row]:

@@ -5,13 +5,23 @@ One line for each cell and number of updates, with a column for each end point.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
 from sdewm.study.declaration import Cell, Study, read_study
 from sdewm.study.episodes import known_episodes
-from sdewm.study.rows import KEY, Place, Row, append_rows, from_lines, one_line_a_cell, read_rows
+from sdewm.study.rows import (
+    KEY,
+    Place,
+    Row,
+    append_rows,
+    costs,
+    from_lines,
+    one_line_a_cell,
+    read_rows,
+)
 
 STUDIES, DATA = ROOT / "analysis" / "studies", ROOT / "figures" / "data"
 
@@ -79,6 +89,14 @@ def write_results(name: str, folder: Path, data: Path = DATA) -> Path:
     facts = manifest(seed=0, study=study.name, digest=study.digest, length=study.length)
     command = f"sdewm study analysis/studies/{name}.toml"
     facts |= {"command": command, "seed": str(study.seeds)}
+    known = costs(place, study.cells)
+    if known:
+        middle = statistics.median(one["seconds"] for one in known)
+        facts |= {
+            "minutes_a_cell": f"{middle / 60:.1f}",
+            "memory_mb_a_cell": f"{max(one['memory_mb'] for one in known):.0f}",
+            "cells_timed": str(len(known)),
+        }
     write_table(table_of(name, data), one_line_a_cell(found), facts)
     return table_of(name, data)
 

@@ -6,12 +6,12 @@ import csv
 import json
 import math
 import os
+import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdewm.base.records import read_log
 from sdewm.study.declaration import Cell, Study
 
 COLUMNS = (
@@ -43,6 +43,10 @@ class Place:
     def rows(self, cell: Cell) -> Path:
         """What was measured of a cell."""
         return self.folder / self.digest / f"{cell.name}.json"
+
+    def cost(self, cell: Cell) -> Path:
+        """Seconds and memory that a cell took."""
+        return self.folder / self.digest / f"{cell.name}.cost.json"
 
     def log(self, cell: Cell) -> Path:
         """What the training of a cell printed."""
@@ -103,20 +107,23 @@ def missing_cells(study: Study, place: Place) -> list[Cell]:
     ]
 
 
+def costs(place: Place, cells: Sequence[Cell]) -> list[dict[str, float]]:
+    """Of each cell that was trained and measured here: seconds of one worker, peak `memory_mb`."""
+    files = [place.cost(cell) for cell in cells]
+    return [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
+
+
 def expected_cost(place: Place, cells: Sequence[Cell], missing: int) -> str:
-    """Hours and memory of the missing cells, from the logs of those that have been trained."""
-    last: list[dict[str, float]] = []
-    for cell in cells:
-        rows, _ = read_log(place.run(cell) / "metrics.jsonl")
-        if rows and place.rows(cell).exists():
-            last.append(rows[-1])  # type: ignore[arg-type]
-    if not last:
-        return "no cell has been trained yet, so that hours and memory are not known"
-    hours = missing * sum(row["seconds"] for row in last) / len(last) / 3600
-    memory = max(row["memory_mb"] for row in last)
+    """Hours and memory of the missing cells, from what the others took."""
+    known = costs(place, cells)
+    if not known:
+        return "no cell has been trained and measured here, so that hours and memory are not known"
+    # The median: a cell may have been stopped for a while.
+    hours = missing * statistics.median(one["seconds"] for one in known) / 3600
+    memory = max(one["memory_mb"] for one in known)
     return (
-        f"about {hours:.3g} hours of one worker, as the {len(last)} trained cells took, and "
-        f"{memory:.0f} MB each"
+        f"about {hours:.3g} hours of one worker and {memory:.0f} MB each, as the {len(known)} "
+        "cells took that were trained and measured here"
     )
 
 

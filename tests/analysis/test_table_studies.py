@@ -1,5 +1,6 @@
 """Tables of the studies: from rows alone, with the numbers of the statistics that they name."""
 
+import json
 import math
 
 import numpy as np
@@ -116,6 +117,20 @@ def test_rows_of_another_declaration_are_refused(tmp_path):
     table.write_text(table.read_text("utf-8").replace(results.study.digest, "0123456789ab"))
     with pytest.raises(ValueError, match="rows of the declaration 0123456789ab"):
         read_results("cartpole", tmp_path)
+
+
+def test_committed_rows_say_what_a_cell_took(tmp_path):
+    results = results_of("cartpole", 2, noisy)
+    append_rows(tmp_path / "rows.csv", results.rows)
+    facts = read_table(write_results("cartpole", tmp_path, tmp_path))[1]
+    assert "minutes_a_cell" not in facts  # no cell was trained here
+    place = Place(tmp_path, results.study.digest, declaration("cartpole"))
+    for cell, seconds in zip(results.study.cells, (120.0, 240.0), strict=False):
+        place.cost(cell).parent.mkdir(exist_ok=True)
+        place.cost(cell).write_text(json.dumps({"seconds": seconds, "memory_mb": seconds + 0.4}))
+    facts = read_table(write_results("cartpole", tmp_path, tmp_path))[1]
+    told = facts["minutes_a_cell"], facts["memory_mb_a_cell"], facts["cells_timed"]
+    assert told == ("3.0", "240", "2")
 
 
 def test_committed_rows_are_of_the_same_episodes(tmp_path):

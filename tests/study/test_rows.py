@@ -64,15 +64,24 @@ def test_a_value_that_is_not_finite_is_no_row(study, place, monkeypatch):
 
 
 def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
+    assert "are not known" in expected_cost(place, study.cells, 4)
     for cell, seconds, memory in zip(study.cells, (1800.0, 5400.0), (300.0, 500.0), strict=False):
-        place.run(cell).mkdir(parents=True)
-        row = {"updates": 4, "seconds": seconds, "memory_mb": memory}
-        manifest = {"manifest": {"seed": 0}}
-        lines = [json.dumps(line) for line in (manifest, row)]
-        (place.run(cell) / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-        place.rows(cell).write_text("[]")
+        place.cost(cell).parent.mkdir(parents=True, exist_ok=True)
+        place.cost(cell).write_text(json.dumps({"seconds": seconds, "memory_mb": memory}))
     told = expected_cost(place, study.cells, 4)
-    assert told == "about 4 hours of one worker, as the 2 trained cells took, and 500 MB each"
+    assert told.startswith("about 4 hours of one worker and 500 MB each, as the 2 cells took")
+
+
+def test_the_cost_of_a_cell_includes_its_measuring_and_the_training_before_an_interruption(
+    tmp_path,
+):
+    lines = [{"manifest": {"seed": 0}}]
+    lines += [{"updates": n, "seconds": 10.0 * n, "memory_mb": m} for n, m in ((2, 1e9), (4, 30.0))]
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert study_cell.cost(tmp_path, measuring=2.5) == {"seconds": 42.5, "memory_mb": 1e9}
+    log.write_text(log.read_text().replace("1000000000.0", "30.0"))
+    assert study_cell.cost(tmp_path, measuring=2.5)["memory_mb"] > 100  # of this process
 
 
 def test_rows_of_other_episodes_are_not_gone_on_with(study, place, tmp_path, capsys):

@@ -3,7 +3,7 @@
 from sdewm.cli import main
 from sdewm.study.committed import declaration
 from sdewm.study.declaration import read_study
-from sdewm.study.rows import Place, missing_cells, read_rows
+from sdewm.study.rows import Place, costs, missing_cells, read_rows
 from tests.child_process import ROOT
 
 
@@ -16,6 +16,9 @@ def test_the_smoke_study_runs_and_reports(tmp_path, monkeypatch, capsys):
     assert missing_cells(study, place) == [] and len(read_rows(study, place)) == 4 * 2 * 2
     told = capsys.readouterr()
     assert "[4/4]" in told.err and "control: better  penalty  baseline  jacobian" in told.out
+    assert all(one["seconds"] > 0 and one["memory_mb"] > 100 for one in costs(place, study.cells))
+    assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
+    assert "as the 4 cells took" in capsys.readouterr().out
     assert main(["study", str(path), "--out", str(out)]) == 0  # nothing is left to do
     again = capsys.readouterr()
     assert again.out == told.out and "4 of 4 cells are done" in again.err
