@@ -19,7 +19,8 @@ import torch
 from torch.func import functionalize, jvp
 
 from sdewm.base.elementary import ElementaryOperations, load_forward_rules
-from sdewm.base.forward_graph import NoRule, derivative_graph
+from sdewm.base.forward_graph import derivative_graph
+from sdewm.base.forward_rules import NoRule
 from sdewm.base.graph import simplify
 
 Tensors = tuple[torch.Tensor, ...]

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sdewm.base import forward_graph, taylor
-from sdewm.base.forward_graph import RULES, NoRule, derivative_graph
+from sdewm.base import taylor
+from sdewm.base.forward_graph import derivative_graph
+from sdewm.base.forward_rules import RULES, NoRule
 from sdewm.base.taylor import record, second_order
 
 W = torch.linspace(-1.0, 1.3, 12, dtype=torch.float64).reshape(4, 3)
@@ -142,7 +143,7 @@ def test_every_rule_is_compared_above():
     ],
 )
 def test_a_wrong_rule_is_noticed(target, wrong, monkeypatch):
-    monkeypatch.setitem(forward_graph.RULES, target, wrong)
+    monkeypatch.setitem(RULES, target, wrong)
     here, there = by_both(recorded("squashed"))
     assert not all(torch.allclose(a, b) for a, b in zip(here, there, strict=True))
 
