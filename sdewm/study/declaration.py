@@ -44,6 +44,7 @@ import math
 import re
 import tomllib
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -120,7 +121,7 @@ class Study:
     comparisons: tuple[Comparison, ...]
     controls: tuple[Control, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of everything declared: rows of another declaration are not rows of this study."""
         declared = {name: value for name, value in asdict(self).items() if value or name not in NEW}
@@ -329,6 +330,8 @@ def _check(study: Study) -> None:
         if isinstance(one, Comparison) and one.not_worse:
             check_choice("not_worse", one.not_worse, study.end_points)
     for cell in study.cells:
+        if cell.seed != study.seeds[0] and cell.arm != [*study.arms][0]:
+            continue  # each arm and each seed once: no setting depends on both
         warm = study.config(cell).optimiser.warmup_updates
         if "gradient_tail" in study.end_points and at and at[0] <= warm:
             raise ValueError(

@@ -141,7 +141,7 @@ def test_a_real_study_from_the_command_line(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
     told = capsys.readouterr().out
-    assert "2 of 2 cells of 4 updates missing" in told and "no cell has been trained yet" in told
+    assert "2 of 2 cells of 4 updates missing" in told and "no cell has been trained and measured" in told
     assert main(["study", str(path), "--out", str(out), "--jobs", "2"]) == 0
     said = capsys.readouterr()
     assert (
@@ -154,7 +154,7 @@ def test_a_real_study_from_the_command_line(tmp_path, capsys):
     assert main(["study", str(path), "--out", str(out), "--report"]) == 0
     assert capsys.readouterr().out == said.out
     assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
-    assert "hours of one worker, as the 2 trained cells took, and" in capsys.readouterr().out
+    assert "MB each, as the 2 cells took" in capsys.readouterr().out
 
 
 @pytest.mark.slow
