@@ -31,6 +31,7 @@ from tests import child_process
 from tests.child_process import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOLD = " ".join(README.split())
 TOP_LEVEL = {
     *("pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", "README.md", ".gitignore", ".ci"),
     *("sdewm", "analysis", "tests", "figures", "paper_checks"),
@@ -334,11 +335,47 @@ def test_readme_says_the_norms_of_the_jacobian_at_each_weight():
     assert f"from 0.01 ({means[0.01]}) on" in told and f"the norm is at {means[0.1]}." in told
 
 
+def bench():
+    """The values and ratios of the bench by the names of the rows."""
+    return {row["name"]: row for row in read_table(ROOT / "figures" / "data" / "bench.csv")[0]}
+
+
 def test_readme_says_what_compilation_brings_according_to_the_bench():
-    rows = {row["name"]: row for row in read_table(ROOT / "figures" / "data" / "bench.csv")[0]}
+    rows = bench()
+    first, later = re.search(
+        r"takes about (\d+) seconds, in later runs .* about (\d+),", TOLD
+    ).groups()
+    assert about(rows["startup_tiny/threads2"]["value"], first)
+    assert about(rows["startup_tiny_cached/threads2"]["value"], later)
     share = 1 / float(rows["update_tiny_compiled/threads1"]["ratio"])
     for told in (README, inspect.getsource(Config)):
         assert f"about {share:.1f} of the time" in " ".join(told.split())
+
+
+def about(measured, told):
+    """Whether a run time is told to a quarter, which is what machines of one kind differ by."""
+    return abs(float(measured) / float(told) - 1) < 0.25
+
+
+def test_readme_says_how_long_its_examples_take():
+    told = [re.search(r"\(about (\d+) seconds\):$", text) for text in before_examples()]
+    assert sum(one is not None for one in told) == 3
+    for number, one in enumerate(told, start=1):
+        value = bench()[f"readme_example_{number}/threads2"]["value"]
+        assert one is None or about(value, one[1])
+
+
+def before_examples():
+    """The paragraphs before the Python examples."""
+    return [text.rstrip() for text in README.split("```python\n")[:-1]]
+
+
+def test_readme_says_what_a_cluster_has_to_compute():
+    seconds = float(bench()["readme_all_terms/threads1"]["value"])
+    assert (
+        f"take {seconds:.1f} s of one core, so 10⁹ paths about {seconds / 3.6:.1f} core hours"
+        in TOLD
+    )
 
 
 def is_noise(row: dict[str, Any]) -> bool:

@@ -90,7 +90,8 @@ class Config:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks; bfloat16 uses autocast and keeps the weights in float32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile updates: the first takes up to 20 s longer, the others about 0.6 of the time.
+    """Compile updates: the first takes about a minute longer, in later runs on the same machine
+    some seconds, the others about 0.6 of the time.
     auto: if the run makes at least 2000 updates and a compiler is there;
     on: always; off: never."""
     cuda_graph: Literal["auto", "off"] = "auto"

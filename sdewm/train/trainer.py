@@ -115,7 +115,7 @@ class Trainer:
         if missing is not None:
             return f"updates: not compiled, which takes longer; there is not {missing}"
         self.agent.compile()
-        return "updates: compiled at the first, which takes some seconds"
+        return "updates: compiled at the first, which takes up to a minute"
 
     def describe(self) -> list[str]:
         """Description of the run, line by line, with a warning if memory will be too small."""

@@ -141,7 +141,10 @@ def test_a_real_study_from_the_command_line(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["study", str(path), "--out", str(out), "--plan"]) == 0
     told = capsys.readouterr().out
-    assert "2 of 2 cells of 4 updates missing" in told and "no cell has been trained and measured" in told
+    assert (
+        "2 of 2 cells of 4 updates missing" in told
+        and "no cell has been trained and measured" in told
+    )
     assert main(["study", str(path), "--out", str(out), "--jobs", "2"]) == 0
     said = capsys.readouterr()
     assert (
