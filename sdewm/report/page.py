@@ -118,6 +118,11 @@ class Section:
     derivations: tuple[Derivation, ...] = ()
     code: tuple[str, ...] = ()
 
+    @property
+    def wide(self) -> bool:
+        """Whether it is printed across: tables of many columns, or formulas."""
+        return bool(self.derivations) or any(len(table.header) > 6 for table in self.tables)
+
 
 @dataclass(frozen=True)
 class Page:

@@ -1,5 +1,6 @@
 """The committed report is that of the committed results, and works in a real browser."""
 
+import math
 import re
 
 import pytest
@@ -98,3 +99,34 @@ def test_the_report_works_in_a_browser(tmp_path):
 def test_the_report_needs_no_horizontal_scrolling(width, tmp_path):
     (used, window), console = widths(page.TARGET, tmp_path, width)
     assert console == [] and used <= window == width
+
+
+MM = 96 / 25.4  # pixels
+ACROSS = "section.landscape", 297 - 24  # which sections, and the width of a page without margins
+
+
+def on_paper(text, folder, sections, width):
+    """Width of sections and of a page, under the rules of print."""
+    text = text.replace("@media print", "@media all").replace("@media screen", "@media speech")
+    style = f"<style>section {{ display: none }} {sections} {{ display: block }}</style>"
+    path = folder / "printed.html"
+    path.write_text(text.replace("</head>", f"{style}</head>"), "utf-8")
+    return widths(path, folder, math.floor(width * MM))
+
+
+@needs_browser
+@pytest.mark.parametrize(("sections", "width"), [("section:not(.landscape)", 210 - 30), ACROSS])
+def test_nothing_is_cut_off_on_paper(sections, width, tmp_path):
+    (used, page_width), console = on_paper(
+        page.TARGET.read_text("utf-8"), tmp_path, sections, width
+    )
+    assert console == [] and used <= page_width
+
+
+@needs_browser
+def test_columns_too_wide_for_the_paper_are_noticed(tmp_path):
+    text = page.TARGET.read_text("utf-8")
+    narrow = "td, tbody th { min-width: 0; padding: .15rem .3rem; }"
+    assert narrow in text
+    (used, page_width), _ = on_paper(text.replace(narrow, ""), tmp_path, *ACROSS)
+    assert used > page_width
