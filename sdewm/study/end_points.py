@@ -141,6 +141,17 @@ def _latent_error(name: str, argument: str) -> tuple[str, float, int]:
     return kind, value, _check_steps(name, steps)
 
 
+def windows(data: Path, seed: int = 0) -> Episodes:
+    """The windows of recorded episodes on which every model is measured, one of each episode."""
+    return read_episodes(data, steps=ROWS, count=None, window_seed=seed)
+
+
+def unit_of(episodes: Episodes) -> np.ndarray:
+    """What errors of observations are divided by: 255 for images, else standard deviations."""
+    images = episodes.observations.dtype == torch.uint8
+    return np.asarray(255.0 if images else episodes.observations.double().flatten(0, 1).std(0))
+
+
 class Measurement:
     """A run at one number of updates, with the test episodes on which it is measured.
 
@@ -171,15 +182,12 @@ class Measurement:
         """Windows of the test episodes."""
         if self.data is None:
             raise ValueError("test_data: none was given.")
-        return read_episodes(self.data, steps=ROWS, count=None, window_seed=self.seed)
+        return windows(self.data, self.seed)
 
     @cached_property
     def unit(self) -> np.ndarray:
         """What errors are divided by."""
-        images = self.episodes.observations.dtype == torch.uint8
-        return np.asarray(
-            255.0 if images else self.episodes.observations.double().flatten(0, 1).std(0)
-        )
+        return unit_of(self.episodes)
 
     @cached_property
     def predicted(self) -> OpenLoop:
