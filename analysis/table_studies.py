@@ -208,7 +208,7 @@ def verdicts(results: Results) -> list[Line]:
                 "study": results.study.name,
                 "claim": declared.claim if compared else "control",
                 "arm": declared.arm,
-                "baseline": declared.baseline,
+                "baseline": declared.against if compared else declared.baseline,
                 "end_point": declared.end_point,
                 "confirmatory": "yes" if compared and declared.confirmatory else "no",
                 "expected": f"below -{declared.margin:g}" if compared else declared.expected,

@@ -9,7 +9,7 @@ from paper_checks.findings import Finding, Mutate, Settings, conclude
 from sdewm.base.stats import Estimate, half_width
 from sdewm.study.committed import Results, read_results, table_of
 from sdewm.study.declaration import Comparison
-from sdewm.study.verdicts import REFUTED, SUPPORT, Judged, judge, paired
+from sdewm.study.verdicts import REFUTED, SUPPORT, Judged, judge, seen_of
 from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 
 
@@ -39,9 +39,9 @@ def _finding(one: Judged, results: Results, says: str) -> Finding:
     """A comparison; its error bar is that of the mean over seeds, for a level of .95."""
     declared = one.declared
     name = f"ln ratio of {declared.end_point}, {declared.arm}"
-    seen = paired(
-        results.rows, declared.arm, declared.baseline, declared.end_point, results.study.updates
-    )
+    if isinstance(declared, Comparison) and declared.minus_arm:
+        name += f" minus that of {declared.minus_arm}"
+    seen = seen_of(declared, results.rows, results.study.updates)
     if seen is None:
         return Finding(
             name, Estimate(math.nan, math.nan), 0.0, Verdict(UNDECIDED, f"{name}: no rows")

@@ -12,8 +12,9 @@ GAIN = 10.0  # of a logarithm, above every effect in the studies
 def invented_gain(results: Results) -> Results:
     """Every end point of the arms that are compared is divided by exp(10) (C1 to C5, C7)."""
     study = results.study
-    controls = {name for one in study.controls for name in (one.arm, one.baseline)}
-    arms = {one.arm for one in study.comparisons} - controls
+    unchanged = {name for one in study.controls for name in (one.arm, one.baseline)}
+    unchanged |= {one.minus_arm for one in study.comparisons}
+    arms = {one.arm for one in study.comparisons} - unchanged
     rows = [
         row | {"value": repr(float(row["value"]) - GAIN)} if row["arm"] in arms else row
         for row in results.rows

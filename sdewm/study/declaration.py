@@ -28,6 +28,8 @@ margin = 0.10                     # of the logarithm; smaller values are better
 confirmatory = true
 not_worse = "decoded noise:0"     # optional: no gain counts if this is worse
 not_worse_margin = 0.05           # by more than this
+minus_arm = "paper_long"          # optional, an interaction: the difference of this arm to
+minus_baseline = "long"           # this baseline is subtracted, and the rest judged
 
 [[controls]]
 arm = "strong"
@@ -59,7 +61,8 @@ Setting = bool | int | float | str
 DECLARED = ("preset", "env", "env_frames", "updates", "seed", "keep_every_updates")  # elsewhere
 ARGUMENTS = "env_kwargs."  # settings of this beginning are arguments of the constructor
 NAME = r"[A-Za-z0-9_][\w.-]*"  # of a study and of its arms, which name directories
-NEW = ("env", "env_frames")  # left out of the digest of studies that do not have them
+# Left out of the digest of studies that do not have them.
+NEW = ("env", "env_frames", "minus_arm", "minus_baseline")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Comparison:
     """An arm against a baseline, by an end point of which smaller values are better.
 
     A gain counts only if another end point, such as the clean error, is not worse by its margin.
+    An interaction is the difference of two such differences, both paired by seed.
     """
 
     claim: str
@@ -77,6 +81,15 @@ class Comparison:
     confirmatory: bool = True
     not_worse: str = ""
     not_worse_margin: NonNegativeFloat = 0.05
+    minus_arm: str = ""
+    minus_baseline: str = ""
+
+    @property
+    def against(self) -> str:
+        """The baseline, in words for a table."""
+        if not self.minus_arm:
+            return self.baseline
+        return f"{self.baseline}, minus that of {self.minus_arm} to {self.minus_baseline}"
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,8 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """Of everything declared: rows of another declaration are not rows of this study."""
-        declared = {name: value for name, value in asdict(self).items() if value or name not in NEW}
+        declared = _without_new(asdict(self))
+        declared["comparisons"] = [*map(_without_new, declared["comparisons"])]
         text = json.dumps(declared, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -174,6 +188,10 @@ class Study:
             else:
                 words += [f"--{flag}", str(value)]
         return words
+
+
+def _without_new(declared: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in declared.items() if value or name not in NEW}
 
 
 def with_settings(config: Config, settings: dict[str, Setting]) -> Config:
@@ -329,6 +347,13 @@ def _check(study: Study) -> None:
         check_choice("end_point", one.end_point, study.end_points)
         if isinstance(one, Comparison) and one.not_worse:
             check_choice("not_worse", one.not_worse, study.end_points)
+        if isinstance(one, Comparison) and (one.minus_arm or one.minus_baseline):
+            check_choice("minus_arm", one.minus_arm, study.arms)
+            check_choice("minus_baseline", one.minus_baseline, study.arms)
+            if one.minus_arm == one.minus_baseline:
+                raise ValueError(
+                    f"minus_arm={one.minus_arm!r}: expected another arm than minus_baseline."
+                )
     for cell in study.cells:
         if cell.seed != study.seeds[0] and cell.arm != [*study.arms][0]:
             continue  # each arm and each seed once: no setting depends on both

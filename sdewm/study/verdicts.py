@@ -1,8 +1,8 @@
 """Verdicts of a study: support, refuted, undecided; or void where a control fails.
 
 All end points are logarithms of which smaller is better. With the difference d of an arm to its
-baseline, paired by seed, and its t interval at the family-wise level .95 (Bonferroni over the
-confirmatory comparisons):
+baseline, paired by seed (of an interaction: minus that of two other arms), and its t interval at
+the family-wise level .95 (Bonferroni over the confirmatory comparisons):
 
     support     the interval lies below −margin, and that of the end point `not_worse`, if there is
                 one, below its own margin
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], l
     comparisons = []
     for one in study.comparisons:
         level = 1 - (1 - LEVEL) / (family if one.confirmatory else 1)
-        seen = _paired(one, rows, level, study.updates)
+        seen = seen_of(one, rows, study.updates, level)
         outcome = UNDECIDED
         if settled and seen is not None and _is_complete(one, rows, study):
             if seen.difference.high < -one.margin:
@@ -64,10 +65,16 @@ def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], l
     return controls, comparisons
 
 
-def _paired(
-    one: Comparison | Control, rows: Sequence[dict[str, str]], level: float, updates: int
+def seen_of(
+    one: Comparison | Control, rows: Sequence[dict[str, str]], updates: int, level: float = LEVEL
 ) -> Paired | None:
-    return paired(rows, one.arm, one.baseline, one.end_point, updates, level)
+    """What was seen of a comparison or a control; None below two common seeds."""
+    minus = (one.minus_arm, one.minus_baseline) if _is_interaction(one) else None
+    return paired(rows, one.arm, one.baseline, one.end_point, updates, level, minus)
+
+
+def _is_interaction(one: Comparison | Control) -> TypeGuard[Comparison]:
+    return isinstance(one, Comparison) and bool(one.minus_arm)
 
 
 def paired(
@@ -77,33 +84,42 @@ def paired(
     end_point: str,
     updates: int,
     level: float = LEVEL,
+    minus: tuple[str, str] | None = None,
 ) -> Paired | None:
-    """The differences of an arm to its baseline over their common seeds; None below two."""
-    ours, theirs = (arms_of(rows, name, end_point, updates) for name in (arm, baseline))
-    seeds = sorted({*ours} & {*theirs})
+    """The differences of an arm to its baseline over their common seeds; None below two.
+
+    With `minus`, those of its first arm to its second are subtracted, seed by seed.
+    """
+    names = (arm, baseline, *(minus or ()))
+    values = [arms_of(rows, name, end_point, updates) for name in names]
+    seeds = sorted(set.intersection(*map(set, values)))
     if len(seeds) < 2:
         return None
-    return compare(
-        np.array([ours[seed] for seed in seeds]), np.array([theirs[seed] for seed in seeds]), level
-    )
+    each = np.array([[of_arm[seed] for seed in seeds] for of_arm in values])
+    ours, theirs = each[:2] - each[2:] if minus else each
+    return compare(ours, theirs, level)
 
 
 def _not_worse(one: Comparison, rows: Sequence[dict[str, str]], level: float, updates: int) -> bool:
     """Whether the interval of the other end point lies below its margin, if there is one."""
     if not one.not_worse:
         return True
-    other = _paired(replace(one, end_point=one.not_worse), rows, level, updates)
+    clean = replace(one, end_point=one.not_worse, minus_arm="", minus_baseline="")
+    other = seen_of(clean, rows, updates, level)
     return other is not None and other.difference.high < one.not_worse_margin
 
 
 def _is_complete(one: Comparison | Control, rows: Sequence[dict[str, str]], study: Study) -> bool:
-    """Whether both arms have all declared seeds."""
-    arms = (arms_of(rows, arm, one.end_point, study.updates) for arm in (one.arm, one.baseline))
+    """Whether all arms of it have all declared seeds."""
+    names = [one.arm, one.baseline]
+    if _is_interaction(one):
+        names += [one.minus_arm, one.minus_baseline]
+    arms = (arms_of(rows, arm, one.end_point, study.updates) for arm in names)
     return all(len(arm) == len(study.seeds) for arm in arms)
 
 
 def _control(one: Control, rows: Sequence[dict[str, str]], study: Study) -> Judged:
-    seen = _paired(one, rows, LEVEL, study.updates)
+    seen = seen_of(one, rows, study.updates)
     if not _is_complete(one, rows, study):
         return Judged(one, seen, OPEN)
     holds = seen is not None and (
@@ -154,4 +170,5 @@ def _cells(one: Judged) -> list[str]:
         ends = f"{number_text(difference.low, 3)} … {number_text(difference.high, 3)}"
         seen = [number_text(difference.estimate, 3), ends, number_text(paired.sign_p, 3)]
         seen.append(str(paired.pairs))
-    return [claim, declared.arm, declared.baseline, declared.end_point, *seen, one.outcome]
+    baseline = declared.against if isinstance(declared, Comparison) else declared.baseline
+    return [claim, declared.arm, baseline, declared.end_point, *seen, one.outcome]

@@ -63,6 +63,13 @@ def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_
         ("[arms.strong]", '[arms."../strong"]', "name='../strong': expected letters"),
         ('baseline = "baseline"', 'baseline = "strong"', "expected another arm than its baseline"),
         ('"open_loop 5", "jacobian"', '"jacobian", "jacobian"', "expected different ones"),
+        ('claim = "C5"', 'claim = "C5"\nminus_arm = "stong"', "did you mean 'strong'?"),
+        ('claim = "C5"', 'claim = "C5"\nminus_arm = "strong"', "minus_baseline=''"),
+        (
+            'claim = "C5"',
+            'claim = "C5"\nminus_arm = "strong"\nminus_baseline = "strong"',
+            "expected another arm than minus_baseline",
+        ),
     ],
 )
 def test_a_wrong_declaration_is_one_sentence_before_anything_starts(
@@ -135,17 +142,14 @@ def test_a_wrong_study_of_agents_is_one_sentence(old, new, said, tmp_path, capsy
 def test_world_models_have_no_returns_and_old_digests_stay(tmp_path):
     with pytest.raises(ValueError, match="world models have no returns; give env"):
         read_study(written(tmp_path, TEXT.replace('"jacobian"]', '"jacobian", "return_area"]')))
-    declared = asdict(read_study(written(tmp_path)))
-    assert (
-        "env_frames" in declared
-        and read_study(written(tmp_path)).digest
-        == (
-            hashlib.sha256(
-                json.dumps(
-                    {k: v for k, v in declared.items() if k not in ("env", "env_frames")},
-                    sort_keys=True,
-                    ensure_ascii=False,
-                ).encode()
-            ).hexdigest()[:12]
-        )
-    )
+    study = read_study(written(tmp_path))
+    declared = asdict(study)
+    for new in ("env", "env_frames"):
+        declared.pop(new)
+    for new in ("minus_arm", "minus_baseline"):
+        assert [one.pop(new) for one in declared["comparisons"]] == [""]
+    text = json.dumps(declared, sort_keys=True, ensure_ascii=False)
+    assert study.digest == hashlib.sha256(text.encode()).hexdigest()[:12]
+    more = 'claim = "C5"\nminus_arm = "strong"\nminus_baseline = "baseline"'
+    other = read_study(written(tmp_path, TEXT.replace('claim = "C5"', more)))
+    assert other.digest != study.digest

@@ -94,3 +94,43 @@ def test_intervals_of_several_confirmatory_comparisons_are_wider(tmp_path):
     found = judge(study, rows_for(study, values))[1][0].paired.difference
     assert found == compare(ours, theirs, 0.975).difference
     assert found != compare(ours, theirs, 0.95).difference
+
+
+INTERACTION = """
+[arms.long]
+[arms.strong_long]
+"jacobian.weight" = 1.0
+
+[[comparisons]]
+claim = "C4"
+arm = "strong_long"
+baseline = "long"
+end_point = "open_loop 5"
+minus_arm = "strong"
+minus_baseline = "baseline"
+"""
+
+
+def test_an_interaction_is_a_difference_of_differences_of_the_same_seeds(tmp_path):
+    study = read_study(written(tmp_path, TEXT + INTERACTION))
+    base = [1.0, 2.0, 3.0]
+    values = {
+        ("baseline", "open_loop 5"): base, ("strong", "open_loop 5"): [0.9, 2.1, 2.8],
+        ("long", "open_loop 5"): [4.0, 7.0, 9.0], ("strong_long", "open_loop 5"): [3.4, 6.6, 8.27],
+        ("baseline", "jacobian"): base, ("strong", "jacobian"): [0.5, 1.51, 2.5],
+    }  # fmt: skip
+    rows = rows_for(study, values)
+    plain, interaction = judge(study, rows)[1]
+    # −.6, −.4, −.73 with long imagination; −.1, .1, −.2 with short: −.5, −.5, −.53.
+    assert interaction.paired.difference.estimate == pytest.approx(-0.51)
+    # Two confirmatory comparisons: level .975, and t₂ = 6.2053.
+    assert interaction.paired.difference.high == pytest.approx(-0.51 + 6.2053 * 0.01, abs=1e-6)
+    assert (plain.outcome, interaction.outcome) == ("undecided", "support")
+    assert "long, minus that of strong to baseline" in report(study, rows)
+    fewer = [
+        row for row in rows
+        if (row["arm"], row["end_point"], row["seed"]) != ("strong", "open_loop 5", "2")
+    ]  # fmt: skip
+    short = judge(study, fewer)[1][1]
+    assert short.outcome == "undecided" and short.paired.pairs == 2
+    assert "INTERIM" in report(study, fewer)
