@@ -49,9 +49,9 @@ def cost(run: Path, measuring: float) -> dict[str, float]:
         run: the run directory; training may have been interrupted and gone on with.
         measuring: seconds that this process has been measuring.
     """
-    trained, _ = read_log(run / "metrics.jsonl")
-    memory = max(float(row["memory_mb"]) for row in (*trained, memory_metrics()))
-    return {"seconds": float(trained[-1]["seconds"]) + measuring, "memory_mb": memory}
+    trained: list[dict[str, float]] = read_log(run / "metrics.jsonl")[0]  # type: ignore[assignment]
+    memory = max(row["memory_mb"] for row in (*trained, memory_metrics()))
+    return {"seconds": trained[-1]["seconds"] + measuring, "memory_mb": memory}
 
 
 def measured(study: Study, cell: Cell, run: Path, episodes: str) -> list[Row]:
