@@ -61,7 +61,7 @@ def study(words: list[str]) -> int:
         for cell in declared.cells:
             print(f"{'missing' if cell in missing else 'done   '}  {cell.name}")
         print(f"{len(missing)} of {len(declared.cells)} cells of {declared.length} missing")
-        print(expected_cost(place, declared.cells, len(missing)))
+        print(expected_cost(place, declared.cells, missing))
         try:
             require_episodes(declared, read_rows(declared, place))
         except ValueError as problem:

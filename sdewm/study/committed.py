@@ -89,7 +89,7 @@ def write_results(name: str, folder: Path, data: Path = DATA) -> Path:
     facts = manifest(seed=0, study=study.name, digest=study.digest, length=study.length)
     command = f"sdewm study analysis/studies/{name}.toml"
     facts |= {"command": command, "seed": str(study.seeds)}
-    known = costs(place, study.cells)
+    known = costs(place, study.cells).values()
     if known:
         middle = statistics.median(one["seconds"] for one in known)
         facts |= {

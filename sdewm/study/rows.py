@@ -107,20 +107,25 @@ def missing_cells(study: Study, place: Place) -> list[Cell]:
     ]
 
 
-def costs(place: Place, cells: Sequence[Cell]) -> list[dict[str, float]]:
+def costs(place: Place, cells: Sequence[Cell]) -> dict[Cell, dict[str, float]]:
     """Of each cell that was trained and measured here: seconds of one worker, peak `memory_mb`."""
-    files = [place.cost(cell) for cell in cells]
-    return [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
+    files = {cell: place.cost(cell) for cell in cells}
+    return {
+        cell: json.loads(file.read_text("utf-8")) for cell, file in files.items() if file.exists()
+    }
 
 
-def expected_cost(place: Place, cells: Sequence[Cell], missing: int) -> str:
-    """Hours and memory of the missing cells, from what the others took."""
+def expected_cost(place: Place, cells: Sequence[Cell], missing: Sequence[Cell]) -> str:
+    """Hours and memory of the missing cells, from what others took, of the same arm if any."""
     known = costs(place, cells)
     if not known:
         return "no cell has been trained and measured here, so that hours and memory are not known"
-    # The median: a cell may have been stopped for a while.
-    hours = missing * statistics.median(one["seconds"] for one in known) / 3600
-    memory = max(one["memory_mb"] for one in known)
+    hours = 0.0
+    for cell in missing:
+        alike = [one for other, one in known.items() if other.arm == cell.arm]
+        # The median: a cell may have been stopped for a while.
+        hours += statistics.median(one["seconds"] for one in alike or known.values()) / 3600
+    memory = max(one["memory_mb"] for one in known.values())
     return (
         f"about {hours:.3g} hours of one worker and {memory:.0f} MB each, as the {len(known)} "
         "cells took that were trained and measured here"

@@ -64,12 +64,14 @@ def test_a_value_that_is_not_finite_is_no_row(study, place, monkeypatch):
 
 
 def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
-    assert "are not known" in expected_cost(place, study.cells, 4)
+    assert "are not known" in expected_cost(place, study.cells, study.cells)
     for cell, seconds, memory in zip(study.cells, (1800.0, 5400.0), (300.0, 500.0), strict=False):
         place.cost(cell).parent.mkdir(parents=True, exist_ok=True)
         place.cost(cell).write_text(json.dumps({"seconds": seconds, "memory_mb": memory}))
-    told = expected_cost(place, study.cells, 4)
+    told = expected_cost(place, study.cells, study.cells[2:])
     assert told.startswith("about 4 hours of one worker and 500 MB each, as the 2 cells took")
+    slow = [cell for cell in study.cells[2:] if cell.arm == "strong"]  # 1.5 hours each
+    assert expected_cost(place, study.cells, slow).startswith("about 3 hours")
 
 
 def test_the_cost_of_a_cell_includes_its_measuring_and_the_training_before_an_interruption(
