@@ -75,6 +75,7 @@ def make_env(
     time_limit: int | None = None,
     env_kwargs: Arguments | None = None,
     change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+    sharing: int | None = None,
 ) -> gymnasium.Env:
     """One environment with all its wrappers.
 
@@ -96,6 +97,7 @@ def make_env(
             limit alone.
         env_kwargs: further arguments of the constructor of a gym: environment.
         change: wraps the simulator itself, below the action repeat.
+        sharing: number of environments that share one sequence of episodes, see `SeededEpisodes`.
 
     Raises:
         ValueError: a name, a space or a value that is not allowed.
@@ -122,7 +124,7 @@ def make_env(
         base = OWN[env]()
         draw = base.frame
     elif kind == "dmc":
-        built_from = episode_seed(seed, index, 0)
+        built_from = episode_seed(seed, index if sharing is None else 0, 0)
         velocities = obs != "positions"
         base = DmcEnv(name, render=render, pixels=rendered, seed=built_from, velocities=velocities)
         draw = base.frame
@@ -137,7 +139,7 @@ def make_env(
     except ValueError as problem:
         base.close()
         raise ValueError(f"env={env!r}: {problem}") from None
-    seeded = SeededEpisodes(wrapped, seed, index)
+    seeded = SeededEpisodes(wrapped, seed, index, sharing)
     return Pixels(seeded, draw, obs == "both") if rendered and draw is not None else seeded
 
 

@@ -40,6 +40,7 @@ def make_vector(
     time_limit: int | None = None,
     env_kwargs: Arguments | None = None,
     change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+    shared: bool = False,
 ) -> EpisodeVector:
     """Parallel environments of `make_env`, with the indices 0, 1, … and one seed.
 
@@ -56,6 +57,8 @@ def make_vector(
         time_limit: simulator steps of the longest episode, as in `make_env`.
         env_kwargs: arguments of the environment's constructor, as in `make_env`.
         change: wraps each simulator, as in `make_env`.
+        shared: whether the environments share one sequence of episodes, that of a single one, as in
+            `SeededEpisodes`; otherwise each has its own.
 
     Raises:
         ValueError: as `make_env`, or the number of environments is not allowed.
@@ -76,6 +79,7 @@ def make_vector(
         "time_limit": time_limit,
         "env_kwargs": env_kwargs,
         "change": change,
+        "sharing": envs if shared else None,
     }
     functions = [
         functools.partial(make_env, **common, index=index)

@@ -153,13 +153,18 @@ class SeededEpisodes(gymnasium.Wrapper, RecordConstructorArgs):
         env: an environment with one-dimensional vector observations.
         seed: seed of the run.
         index: index of this environment among the parallel ones.
+        sharing: number N of environments that share the sequence of episodes of a single one:
+            episode k of this environment is number index + k·N of it. None: each has its own.
     """
 
-    def __init__(self, env: gymnasium.Env, seed: int, index: int) -> None:
-        RecordConstructorArgs.__init__(self, seed=seed, index=index)
+    def __init__(
+        self, env: gymnasium.Env, seed: int, index: int, sharing: int | None = None
+    ) -> None:
+        RecordConstructorArgs.__init__(self, seed=seed, index=index, sharing=sharing)
         gymnasium.Wrapper.__init__(self, env)
         self.seed = check_count("seed", seed, minimum=0)
         self.index = check_count("index", index, minimum=0)
+        self.sharing = None if sharing is None else check_count("sharing", sharing)
         self.episode, self.steps, self.over = -1, 0, True
 
     def reset(
@@ -171,7 +176,10 @@ class SeededEpisodes(gymnasium.Wrapper, RecordConstructorArgs):
         if options is not None and "episode" in options:
             self.episode = check_count("options['episode']", options["episode"], minimum=0) - 1
         self.episode, self.steps, self.over = self.episode + 1, 0, False
-        observation, _ = self.env.reset(seed=episode_seed(self.seed, self.index, self.episode))
+        place = self.index, self.episode
+        if self.sharing is not None:
+            place = 0, self.index + self.sharing * self.episode
+        observation, _ = self.env.reset(seed=episode_seed(self.seed, *place))
         return self._checked(observation), {"is_first": True}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

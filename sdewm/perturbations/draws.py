@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,31 @@ def draw_seed(*facts: object) -> int:
     """
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=7).digest()
     return int.from_bytes(digest, "little")
+
+
+class EpisodeCounter:
+    """Where N parallel environments are, as facts of a draw that do not depend on N.
+
+    Episode k of environment i is number i + k·N of the evaluation: the one that a single
+    environment, of index 0, runs under this number.
+
+    >>> places = EpisodeCounter()
+    >>> places([True, True]), places([False, True])
+    ([((0, 0), 0), ((0, 1), 0)], [((0, 0), 1), ((0, 3), 0)])
+    """
+
+    def __init__(self) -> None:
+        self._episodes, self._steps = np.array(-1), np.array(-1)
+
+    def __call__(self, is_first: Sequence[bool] | np.ndarray) -> list[tuple[tuple[int, int], int]]:
+        """Of each environment (0, number of its episode) and its step, given its next row."""
+        first = np.array(is_first, bool)
+        self._episodes = self._episodes + first
+        self._steps = np.where(first, 0, self._steps + 1)
+        numbers = np.arange(len(first)) + len(first) * self._episodes
+        return [
+            ((0, int(number)), int(step)) for number, step in zip(numbers, self._steps, strict=True)
+        ]
 
 
 class Realised:

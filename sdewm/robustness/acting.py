@@ -13,7 +13,7 @@ from torch import Tensor
 from sdewm.model.rssm import State
 from sdewm.perturbations.acting import PerturbedPolicy
 from sdewm.perturbations.adversarial import AdversarialPerturbation
-from sdewm.perturbations.draws import Realised, draw_seed
+from sdewm.perturbations.draws import EpisodeCounter, Realised, draw_seed
 from sdewm.perturbations.dynamics import DynamicsPerturbation, PerturbedDynamics
 from sdewm.perturbations.latent import LatentPerturbation
 from sdewm.perturbations.observation import ObservationPerturbation
@@ -25,7 +25,7 @@ from sdewm.train.policy import AgentPolicy
 class LatentErrors:
     """Errors of stoch along episodes: the `latent_error` of a policy.
 
-    The draws are a function of task, perturbation, environment, episode and step.
+    The draws are a function of task, perturbation, number of the episode and step.
 
     Args:
         perturbation: what is added.
@@ -38,17 +38,14 @@ class LatentErrors:
 
     def __init__(self, perturbation: LatentPerturbation, deviation: Tensor, task: str) -> None:
         self.perturbation, self.deviation, self.task = perturbation, deviation, task
-        self.realised = Realised()
-        self._places: dict[int, tuple[int, int]] = {}  # episode and step of each environment
+        self.realised, self._places = Realised(), EpisodeCounter()
 
     def __call__(self, stoch: Tensor, is_first: Tensor) -> Tensor:
         """Stoch (N, Z) with its errors."""
         rows = []
-        for env, (row, first) in enumerate(zip(stoch, is_first.tolist(), strict=True)):
-            episode, step = self._places.get(env, (-1, 0))
-            episode, step = (episode + 1, 0) if first else (episode, step + 1)
-            self._places[env] = episode, step
-            facts = (self.task, self.perturbation.label, env, episode)
+        places = self._places(is_first.tolist())
+        for row, (episode, step) in zip(stoch, places, strict=True):
+            facts = (self.task, self.perturbation.label, *episode)
             seed = draw_seed(*facts, step) if self.perturbation.every_step else draw_seed(*facts)
             generator = torch.Generator().manual_seed(seed)
             error = self.perturbation.error(row, self.deviation, generator)

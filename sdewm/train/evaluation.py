@@ -30,6 +30,9 @@ def evaluate(
 ) -> list[Episode]:
     """Run complete episodes in separate environments, without any effect on training.
 
+    Episode n of the list starts in the same state for every policy and every number of parallel
+    environments: its first state is a function of the environment, `seed` and n.
+
     Args:
         policy: policy of the agent; mean actions for reported evaluations.
         config: configuration that names the environment and its observations.
@@ -41,7 +44,8 @@ def evaluate(
     check_count("episodes", episodes)
     envs = min(episodes, config.envs)
     with preserve_rng_state():
-        vector = configured_vector(config, envs, check_count("seed", seed, minimum=0), change)
+        check_count("seed", seed, minimum=0)
+        vector = configured_vector(config, envs, seed, change, shared=True)
         try:
             return run_episodes(vector, policy, episodes, progress=progress)
         finally:

@@ -34,7 +34,8 @@ def record_dataset(
     """Record episodes; the same call resumes an interrupted recording.
 
     Episodes are recorded in rounds of one episode in each environment. The seed of round k is
-    derived from `seed` and k, so that a resumed recording equals an uninterrupted one.
+    derived from `seed` and k, so that a resumed recording equals an uninterrupted one. With another
+    number of parallel environments the episodes are others, unlike those of `evaluate`.
 
     Args:
         directory: folder of the dataset.

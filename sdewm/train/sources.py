@@ -99,10 +99,13 @@ def configured_vector(
     envs: int,
     seed: int,
     change: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+    *,
+    shared: bool = False,
 ) -> EpisodeVector:
     """`envs` parallel environments of the run; a single one runs without a worker.
 
-    Changed simulators stay in this process, where what was changed can be read back.
+    Changed simulators stay in this process, where what was changed can be read back. Whether the
+    environments share one sequence of episodes is said in `make_vector`.
     """
     return make_vector(
         config.env,
@@ -115,6 +118,7 @@ def configured_vector(
         time_limit=config.time_limit,
         env_kwargs=config.env_kwargs,
         change=change,
+        shared=shared,
     )
 
 

@@ -11,9 +11,10 @@ from sdewm.cli import main
 from sdewm.perturbations.adversarial import AdversarialPerturbation
 from sdewm.perturbations.dynamics import DynamicsPerturbation
 from sdewm.perturbations.latent import LatentPerturbation
-from sdewm.robustness.acting import AttackedPolicy, LatentErrors, LatentSpread
+from sdewm.robustness.acting import AttackedPolicy, DynamicsChange, LatentErrors, LatentSpread
 from sdewm.robustness.evaluation import over_runs, perturbed_returns
 from sdewm.robustness.filter_policy import FilterPolicy
+from sdewm.train.evaluation import evaluate
 from sdewm.train.saved_agent import saved_agent
 from tests.robustness.short_runs import SHIPPED, short_copy
 
@@ -54,6 +55,41 @@ def test_latent_errors_are_functions_of_environment_episode_and_step():
     assert errors.realised.count == 12
     held, _ = drawn("latent-drift")
     assert torch.equal(held[0], held[1]) and held[0].abs().tolist() == [[0.5, 2.0]] * 2
+
+
+def test_latent_errors_do_not_depend_on_the_number_of_environments():
+    """Four episodes of two steps in one environment after the other, and two at a time."""
+    perturbation = LatentPerturbation("latent-noise", 1.0)
+
+    def drawn(envs):
+        errors, found = LatentErrors(perturbation, DEVIATION, "a"), []
+        for _ in range(4 // envs):
+            for first in (True, False):
+                found.append(errors(torch.zeros(envs, 2), torch.full((envs,), first)))
+        return torch.stack(found).unflatten(0, (-1, 2)).transpose(1, 2).flatten(0, 1)
+
+    alone = drawn(1)
+    assert torch.equal(alone, drawn(2)) and torch.equal(alone, drawn(4))
+    assert not torch.equal(alone[0], alone[1])
+
+
+def test_changed_physics_do_not_depend_on_the_number_of_environments(saved):
+    class Resting:
+        def start(self, envs):
+            return {"nothing": torch.zeros(envs)}
+
+        def __call__(self, given, state):
+            return np.zeros((len(given["reward"]), 1), np.float32), state, {}
+
+    def factors(envs):
+        change = DynamicsChange(DynamicsPerturbation("gravity", 0.5, "walk"))
+        config = replace(saved.config, envs=envs, action_repeat=100)
+        evaluate(Resting(), config, episodes=4, change=change)
+        return np.array([one.factors for one in change.made]).reshape(envs, 4 // envs, 1000)
+
+    alone, pairs = factors(1)[0], factors(2)
+    assert np.array_equal(alone, pairs.swapaxes(0, 1).reshape(4, 1000))
+    assert not np.array_equal(alone[0], alone[1])
 
 
 def test_the_spread_is_the_standard_deviation_over_rows():
