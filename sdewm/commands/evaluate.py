@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ class Evaluate:
     dynamics (dmc:): gravity, mass, friction, actuator (each also with -drift, -walk), delay;
     latents: latent-noise, latent-heavy, latent-scale, latent-drift;
     attacks: fgsm-posterior, pgd-posterior, fgsm-value, pgd-value;
-    paper: those of the paper's tables."""
+    paper: those of the paper's tables that fit the environment.
+    With obs=both, only dynamics and latents."""
     policy: Annotated[
         Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: the run's own)")
     ] = None
@@ -75,8 +77,16 @@ def evaluate_run(words: list[str]) -> int:
         first, *others = (read_run(run).config for run in given.runs)
         for other in others:
             check_same_task(first, other)
-        observations = "images" if first.obs == "pixels" else "vectors"
-        return _evaluate_perturbed(given, perturbations_of(given.perturb, observations))
+        own = given.policy is None
+        perturbations, left_out = perturbations_of(
+            given.perturb, env=first.env, obs=first.obs, own_policy=own
+        )
+        if left_out:
+            sys.stderr.write(
+                f"note: of paper, {', '.join(one.label for one in left_out)} are left out, which "
+                f"do not fit {first.env} with obs={first.obs!r}{'' if own else ' and --policy'}.\n"
+            )
+        return _evaluate_perturbed(given, perturbations)
     (run,) = tuple(given.runs)
     saved = trained_agent(run)
     config, counters = saved.config, saved.counters

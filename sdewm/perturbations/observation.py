@@ -126,6 +126,25 @@ KINDS = {
 }
 
 
+def kind_of(obs: str, images: bool) -> str:
+    """What perturbations tell apart: observations that are "vectors", "images" or "both" at once.
+
+    Args:
+        obs: that of the run or of the dataset; "both": image and vector as one array of floats.
+        images: whether the observations are images alone.
+    """
+    return obs if obs == "both" else "images" if images else "vectors"
+
+
+def refuse_both(name: str, observations: str) -> None:
+    """Refuse observations that hold an image and a vector, whose parts have other units."""
+    if observations == "both":
+        raise ValueError(
+            f"perturbation={name!r} is for images or for vectors, not for both at once "
+            "(obs='both'); what can be perturbed there are dynamics (dmc:) and latents."
+        )
+
+
 STEPWISE, HELD = ("noise", "mask", "mask-noise", "jitter"), "-held"
 HOLDABLE = ("noise", "mask", "mask-noise")
 
@@ -187,7 +206,15 @@ class ObservationPerturbation:
             )
 
     def check_fits(self, observations: str) -> None:
-        """Refuse "vectors" or "images" to which this perturbation does not apply."""
+        """Refuse observations to which this perturbation does not apply.
+
+        Args:
+            observations: "vectors", "images" or "both", see `kind_of`.
+
+        Raises:
+            ValueError: vectors or images that it does not fit, or both.
+        """
+        refuse_both(self.name, observations)
         kinds = KINDS[self.name].observations
         if observations not in kinds:
             raise ValueError(
@@ -196,6 +223,9 @@ class ObservationPerturbation:
 
     def __call__(self, observations: Tensor, generator: torch.Generator) -> Tensor:
         """Perturbed copies of observations (N, T, *shape), of the same dtype.
+
+        Bytes are images, and floats vectors: those of obs="both" cannot be told from vectors here,
+        so that `check_fits` has to refuse them.
 
         Raises:
             ValueError: this perturbation does not apply to such observations.

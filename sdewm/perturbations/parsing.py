@@ -11,7 +11,14 @@ from sdewm.perturbations.adversarial import AdversarialPerturbation
 from sdewm.perturbations.dynamics import NAMES as PHYSICS
 from sdewm.perturbations.dynamics import SCHEDULES, DynamicsPerturbation
 from sdewm.perturbations.latent import DRAWS, LatentPerturbation
-from sdewm.perturbations.observation import HELD, HOLDABLE, KINDS, ObservationPerturbation
+from sdewm.perturbations.observation import (
+    HELD,
+    HOLDABLE,
+    KINDS,
+    ObservationPerturbation,
+    kind_of,
+    refuse_both,
+)
 
 Perturbation = (
     ObservationPerturbation | DynamicsPerturbation | LatentPerturbation | AdversarialPerturbation
@@ -91,27 +98,73 @@ def observation_perturbation(word: str) -> ObservationPerturbation:
     return found[0]
 
 
-def perturbations_of(words: tuple[str, ...], observations: str) -> list[Perturbation]:
+def check_fits(one: Perturbation, *, env: str, obs: str, own_policy: bool = True) -> None:
+    """Refuse a perturbation that cannot be applied, before anything is run.
+
+    Args:
+        one: the perturbation.
+        env: name of the environment.
+        obs: its observations, as in `sdewm.data.envs.make_env`.
+        own_policy: whether the agent acts on its own latents, and not as the actor of a filter.
+
+    Raises:
+        ValueError: observations that it does not fit, an environment whose physics is not known, or
+            an error of latents or an attack under another's policy.
+    """
+    observations = kind_of(obs, obs == "pixels")
+    if isinstance(one, ObservationPerturbation):
+        one.check_fits(observations)
+    elif isinstance(one, DynamicsPerturbation):
+        if not env.startswith("dmc:"):
+            raise ValueError(
+                f"perturbation={one.label!r} is for dmc: environments, whose physics is known, not "
+                f"for env={env!r}."
+            )
+    elif not own_policy:
+        raise ValueError(
+            f"perturbation={one.label!r} needs the run's own policy; leave out --policy."
+        )
+    elif isinstance(one, AdversarialPerturbation):
+        refuse_both(one.name, observations)
+
+
+def perturbations_of(
+    words: tuple[str, ...], *, env: str, obs: str, own_policy: bool = True
+) -> tuple[list[Perturbation], list[Perturbation]]:
     """All perturbations of a command line; "paper" stands for those of the paper that fit.
 
     Args:
         words: as for `parse_perturbations`, or "paper".
-        observations: "vectors" or "images".
+        env: as for `check_fits`; so are the others.
+        obs: see there.
+        own_policy: see there.
+
+    Returns:
+        The perturbations, and those of "paper" that are left out because they do not fit.
 
     Raises:
-        ValueError: as `parse_perturbations`, or one that does not apply to such observations or is
-            named twice.
+        ValueError: as `parse_perturbations`, or one that is named does not fit or is named twice,
+            or none is left.
+
+    >>> found, left_out = perturbations_of(("paper",), env="gym:CartPole-v1", obs="proprio")
+    >>> [one.label for one in left_out]
+    ['rotation:20', 'rotation:30', 'gravity:-0.5', 'gravity:0.5']
     """
     found: list[Perturbation] = []
+    left_out: list[Perturbation] = []
     for word in words:
-        if word == "paper":
-            preset = [one for each in PAPER for one in parse_perturbations(each)]
-            found += [one for one in preset if one.name != "rotation" or observations == "images"]
-        else:
-            found += parse_perturbations(word)
-    for n, one in enumerate(found):
-        if one in found[:n]:
-            raise ValueError(f"perturb names {one.label} twice.")
-        if isinstance(one, ObservationPerturbation):
-            one.check_fits(observations)
-    return found
+        parts = PAPER if word == "paper" else (word,)
+        for one in (one for part in parts for one in parse_perturbations(part)):
+            try:
+                check_fits(one, env=env, obs=obs, own_policy=own_policy)
+            except ValueError:
+                if word != "paper":
+                    raise
+                left_out.append(one)
+                continue
+            if one in found:
+                raise ValueError(f"perturb names {one.label} twice.")
+            found.append(one)
+    if not found:
+        raise ValueError(f"perturb={' '.join(words)}: none fits env={env!r} with obs={obs!r}.")
+    return found, left_out

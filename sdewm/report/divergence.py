@@ -49,8 +49,9 @@ class Settings(PerturbedSettings):
 def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("horizon", settings.horizon)
-    settings.checked_perturbation()
-    return subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    perturbation = settings.checked_perturbation()
+    found = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    return subject.perturbable(found, perturbation)
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:

@@ -51,6 +51,8 @@ QUANTITIES = {  # title, unit
 def penalty_rows(trained: TrainedRun, episodes: int | None, seed: int) -> list[Row]:
     """One row for each of QUANTITIES, with standard errors over episodes where available."""
     recorded = trained.episodes(START + 1 + LYAPUNOV_STEPS, episodes, seed)
+    for kind in (NOISE, SHIFT):
+        trained.subject.perturbable(recorded, kind)
     model, jacobian = trained.model, trained.config.jacobian
     sizes = jacobian_sizes(model, recorded, every=EVERY, seed=seed)
     grid: dict[str, Any] = {"start": START, "steps": LYAPUNOV_STEPS, "discard": DISCARD}

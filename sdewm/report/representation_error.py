@@ -62,7 +62,8 @@ class Settings:
 def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("draws", settings.draws, minimum=2)
-    return subject.episodes(settings.steps, settings.episodes, seed)
+    found = subject.episodes(settings.steps, settings.episodes, seed)
+    return subject.perturbable(found, ObservationPerturbation("noise", 0.0))
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:

@@ -8,12 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from sdewm.base.checks import check_count
 from sdewm.base.records import Value, code_digest, manifest
-from sdewm.data.dataset import read_dataset
+from sdewm.data.dataset import UNKNOWN, read_dataset
 from sdewm.data.recorded_episodes import Episodes, read_episodes, windows_of
 from sdewm.latent_sde.model_parts import StateFunction, missing_part
 from sdewm.latent_sde.models import LatentModel
+from sdewm.perturbations.observation import ObservationPerturbation, kind_of
 from sdewm.report.model_identity import tensors_digest
 
 
@@ -30,6 +33,11 @@ class EpisodeSource(Protocol):
 
     def facts(self) -> dict[str, Value]:
         """What identifies the episodes."""
+        ...
+
+    @property
+    def obs(self) -> str:
+        """What was observed, such as "both" (image and vector in one), or UNKNOWN."""
         ...
 
 
@@ -60,6 +68,11 @@ class DatasetEpisodes:
             "data_digest": dataset.digest[:16],
         }
 
+    @property
+    def obs(self) -> str:
+        """See `EpisodeSource`."""
+        return read_dataset(self.directory).facts["obs"]
+
 
 @dataclass(frozen=True)
 class GivenEpisodes:
@@ -86,6 +99,11 @@ class GivenEpisodes:
                 [given.observations, given.previous_actions, given.rewards]
             ),
         }
+
+    @property
+    def obs(self) -> str:
+        """See `EpisodeSource`."""
+        return UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,12 @@ class Subject:
         found = self.source.windows(steps, count, seed)
         check_count("episodes that are long enough", len(found.rewards), minimum=2)
         return found
+
+    def perturbable(self, episodes: Episodes, perturbation: ObservationPerturbation) -> Episodes:
+        """The episodes, or a ValueError if the perturbation does not fit their observations."""
+        images = episodes.observations.dtype == torch.uint8
+        perturbation.check_fits(kind_of(self.source.obs, images))
+        return episodes
 
     def missing(self, part: str) -> str | None:
         """The reason why the model has no decoder, reward, critic, policy or kl; None if it has."""

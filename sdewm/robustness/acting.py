@@ -17,7 +17,7 @@ from sdewm.perturbations.draws import EpisodeCounter, Realised, draw_seed
 from sdewm.perturbations.dynamics import DynamicsPerturbation, PerturbedDynamics
 from sdewm.perturbations.latent import LatentPerturbation
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.perturbations.parsing import Perturbation
+from sdewm.perturbations.parsing import Perturbation, check_fits
 from sdewm.train.agent import Agent
 from sdewm.train.policy import AgentPolicy
 
@@ -79,6 +79,9 @@ class LatentSpread:
 
 class AttackedPolicy:
     """An agent's policy under adversarial observations, with its latent state known.
+
+    The random starts of the attacks follow one another from step to step: those of an episode
+    depend on the lengths of the episodes before it, and on the number of environments.
 
     Args:
         agent: whose encoder or critic is attacked.
@@ -171,18 +174,17 @@ def perturbed(
     """The acting policy under a perturbation, the change of its simulator, and what realised it.
 
     Raises:
-        ValueError: a perturbation that needs the agent's own policy.
+        ValueError: a perturbation that does not fit, see `sdewm.perturbations.parsing.check_fits`.
     """
+    own = isinstance(policy, AgentPolicy)
+    check_fits(perturbation, env=task, obs=agent.config.obs, own_policy=own)
     if isinstance(perturbation, ObservationPerturbation):
         acting = PerturbedPolicy(policy, perturbation, task)
         return acting, None, acting
     if isinstance(perturbation, DynamicsPerturbation):
         change = DynamicsChange(perturbation)
         return policy, change, change
-    if not isinstance(policy, AgentPolicy):
-        raise ValueError(
-            f"perturbation={perturbation.label!r} needs the run's own policy; leave out --policy."
-        )
+    assert isinstance(policy, AgentPolicy)
     if isinstance(perturbation, LatentPerturbation):
         errors = LatentErrors(perturbation, deviation.to(agent.device), task)
         policy.latent_error = errors

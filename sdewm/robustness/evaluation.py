@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdewm.perturbations.parsing import Perturbation
+from sdewm.perturbations.parsing import Perturbation, check_fits
 from sdewm.robustness.acting import LatentSpread, perturbed
 from sdewm.robustness.filter_policy import FilterPolicy
 from sdewm.robustness.statistics import compare, t_interval
@@ -55,12 +55,15 @@ def perturbed_returns(
 
     Raises:
         ValueError: fewer than 2 episodes, a perturbation that does not fit, or an actor of another
-            environment.
+            environment; before the first episode.
     """
     if episodes < 2:
         raise ValueError(f"episodes={episodes}: expected at least 2, for an interval.")
     if actor is not None:
         check_same_task(saved.config, actor.config)
+    config, own = saved.config, actor is None
+    for one in perturbations:
+        check_fits(one, env=config.env, obs=config.obs, own_policy=own)
     arms: list[tuple[str, Perturbation | None, int]] = [
         (NONE, None, 0),
         (FLOOR, None, OTHER_NOISE),

@@ -48,7 +48,7 @@ from sdewm.model_theorems.episode_statistics import mean_estimate
 from sdewm.model_theorems.stability import jacobian_sizes, step_eigenvalues
 from sdewm.open_loop.errors import squared_error
 from sdewm.open_loop.predictions import OpenLoop, open_loop
-from sdewm.perturbations.observation import HELD, ObservationPerturbation
+from sdewm.perturbations.observation import HELD, ObservationPerturbation, kind_of
 from sdewm.perturbations.parsing import observation_perturbation
 from sdewm.train.saved_agent import saved_agent
 
@@ -99,10 +99,11 @@ def check_on_episodes(names: Sequence[str], data: Path) -> None:
     """Refuse end points whose perturbation does not fit the recorded observations.
 
     Raises:
-        ValueError: such as a rotation of vectors.
+        ValueError: such as a rotation of vectors, or any where obs="both".
     """
-    observation = next(iter(read_dataset(data)))["observation"]
-    observations = "images" if observation.dtype == torch.uint8 else "vectors"
+    dataset = read_dataset(data)
+    images = next(iter(dataset))["observation"].dtype == torch.uint8
+    observations = kind_of(dataset.facts["obs"], images)
     for name in names:
         kind, _, argument = name.partition(" ")
         found = []
@@ -252,6 +253,8 @@ class Measurement:
     @torch.no_grad()
     def _decoded(self, perturbation: ObservationPerturbation | None) -> np.ndarray:
         clean, generator = self.episodes.observations, torch.Generator().manual_seed(self.seed)
+        if perturbation:
+            perturbation.check_fits(kind_of(self.config.obs, clean.dtype == torch.uint8))
         seen = perturbation(clean, generator) if perturbation else clean
         rssm, shape = self.model.rssm, tuple(clean.shape[:2])
         state, _ = rssm.filter(

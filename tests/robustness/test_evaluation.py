@@ -1,13 +1,18 @@
 """`sdewm evaluate --perturb` on the shipped agent."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sdewm.cli import main
+from sdewm.perturbations.parsing import parse_perturbations
+from sdewm.robustness import evaluation
+from sdewm.robustness.evaluation import perturbed_returns
 from sdewm.robustness.statistics import compare
-from tests.robustness.short_runs import short_copy
+from sdewm.train.saved_agent import saved_agent
+from tests.robustness.short_runs import SHIPPED, short_copy
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +55,62 @@ def test_rows_stand_beside_the_same_episodes_unperturbed(run, capsys):
         (["--perturb", "noise"], "expected NAME:STRENGTH"),
         (["--perturb"], "--perturb=(): expected perturbations"),
         (["--perturb", "noise:1", "mask:0.5", "noise:1.0"], "perturb names noise:1 twice"),
+        (["--perturb", "paper", "gravity:0.5"], "perturb names gravity:0.5 twice"),
+        (
+            ["--perturb", "noise:0.1", "latent-drift:0.1", "--policy", "RUN"],
+            "perturbation='latent-drift:0.1' needs the run's own policy",
+        ),
     ],
 )
 def test_wrong_words_are_refused_before_an_episode(run, words, said, capsys):
     before = (run / "evaluation.jsonl").read_bytes()
-    assert main(["evaluate", str(run), *words]) == 2
+    assert (
+        main(["evaluate", *(str(run) if word == "RUN" else word for word in ("RUN", *words))]) == 2
+    )
     assert said in capsys.readouterr().err
     assert (run / "evaluation.jsonl").read_bytes() == before
+
+
+class Began(Exception):
+    """An episode began."""
+
+
+@pytest.fixture
+def no_episodes(monkeypatch):
+    def refuse(*given, **named):
+        raise Began
+
+    monkeypatch.setattr(evaluation, "evaluate", refuse)
+
+
+@pytest.mark.parametrize(
+    ("config", "word", "said"),
+    [
+        ({"env": "gym:CartPole-v1"}, "gravity:0.5", "not for env='gym:CartPole-v1'"),
+        ({"env": "gym:CartPole-v1"}, "delay:2", "is for dmc: environments"),
+        ({"obs": "both"}, "noise:0.1", "not for both at once (obs='both')"),
+        ({"obs": "both"}, "brightness:0.1", "dynamics (dmc:) and latents"),
+        ({"obs": "both"}, "fgsm-value:0.1", "not for both at once (obs='both')"),
+        ({}, "brightness:0.1", "is for images, not for vectors"),
+        ({"obs": "pixels"}, "shift:0.1", "is for vectors, not for images"),
+        ({"obs": "both"}, "gravity:0.5", None),
+        ({"obs": "both"}, "latent-noise:0.5", None),
+        ({"env": "gym:CartPole-v1"}, "fgsm-value:0.5", None),
+        ({"obs": "pixels"}, "brightness:0.1", None),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_first_episode(config, word, said, no_episodes):
+    saved = saved_agent(SHIPPED / "agent")
+    saved = replace(saved, config=replace(saved.config, **config))
+    perturbations = parse_perturbations("latent-scale:0.1") + parse_perturbations(word)
+    with pytest.raises(Began if said is None else ValueError) as problem:
+        perturbed_returns(saved, perturbations, episodes=2, seed=0)
+    assert said is None or said in str(problem.value)
+
+
+def test_what_paper_leaves_out_is_said_before_the_first_episode(run, no_episodes, capsys):
+    for words, said in ((["paper"], "of paper, rotation:20, rotation:30 are left out"), ([], "")):
+        with pytest.raises(Began):
+            main(["evaluate", str(run), "--perturb", "latent-scale:1", *words])
+        note = capsys.readouterr().err
+        assert said in note and note.count("\n") == bool(words)

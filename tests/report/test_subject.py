@@ -1,0 +1,75 @@
+"""What an analysis is given: episodes whose observations can be perturbed, or not."""
+
+from typing import Any, cast
+
+import pytest
+import torch
+
+from sdewm.data.dataset import write_dataset
+from sdewm.perturbations.observation import ObservationPerturbation
+from sdewm.report.analyses import ANALYSES
+from sdewm.report.subject import DatasetEpisodes, Subject
+from sdewm.study.end_points import check_on_episodes
+
+ROWS = 200
+NOISE, BRIGHTNESS = (
+    ObservationPerturbation("noise", 0.1),
+    ObservationPerturbation("brightness", 0.1),
+)
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A function of obs: a dataset whose observations are said to be that."""
+
+    def write(obs):
+        images = obs == "pixels"
+        shape, dtype = ((2, 2, 3), torch.uint8) if images else ((3,), torch.float32)
+        first, last = torch.arange(ROWS) == 0, torch.arange(ROWS) == ROWS - 1
+        episode = {
+            "observation": torch.zeros((ROWS, *shape), dtype=dtype),
+            "previous_action": torch.zeros(ROWS, 1),
+            "reward": torch.zeros(ROWS),
+            "is_first": first,
+            "is_last": last,
+            "is_terminal": last,
+        }
+        facts = {"env": "gym:X", "obs": obs, "action_repeat": 1, "policy": "random", "seed": 0}
+        write_dataset(tmp_path / obs, [episode] * 16, {**facts, "command": "", "commit": ""})
+        return tmp_path / obs
+
+    return write
+
+
+def subject_of(directory):
+    return Subject("", "", cast(Any, None), DatasetEpisodes(directory), {})
+
+
+@pytest.mark.parametrize("name", ["error", "expansion", "divergence", "open_loop"])
+def test_analyses_that_perturb_observations_refuse_image_and_vector_in_one(recorded, name):
+    analysis = ANALYSES[name]
+    analysis.check(subject_of(recorded("proprio")), analysis.settings(), 0)
+    both = subject_of(recorded("both"))
+    if name == "open_loop":  # which perturbs nothing
+        analysis.check(both, analysis.settings(), 0)
+        return
+    with pytest.raises(ValueError, match=r"not for both at once \(obs='both'\)"):
+        analysis.check(both, analysis.settings(), 0)
+
+
+def test_a_perturbation_has_to_fit_the_observations_of_the_episodes(recorded):
+    for obs, fits, does_not in (("pixels", BRIGHTNESS, "shift"), ("proprio", NOISE, "brightness")):
+        subject = subject_of(recorded(obs))
+        episodes = subject.episodes(10, None, 0)
+        assert subject.perturbable(episodes, fits) is episodes
+        with pytest.raises(ValueError, match=f"perturbation='{does_not}' is for"):
+            subject.perturbable(episodes, ObservationPerturbation(does_not, 0.1))
+
+
+def test_end_points_that_perturb_observations_refuse_them_too(recorded):
+    both, vectors = recorded("both"), recorded("proprio")
+    for name in ("decoded noise:0.1", "area mask"):
+        check_on_episodes([name], vectors)
+        with pytest.raises(ValueError, match=f"end_point='{name}': .*not for both at once"):
+            check_on_episodes([name], both)
+    check_on_episodes(["latent_error drift:0.3 5", "open_loop 5"], both)
