@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,12 @@ import tyro
 
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
-from sdewm.commands.parsing import parse
+from sdewm.commands.parsing import parse, say
 from sdewm.perturbations.parsing import Perturbation, perturbations_of
 from sdewm.plots.tables import number_text, text_table
 from sdewm.robustness.evaluation import (
-    ARMS_BEFORE,
+    FLOOR,
+    NONE,
     check_same_task,
     over_runs,
     perturbed_returns,
@@ -24,7 +26,8 @@ from sdewm.robustness.evaluation import (
 from sdewm.train.evaluation import EVALUATION_SEED, evaluate, evaluation_row
 from sdewm.train.metrics import append_evaluation
 from sdewm.train.run_directory import allow_module, read_run
-from sdewm.train.saved_agent import saved_agent, trained_agent
+from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent
+from sdewm.train.signals import Interrupted, StopRequest
 
 
 @dataclass(frozen=True)
@@ -115,42 +118,83 @@ def evaluate_run(words: list[str]) -> int:
 
 
 def _evaluate_perturbed(given: Evaluate, perturbations: Sequence[Perturbation]) -> int:
-    """Rows of each run, and with several runs those over all of them."""
+    """Rows of each run, kept as soon as they are done, and with several runs those over all."""
     own = given.policy is None
     saved = [trained_agent(run) if own else saved_agent(run) for run in given.runs]
     actor = None if given.policy is None else trained_agent(given.policy)
-    arms = ARMS_BEFORE + len(perturbations)
-    progress = Progress("episodes", given.episodes * arms * len(saved))
-    tables: list[list[dict[str, Any]]] = []
-    for number, (run, one) in enumerate(zip(given.runs, saved, strict=True)):
-        before = number * given.episodes * arms
-        rows = perturbed_returns(
-            one,
-            perturbations,
-            episodes=given.episodes,
-            seed=given.seed,
-            actor=actor,
-            progress=lambda done, before=before: progress.update(before + done),
-        )
-        tables.append(rows)
+    labels = [NONE, FLOOR, *(one.label for one in perturbations)]
+    each = given.episodes * len(labels)
+    progress = Progress("episodes", each * len(saved))
+    tables: list[list[dict[str, Any]]] = [[] for _ in saved]
+    stop, ended = StopRequest("Stopping: rows that are done are kept.", "Stopped."), None
+
+    def step(done: int) -> None:
+        stop.check()
+        progress.update(done)
+
+    def keep(number: int, row: dict[str, Any]) -> None:
+        one = saved[number]
         facts = {**one.counters, "by": "evaluate --perturb", "seed": given.seed}
         facts |= {} if own else {"policy": str(given.policy)}
         facts |= {} if one.changed is None else {"changed": one.changed}
-        for row in rows:
-            append_evaluation(run, {**facts, "episodes": given.episodes, **row})
-    progress.close()
-    for run, one, rows in zip(given.runs, saved, tables, strict=True):
-        print(
-            f"{run}, {one.config.env}: {given.episodes} episodes with seed {given.seed} in each "
-            f"row, after {one.counters['env_frames']} env_frames and {one.counters['updates']} "
-            "updates; 95 % t intervals over episodes, differences paired with the unperturbed "
-            "episodes; mean, std and share of what changed"
-        )
-        _print_table(rows)
+        tables[number].append(row)
+        append_evaluation(given.runs[number], {**facts, "episodes": given.episodes, **row})
+
+    try:
+        with stop.listening():
+            for number, one in enumerate(saved):
+                perturbed_returns(
+                    one,
+                    perturbations,
+                    episodes=given.episodes,
+                    seed=given.seed,
+                    actor=actor,
+                    progress=lambda done, before=number * each: step(before + done),
+                    on_row=partial(keep, number),
+                )
+    except Interrupted as asked:
+        ended = asked
+    finally:
+        progress.close()
+        for run, one, rows in zip(given.runs, saved, tables, strict=True):
+            if rows:
+                _print_rows(given, run, one, rows)
+    if ended is not None:
+        return say(f"Stopped by {ended}; {_missing(given, labels, tables)}", ended.exit_code)
     if len(tables) > 1:
         print(f"over {len(tables)} runs: 95 % t intervals over runs, differences paired by run")
         _print_table(over_runs(tables))
     return 0
+
+
+def _missing(
+    given: Evaluate, labels: Sequence[str], tables: Sequence[Sequence[Mapping[str, Any]]]
+) -> str:
+    """Which rows of which runs are missing, and what measures them."""
+    done = min(len(rows) for rows in tables)
+    missing = [
+        f"{', '.join(labels[len(rows) :])} of {run}"
+        for run, rows in zip(given.runs, tables, strict=True)
+        if len(rows) < len(labels)
+    ]
+    rest = " ".join(label for label in labels[done:] if label not in (NONE, FLOOR))
+    return (
+        f"missing are {'; '.join(missing)}. The rows that are done are in evaluation.jsonl; the "
+        "same command measures all of them again, and with --perturb "
+        f"{rest} only the missing ones and the unperturbed."
+    )
+
+
+def _print_rows(
+    given: Evaluate, run: Path, one: SavedAgent, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    print(
+        f"{run}, {one.config.env}: {given.episodes} episodes with seed {given.seed} in each "
+        f"row, after {one.counters['env_frames']} env_frames and {one.counters['updates']} "
+        "updates; 95 % t intervals over episodes, differences paired with the unperturbed "
+        "episodes; mean, std and share of what changed"
+    )
+    _print_table(rows)
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,7 +20,6 @@ from sdewm.train.sources import RECORDED
 
 OTHER_NOISE = 1  # added to the seed of the latents in the second unperturbed evaluation
 NONE, FLOOR = "none", "noise floor"
-ARMS_BEFORE = 2  # the two unperturbed rows
 
 
 def perturbed_returns(
@@ -31,6 +30,7 @@ def perturbed_returns(
     seed: int,
     actor: SavedAgent | None = None,
     progress: Callable[[int], None] | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each perturbation, after one unperturbed row and one of the noise floor.
 
@@ -44,7 +44,9 @@ def perturbed_returns(
         seed: seed of the initial states.
         actor: another agent that acts on what the world model of `saved` decodes (filter, then
             act); None: `saved` itself acts.
-        progress: called with the number of finished episodes of all rows together.
+        progress: called with the number of finished episodes of all rows together; an exception
+            that it raises ends the evaluation.
+        on_row: called with each row as soon as it is done.
 
     Returns:
         Rows with: perturbation, mean_return, low, high (95 % t interval over episodes), difference
@@ -93,6 +95,8 @@ def perturbed_returns(
         rows.append(_row(label, returns, np.array(rows[0]["returns"]) if rows else returns))
         if realised is not None:
             rows[-1] |= realised.realised.summary()
+        if on_row is not None:
+            on_row(rows[-1])
     return rows
 
 

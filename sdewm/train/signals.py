@@ -27,10 +27,20 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Records whether the process was asked to stop since `listening` began."""
+    """Records whether the process was asked to stop since `listening` began.
 
-    def __init__(self) -> None:
+    Args:
+        first: written to stderr at the first signal.
+        second: written at a second one, which ends the process at once.
+    """
+
+    def __init__(
+        self,
+        first: str = "Stopping: saving a checkpoint (interrupt again to stop without saving).",
+        second: str = "Stopped without saving; the last checkpoint remains.",
+    ) -> None:
         self.number: int | None = None
+        self._sentences = first, second
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -54,11 +64,11 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            _write(b"\nStopped without saving; the last checkpoint remains.\n")
+            _write(f"\n{self._sentences[1]}\n".encode())
             os._exit(128 + number)
         self.number = number
         # Unbuffered, because the handler may interrupt a buffered write.
-        _write(b"\nStopping: saving a checkpoint (interrupt again to stop without saving).\n")
+        _write(f"\n{self._sentences[0]}\n".encode())
 
 
 def _write(sentence: bytes) -> None:

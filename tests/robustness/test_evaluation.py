@@ -1,6 +1,8 @@
 """`sdewm evaluate --perturb` on the shipped agent."""
 
 import json
+import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from sdewm.robustness import evaluation
 from sdewm.robustness.evaluation import perturbed_returns
 from sdewm.robustness.statistics import compare
 from sdewm.train.saved_agent import saved_agent
+from tests.child_process import started, wait_until
 from tests.robustness.short_runs import SHIPPED, short_copy
 
 
@@ -23,6 +26,46 @@ def run(tmp_path_factory):
 def rows_of(run):
     rows = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
     return {row["perturbation"]: row for row in rows if row["by"] == "evaluate --perturb"}
+
+
+def labels_of(run):
+    rows = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
+    return [row["perturbation"] for row in rows if row["by"] == "evaluate --perturb"]
+
+
+def test_rows_that_are_done_outlast_a_signal(tmp_path):
+    """Of two runs, with more rows than any machine has done before the signal comes."""
+    first, second = (short_copy("agent", tmp_path / name) for name in ("first", "second"))
+    labels = [f"noise:{place / 100:g}" for place in range(1, 100)]
+    words = ["evaluate", first, second, "--episodes", "2", "--perturb", *labels]
+    with started(sys.executable, "-m", "sdewm.cli", *words) as process:
+        wait_until(lambda: len(labels_of(first)) > 2, process)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate()
+    done = labels_of(first)
+    assert process.returncode == 143, err
+    assert done == ["none", "noise floor", *labels][: len(done)] and 2 < len(done) < 101
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("noise:")] == done[2:]
+    missing = labels[len(done) - 2 :]
+    assert f"missing are {', '.join(missing)} of {first}; none, noise floor, " in err
+    assert f"of {second}. " in err and f"--perturb {' '.join(labels)} only" in err
+    assert labels_of(second) == [] and "over 2 runs" not in out
+
+
+def test_each_row_is_kept_before_the_next_one_begins(run, monkeypatch):
+    """Without any signal: the third row fails, the two before it are there, and are printed."""
+    before, calls = len(labels_of(run)), []
+
+    def failing(*given, **named):
+        calls.append(len(labels_of(run)) - before)
+        if len(calls) == 3:
+            raise OSError("the third")
+        return plain(*given, **named)
+
+    plain = evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", failing)
+    assert main(["evaluate", str(run), "--episodes", "2", "--perturb", "noise:0.1"]) == 1
+    assert calls == [0, 1, 2] and labels_of(run)[before:] == ["none", "noise floor"]
 
 
 def test_rows_stand_beside_the_same_episodes_unperturbed(run, capsys):
