@@ -165,6 +165,11 @@ def test_readme_says_what_competes_with_the_penalty():
     assert f"the other {len(comparisons) - 8} comparisons are exploratory" in text
     outcomes = {(one.declared.arm, one.declared.end_point): one.outcome for one in comparisons}
     assert [x for (arm, _), x in outcomes.items() if arm == "unsquared_001"] == ["undecided"] * 8
+    for arm, outcome in (
+        *(("unsquared_01", "refuted"), ("latent_noise_02", "support")),
+        ("latent_drift_02", "undecided"),
+    ):
+        assert {outcomes[arm, name] for name in LATENT} == {outcome}
     zero, drift = (times(results, "unsquared_01", name, 1) for name in LATENT)
     assert f"{zero} times as large for zero drift and {drift} times for drift. Training" in text
     zero, drift = (times(results, "latent_noise_02", name, 2) for name in LATENT)
@@ -172,7 +177,8 @@ def test_readme_says_what_competes_with_the_penalty():
     far = times(results, "latent_noise_02", "open_loop 25", 1)
     assert (
         f"makes these {zero} and {drift} times as large, but those without perturbation {clean} "
-        f"times, and those 25 steps ahead {far} times" in text
+        f"times, and those 25 steps ahead {far} times; with drift of the same energy the first two "
+        "are undecided" in text
     )
     noise, masks = (times(results, "posterior", name, 2) for name in ("area noise", "area mask"))
     assert f"lowers errors under noise and masks ({noise} and {masks} times) without" in text
