@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sdewm.perturbations.parsing import Perturbation
-from sdewm.robustness.acting import LatentSpread, perturbed
+from sdewm.robustness.acting import LatentSpread, check_simulator, perturbed
 from sdewm.robustness.filter_policy import FilterPolicy
 from sdewm.robustness.statistics import compare, t_interval
 from sdewm.train.config import Config
@@ -51,16 +51,17 @@ def perturbed_returns(
         to the unperturbed row with its interval and p-value, retention (ratio of the means),
         moments of what the perturbation did, and every return. The moments are those of the change
         of the observations, of the latent in its standard deviations, or of the factor of the
-        physics.
+        physics, as the simulator's model has it.
 
     Raises:
-        ValueError: fewer than 2 episodes, a perturbation that does not fit, or an actor of another
-            environment.
+        ValueError: fewer than 2 episodes, a perturbation that does not fit or that changes nothing
+            in the simulator, or an actor of another environment.
     """
     if episodes < 2:
         raise ValueError(f"episodes={episodes}: expected at least 2, for an interval.")
     if actor is not None:
         check_same_task(saved.config, actor.config)
+    check_simulator(perturbations, saved.config)
     arms: list[tuple[str, Perturbation | None, int]] = [
         (NONE, None, 0),
         (FLOOR, None, OTHER_NOISE),
