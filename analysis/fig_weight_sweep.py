@@ -57,6 +57,7 @@ def differences(results: Results) -> Lines:
                 found.append(
                     {
                         "panel": panel,
+                        "quantity": "norms" if panel == "Jacobian" else "squared errors",
                         "end_point": label,
                         "weight": weight,
                         "difference": seen.difference.estimate,

@@ -22,7 +22,7 @@ from typing import Any
 from sdewm import cli
 from sdewm.base.records import ROOT
 from sdewm.data.dataset import is_complete, read_dataset, recorded_episodes, write_dataset
-from sdewm.data.dmc import VELOCITY, DmcEnv
+from sdewm.data.dmc import DmcEnv
 
 AGENT, DATA = ROOT / "paper_checks" / "small_models" / "agent", Path("runs/study-data")
 RECORDINGS = {"cartpole": ("64", "201"), "cartpole-test": ("128", "202")}
@@ -73,11 +73,11 @@ def without_velocities(source: Path, to: Path) -> None:
 
 def positions(name: str) -> list[int]:
     """The components of the task's observation that belong to no velocity."""
-    env = DmcEnv(name, render="fast", pixels=False, seed=0)
+    env = DmcEnv(name, render="fast", pixels=False, seed=0, velocities=False)
     observed, found, start = env.task.get_observation(env.physics), [], 0
     for entry, value in observed.items():
         size = value.size
-        found += [] if entry == VELOCITY else [*range(start, start + size)]
+        found += [*range(start, start + size)] if entry in env.entries else []
         start += size
     env.close()
     return found

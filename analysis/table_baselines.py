@@ -26,6 +26,7 @@ from sdewm.plots.tables import text_table
 from sdewm.robustness.statistics import t_interval
 from sdewm.study.committed import DATA, STUDIES, Results, read_results, table_of
 from sdewm.study.end_points import CONTEXT, unit_of, windows
+from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import arms_of
 
 ARM, NAME = "baseline", "table_baselines"
@@ -57,6 +58,7 @@ def lines_of(results: Results) -> Iterator[dict[str, Any]]:
     horizons = [int(name.split()[1]) for name in study.end_points if name.startswith("open_loop ")]
     if not horizons:
         return
+    require_episodes(study, results.rows)
     without = without_model(Path(study.data), Path(study.test_data), horizons)
     for steps in horizons:
         values = arms_of(results.rows, ARM, f"open_loop {steps}", study.updates)

@@ -33,7 +33,8 @@ from sdewm.robustness.statistics import holm, sign_flip_p, t_interval
 from sdewm.study.committed import DATA, STUDIES, Results, read_results, table_of
 from sdewm.study.declaration import Comparison, Study
 from sdewm.study.rows import arms_of
-from sdewm.study.verdicts import judge, paired
+from sdewm.study.trends import arms_over, slopes_per_doubling
+from sdewm.study.verdicts import INTERVALS, judge, paired
 
 ERRORS = ("area noise", "area mask", "area shift", "decoded noise:0")
 LATENT = tuple(
@@ -100,14 +101,16 @@ def made(name: str, data: Path) -> tuple[list[Line], dict[str, Any]]:
         found = measured_studies(data).values()
         lines = [line for results in found for line in verdicts(results)]
         facts = {"studies": ", ".join(f"{r.study.name} {r.study.digest}" for r in found)}
-        caption = "declared comparisons at family-wise level .95 over the confirmatory ones"
+        caption = f"declared comparisons and controls. {INTERVALS}"
     else:
         one = TABLES[name]
         results = read_results(one.study, data)
         lines = differences(results, one.end_points)
         lines += one.more(results, one.end_points) if one.more else []
         facts = {"study": results.study.name, "digest": results.study.digest}
-        caption = f"{results.seeds} of {len(results.study.seeds)} seeds, {length(results.study)}"
+        pairs = {line["pairs"] for line in lines}
+        seeds = f"{min(pairs)} to {max(pairs)}" if len(pairs) > 1 else f"{max(pairs)}"
+        caption = f"{seeds} of {len(results.study.seeds)} seeds, {length(results.study)}"
     return lines, manifest(seed=0, **facts, caption=caption)
 
 
@@ -157,25 +160,16 @@ def differences(results: Results, end_points: Sequence[str]) -> list[Line]:
 
 def trends(results: Results, end_points: Sequence[str]) -> list[Line]:
     """Mean slope of each end point over log₂ of the batch size, for arms alike in all else."""
-    groups: dict[str, dict[int, str]] = {}
-    for arm, settings in results.study.arms.items():
-        others = {name: value for name, value in settings.items() if name != "batch_size"}
-        label = ", ".join(f"{name}={value}" for name, value in others.items()) or "no penalty"
-        groups.setdefault(label, {})[int(settings["batch_size"])] = arm
     lines = []
-    for label, arms in groups.items():
+    for label, arms in arms_over(results.study, "batch_size").items():
         for name in end_points:
-            values = {
-                size: arms_of(results.rows, arm, name, results.study.updates)
-                for size, arm in arms.items()
-            }
-            seeds = sorted(set.intersection(*({*one} for one in values.values())))
-            if len(seeds) < 2:
+            found = slopes_per_doubling(results.rows, arms, name, results.study.updates)
+            if len(found) < 2:
                 continue
-            sizes = np.log2([*values])
-            slopes = [np.polyfit(sizes, [one[s] for one in values.values()], 1)[0] for s in seeds]
+            slopes = [*found.values()]
             slope = t_interval(slopes)
-            smallest = [values[min(values)][s] for s in seeds]
+            values = arms_of(results.rows, arms[min(arms)], name, results.study.updates)
+            smallest = [values[seed] for seed in found]
             lines.append(
                 {
                     "arm": f"per doubling of batch_size ({label})",
@@ -186,7 +180,7 @@ def trends(results: Results, end_points: Sequence[str]) -> list[Line]:
                     "low": slope.low,
                     "high": slope.high,
                     "factor": math.exp(slope.estimate),
-                    "pairs": len(seeds),
+                    "pairs": len(slopes),
                     "sign_flip_p": sign_flip_p(slopes),
                     "t_p": None,
                     "holm_p": None,
@@ -211,6 +205,7 @@ def verdicts(results: Results) -> list[Line]:
                 "baseline": declared.against if compared else declared.baseline,
                 "end_point": declared.end_point,
                 "confirmatory": "yes" if compared and declared.confirmatory else "no",
+                "level": one.level,
                 "expected": f"below -{declared.margin:g}" if compared else declared.expected,
                 "difference": ends[0],
                 "low": ends[1],

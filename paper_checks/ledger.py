@@ -260,8 +260,11 @@ def false_alarms_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"*False alarms:* {count} claims rest on sampling errors. If these follow Student's law, "
         f"the probability that any true claim among them fails is at most {first:.1g} in the "
-        f"first run and {both:.1g} after the rerun. The verdicts of a study have their own "
-        "family-wise level, 95 %. Comparisons without a standard error are not counted."
+        f"first run and {both:.1g} after the rerun. Verdicts of a study are not "
+        "among them: confirmatory comparisons have a family-wise level of 95 %, all others 95 % "
+        "each. A claim that fails as stated needs all its comparisons refuted, so that the "
+        "probability of stating this wrongly is at most 2.5 % for each such claim. Comparisons "
+        "without a standard error are not counted."
     )
 
 

@@ -51,6 +51,7 @@ from sdewm.report.page import (
     plain_table,
     write_page,
 )
+from sdewm.study.verdicts import INTERVALS
 
 TARGET = ROOT / "figures" / "report.html"
 MARKS = {  # of the verdicts, in the order of ledger.WORDS
@@ -122,10 +123,7 @@ DERIVED = (
     "differentiation; the claims derivation-* of the ledger say how. Each is shown in its simplest "
     "case.",
 )
-STUDY_TEXT = (
-    "Declared comparisons and controls: differences of logarithms of which smaller is better, "
-    "paired by training seed, with intervals at a family-wise level of 95 %."
-)
+STUDY_TEXT = f"Declared comparisons and controls. {INTERVALS}"
 BENCH_TEXT = (
     "Times and rates with their baselines; a ratio is value over baseline, low and high enclose "
     "its spread."

@@ -16,6 +16,7 @@ from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse, say
 from sdewm.perturbations.parsing import Perturbation, perturbations_of
 from sdewm.plots.tables import number_text, text_table
+from sdewm.robustness.acting import check_applies
 from sdewm.robustness.evaluation import (
     FLOOR,
     NONE,
@@ -81,9 +82,8 @@ def evaluate_run(words: list[str]) -> int:
         for other in others:
             check_same_task(first, other)
         own = given.policy is None
-        perturbations, left_out = perturbations_of(
-            given.perturb, env=first.env, obs=first.obs, own_policy=own
-        )
+        fits = partial(check_applies, config=first, own_policy=own)
+        perturbations, left_out = perturbations_of(given.perturb, fits)
         if left_out:
             sys.stderr.write(
                 f"note: of paper, {', '.join(one.label for one in left_out)} are left out, which "

@@ -15,7 +15,7 @@ from sdewm.commands import study_cell
 from sdewm.commands.parsing import FAILURE, parse, say
 from sdewm.study.declaration import read_study
 from sdewm.study.engine import LocalPool, Pool, run_study
-from sdewm.study.episodes import require_episodes
+from sdewm.study.episodes import require_episodes, require_same_episodes
 from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, expected_cost, missing_cells, read_rows
 from sdewm.study.verdicts import report
@@ -85,7 +85,9 @@ def study(words: list[str]) -> int:
             except Interrupted as ended:
                 again = f"sdewm study {given.study}"
                 return say(f"Stopped by {ended}; {again} goes on with the rest.", ended.exit_code)
-    print(report(declared, read_rows(declared, place)), flush=True)
+    rows = read_rows(declared, place)
+    require_same_episodes(rows, place.table)
+    print(report(declared, rows), flush=True)
     if failed:
         return say(f"failed: {', '.join(failed)}", FAILURE)
     return 0

@@ -27,6 +27,7 @@ def main(words: Sequence[str]) -> int:
     """Train and measure; the exit code of the training if it was stopped or failed."""
     file, folder, arm, seed = words
     study, cell = read_study(Path(file)), Cell(arm, int(seed))
+    commit = code_commit()  # of the code that runs: a later commit does not change it
     episodes = require_episodes(study)
     place = Place(Path(folder), study.digest, Path(file))
     run = place.run(cell)
@@ -36,7 +37,7 @@ def main(words: Sequence[str]) -> int:
     if code:
         return code
     start = time.perf_counter()
-    rows = measured(study, cell, run, episodes)
+    rows = measured(study, cell, run, episodes, commit)
     write_whole(place.cost(cell), dump_json(cost(run, time.perf_counter() - start)))
     write_whole(place.rows(cell), dump_json(rows, indent=1))
     return 0
@@ -54,7 +55,7 @@ def cost(run: Path, measuring: float) -> dict[str, float]:
     return {"seconds": trained[-1]["seconds"] + measuring, "memory_mb": memory}
 
 
-def measured(study: Study, cell: Cell, run: Path, episodes: str) -> list[Row]:
+def measured(study: Study, cell: Cell, run: Path, episodes: str, commit: str) -> list[Row]:
     """All end points of a trained cell at all numbers of updates."""
     facts = {"study": study.name, "digest": study.digest, "arm": cell.arm, "seed": str(cell.seed)}
     command = " ".join(["sdewm", *study.words(cell, run)])
@@ -66,7 +67,7 @@ def measured(study: Study, cell: Cell, run: Path, episodes: str) -> list[Row]:
             if not math.isfinite(one.value):
                 raise ValueError(f"{cell.name}: {name} is {one.value}; expected a finite number.")
             numbers = {"value": repr(one.value), "standard_error": repr(one.standard_error)}
-            source = {"episodes": episodes, "commit": str(code_commit()), "command": command}
+            source = {"episodes": episodes, "commit": commit, "command": command}
             rows.append(
                 {**facts, "updates": str(updates or END), "end_point": name, **numbers, **source}
             )

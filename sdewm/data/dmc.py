@@ -16,7 +16,8 @@ from sdewm.data.observations import FRAME_SHAPE
 from sdewm.data.opengl import choose_opengl
 
 RENDERS = ("full", "fast")
-VELOCITY = "velocity"  # the suite's name of what `velocities=False` leaves out
+# Positions and velocities in one entry; `velocities=False` refuses their tasks.
+MIXED = ("egocentric_state", "ball_state")
 # The published runs look through camera 2 at quadrupeds, through camera 0 at all others.
 CAMERAS = {"quadruped": 2}
 # MuJoCo's mjMAXVAL, which dm_control reports as the bound of an unbounded action.
@@ -36,6 +37,18 @@ def dmc_tasks() -> dict[str, tuple[str, str]]:
     return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 
 
+def is_velocity(entry: str) -> bool:
+    """Whether an entry of a task's observation has velocities, by its name in the suite.
+
+    Such are velocity, com_velocity, torso_com_velocity, body_velocities and joint_velocites (so
+    spelt), names that end in _vel, and inertial_sensors (velocimeter, gyroscope, accelerometer).
+
+    >>> [is_velocity(entry) for entry in ("com_velocity", "box_vel", "box_pos", "touch")]
+    [True, True, False, False]
+    """
+    return "veloci" in entry or entry.endswith("_vel") or entry == "inertial_sensors"
+
+
 class DmcEnv(gymnasium.Env):
     """One task of the DeepMind Control suite at its own control rate.
 
@@ -51,10 +64,13 @@ class DmcEnv(gymnasium.Env):
             multisampling and the sky (about ten times faster without a GPU).
         pixels: whether frames will be requested; OpenGL is then required.
         seed: seed of the random parts of the model's construction (few tasks have any).
-        velocities: whether the observation has the task's entries called velocity.
+        velocities: whether the observation has the task's velocities (`is_velocity`). Without them,
+            forces, touch and the activation of actuators remain besides the positions.
 
     Raises:
-        ValueError: an unknown name; the message gives the nearest valid one.
+        ValueError: an unknown name; the message gives the nearest valid one. Or a task without
+            velocities that has positions and velocities in one entry: quadrupeds, and the dog that
+            fetches a ball.
         RuntimeError: frames are requested and no OpenGL works.
     """
 
@@ -79,12 +95,13 @@ class DmcEnv(gymnasium.Env):
         )
         self.action_space = Box(low, high, actions.shape, np.float64)
         specs = self._env.observation_spec()
-        self.entries = [name for name in specs if velocities or name != VELOCITY]
-        if not velocities and len(self.entries) in (0, len(specs)):
+        mixed = [entry for entry in specs if entry in MIXED]
+        if mixed and not velocities:
             raise ValueError(
-                f"obs='positions': {name} observes {', '.join(specs)}; expected {VELOCITY} and "
-                "others."
+                f"obs='positions': {name} observes {', '.join(mixed)}, positions and velocities in "
+                "one; expected a task that observes them apart."
             )
+        self.entries = [entry for entry in specs if velocities or not is_velocity(entry)]
         size = sum(int(np.prod(specs[name].shape)) for name in self.entries)
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
 

@@ -87,8 +87,9 @@ def make_env(
     Args:
         env: `dmc:<domain>_<task>`, `gym:<id>` or `own:cartpole_pixels`.
         obs: "proprio" (vectors; nothing is rendered), "positions" (for dmc: the same without the
-            velocities), "pixels" or "both": the image in [0, 1], flattened, before the vector.
-            What they are of a gym: environment is said in `sdewm.data.observations`.
+            entries that have velocities, see `DmcEnv`), "pixels" or "both": the image in [0, 1],
+            flattened, before the vector. What they are of a gym: environment is said in
+            `sdewm.data.observations`.
         action_repeat: simulator steps per policy step.
         render: for dmc: "full" or "fast" (`DmcEnv`).
         seed: seed of the run, shared by all its environments.

@@ -1,8 +1,9 @@
 """Perturbed physics of DeepMind Control tasks: gravity, mass, friction, actuator gain, delay.
 
 The strength is a relative change: with factor 1 + strength, gravity:0.5 is one and a half times the
-gravity of the task, and strength 0 changes nothing, to the last bit. The factor follows a schedule
-along an episode of 1000 control steps:
+gravity of the task, and strength 0 changes nothing, to the last bit. What is multiplied is said in
+`sdewm.perturbations.model_fields`. The factor follows a schedule along an episode of 1000 control
+steps:
 
     constant   1 + s
     -drift     from 1 to 1 + s, in a straight line
@@ -23,15 +24,10 @@ import numpy as np
 
 from sdewm.base.checks import check_choice, check_finite_number
 from sdewm.perturbations.draws import draw_seed
+from sdewm.perturbations.model_fields import FIELDS, ModelFields, changes_motion
 
 SCHEDULES = ("constant", "drift", "walk")
 CONTROL_STEPS = 1000  # of an episode of the suite
-FIELDS = {  # of the MuJoCo model, all of which are multiplied by the factor
-    "gravity": ("opt.gravity",),
-    "mass": ("body_mass", "body_inertia", "body_subtreemass"),
-    "friction": ("geom_friction", "dof_damping", "dof_frictionloss"),
-    "actuator": ("actuator_gear",),
-}
 NAMES = (*FIELDS, "delay")
 
 
@@ -92,11 +88,12 @@ class PerturbedDynamics(gymnasium.Wrapper):
         perturbation: what is changed.
 
     Attributes:
-        factors: those of the steps taken so far, read back from the simulator; of a delay one more
-            than the control steps by which the action was late.
+        factors: those of the steps taken so far, read back from the simulator's model; of a delay
+            one more than the control steps by which the action was late.
 
     Raises:
-        ValueError: another environment, whose physics is not known.
+        ValueError: another environment, whose physics is not known, or one that moves the same
+            under the perturbation (`acts_on`); strength 0 is allowed everywhere.
     """
 
     def __init__(self, env: Any, perturbation: DynamicsPerturbation) -> None:
@@ -105,52 +102,64 @@ class PerturbedDynamics(gymnasium.Wrapper):
                 f"perturbation={perturbation.label!r} is for dmc: environments, whose physics is "
                 "known."
             )
+        name = perturbation.name
+        if perturbation.strength and not acts_on(env, name):
+            raise ValueError(
+                f"perturbation={perturbation.label!r}: {name} changes nothing in dmc:{env.domain}_"
+                f"{env.task_name}, which moves the same, to the bit, with twice as much of it; "
+                "expected a perturbation that acts."
+            )
         super().__init__(env)
         self.perturbation = perturbation
         self.factors: list[float] = []
-        self._plain: dict[str, np.ndarray] = {}
+        self._fields: ModelFields | None = None
         self._waiting: deque[np.ndarray] = deque()
-        self._planned, self._step = np.ones(1), 0
+        self._planned, self._step, self._factor = np.ones(1), 0, 1.0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; the random walk is a function of its seed and the perturbation."""
-        self._restore()
+        if self._fields is not None:  # some tasks draw their bodies anew at a reset
+            self._fields.multiply(1.0)
         found = self.env.reset(seed=seed, options=options)
-        self._plain = {name: self._field(name).copy() for name in self._names()}
+        if self.perturbation.name in FIELDS:
+            self._fields = ModelFields(self._physics.model.ptr, self.perturbation.name)
         self._planned = self.perturbation.factors(draw_seed(self.perturbation.label, seed))
-        self._step, self._waiting = 0, deque()
+        self._step, self._factor, self._waiting = 0, 1.0, deque()
         return found
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """One control step under the factor of that step, or with an earlier action."""
-        if self.perturbation.name == "delay":
+        if self._fields is None:
             self._waiting.append(np.array(action))
             late = len(self._waiting) > self.perturbation.strength
             action = self._waiting.popleft() if late else np.zeros_like(action)
             self.factors.append(1.0 + len(self._waiting))
         else:
-            self._change(float(self._planned[min(self._step, len(self._planned) - 1)]))
+            planned = float(self._planned[min(self._step, len(self._planned) - 1)])
+            self._change(self._fields, planned)
         self._step += 1
         return self.env.step(action)
 
-    def _names(self) -> tuple[str, ...]:
-        return FIELDS.get(self.perturbation.name, ())
+    @property
+    def _physics(self) -> Any:
+        return self.unwrapped.physics  # type: ignore[attr-defined]
 
-    def _field(self, name: str) -> np.ndarray:
-        found: Any = self.unwrapped.physics.model  # type: ignore[attr-defined]
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
+    def _change(self, fields: ModelFields, factor: float) -> None:
+        if factor != self._factor:
+            from mujoco import mj_step1  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _restore(self) -> None:
-        """The task's own values: some tasks draw their bodies anew at a reset."""
-        for name, plain in self._plain.items():
-            self._field(name)[:] = plain
+            fields.multiply(factor)
+            # The suite has already begun the next step of the simulator, under the earlier factor.
+            mj_step1(self._physics.model.ptr, self._physics.data.ptr)
+            self._factor = factor
+        self.factors.append(fields.factor)
 
-    def _change(self, factor: float) -> None:
-        for name, plain in self._plain.items():
-            self._field(name)[:] = factor * plain
-        name, plain = next(iter(self._plain.items()))
-        self.factors.append(float(np.abs(self._field(name)).sum() / np.abs(plain).sum()))
+
+def acts_on(env: Any, name: str) -> bool:
+    """Whether a perturbation called `name` changes the motion in an environment with `.physics`.
+
+    A delay does; of the others see `sdewm.perturbations.model_fields.changes_motion`.
+    """
+    return name == "delay" or changes_motion(env.physics.model.ptr, name)

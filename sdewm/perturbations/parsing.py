@@ -129,15 +129,13 @@ def check_fits(one: Perturbation, *, env: str, obs: str, own_policy: bool = True
 
 
 def perturbations_of(
-    words: tuple[str, ...], *, env: str, obs: str, own_policy: bool = True
+    words: tuple[str, ...], fits: Callable[[Perturbation], None]
 ) -> tuple[list[Perturbation], list[Perturbation]]:
     """All perturbations of a command line; "paper" stands for those of the paper that fit.
 
     Args:
         words: as for `parse_perturbations`, or "paper".
-        env: as for `check_fits`; so are the others.
-        obs: see there.
-        own_policy: see there.
+        fits: raises a ValueError for what does not fit, such as `check_fits`.
 
     Returns:
         The perturbations, and those of "paper" that are left out because they do not fit.
@@ -146,7 +144,8 @@ def perturbations_of(
         ValueError: as `parse_perturbations`, or one that is named does not fit or is named twice,
             or none is left.
 
-    >>> found, left_out = perturbations_of(("paper",), env="gym:CartPole-v1", obs="proprio")
+    >>> found, left_out = perturbations_of(
+    ...     ("paper",), lambda one: check_fits(one, env="gym:CartPole-v1", obs="proprio"))
     >>> [one.label for one in left_out]
     ['rotation:20', 'rotation:30', 'gravity:-0.5', 'gravity:0.5']
     """
@@ -156,7 +155,7 @@ def perturbations_of(
         parts = PAPER if word == "paper" else (word,)
         for one in (one for part in parts for one in parse_perturbations(part)):
             try:
-                check_fits(one, env=env, obs=obs, own_policy=own_policy)
+                fits(one)
             except ValueError:
                 if word != "paper":
                     raise
@@ -166,5 +165,5 @@ def perturbations_of(
                 raise ValueError(f"perturb names {one.label} twice.")
             found.append(one)
     if not found:
-        raise ValueError(f"perturb={' '.join(words)}: none fits env={env!r} with obs={obs!r}.")
+        raise ValueError(f"perturb={' '.join(words)}: none fits this environment.")
     return found, left_out

@@ -32,7 +32,7 @@ def weight_sweep(rows: Rows) -> Drawing:
 
     Weights stand side by side, not on a scale.
 
-    Rows: panel, end_point, weight, difference, low, high, pairs, margin.
+    Rows: panel, quantity, end_point, weight, difference, low, high, pairs, margin.
     """
     weights = sorted({row["weight"] for row in rows})
     names = [*dict.fromkeys(row["end_point"] for row in rows)]
@@ -46,8 +46,8 @@ def weight_sweep(rows: Rows) -> Drawing:
     seeds = str(pairs[0]) if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
     note = (
         f"Means over {seeds} training seeds of the difference to the same seed without penalty; "
-        "bars are 95 % intervals by Student's t. Below zero the penalty reduces an error; an "
-        "effect counts as support below the margin."
+        "bars are 95 % intervals by Student's t, each for itself. Below zero the penalty reduces "
+        "an error; an effect counts as support below the margin."
     )
     return Drawing(panels, note, width=3.0, height=1.9)
 
@@ -77,7 +77,7 @@ def _panel(axes: Axes, rows: Rows, weights: list[float], looks: dict[str, Look])
         entries["margin"] = axes.axhline(level, color=GREY, ls=DASHES[2], lw=1.0, label="margin")
     axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
     axes.set_xlim(-0.5, len(weights) - 0.5)
-    axes.set(xlabel="weight of the penalty", ylabel="difference of logarithms")
+    axes.set(xlabel="weight of the penalty", ylabel=f"ln ratio of {rows[0]['quantity']}")
     return entries
 
 
@@ -144,7 +144,8 @@ def horizon_convergence(rows: Rows) -> Drawing:
     seeds = str(pairs[0]) if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
     note = (
         f"Means over {seeds} training seeds of the difference to the same seed without penalty; "
-        "bars are 95 % intervals by Student's t. Above zero the penalty makes predictions worse."
+        "bars are 95 % intervals by Student's t, each for itself. Above zero the penalty makes "
+        "predictions worse."
     )
 
     def draw(axes: Axes, along: str, fixed: str, value: float) -> Entries:
@@ -161,7 +162,7 @@ def horizon_convergence(rows: Rows) -> Drawing:
         entries |= zero_line(axes)
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
         axes.set_xlim(-0.5, len(places) - 0.5)
-        axes.set(ylabel="difference of logarithms")
+        axes.set(ylabel="ln ratio of squared errors")
         axes.set_xlabel("horizon (policy steps)" if along == "horizon" else "training (updates)")
         return entries
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdewm.base.checks import check_choice
+from sdewm.data.dmc import DmcEnv
 from sdewm.model.rssm import State
 from sdewm.perturbations.acting import PerturbedPolicy
 from sdewm.perturbations.adversarial import AdversarialPerturbation
 from sdewm.perturbations.draws import EpisodeCounter, Realised, draw_seed
-from sdewm.perturbations.dynamics import DynamicsPerturbation, PerturbedDynamics
+from sdewm.perturbations.dynamics import NAMES, DynamicsPerturbation, PerturbedDynamics, acts_on
 from sdewm.perturbations.latent import LatentPerturbation
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.perturbations.parsing import Perturbation, check_fits
 from sdewm.train.agent import Agent
+from sdewm.train.config import Config
 from sdewm.train.policy import AgentPolicy
+from sdewm.train.sources import configured_vector
 
 
 class LatentErrors:
@@ -160,12 +164,64 @@ class DynamicsChange:
 
     @property
     def realised(self) -> Realised:
-        """Moments of factor − 1 over all control steps, read back from the simulators."""
+        """Moments of factor − 1 over all control steps, read back from the simulators' models."""
         found = Realised()
         for env in self.made:
             factors = np.array(env.factors)
             found.add(np.ones(len(factors)), factors)
         return found
+
+
+def acts_in(name: str, env: str) -> bool:
+    """Whether a perturbation of the simulator changes the motion in an environment.
+
+    False of gravity in a plane, for example, and of all environments other than dmc:.
+
+    Args:
+        name: one of `sdewm.perturbations.dynamics.NAMES`, without a schedule.
+        env: name of the environment.
+
+    Raises:
+        ValueError: an unknown perturbation, or an unknown task of dmc:.
+
+    >>> acts_in("gravity", "dmc:cartpole_swingup"), acts_in("gravity", "dmc:reacher_easy")
+    (True, False)
+    """
+    check_choice("perturbation", name, NAMES)
+    kind, _, task = env.partition(":")
+    if kind != "dmc":
+        return False
+    simulator = DmcEnv(task, render="fast", pixels=False, seed=0)
+    try:
+        return acts_on(simulator, name)
+    finally:
+        simulator.close()
+
+
+def check_simulator(perturbations: Sequence[Perturbation], config: Config) -> None:
+    """Refuse perturbations of a simulator whose physics is not known, or that change nothing in it.
+
+    Raises:
+        ValueError: as `PerturbedDynamics`.
+    """
+    for one in perturbations:
+        if isinstance(one, DynamicsPerturbation):
+            configured_vector(config, 1, config.seed, DynamicsChange(one)).close()
+
+
+def check_applies(one: Perturbation, config: Config, *, own_policy: bool) -> None:
+    """Refuse a perturbation that does not fit, or changes nothing in the simulator.
+
+    Args:
+        one: the perturbation.
+        config: configuration of the run that names environment and observations.
+        own_policy: as for `check_fits`.
+
+    Raises:
+        ValueError: as `check_fits` and `check_simulator`.
+    """
+    check_fits(one, env=config.env, obs=config.obs, own_policy=own_policy)
+    check_simulator([one], config)
 
 
 def perturbed(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdewm.perturbations.parsing import Perturbation, check_fits
-from sdewm.robustness.acting import LatentSpread, perturbed
+from sdewm.perturbations.parsing import Perturbation
+from sdewm.robustness.acting import LatentSpread, check_applies, perturbed
 from sdewm.robustness.filter_policy import FilterPolicy
 from sdewm.robustness.statistics import compare, t_interval
 from sdewm.train.config import Config
@@ -53,19 +53,18 @@ def perturbed_returns(
         to the unperturbed row with its interval and p-value, retention (ratio of the means),
         moments of what the perturbation did, and every return. The moments are those of the change
         of the observations, of the latent in its standard deviations, or of the factor of the
-        physics.
+        physics, as the simulator's model has it.
 
     Raises:
-        ValueError: fewer than 2 episodes, a perturbation that does not fit, or an actor of another
-            environment; before the first episode.
+        ValueError: fewer than 2 episodes, a perturbation that does not fit or that changes nothing
+            in the simulator, or an actor of another environment; before the first episode.
     """
     if episodes < 2:
         raise ValueError(f"episodes={episodes}: expected at least 2, for an interval.")
     if actor is not None:
         check_same_task(saved.config, actor.config)
-    config, own = saved.config, actor is None
     for one in perturbations:
-        check_fits(one, env=config.env, obs=config.obs, own_policy=own)
+        check_applies(one, saved.config, own_policy=actor is None)
     arms: list[tuple[str, Perturbation | None, int]] = [
         (NONE, None, 0),
         (FLOOR, None, OTHER_NOISE),

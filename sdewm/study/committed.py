@@ -6,12 +6,13 @@ One line for each cell and number of updates, with a column for each end point.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
 from sdewm.study.declaration import Cell, Study, read_study
-from sdewm.study.episodes import known_episodes
+from sdewm.study.episodes import require_same_episodes
 from sdewm.study.rows import (
     KEY,
     Place,
@@ -21,6 +22,7 @@ from sdewm.study.rows import (
     from_lines,
     one_line_a_cell,
     read_rows,
+    require_declared,
 )
 
 STUDIES, DATA = ROOT / "analysis" / "studies", ROOT / "figures" / "data"
@@ -57,7 +59,7 @@ def read_results(name: str, data: Path = DATA) -> Results:
 
     Raises:
         ValueError: there are none, or they belong to another declaration or to different
-            episodes.
+            episodes, or one of them is there twice or is not declared.
     """
     table, study = table_of(name, data), read_study(declaration(name))
     if not table.is_file():
@@ -69,9 +71,11 @@ def read_results(name: str, data: Path = DATA) -> Results:
             f"{study.digest}."
         )
     rows = from_lines(lines)
-    found = known_episodes(rows)
-    if len(found) > 1:
-        raise ValueError(f"{table} holds rows of different episodes: {', '.join(sorted(found))}.")
+    require_declared(study, rows, table)
+    require_same_episodes(rows, table)
+    keys = Counter(tuple(row[name] for name in KEY) for row in rows)
+    if twice := [key for key, count in keys.items() if count > 1]:
+        raise ValueError(f"{table} holds two values of {', '.join(twice[0])}.")
     return Results(study, rows)
 
 

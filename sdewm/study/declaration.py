@@ -53,7 +53,7 @@ from typing import Any, Literal
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.fields import NonNegativeFloat, check_fields
-from sdewm.study.end_points import check_end_point
+from sdewm.study.end_points import DESCRIPTIVE, check_end_point
 from sdewm.train.config import Config, check_config
 from sdewm.train.presets import preset
 
@@ -301,6 +301,9 @@ def _entries(kind: type, name: str, entries: list[Any]) -> tuple[Any, ...]:
         lists = {
             key: value for key in ("arm", "end_point") if isinstance(value := entry.get(key), list)
         }
+        for key, value in lists.items():
+            if not value:
+                raise ValueError(f"{name}: {key}=[]; expected at least one.")
         for choice in product(*lists.values()):
             found.append(_entry(kind, name, {**entry, **dict(zip(lists, choice, strict=True))}))
     return tuple(found)
@@ -337,29 +340,64 @@ def _check(study: Study) -> None:
         raise ValueError(f"end_points={[*study.end_points]}: expected different ones.")
     if not study.arms:
         raise ValueError("arms: expected at least one.")
+    for name, settings in study.arms.items():
+        if not isinstance(settings, dict):
+            raise ValueError(f"arms.{name}={settings!r}: expected a table of settings.")
     for end_point in study.end_points:
         check_end_point(end_point, agents=bool(study.env), episodes=bool(study.test_data))
+    asked: set[tuple[str, ...]] = set()
     for one in (*study.comparisons, *study.controls):
-        check_choice("arm", one.arm, study.arms)
-        check_choice("baseline", one.baseline, study.arms)
-        if one.arm == one.baseline:
-            raise ValueError(f"arm={one.arm!r}: expected another arm than its baseline.")
-        check_choice("end_point", one.end_point, study.end_points)
-        if isinstance(one, Comparison) and one.not_worse:
-            check_choice("not_worse", one.not_worse, study.end_points)
-        if isinstance(one, Comparison) and (one.minus_arm or one.minus_baseline):
-            check_choice("minus_arm", one.minus_arm, study.arms)
-            check_choice("minus_baseline", one.minus_baseline, study.arms)
-            if one.minus_arm == one.minus_baseline:
-                raise ValueError(
-                    f"minus_arm={one.minus_arm!r}: expected another arm than minus_baseline."
-                )
+        question = _check_question(one, study)
+        if question in asked:
+            raise ValueError(f"{', '.join(filter(None, question))}: declared twice.")
+        asked.add(question)
+    known: dict[str, Config] = {}
     for cell in study.cells:
         if cell.seed != study.seeds[0] and cell.arm != [*study.arms][0]:
             continue  # each arm and each seed once: no setting depends on both
-        warm = study.config(cell).optimiser.warmup_updates
+        config = study.config(cell)
+        if cell.seed == study.seeds[0]:
+            for arm, other in known.items():
+                if config == other:
+                    raise ValueError(f"arm={cell.arm!r} has the configuration of {arm!r}.")
+            known[cell.arm] = config
+        warm = config.optimiser.warmup_updates
         if "gradient_tail" in study.end_points and at and at[0] <= warm:
             raise ValueError(
                 f"measured_at={[*at]}: expected more than the {warm} updates of the warm-up, which "
                 "'gradient_tail' leaves out."
             )
+
+
+def _check_question(one: Comparison | Control, study: Study) -> tuple[str, ...]:
+    """Check one comparison or control; return what it asks."""
+    kind = "comparison" if isinstance(one, Comparison) else "control"
+    check_choice("arm", one.arm, study.arms)
+    check_choice("baseline", one.baseline, study.arms)
+    if one.arm == one.baseline:
+        raise ValueError(f"arm={one.arm!r}: expected another arm than its baseline.")
+    check_choice("end_point", one.end_point, study.end_points)
+    question = (kind, one.arm, one.baseline, one.end_point)
+    if not isinstance(one, Comparison):
+        return question
+    for name in ("end_point", "not_worse"):
+        if getattr(one, name).partition(" ")[0] in DESCRIPTIVE:
+            raise ValueError(
+                f"{name}={getattr(one, name)!r} of a comparison: smaller is not better, or it is "
+                f"no logarithm; expected another than {', '.join(DESCRIPTIVE)}."
+            )
+    if one.not_worse:
+        check_choice("not_worse", one.not_worse, study.end_points)
+    if one.minus_arm or one.minus_baseline:
+        check_choice("minus_arm", one.minus_arm, study.arms)
+        check_choice("minus_baseline", one.minus_baseline, study.arms)
+        if one.minus_arm == one.minus_baseline:
+            raise ValueError(
+                f"minus_arm={one.minus_arm!r}: expected another arm than minus_baseline."
+            )
+        if (one.minus_arm, one.minus_baseline) == (one.arm, one.baseline):
+            raise ValueError(
+                f"minus_arm={one.minus_arm!r}: the difference of {one.arm!r} to {one.baseline!r} "
+                "would be subtracted from itself."
+            )
+    return (*question, one.minus_arm, one.minus_baseline)

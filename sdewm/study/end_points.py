@@ -14,16 +14,19 @@
 "memory"                    mean ln (Σ |λ|²)^½, the least ‖J‖_F of any coordinates
 "imagined_spread K"         ln ratio of the standard deviations of imagined and recorded
                             observations K policy steps ahead; below 0: imagination collapses
-"gradient_tail"             ln ratio of the .99 quantile and the median of the gradient norm of the
-                            world model, after the warm-up, from metrics.jsonl
-"final_loss"                mean loss of the last 1000 updates, from metrics.jsonl
+"gradient_tail"             ln ratio of two means over the rows of metrics.jsonl after the warm-up:
+                            of the .99 quantile and of the median of the gradient norm of the world
+                            model between two rows
+"final_loss"                mean loss of the last 1000 updates, from metrics.jsonl; it contains the
+                            penalty, so that arms with different penalties differ in it by that too
 "return_area"               of agents: −ln of the area under the returns of the evaluations during
                             training, per env_frame, by the trapezoidal rule
 "final_return"              of agents: −ln of the mean return of the last of them
 
 Errors of vectors are in variances of the test episodes. Means are over test episodes, of
 logarithms, because errors of a few windows would dominate a mean of errors. Of those with an ln,
-smaller is better, except "jacobian", "memory" and "imagined_spread", which only describe.
+smaller is better, except "jacobian", "memory" and "imagined_spread", which only describe, as do
+"slow_modes" and "final_loss", which are no logarithms: no comparison can be declared of these.
 """
 
 from __future__ import annotations
@@ -382,6 +385,7 @@ MEASURES: dict[str, Callable[[Measurement, str], Estimate]] = {
     "final_return": Measurement.final_return,
 }
 OF_AGENTS, OF_LOGS = ("return_area", "final_return"), ("gradient_tail", "final_loss")
+DESCRIPTIVE = ("jacobian", "slow_modes", "memory", "imagined_spread", "final_loss")
 
 
 def measure(

@@ -49,6 +49,17 @@ def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
     return digest
 
 
+def require_same_episodes(rows: Iterable[Row], table: Path) -> None:
+    """Refuse rows that were measured on different episodes, as far as these are on record.
+
+    Raises:
+        ValueError: there are two digests or more.
+    """
+    found = known_episodes(rows)
+    if len(found) > 1:
+        raise ValueError(f"{table} holds rows of different episodes: {', '.join(sorted(found))}.")
+
+
 def known_episodes(rows: Iterable[Row]) -> set[str]:
     """Digests of the episodes of these rows, where they are on record."""
     return {row["episodes"] for row in rows if row.get("episodes")}

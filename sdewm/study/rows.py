@@ -56,8 +56,10 @@ class Place:
 def read_rows(study: Study, place: Place) -> list[Row]:
     """The rows of this declaration; damaged lines, or one that was cut off, are left out and told.
 
+    Of a cell that was measured twice the last rows count; other values than before are told.
+
     Raises:
-        ValueError: the file is no table of a study.
+        ValueError: the file is no table of a study, or has rows that the study does not declare.
     """
     if not place.table.exists():
         return []
@@ -74,9 +76,38 @@ def read_rows(study: Study, place: Place) -> list[Row]:
         if row is None:
             sys.stderr.write(f"{place.table}: line {number} is damaged and left out.\n")
         elif row["digest"] == study.digest:
-            # A cell whose rows were cut off is measured again: its last rows count.
-            found[tuple(row[key] for key in KEY)] = row
-    return [*found.values()]
+            # A cell whose rows were cut off is measured again.
+            key = tuple(row[name] for name in KEY)
+            if key in found and found[key]["value"] != row["value"]:
+                sys.stderr.write(
+                    f"{place.table}: line {number} has {row['value']} where an earlier line has "
+                    f"{found[key]['value']} for {', '.join(key)}; the last one counts.\n"
+                )
+            found[key] = row
+    rows = [*found.values()]
+    require_declared(study, rows, place.table)
+    return rows
+
+
+def require_declared(study: Study, rows: Iterable[Mapping[str, str]], table: Path) -> None:
+    """Refuse rows of arms, seeds, numbers of updates or end points that a study has not declared.
+
+    Raises:
+        ValueError: the first such row.
+    """
+    allowed = {
+        "arm": {*study.arms},
+        "seed": {*map(str, study.seeds)},
+        "updates": {*map(str, study.measured_at or (END,))},
+        "end_point": {*study.end_points},
+    }
+    for row in rows:
+        for name in KEY:
+            if row[name] not in allowed[name]:
+                raise ValueError(
+                    f"{table} has a row of {name}={row[name]!r}, which the study {study.name!r} "
+                    f"does not declare; expected one of {', '.join(sorted(allowed[name]))}."
+                )
 
 
 def _row(line: str) -> Row | None:

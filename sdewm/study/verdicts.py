@@ -1,17 +1,21 @@
 """Verdicts of a study: support, refuted, undecided; or void where a control fails.
 
-All end points are logarithms of which smaller is better. With the difference d of an arm to its
-baseline, paired by seed (of an interaction: minus that of two other arms), and its t interval at
-the family-wise level .95 (Bonferroni over the confirmatory comparisons):
+All end points are logarithms of which smaller is better. d is the difference of an arm to its
+baseline, paired by seed (of an interaction: minus that of two other arms), with its t interval. Of
+the confirmatory comparisons of a study the intervals have the family-wise level .95 (Bonferroni: of
+n comparisons, each has the level 1 − .05/n); those of all other comparisons have .95 each, and
+their number is not accounted for.
 
     support     the interval lies below −margin, and that of the end point `not_worse`, if there is
                 one, below its own margin
     refuted     the interval lies above −margin
-    undecided   otherwise, or fewer than 2 pairs, or not all declared seeds are there yet: a verdict
-                that was looked for after every seed would be found too often
+    undecided   otherwise, or fewer than 2 pairs, or the seeds are not exactly the declared ones: a
+                verdict that was looked for after every seed would be found too often
+
+"refuted" says that this arm does not gain by the margin; it may be equal or worse.
 
 A control holds if its own .95 interval lies above 0 (expected "worse") or below 0 ("better"); it is
-open until all declared seeds are there.
+open until all declared seeds are there, at least 2.
 """
 
 from __future__ import annotations
@@ -31,18 +35,24 @@ from sdewm.study.rows import arms_of
 LEVEL = 0.95
 SUPPORT, REFUTED, UNDECIDED, VOID = "support", "refuted", "undecided", "void"
 HOLDS, FAILS, OPEN = "holds", "fails", "open"  # of a control
+INTERVALS = (
+    "Differences of logarithms of which smaller is better, paired by training seed. Levels above "
+    "0.95 are of confirmatory comparisons, 0.95 for all of a study together; the others have 0.95 "
+    "each, and their number is not accounted for. 'refuted': this arm does not gain by the margin."
+)
 
 
 @dataclass(frozen=True)
 class Judged:
     """A comparison or control with what was seen.
 
-    `outcome` of a control: "holds", "fails" or "open".
+    `outcome` of a control: "holds", "fails" or "open". `level`: of the interval.
     """
 
     declared: Comparison | Control
     paired: Paired | None
     outcome: str
+    level: float
 
 
 def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], list[Judged]]:
@@ -50,18 +60,18 @@ def judge(study: Study, rows: Sequence[dict[str, str]]) -> tuple[list[Judged], l
     controls = [_control(one, rows, study) for one in study.controls]
     void = any(one.outcome == FAILS for one in controls)
     settled = all(one.outcome == HOLDS for one in controls)
-    family = max(1, sum(one.confirmatory for one in study.comparisons))
+    family = sum(one.confirmatory for one in study.comparisons)
     comparisons = []
     for one in study.comparisons:
-        level = 1 - (1 - LEVEL) / (family if one.confirmatory else 1)
+        level = 1 - (1 - LEVEL) / family if one.confirmatory else LEVEL
         seen = seen_of(one, rows, study.updates, level)
         outcome = UNDECIDED
         if settled and seen is not None and _is_complete(one, rows, study):
             if seen.difference.high < -one.margin:
-                outcome = SUPPORT if _not_worse(one, rows, level, study.updates) else UNDECIDED
+                outcome = SUPPORT if _not_worse(one, rows, level, study) else UNDECIDED
             elif seen.difference.low > -one.margin:
                 outcome = REFUTED
-        comparisons.append(Judged(one, seen, VOID if void else outcome))
+        comparisons.append(Judged(one, seen, VOID if void else outcome, level))
     return controls, comparisons
 
 
@@ -100,32 +110,32 @@ def paired(
     return compare(ours, theirs, level)
 
 
-def _not_worse(one: Comparison, rows: Sequence[dict[str, str]], level: float, updates: int) -> bool:
-    """Whether the interval of the other end point lies below its margin, if there is one."""
+def _not_worse(one: Comparison, rows: Sequence[dict[str, str]], level: float, study: Study) -> bool:
+    """Whether the interval of the other end point, if there is one, lies below its margin."""
     if not one.not_worse:
         return True
     clean = replace(one, end_point=one.not_worse, minus_arm="", minus_baseline="")
-    other = seen_of(clean, rows, updates, level)
-    return other is not None and other.difference.high < one.not_worse_margin
+    other = seen_of(clean, rows, study.updates, level)
+    complete = _is_complete(clean, rows, study)
+    return complete and other is not None and other.difference.high < one.not_worse_margin
 
 
 def _is_complete(one: Comparison | Control, rows: Sequence[dict[str, str]], study: Study) -> bool:
-    """Whether all arms of it have all declared seeds."""
+    """Whether each of its arms has the declared seeds, and no others."""
     names = [one.arm, one.baseline]
     if _is_interaction(one):
         names += [one.minus_arm, one.minus_baseline]
     arms = (arms_of(rows, arm, one.end_point, study.updates) for arm in names)
-    return all(len(arm) == len(study.seeds) for arm in arms)
+    return all({*arm} == {*study.seeds} for arm in arms)
 
 
 def _control(one: Control, rows: Sequence[dict[str, str]], study: Study) -> Judged:
     seen = seen_of(one, rows, study.updates)
-    if not _is_complete(one, rows, study):
-        return Judged(one, seen, OPEN)
-    holds = seen is not None and (
-        seen.difference.low > 0 if one.expected == "worse" else seen.difference.high < 0
-    )
-    return Judged(one, seen, HOLDS if holds else FAILS)
+    if seen is None or not _is_complete(one, rows, study):
+        return Judged(one, seen, OPEN, LEVEL)
+    ends = seen.difference
+    holds = ends.low > 0 if one.expected == "worse" else ends.high < 0
+    return Judged(one, seen, HOLDS if holds else FAILS, LEVEL)
 
 
 def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
@@ -144,9 +154,11 @@ def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
         text_table(["arm", *study.end_points], lines),
         "",
     ]
-    header = "claim arm baseline end_point difference interval sign_flip_p pairs verdict".split()
+    header = (
+        "claim arm baseline end_point difference interval level sign_flip_p pairs verdict".split()
+    )
     text.append(text_table(header, [_cells(one) for one in (*controls, *comparisons)]))
-    text.append("differences of logarithms, paired by seed; intervals at family-wise level 0.95")
+    text.append(INTERVALS)
     if any(one.outcome == FAILS for one in controls):
         text.append("VOID: a control does not hold, so nothing follows from this study.")
     missing = [
@@ -164,11 +176,11 @@ def report(study: Study, rows: Sequence[dict[str, str]]) -> str:
 def _cells(one: Judged) -> list[str]:
     declared, paired = one.declared, one.paired
     claim = declared.claim if isinstance(declared, Comparison) else f"control: {declared.expected}"
-    seen = ["–", "–", "–", "0"]
+    seen = ["–", "–", "–", "–", "0"]
     if paired is not None:
         difference = paired.difference
         ends = f"{number_text(difference.low, 3)} … {number_text(difference.high, 3)}"
-        seen = [number_text(difference.estimate, 3), ends, number_text(paired.sign_p, 3)]
-        seen.append(str(paired.pairs))
+        seen = [number_text(difference.estimate, 3), ends, f"{one.level:.4g}"]
+        seen += [number_text(paired.sign_p, 3), str(paired.pairs)]
     baseline = declared.against if isinstance(declared, Comparison) else declared.baseline
     return [claim, declared.arm, baseline, declared.end_point, *seen, one.outcome]

@@ -40,7 +40,7 @@ class Config:
     obs: Literal["proprio", "positions", "pixels", "both"] = "proprio"
     """Observations.
     proprio: the simulator's state vector;
-    positions: the same without the velocities (dmc:);
+    positions: the same without the entries that have velocities (dmc:; not quadrupeds);
     pixels: images of 64 × 64 pixels;
     both: image and vector."""
     render: Literal["full", "fast"] = "full"

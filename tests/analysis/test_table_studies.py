@@ -199,31 +199,6 @@ def test_committed_tables_are_those_of_the_committed_rows(script):
                     assert value == pytest.approx(other[key], rel=1e-9, abs=1e-12), (name, key)
 
 
-def test_the_readme_says_what_the_study_of_comparators_found():
-    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    rows, _ = read_table(DATA / "table_study_verdicts.csv")
-    own = [row for row in rows if row["study"] == "cartpole_comparators"]
-    controls = [row for row in own if row["claim"] == "control"]
-    assert len(controls) == 2 and all(row["verdict"] == "holds" for row in controls)
-    assert {row["pairs"] for row in own} == {6}
-    paper = [row["verdict"] for row in own if row["arm"] == "unsquared_001"]
-    assert paper == ["undecided"] * 8 and "is undecided in all eight end points" in readme
-
-    def factors(arm, end_points, verdict):
-        found = [r for r in own if r["arm"] == arm and r["end_point"] in end_points]
-        assert {row["verdict"] for row in found} == {verdict}
-        return [math.exp(row["difference"]) for row in found]
-
-    latent = ("latent_error zero_drift:0.3 15", "latent_error drift:0.3 15")
-    zero, drift = factors("unsquared_01", latent, "refuted")
-    assert f"{zero:.1f} times as large for zero drift and {drift:.1f} times for drift" in readme
-    zero, drift = factors("latent_noise_02", latent, "support")
-    assert f"latent makes these {zero:.2f} and {drift:.2f} times as large" in readme
-    (ahead,) = factors("latent_noise_02", ("open_loop 25",), "refuted")
-    assert f"but errors 25 steps ahead {ahead:.1f} times" in readme
-    assert len(factors("latent_drift_02", latent, "undecided")) == 2
-
-
 def test_every_study_can_be_read_without_its_episodes(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert read_study(declaration("cartpole")).name == "cartpole"

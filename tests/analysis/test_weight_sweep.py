@@ -1,15 +1,12 @@
 """The weight sweep is drawn from the rows of the study, paired by seed."""
 
-import re
-
 import numpy as np
 import pytest
 
-from sdewm.base.records import ROOT, read_table
+from sdewm.base.records import ROOT
 from sdewm.robustness.statistics import compare
-from sdewm.study.committed import DATA, declaration, read_results
+from sdewm.study.committed import declaration, read_results
 from sdewm.study.declaration import penalty_weights, read_study
-from sdewm.study.verdicts import judge
 from tests.analysis.study_rows import load, results_of
 
 
@@ -55,90 +52,3 @@ def test_readme_says_what_the_committed_rows_show(script):
             assert row["low"] < 0 < row["high"], row
     assert {row["pairs"] for row in rows} == {12}
     assert "twelve seeds ([study]" in (ROOT / "README.md").read_text("utf-8")
-
-
-def test_readme_says_that_the_study_with_hidden_velocities_is_void():
-    results = read_results("cartpole_hidden")
-    controls, comparisons = judge(results.study, results.rows)
-    assert [one.declared.arm for one in controls if one.outcome == "fails"] == ["penalty_1"]
-    assert {one.outcome for one in comparisons} == {"void"}
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert "four seeds per arm, is void: predictions at weight 1 are not worse beyond" in text
-
-
-def test_readme_says_the_verdicts_with_hidden_velocities():
-    results = read_results("cartpole_hidden_12")
-    controls, comparisons = judge(results.study, results.rows)
-    assert {one.outcome for one in controls} == {"holds"}
-    assert len(results.study.seeds) == 12
-    outcomes = {
-        arm: [one.outcome for one in comparisons if one.declared.arm == arm]
-        for arm in ("penalty_0001", "penalty_01")
-    }
-    assert outcomes["penalty_0001"] == ["undecided"] * 8
-    assert sorted(outcomes["penalty_01"]) == ["refuted"] * 5 + ["undecided"] * 3
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert "twelve seeds per arm, both controls hold" in text
-    assert "Weight 0.001 is undecided in all eight end points" in text
-    assert "at 0.1 a gain is refuted in five of eight, undecided in three" in text
-    ratios = {
-        one.declared.end_point: float(np.exp(one.paired.difference.estimate))
-        for one in comparisons
-        if one.declared.arm == "penalty_01" and one.outcome == "refuted"
-    }
-    zero, drift, far = (
-        f"{ratios[name]:.1f}"
-        for name in (
-            *("latent_error zero_drift:0.3 15", "latent_error drift:0.3 15"),
-            "open_loop 25",
-        )
-    )
-    assert f"{zero} times as large for zero drift and {drift} times for drift" in text
-    assert f"those 25 steps ahead {far} times" in text
-
-
-def test_readme_says_the_verdicts_of_the_study():
-    """Each cell of the table of verdicts, against the declared comparisons."""
-    results = read_results("cartpole")
-    controls, comparisons = judge(results.study, results.rows)
-    assert {one.outcome for one in controls} == {"holds"}
-    verdicts = {
-        (one.declared.claim, one.declared.arm, one.declared.end_point): one.outcome
-        for one in comparisons
-    }
-    told = {}
-    for line in (ROOT / "README.md").read_text("utf-8").splitlines():
-        if found := re.match(r"  \| (C\d) [^|]*\| ([^|]*) \| ([^|]*) \|$", line):
-            told[found[1]] = found[2], found[3]
-    words = {
-        "area shift": "shift", "area noise": "noise", "area mask": "masks",
-        "latent_error drift:0.3 15": "drift", "latent_error zero_drift:0.3 15": "zero drift",
-    }  # fmt: skip
-    assert {*told} == {claim for claim, _, _ in verdicts} == {"C1", "C2", "C3", "C5"}
-    for (claim, arm, end_point), outcome in verdicts.items():
-        weak, strong = told[claim]
-        if arm == "penalty_0001":
-            parts = dict.fromkeys([words.get(end_point, "")], weak)
-            for part in weak.split("; "):
-                names, _, verdict = part.rpartition(": ")
-                parts |= dict.fromkeys(names.split(", "), verdict)
-            assert parts[words.get(end_point, "")] == outcome
-        else:
-            assert strong == outcome == "refuted"
-
-
-def test_the_readme_says_what_the_table_of_batch_sizes_says():
-    rows, facts = read_table(DATA / "table_batch_size.csv")
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    trends = [
-        row
-        for row in rows
-        if row["arm"].startswith("per doubling") and row["end_point"].startswith("area")
-    ]
-    assert len(trends) == 6 and {row["pairs"] for row in trends} == {4}
-    assert all(row["low"] < 0 < row["high"] for row in trends)
-    assert facts["caption"].startswith("4 of 4 seeds, 8000 updates")
-    study = read_results("cartpole_batch").study
-    sizes = sorted({one["batch_size"] for one in study.arms.values()})
-    assert f"batches of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]}, four seeds" in text
-    assert "no error under noise, masks or shifts has a [trend]" in text

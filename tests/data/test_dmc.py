@@ -76,6 +76,62 @@ def test_observations_are_all_entries_in_order(name, sizes):
     np.testing.assert_allclose(observation, expected, rtol=1e-6)
 
 
+# One task of each domain, and all that observe other entries: what "positions" leaves out.
+VELOCITIES = {
+    "acrobot_swingup": ["velocity"],
+    "ball_in_cup_catch": ["velocity"],
+    "cartpole_swingup": ["velocity"],
+    "cheetah_run": ["velocity"],
+    "dog_run": ["joint_velocites", "torso_com_velocity", "inertial_sensors"],
+    "finger_turn_hard": ["velocity"],
+    "fish_swim": ["velocity"],
+    "hopper_hop": ["velocity"],
+    "humanoid_run": ["com_velocity", "velocity"],
+    "humanoid_run_pure_state": ["velocity"],
+    "humanoid_CMU_run": ["com_velocity", "velocity"],
+    "lqr_lqr_6_2": ["velocity"],
+    "manipulator_insert_peg": ["arm_vel", "object_vel"],
+    "pendulum_swingup": ["velocity"],
+    "point_mass_hard": ["velocity"],
+    "reacher_hard": ["velocity"],
+    "stacker_stack_4": ["arm_vel", "box_vel"],
+    "swimmer_swimmer6": ["body_velocities"],
+    "walker_walk": ["velocity"],
+}
+
+
+@pytest.mark.parametrize("name", VELOCITIES)
+def test_positions_leave_out_all_velocities_and_nothing_else(name):
+    full = DmcEnv(name, render="fast", pixels=False, seed=0)
+    env = DmcEnv(name, render="fast", pixels=False, seed=0, velocities=False)
+    assert [entry for entry in full.entries if entry not in env.entries] == VELOCITIES[name]
+    env.reset(seed=0)
+    assert env.observation_space.shape == env.step(env.action_space.sample())[0].shape
+
+    def differs(entries):
+        found = env.task.get_observation(env.physics)
+        return [not np.array_equal(found[entry], before[entry]) for entry in entries]
+
+    before = env.task.get_observation(env.physics)
+    # Other velocities at the same place: `forward` also computes forces, which depend on them.
+    env.physics.data.qvel[:] += 0.1
+    env.physics.forward()
+    forces = {"touch", "foot_forces", "touch_sensors"}
+    assert not any(differs(entry for entry in env.entries if entry not in forces))
+    assert all(differs(VELOCITIES[name]))  # negative control
+
+
+def test_every_domain_is_listed_or_refused_without_velocities():
+    mixed = {"quadruped"}
+    assert {dmc_tasks()[name][0] for name in VELOCITIES} | mixed == {
+        d for d, _ in dmc_tasks().values()
+    }
+    for name in ("quadruped_walk", "quadruped_fetch", "dog_fetch"):
+        with pytest.raises(ValueError, match=f"{name} observes .*_state, positions and velocities"):
+            make(name, "positions")
+        DmcEnv(name, render="fast", pixels=False, seed=0)
+
+
 def test_actions_reach_the_bounds_of_the_task():
     env = make("quadruped_walk", action_repeat=1)
     env.reset()

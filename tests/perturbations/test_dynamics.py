@@ -1,10 +1,14 @@
 """Perturbed physics: what the simulator really has, and that the task's own values come back."""
 
+import copy
+
+import mujoco
 import numpy as np
 import pytest
 
 from sdewm.data.envs import make_env
 from sdewm.perturbations.dynamics import CONTROL_STEPS, DynamicsPerturbation, PerturbedDynamics
+from sdewm.perturbations.model_fields import ModelFields
 from sdewm.perturbations.parsing import parse_perturbations
 
 COMMON = {"obs": "proprio", "action_repeat": 1, "render": "fast", "seed": 3, "index": 0}
@@ -35,7 +39,7 @@ def rollout(env, steps=60, seed=0):
         ("gravity:0.5", "opt.gravity"),
         ("mass:0.5", "body_mass"),
         ("friction:0.5", "dof_damping"),
-        ("actuator:0.5", "actuator_gear"),
+        ("actuator:0.5", "actuator_gainprm"),
     ],
 )
 def test_the_simulator_has_the_factor_and_moves_otherwise(word, field):
@@ -73,10 +77,61 @@ def test_heavier_bodies_under_a_stronger_motor_move_as_before():
     )
 
 
-@pytest.mark.parametrize("word", ["gravity:0", "mass:0", "friction-walk:0", "delay:0"])
-def test_strength_zero_is_the_identity_to_the_bit(word):
-    plain = rollout(make_env("dmc:cartpole_swingup", **COMMON))
-    assert np.array_equal(rollout(changed(word)[0]), plain)
+@pytest.mark.parametrize("env", ["dmc:cartpole_swingup", "dmc:point_mass_easy", "dmc:walker_walk"])
+@pytest.mark.parametrize(
+    "word", ["gravity:0", "mass:0", "mass-walk:0", "friction-walk:0", "actuator:0", "delay:0"]
+)
+def test_strength_zero_is_the_identity_to_the_bit(word, env):
+    plain = rollout(make_env(env, **COMMON))
+    assert np.array_equal(rollout(changed(word, env)[0]), plain)
+    if word == "mass:0":  # negative control
+        assert not np.array_equal(rollout(changed("mass:1e-9", env)[0]), plain)
+
+
+@pytest.mark.parametrize("schedule", ["", "-drift", "-walk"])
+@pytest.mark.parametrize("name", ["gravity", "mass", "friction", "actuator"])
+@pytest.mark.parametrize("env", ["dmc:pendulum_swingup", "dmc:ball_in_cup_catch"])
+def test_every_control_step_is_wholly_under_its_factor(env, name, schedule):
+    env, wrapper = changed(f"{name}{schedule}:0.5", env)
+    plain = copy.copy(env.unwrapped.physics.model.ptr)
+    steps = round(env.unwrapped.control_timestep / plain.opt.timestep)
+    for _ in range(2):  # the second starts from the last factor of the first
+        env.reset()
+        data = env.unwrapped.physics.data
+        for action in np.random.default_rng(0).uniform(-1, 1, (20, *env.action_space.shape)):
+            alone, other = copy.copy(plain), copy.copy(plain)
+            before = steps, data.qpos.copy(), data.qvel.copy()
+            env.step(action.astype(np.float32))
+            ModelFields(alone, name).multiply(wrapper.factors[-1])
+            assert np.allclose(stepped(alone, *before, data), data.qpos, rtol=0, atol=1e-9)
+        ModelFields(other, name).multiply(1.01 * wrapper.factors[-1])  # negative control
+        assert not np.allclose(stepped(other, *before, data), data.qpos, rtol=0, atol=1e-9)
+
+
+def stepped(model, steps, qpos, qvel, after):
+    """The positions one control step later, by MuJoCo alone."""
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:], data.ctrl[:] = qpos, qvel, after.ctrl
+    mujoco.mj_step(model, data, steps)
+    return data.qpos
+
+
+@pytest.mark.parametrize(
+    ("word", "env", "other"),
+    [
+        ("gravity:0.5", "dmc:reacher_easy", "friction:0.5"),
+        ("gravity-walk:0.5", "dmc:fish_swim", "mass-walk:0.5"),
+        ("friction:1", "dmc:swimmer_swimmer6", "actuator:1"),
+    ],
+)
+def test_a_perturbation_that_changes_nothing_is_refused_at_once(word, env, other):
+    with pytest.raises(ValueError) as problem:
+        changed(word, env)
+    name = word.split("-")[0].split(":")[0]
+    assert f"{word!r}: {name} changes nothing in {env}, which moves" in str(problem.value)
+    rollout(changed(f"{name}:0", env)[0], 2)  # strength 0 is a control everywhere
+    plain = rollout(make_env(env, **COMMON))
+    assert not np.array_equal(rollout(changed(other, env)[0]), plain)
 
 
 def test_a_delay_shifts_the_actions():

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +10,18 @@ import torch
 
 from sdewm.cli import main
 from sdewm.perturbations.adversarial import AdversarialPerturbation
-from sdewm.perturbations.dynamics import DynamicsPerturbation
+from sdewm.perturbations.dynamics import NAMES, DynamicsPerturbation
 from sdewm.perturbations.latent import LatentPerturbation
-from sdewm.robustness.acting import AttackedPolicy, DynamicsChange, LatentErrors, LatentSpread
+from sdewm.perturbations.parsing import perturbations_of
+from sdewm.robustness.acting import (
+    AttackedPolicy,
+    DynamicsChange,
+    LatentErrors,
+    LatentSpread,
+    acts_in,
+    check_applies,
+    check_simulator,
+)
 from sdewm.robustness.evaluation import over_runs, perturbed_returns
 from sdewm.robustness.filter_policy import FilterPolicy
 from sdewm.train.evaluation import evaluate
@@ -241,6 +251,38 @@ def test_wrong_words_are_refused_before_an_episode(runs, words, said, capsys):
     assert main(["evaluate", *(places.get(word, word) for word in words)]) == 2
     assert said in capsys.readouterr().err
     assert (runs[0] / "evaluation.jsonl").read_bytes() == before
+
+
+def test_a_perturbation_without_effect_is_refused_before_an_episode(saved):
+    acted = []
+    reacher = replace(saved, config=replace(saved.config, env="dmc:reacher_easy"))
+    named = [DynamicsPerturbation("friction", 0.5), DynamicsPerturbation("gravity", 0.5)]
+    with pytest.raises(ValueError, match="gravity changes nothing in dmc:reacher_easy"):
+        perturbed_returns(reacher, named, episodes=2, seed=0, progress=acted.append)
+    assert not acted
+    check_simulator(named, saved.config)  # negative control
+    with pytest.raises(ValueError, match="is for dmc: environments"):
+        check_simulator(named, replace(saved.config, env="gym:Pendulum-v1"))
+
+
+def test_paper_leaves_out_what_changes_nothing_in_the_simulator(saved):
+    def left_out(env):
+        config = replace(saved.config, env=env)
+        fits = partial(check_applies, config=config, own_policy=True)
+        return [one.label for one in perturbations_of(("paper",), fits)[1]]
+
+    assert left_out("dmc:cartpole_swingup") == ["rotation:20", "rotation:30"]
+    assert left_out("dmc:reacher_easy")[2:] == ["gravity:-0.5", "gravity:0.5"]
+
+
+def test_what_acts_in_an_environment_is_known_beforehand():
+    found = [name for name in NAMES if acts_in(name, "dmc:swimmer_swimmer6")]
+    assert found == ["mass", "actuator", "delay"]
+    assert all(acts_in(name, "dmc:walker_walk") for name in NAMES)
+    assert not acts_in("gravity", "gym:Pendulum-v1")
+    for wrong in (("gravty", "dmc:walker_walk"), ("gravity", "dmc:walker_wlak")):
+        with pytest.raises(ValueError, match="did you mean"):
+            acts_in(*wrong)
 
 
 def test_what_is_changed_is_read_back_where_a_run_has_worker_processes(saved):

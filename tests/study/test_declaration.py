@@ -12,6 +12,8 @@ from sdewm.study.declaration import read_study, with_settings
 from sdewm.train.presets import preset
 from tests.study.declared import AGENTS, EPISODES, TEXT, written
 
+CONTROL = '[[controls]]\narm = "strong"\nbaseline = "baseline"\nend_point = "jacobian"'
+
 
 def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_path):
     assert [cell.name for cell in study.cells][:3] == [
@@ -70,6 +72,27 @@ def test_cells_are_all_arms_with_all_seeds_and_their_commands_say_so(study, tmp_
             'claim = "C5"\nminus_arm = "strong"\nminus_baseline = "strong"',
             "expected another arm than minus_baseline",
         ),
+        (
+            'claim = "C5"',
+            'claim = "C5"\nminus_arm = "strong"\nminus_baseline = "baseline"',
+            "would be subtracted from itself",
+        ),
+        ('end_point = "jacobian"', "end_point = []", "controls: end_point=[]; expected at least"),
+        ('end_point = "jacobian"', 'end_point = ["jacobian", "jacobian"]', "declared twice"),
+        (
+            'end_point = "jacobian"',
+            f'end_point = "jacobian"\nexpected = "worse"\n{CONTROL}',
+            "control, strong, baseline, jacobian: declared twice",
+        ),
+        ('end_point = "open_loop 5"', 'end_point = "jacobian"', "smaller is not better"),
+        ('claim = "C5"', 'claim = "C5"\nnot_worse = "jacobian"', "not_worse='jacobian'"),
+        ("[arms.baseline]", "[arms.baseline]\n[arms.same]", "the configuration of 'baseline'"),
+        (
+            "[arms.baseline]",
+            '[arms.baseline]\n[arms.same]\n"jacobian.weight" = 0.0',
+            "arm='same' has the configuration of 'baseline'",
+        ),
+        ("[arms.baseline]", "[arms]\nbaseline = 3", "arms.baseline=3: expected a table"),
     ],
 )
 def test_a_wrong_declaration_is_one_sentence_before_anything_starts(
@@ -150,6 +173,6 @@ def test_world_models_have_no_returns_and_old_digests_stay(tmp_path):
         assert [one.pop(new) for one in declared["comparisons"]] == [""]
     text = json.dumps(declared, sort_keys=True, ensure_ascii=False)
     assert study.digest == hashlib.sha256(text.encode()).hexdigest()[:12]
-    more = 'claim = "C5"\nminus_arm = "strong"\nminus_baseline = "baseline"'
+    more = 'claim = "C5"\nminus_arm = "baseline"\nminus_baseline = "strong"'
     other = read_study(written(tmp_path, TEXT.replace('claim = "C5"', more)))
     assert other.digest != study.digest

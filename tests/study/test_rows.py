@@ -60,7 +60,7 @@ def test_a_value_that_is_not_finite_is_no_row(study, place, monkeypatch):
     found = [Estimate(1.0, 0.1), Estimate(float("nan"), 0.1)]
     monkeypatch.setattr(study_cell, "measure", lambda *given: found)
     with pytest.raises(ValueError, match="baseline-seed0: jacobian is nan"):
-        study_cell.measured(study, study.cells[0], place.run(study.cells[0]), "")
+        study_cell.measured(study, study.cells[0], place.run(study.cells[0]), "", "")
 
 
 def test_the_cost_of_a_plan_is_that_of_the_missing_cells(study, place):
@@ -98,8 +98,39 @@ def test_rows_of_other_episodes_are_not_gone_on_with(study, place, tmp_path, cap
     assert len(read_rows(study, place)) == 1
 
 
+def test_rows_of_different_episodes_are_not_reported(study, place, tmp_path, capsys):
+    words = ["study", str(tmp_path / "study.toml"), "--out", str(place.folder), "--report"]
+    append_rows(place.table, [row_of(study) | {"episodes": "0123456789ab"}])
+    append_rows(place.table, [row_of(study, arm="baseline") | {"episodes": ""}])  # not on record
+    assert main(words) == 0
+    append_rows(place.table, [row_of(study, arm="baseline") | {"episodes": "ab0123456789"}])
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "holds rows of different episodes: 0123456789ab, ab0123456789" in said
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("arm", "sting"), ("seed", "99"), ("updates", "3"), ("end_point", "open_loop 6")],
+)
+def test_rows_that_the_study_does_not_declare_are_refused(study, place, column, value):
+    append_rows(place.table, [row_of(study), row_of(study) | {column: value}])
+    with pytest.raises(ValueError, match=f"{column}='{value}', which the study 'smoke' does not"):
+        read_rows(study, place)
+
+
+def test_of_two_values_of_a_cell_the_last_one_counts_and_another_one_is_told(study, place, capsys):
+    append_rows(place.table, [row_of(study), row_of(study)])
+    assert len(read_rows(study, place)) == 1 and capsys.readouterr().err == ""
+    append_rows(place.table, [row_of(study, value="2.5")])
+    assert [row["value"] for row in read_rows(study, place)] == ["2.5"]
+    assert "line 4 has 2.5 where an earlier line has 1.5" in capsys.readouterr().err
+
+
 def test_each_row_names_its_episodes(study, place, monkeypatch):
     monkeypatch.setattr(study_cell, "measure", lambda *given: [Estimate(1.0, 0.1)] * 2)
-    rows = study_cell.measured(study, study.cells[0], place.run(study.cells[0]), "0123456789ab")
+    run = place.run(study.cells[0])
+    rows = study_cell.measured(study, study.cells[0], run, "0123456789ab", "9f")
     assert {row["episodes"] for row in rows} == {"0123456789ab"}
+    assert {row["commit"] for row in rows} == {"9f"}
     assert set(rows[0]) == set(COLUMNS)

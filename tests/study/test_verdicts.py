@@ -1,5 +1,7 @@
 """Verdicts of a study follow its declaration."""
 
+from dataclasses import replace
+
 import pytest
 
 from sdewm.robustness.statistics import compare
@@ -88,17 +90,73 @@ def test_there_is_no_verdict_before_all_declared_seeds_are_there(study):
 
 def test_intervals_of_several_confirmatory_comparisons_are_wider(tmp_path):
     second = '[[comparisons]]\nclaim = "C6"\narm = "strong"\nbaseline = "baseline"\n'
-    study = read_study(written(tmp_path, TEXT + second + 'end_point = "jacobian"\n'))
+    text = TEXT.replace('["open_loop 5",', '["open_loop 3", "open_loop 5",')
+    study = read_study(written(tmp_path, text + second + 'end_point = "open_loop 3"\n'))
     theirs, ours = [1.0, 2.0, 3.0], [0.7, 1.8, 2.6]
     values = {("baseline", "open_loop 5"): theirs, ("strong", "open_loop 5"): ours}
-    found = judge(study, rows_for(study, values))[1][0].paired.difference
-    assert found == compare(ours, theirs, 0.975).difference
-    assert found != compare(ours, theirs, 0.95).difference
+    first = judge(study, rows_for(study, values))[1][0]
+    assert first.paired.difference == compare(ours, theirs, 0.975).difference
+    assert first.paired.difference != compare(ours, theirs, 0.95).difference
+    assert first.level == pytest.approx(0.975) and "0.975" in report(study, rows_for(study, values))
+    explored = replace(study.comparisons[1], confirmatory=False)
+    study = replace(study, comparisons=(*study.comparisons, explored))
+    levels = [one.level for one in judge(study, rows_for(study, values))[1]]
+    assert levels == pytest.approx([0.975, 0.975, 0.95])
+
+
+GAIN = {
+    ("baseline", "open_loop 5"): [1.0, 2.0, 3.0],
+    ("strong", "open_loop 5"): [0.7, 1.69, 2.71],
+    ("baseline", "jacobian"): [1.0, 2.0, 3.0],
+    ("strong", "jacobian"): [0.5, 1.51, 2.5],
+}
+
+
+@pytest.mark.parametrize("arms", [("strong",), ("strong", "baseline")])
+@pytest.mark.parametrize("name", ["open_loop 5", "jacobian"])
+def test_as_many_seeds_as_declared_are_not_the_declared_ones(study, arms, name):
+    """Seed 9 in place of seed 2, in one arm or in both."""
+    rows = [
+        row | {"seed": "9"}
+        if row["arm"] in arms and row["seed"] == "2" and row["end_point"] == name
+        else row
+        for row in rows_for(study, GAIN)
+    ]
+    assert judge(study, rows_for(study, GAIN))[1][0].outcome == "support"
+    assert judge(study, rows)[1][0].outcome == "undecided"
+    assert "INTERIM: 1 of 2" in report(study, rows)
+
+
+def test_a_further_seed_decides_nothing(study):
+    more = {key: [*values, values[-1]] for key, values in GAIN.items()}
+    assert judge(study, rows_for(study, more))[1][0].outcome == "undecided"
+
+
+def test_a_gain_needs_the_clean_error_of_all_seeds(tmp_path):
+    text = TEXT.replace('"jacobian"]', '"jacobian", "decoded noise:0"]', 1)
+    text = text.replace('claim = "C5"', 'claim = "C5"\nnot_worse = "decoded noise:0"')
+    study = read_study(written(tmp_path, text))
+    for clean, outcome in (([1.0, 2.001, 3.0], "support"), ([1.0, 2.001], "undecided")):
+        values = GAIN | {
+            ("baseline", "decoded noise:0"): [1.0, 2.0, 3.0],
+            ("strong", "decoded noise:0"): clean,
+        }
+        assert judge(study, rows_for(study, values))[1][0].outcome == outcome
+
+
+def test_a_study_of_one_seed_is_neither_decided_nor_void(tmp_path):
+    study = read_study(written(tmp_path, TEXT.replace("seeds = [0, 1, 2]", "seeds = [0]")))
+    rows = rows_for(study, {key: values[:1] for key, values in GAIN.items()})
+    controls, comparisons = judge(study, rows)
+    assert (controls[0].outcome, comparisons[0].outcome) == ("open", "undecided")
+    assert "VOID" not in report(study, rows)
 
 
 INTERACTION = """
 [arms.long]
+batch_length = 6
 [arms.strong_long]
+batch_length = 6
 "jacobian.weight" = 1.0
 
 [[comparisons]]
