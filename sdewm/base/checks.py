@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 
 PLACES = ("cpu", "cuda")
@@ -80,26 +81,50 @@ def check_names(name: str, values: object, allowed: Iterable[str]) -> list[str]:
 def check_count(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
     """Return `value` as int if it is a whole number in range, else raise ValueError.
 
-    NumPy's scalars are numbers.
+    NumPy's scalars are numbers; tensors and arrays are not, whatever their shape.
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
         value, whole = int(float(value)), True
     upper = "" if maximum is None else f" and at most {maximum}"
     if not whole or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
-        raise ValueError(f"{name}={value!r}: expected a whole number of at least {minimum}{upper}.")
+        raise ValueError(
+            f"{_given(name, value)}: expected a whole number of at least "
+            f"{minimum}{upper}{_scalar(value)}."
+        )
     return int(value)  # type: ignore[call-overload]
 
 
 def check_finite_number(name: str, value: object) -> float:
-    """Return `value` as float if it is a finite real number, else raise ValueError."""
+    """Return `value` as float if it is a finite real number, else raise ValueError.
+
+    NumPy's scalars are numbers; tensors and arrays are not, whatever their shape.
+
+    >>> check_finite_number("t1", torch.tensor(1.5))
+    Traceback (most recent call last):
+    ...
+    ValueError: t1 is a Tensor of shape (): expected a finite number, a scalar of ...
+    """
     try:
         number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
     except OverflowError:  # whole numbers and fractions beyond all floats
         raise ValueError(f"{name}: expected a number below {sys.float_info.max:.1e}.") from None
     if number is None or not math.isfinite(number):
-        raise ValueError(f"{name}={value!r}: expected a finite number.")
+        raise ValueError(f"{_given(name, value)}: expected a finite number{_scalar(value)}.")
     return number
+
+
+def _given(name: str, value: object) -> str:
+    """An argument that is no number in a message; of arrays the shape."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return f"{name} is a {type(value).__name__} of shape {tuple(value.shape)}"
+    return f"{name}={value!r}"
+
+
+def _scalar(value: object) -> str:
+    """What kind of number is meant, where an array is given."""
+    array = isinstance(value, (torch.Tensor, np.ndarray))
+    return ", a scalar of Python or NumPy, as x.item() is" if array else ""
 
 
 def check_interval(t0: object, t1: object) -> tuple[float, float]:

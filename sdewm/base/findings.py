@@ -67,8 +67,7 @@ def impurity(
         function: of the arguments.
         arguments: tensors (B, …), of which the function receives copies.
         noise: where randomness belongs, as a remedy.
-        repeated: by how much two calls may differ; None: 100 rounding units, as parallel sums may
-            differ in their last digits.
+        repeated: by how much two calls may differ, see `repeats`.
     """
     given = [argument.clone() for argument in arguments]
     with torch.no_grad(), _Precision() as precision:
@@ -79,14 +78,7 @@ def impurity(
             f"{where} changes its {'state' if len(given) == 1 else 'arguments'} in place",
             "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
         )
-    with torch.no_grad():
-        again = outputs_of(function(*(argument.clone() for argument in arguments)))
-    with torch.no_grad(), _OtherNumbers():
-        redrawn = outputs_of(function(*(argument.clone() for argument in arguments)))
-    limit = 100 * _rounding(value) if repeated is None else repeated
-    if not all(
-        _same(a, b, limit) for one in (again, redrawn) for a, b in zip(value, one, strict=True)
-    ):
+    if not repeats(function, value, arguments, repeated):
         return Finding(
             "random",
             f"{where} gives two values at one state: it draws random numbers or remembers calls",
@@ -105,6 +97,28 @@ def impurity(
             "remove the conversion, or convert the module by module.double()",
         )
     return None
+
+
+def repeats(
+    function: Function, value: Tensors, arguments: Tensors, limit: float | None = None
+) -> bool:
+    """Whether two more calls return `value` again, one of them with other random numbers.
+
+    Args:
+        function: of the arguments.
+        value: what it returned.
+        arguments: tensors, of which the function receives copies.
+        limit: by how much calls may differ; None: 100 rounding units, as parallel sums may differ
+            in their last digits.
+    """
+    with torch.no_grad():
+        again = outputs_of(function(*(argument.clone() for argument in arguments)))
+    with torch.no_grad(), _OtherNumbers():
+        redrawn = outputs_of(function(*(argument.clone() for argument in arguments)))
+    allowed = 100 * _rounding(value) if limit is None else limit
+    return all(
+        _same(a, b, allowed) for one in (again, redrawn) for a, b in zip(value, one, strict=True)
+    )
 
 
 def outputs_of(value: Any) -> Tensors:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +16,19 @@ from sdewm.base.progress import Progress
 from sdewm.commands.parsing import parse
 from sdewm.commands.user_function import user_function
 from sdewm.data.dataset import is_complete, read_dataset
+from sdewm.latent_sde.models import RSSMModel
 from sdewm.report.analyse_model import model_subject
-from sdewm.report.analyses import ANALYSES, run_analyses
-from sdewm.report.subject import Subject
+from sdewm.report.analyses import ANALYSES, check_analyses, run_analyses
+from sdewm.report.subject import PlannedEpisodes, Subject
 from sdewm.report.trained_run import load_trained_run
 from sdewm.train.recording import record_run
 from sdewm.train.run_directory import allow_module, read_run
+from sdewm.train.saved_agent import trained_agent, weights_digest
+from sdewm.train.sources import RECORDED
 
 FOLDER = "analysis"  # default output folder, within the run directory
 HELD_OUT_SEED = 30_000_001  # of recorded episodes, distinct from training and evaluation seeds
+DECIDING = (*RECORDED, "render", "envs")  # of the configuration, on which recorded episodes depend
 
 AnalyseRun: Any = make_dataclass(
     "AnalyseRun",
@@ -45,8 +51,9 @@ AnalyseRun: Any = make_dataclass(
                 tyro.conf.arg(
                     metavar="DIRECTORY",
                     help="Dataset of sdewm record or sdewm import, of the run's environment.",
-                    help_behavior_hint="(default: episodes recorded with the run's policy; for a "
-                    "run with --world-model-only, its training data; required with FILE.py)",
+                    help_behavior_hint="(default: episodes recorded with the run's policy at its "
+                    "newest checkpoint; for a run with --world-model-only, its training data; "
+                    "required with FILE.py)",
                 ),
             ],
             None,
@@ -114,20 +121,31 @@ def analyse_run(words: list[str]) -> int:
     given = parse(AnalyseRun, words, "analyse")
     only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
     seed = check_count("--seed", given.seed, minimum=0)
-    subject, folder = _subject(given)
     settings = {name: getattr(given, name) for name in ANALYSES}
+
+    def check(planned: Subject) -> None:
+        check_analyses(planned, settings, only, seed)
+
+    subject, folder = _subject(given, check)
     for path in run_analyses(subject, given.out or folder, settings, only, seed):
         print(path)
     return 0
 
 
-def _subject(given: Any) -> tuple[Subject, Path]:
-    """The run or the model with its episodes, and the default folder of the results."""
+def _subject(given: Any, check: Callable[[Subject], None]) -> tuple[Subject, Path]:
+    """The run or the model with its episodes, and the default folder of the results.
+
+    `check` refuses settings before episodes are recorded.
+    """
     file = user_function("model", given.run)
     if file is None:
         run = Path(given.run).expanduser()
         allow_module(given.env)
-        data = given.data or _episodes(run, given.record)
+        data = given.data or read_run(run).data
+        if data is None:
+            return _recorded(run, given.record, check), run / FOLDER
+        if given.data is None:
+            sys.stderr.write(f"No --data given: using the training episodes of {run}, {data}.\n")
         return load_trained_run(run, data).subject, run / FOLDER
     if given.data is None:
         raise ValueError(
@@ -138,15 +156,25 @@ def _subject(given: Any) -> tuple[Subject, Path]:
     return subject, file.path.with_name(f"{file.path.stem}-{FOLDER}")
 
 
-def _episodes(run: Path, count: int) -> Path:
-    """The default episodes: the training data of a world-model-only run, or recorded ones."""
-    learnt_from = read_run(run).data
-    if learnt_from is not None:
-        sys.stderr.write(f"No --data given: using the training episodes of {run}, {learnt_from}.\n")
-        return learnt_from
-    data = run / FOLDER / f"episodes-{check_count('--record', count, minimum=2)}"
+def _recorded(run: Path, count: int, check: Callable[[Subject], None]) -> Subject:
+    """The run with episodes of its policy, recorded unless they are there.
+
+    Their folder has the digest of what determines them, the weights and the environment: those of
+    an earlier checkpoint stay under their own name.
+    """
+    check_count("--record", count, minimum=2)
+    saved = trained_agent(run)
+    model = RSSMModel(saved.agent.world_model)
+    check(Subject("", "", model, PlannedEpisodes(count, saved.config.obs), {}))
+    facts = [weights_digest(saved.agent), *(getattr(saved.config, name) for name in DECIDING)]
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    data = run / FOLDER / f"episodes-{count}-{digest}"
     if not is_complete(data):
+        updates = saved.counters["updates"]
+        sys.stderr.write(
+            f"No --data given: recording {count} episodes of {run} at {updates} updates, {data}.\n"
+        )
         progress = Progress("episodes", count)
         record_run(data, run, episodes=count, seed=HELD_OUT_SEED, progress=progress.update)
         progress.close()
-    return data
+    return load_trained_run(run, data, saved).subject

@@ -36,9 +36,11 @@ class RSSM(RecurrentModel):
     return z alone, (B, Z).
 
     Functions are in float64 and treat the rows of a batch independently. A module, or a method of
-    a module, is copied to float64, without gradients and in evaluation mode; other functions are
-    used as they are, so that modules inside them have to be in float64 (`module.double()`). A
-    model of modules alone is `frozen`: it encodes recorded observations once.
+    a module, is copied to float64, without gradients and in evaluation mode, in which dropout is
+    off and batch normalisation takes its running averages; other functions are used as they are,
+    so that modules inside them have to be in float64 and in evaluation mode
+    (`module.double().eval()`). A model of modules alone is `frozen`: it encodes recorded
+    observations once.
 
     Args:
         recurrent: (h (B, H), z (B, Z), action (B, A)) -> h' (B, H).

@@ -36,11 +36,25 @@ class ZeroDriftTest:
         name: "sign flips".
         statistic: |mean|².
         p_value: probability, under the null hypothesis, of a statistic at least as large.
+        least_p_value: the p-value, about, of the largest drift with as many episodes.
     """
 
     name: str
     statistic: float
     p_value: float
+    least_p_value: float
+
+
+def least_p_value(episodes: int) -> float:
+    """The p-value of the sign-flip test, about, for the largest drift: 2^(1 − E).
+
+    The 2^E sign vectors of E episodes come in pairs of equal |mean|², and the observed one is among
+    them. It is never below 1/(FLIPS + 1).
+
+    >>> least_p_value(3), least_p_value(100)
+    (0.25, 0.0001)
+    """
+    return max(2.0 ** (1 - episodes), 1 / (1 + FLIPS))
 
 
 @dataclass(frozen=True)
@@ -166,7 +180,8 @@ class ErrorStatistics:
         episode has a random sign. It is exact if the distribution of an episode's mean is
         symmetric. For skewed means it is closer to its level than Hotelling's T², by the F
         distribution or by random signs (see figures/data/table_coverage.csv), because the inverse
-        covariance correlates with a skewed mean.
+        covariance correlates with a skewed mean. With E episodes it is about 2^(1 − E) or more,
+        `least_p_value`: at least six are needed for one below 0.05.
         """
         rows = self.episode_drift
         episodes, mean = len(rows), rows.mean(0)
@@ -174,7 +189,8 @@ class ErrorStatistics:
         flipped = ((signs @ rows / episodes) ** 2).sum(1)
         square = float((mean**2).sum())
         above = int((flipped >= square * (1 - 1e-12)).sum())
-        return ZeroDriftTest("sign flips", square, (1 + above) / (1 + FLIPS))
+        p_value = (1 + above) / (1 + FLIPS)
+        return ZeroDriftTest("sign flips", square, p_value, least_p_value(episodes))
 
     @cached_property
     def drift_squares(self) -> np.ndarray:

@@ -23,6 +23,7 @@ from sdewm.model_theorems.representation_error import (
     check_episodes,
     perturbation_error,
     perturbed,
+    require_perturbation,
 )
 from sdewm.theory.expansion.expand import Expansion, expand
 from sdewm.theory.expansion.perturbation import Perturbation
@@ -101,6 +102,7 @@ def expand_on_model(
     episodes = episodes.first_rows(needed)
     model, count = as_latent_model(world_model), len(episodes.rewards)
     require_model(model, episode_inputs(episodes))
+    require_perturbation(perturbation, episodes.observations[0], draws)
     clean = clean_paths(model, episodes, seed)
     first = clean.states[:, start]
     rows = slice(start + 1, None)

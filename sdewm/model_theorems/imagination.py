@@ -13,7 +13,12 @@ from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time
 from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import clean_paths, filter_states
 from sdewm.latent_sde.system import LatentSystem, latent_system
-from sdewm.model_theorems.representation_error import MODES, Perturb, perturbed_copies
+from sdewm.model_theorems.representation_error import (
+    MODES,
+    Perturb,
+    perturbed_copies,
+    require_perturbation,
+)
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,15 @@ def perturbed_initial_states(
         seed: seed of the model's noise and of the perturbations.
 
     Raises:
-        ValueError: too few rows, fewer than two episodes, an unknown mode, or a perturbation that
-            changes no state.
+        ValueError: too few rows, fewer than two episodes, an unknown mode, a perturbation that
+            changes no state, or one that `require_perturbation` refuses.
     """
     start, copies = check_count("start", start, minimum=0), check_count("copies", copies)
     check_choice("mode", mode, MODES)
     check_rows(episodes, start + 1)
     count = check_count("episodes", len(episodes.rewards), minimum=2)
     seen = episodes.first_rows(start + 1)
+    require_perturbation(perturbation, seen.observations[0], copies)
     clean = clean_paths(model, seen, seed)
     rows = slice(0 if mode == "accumulated" else start, None)
     generator = torch.Generator().manual_seed(seed + 1)

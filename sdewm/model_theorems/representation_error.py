@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from sdewm.base.checks import check_choice, check_count
+from sdewm.base.findings import repeats
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.latent_sde.inputs import embed_by_time
@@ -21,6 +23,10 @@ Perturb = Callable[[Tensor, torch.Generator], Tensor]
 ReferenceEncoder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 MODES = ("single_frame", "accumulated")
 ROWS_AT_ONCE = 4096  # states through the model at a time
+A_PERTURBATION = (
+    "a function (copies (N, T, *shape), generator) -> perturbed copies, such as "
+    'sdewm.perturbations.observation.ObservationPerturbation("noise", 0.1)'
+)
 
 
 def measure_representation_error(
@@ -50,7 +56,7 @@ def measure_representation_error(
         world_model: a `WorldModel` or any `LatentModel`.
         episodes: recorded, of equal length.
         perturbation: (copies (N, T, *shape), generator) -> perturbed copies of the same shape, for
-            example an `ObservationPerturbation`.
+            example an `ObservationPerturbation`. It draws from this generator alone.
         reference_encoder: (predicted state (B, D), embed (B, F)) -> mean and standard deviation
             (B, Z) in the same latent coordinates; it may draw the error that is to be measured.
         mode: "single_frame" or "accumulated", see above.
@@ -62,7 +68,8 @@ def measure_representation_error(
 
     Raises:
         ValueError: both or neither of perturbation and reference, an unknown mode, fewer than two
-            episodes or draws, a perturbation that changes shape or dtype, or something that
+            episodes or draws, a perturbation that changes shape or dtype, returns numbers that are
+            not finite or draws from anything but its generator, or something that
             `sdewm.check_model` finds (derivatives are not used here).
     """
     if (perturbation is None) == (reference_encoder is None):
@@ -81,6 +88,7 @@ def measure_representation_error(
         mean, std = _apart(reference_encoder, paths.predicted, paths.embeds)
         return _statistics(clean_mean[:, None] - mean[:, None], clean_std[:, None], std)
     assert perturbation is not None
+    require_perturbation(perturbation, episodes.observations[0], draws)
     paths = clean_paths(model, episodes, seed)
     return perturbation_error(
         model, episodes, perturbation, paths, mode=mode, draws=draws, seed=seed
@@ -159,6 +167,45 @@ def check_episodes(episodes: Episodes) -> None:
     check_count("episodes", len(episodes.observations), minimum=2)
 
 
+def require_perturbation(perturbation: Perturb, observations: Tensor, copies: int) -> None:
+    """Refuse what is no perturbation, and one that is no function of copies and generator.
+
+    It is called on copies of an episode (T, *shape) three times, with generators of equal seed. The
+    global generators of torch stay as they are.
+
+    Raises:
+        ValueError: as described; the message names `perturbation`, what was given and what is
+            allowed.
+    """
+    if not callable(perturbation):
+        raise ValueError(f"perturbation={perturbation!r}: expected {A_PERTURBATION}.")
+    try:
+        signature = inspect.signature(perturbation)
+    except ValueError:  # of functions written in C
+        signature = None
+    try:
+        if signature is not None:
+            signature.bind(observations, None)
+    except TypeError as problem:
+        raise ValueError(
+            f"perturbation takes the arguments {signature}: expected {A_PERTURBATION}."
+        ) from problem
+
+    def drawn(given: Tensor) -> Tensor:
+        return perturbed(perturbation, given, torch.Generator().manual_seed(0))
+
+    shown = observations.expand(copies, *observations.shape)
+    devices = [shown.device] if shown.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        alike = repeats(drawn, (drawn(shown),), (shown,))
+    if not alike:
+        raise ValueError(
+            "perturbation gives other copies for a generator of the same seed: expected a function "
+            "of its two arguments; draw all random numbers from the generator that it is given, "
+            "such as torch.randn(clean.shape, generator=generator), and keep nothing between calls."
+        )
+
+
 def perturbed_copies(
     perturbation: Perturb, observations: Tensor, draws: int, generator: torch.Generator
 ) -> Tensor:
@@ -178,6 +225,11 @@ def perturbed(perturbation: Perturb, copies: Tensor, generator: torch.Generator)
         raise ValueError(
             f"perturbation returned {tuple(made.shape)} of {made.dtype} for {tuple(copies.shape)} "
             f"of {copies.dtype}: expected the same shape and dtype."
+        )
+    if not bool(torch.isfinite(made).all()):
+        raise ValueError(
+            f"perturbation returned {int((~torch.isfinite(made)).sum())} of {made.numel()} numbers "
+            "that are nan or infinite: expected finite observations."
         )
     return made
 

@@ -30,11 +30,11 @@ def analyse(
     """Check the theorems on a world model: five analyses, each with a table, a figure, a summary.
 
     The analyses are those of `sdewm analyse`: "error" (S28), "expansion", "divergence", "open_loop"
-    and "stability" (S10, S26). Summaries are printed, and a page shows all of them. Results that
-    need a decoder, a reward head, a critic or a policy that the model does not have are left out,
-    with the reason. A finished analysis is read from its table if model, episodes, settings, seed
-    and code are the same; models are told apart by their tensors, and by what their functions
-    return on the first rows of the episodes.
+    and "stability" (S10, S26). Summaries are printed, and a page shows all that are finished.
+    Results that need a decoder, a reward head, a critic or a policy that the model does not have
+    are left out, with the reason. A finished analysis is read from its table if model, episodes,
+    settings, seed and code are the same; models are told apart by their tensors, and by what their
+    functions return on the first rows of the episodes.
 
     Args:
         model: a `WorldModel` or any `LatentModel`, such as a `StepModel`, in float64.

@@ -12,7 +12,7 @@ from sdewm.plots.panels import save_figure
 from sdewm.report import divergence, expansion, open_loop, representation_error, stability
 from sdewm.report.analysis import Analysis
 from sdewm.report.page import Figure, Page, Section, embedded, plain_table, write_page
-from sdewm.report.subject import Subject
+from sdewm.report.subject import Subject, TooFewEpisodes
 
 ANALYSES: dict[str, Analysis] = {
     "error": representation_error.ANALYSIS,
@@ -44,24 +44,24 @@ def run_analyses(
         seed: root seed of each analysis.
 
     Returns:
-        The paths of the files, in the order in which they were written; the last one is a page of
-        all of these analyses.
+        The paths of the files of these analyses, in the order in which they were written; the last
+        one is a page of all analyses that are finished for this model, these episodes, settings and
+        seed, by this call or earlier ones.
 
     Raises:
         ValueError: settings that the episodes or the model do not allow, before the first analysis
             begins.
     """
     wanted, paths = [*only], []
-    sections: list[Section] = []
-    for name in wanted:
-        _check(name, subject, settings[name], seed)
+    sections: dict[str, Section] = {}
+    check_analyses(subject, settings, wanted, seed)
     for number, name in enumerate(wanted, start=1):
         analysis = ANALYSES[name]
         left_out = subject.left_out(analysis.needs)
-        notes = [f"Left out: {result}, because {why}." for result, why in left_out.items()]
+        notes = _notes(left_out)
         if analysis.all_need_parts and len(left_out) == len(analysis.needs):
             print(f"\n{name} (left out)", *notes, sep="\n", flush=True)
-            sections.append(Section(name, _title(name), (analysis.question, *notes)))
+            sections[name] = Section(name, _title(name), (analysis.question, *notes))
             continue
         table = out / "data" / f"{analysis.stem}.csv"
         facts = subject.facts(settings[name], seed)
@@ -74,11 +74,54 @@ def run_analyses(
         paths += [*save_figure(analysis.figure(found), out, analysis.stem), table]
         text = analysis.summary(found)
         print(f"\n{name} ({state}; {table})\n{text}", *notes, sep="\n", flush=True)
-        sections.append(_section(name, analysis, out, text, notes, read_table(table)[1]))
+        sections[name] = _section(name, analysis, out, text, notes, read_table(table)[1])
     page = out / "report.html"
+    sections |= _finished(subject, out, settings, {*ANALYSES} - {*wanted}, seed)
     facts = subject.facts(settings[wanted[0]], seed) if wanted else {}
-    write_page(page, _page(subject, sections, facts))
+    ordered = [sections[name] for name in ANALYSES if name in sections]
+    write_page(page, _page(subject, ordered, facts))
     return [*paths, page]
+
+
+def _finished(
+    subject: Subject, out: Path, settings: Mapping[str, object], names: Iterable[str], seed: int
+) -> dict[str, Section]:
+    """The sections of analyses that were finished by earlier calls, by their names.
+
+    A table of another model, other episodes, settings or code is not shown; the section says so.
+    """
+    found: dict[str, Section] = {}
+    for name in names:
+        analysis = ANALYSES[name]
+        table = out / "data" / f"{analysis.stem}.csv"
+        if not table.is_file():
+            continue
+        facts = subject.facts(settings[name], seed)
+        if rows := cached_rows(table, facts):
+            save_figure(analysis.figure(rows), out, analysis.stem)
+            notes, text = _notes(subject.left_out(analysis.needs)), analysis.summary(rows)
+            found[name] = _section(name, analysis, out, text, notes, read_table(table)[1])
+        else:
+            others = ", ".join(_differing(read_table(table)[1], facts)) or "no rows"
+            why = f"Not shown: {table.name} is there, but not of this model and call ({others})."
+            found[name] = Section(name, _title(name), (analysis.question, why))
+    return found
+
+
+def check_analyses(
+    subject: Subject, settings: Mapping[str, object], only: Iterable[str], seed: int
+) -> None:
+    """Check the settings of analyses against the episodes, before any work.
+
+    Raises:
+        ValueError: see `run_analyses`.
+    """
+    for name in only:
+        _check(name, subject, settings[name], seed)
+
+
+def _notes(left_out: Mapping[str, str]) -> list[str]:
+    return [f"Left out: {result}, because {why}." for result, why in left_out.items()]
 
 
 def _check(name: str, subject: Subject, settings: object, seed: int) -> None:
@@ -87,8 +130,12 @@ def _check(name: str, subject: Subject, settings: object, seed: int) -> None:
         ANALYSES[name].check(subject, settings, seed)
     except ValueError as problem:
         given = ", ".join(f"{key}={value}" for key, value in asdict(settings).items())  # type: ignore[call-overload]
-        way = f"Change its settings (typed: --{name}.*), or leave it out (only)."
-        raise ValueError(f"{name} ({given}): {problem} {way}") from problem
+        if isinstance(problem, TooFewEpisodes):
+            way = subject.source.more(problem.needed)
+        else:
+            way = f"Change its settings (typed: --{name.replace('_', '-')}.*)"
+        text = f"{name} ({given}): {problem} {way}, or leave it out (typed: --only)."
+        raise ValueError(text) from problem
 
 
 def _title(name: str) -> str:
@@ -129,7 +176,13 @@ def cached_rows(table: Path, facts: Mapping[str, Value]) -> list[Row]:
     if not table.is_file():
         return []
     rows, old = read_table(table)
-    same = all(
-        old.get(name) == str(value) for name, value in facts.items() if name not in NOT_DECIDING
-    )
-    return [*rows] if same else []
+    return [] if _differing(old, facts) else [*rows]
+
+
+def _differing(old: Mapping[str, str], facts: Mapping[str, Value]) -> list[str]:
+    """Names of the facts that decide about numbers and are others in a table."""
+    return [
+        name
+        for name, value in facts.items()
+        if name not in NOT_DECIDING and old.get(name) != str(value)
+    ]

@@ -48,10 +48,7 @@ def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     context = check_count("context", settings.context)
     horizon = check_count("horizon", settings.horizon)
     check_count("samples", settings.samples, minimum=2)
-    episodes = subject.episodes(context + horizon, settings.episodes, seed)
-    if (count := len(episodes.rewards)) < FEWEST:
-        raise ValueError(f"{count} episodes: expected at least {FEWEST}, half of which are scored.")
-    return episodes
+    return subject.episodes(context + horizon, settings.episodes, seed, FEWEST)
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:

@@ -17,7 +17,7 @@ from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths
 from sdewm.model_theorems.drift_regression import FOLDS, regress_drift
 from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
-from sdewm.model_theorems.error_statistics import ErrorStatistics
+from sdewm.model_theorems.error_statistics import ErrorStatistics, least_p_value
 from sdewm.model_theorems.representation_error import perturbation_error
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.representation_error_plots import error_sizes
@@ -45,6 +45,11 @@ UNITS = {
     "rotation": "degrees (±)",
     "occlusion": "fraction of the image",
 }
+UNBIASED = (
+    "drift is an unbiased estimate of a square, and may be below 0; drift_fraction is a ratio of\n"
+    "such estimates: it may leave [0, 1], and is nan where its denominator is not positive."
+)
+LEVEL = 0.05  # p-values that cannot be below it are remarked upon
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,21 @@ def _row(
 
 
 def summary(found: Sequence[Any]) -> str:
-    """Drift, diffusion, drift fraction, test of zero drift, and the part explained by the state."""
+    """Drift, diffusion, drift fraction, test of zero drift, and the part explained by the state.
+
+    What estimates and p-values of few episodes cannot say is said below.
+    """
     shown = "panel strength drift diffusion drift_fraction p_value explained_by_state".split()
     lines = [
         [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found
     ]
-    return text_table([*shown], lines)
+    notes, least = [UNBIASED], least_p_value(found[0]["episodes"])
+    if least > LEVEL:
+        notes.append(
+            f"p_value of {found[0]['episodes']} episodes is about {least:.3g} at least, whatever "
+            "the drift: take more episodes."
+        )
+    return "\n".join([text_table([*shown], lines), *notes])
 
 
 ANALYSIS = Analysis(

@@ -40,6 +40,26 @@ class EpisodeSource(Protocol):
         """What was observed, such as "both" (image and vector in one), or UNKNOWN."""
         ...
 
+    def more(self, count: int) -> str:
+        """How to have at least `count` episodes that are long enough, as an order."""
+        ...
+
+
+class TooFewEpisodes(ValueError):
+    """There are fewer episodes than an analysis needs, whatever its settings.
+
+    Args:
+        there: number of episodes that are long enough.
+        steps: rows that are long enough.
+        needed: number of episodes.
+    """
+
+    def __init__(self, there: int, steps: int, needed: int) -> None:
+        super().__init__(
+            f"{there} episodes of at least {steps} rows: expected at least {needed} episodes."
+        )
+        self.needed = needed
+
 
 @dataclass(frozen=True)
 class DatasetEpisodes:
@@ -73,6 +93,10 @@ class DatasetEpisodes:
         """See `EpisodeSource`."""
         return read_dataset(self.directory).facts["obs"]
 
+    def more(self, count: int) -> str:
+        """See `EpisodeSource`."""
+        return f"Record or import at least {count} episodes, long enough for its settings"
+
 
 @dataclass(frozen=True)
 class GivenEpisodes:
@@ -105,6 +129,43 @@ class GivenEpisodes:
         """See `EpisodeSource`."""
         return UNKNOWN
 
+    def more(self, count: int) -> str:
+        """See `EpisodeSource`."""
+        return f"Give at least {count} episodes"
+
+
+@dataclass(frozen=True)
+class PlannedEpisodes:
+    """Episodes that are yet to be recorded, with which settings are checked before.
+
+    They are taken to be long enough; their numbers are zero.
+
+    Attributes:
+        count: number of episodes.
+        obs: what is observed, as in `EpisodeSource`.
+    """
+
+    count: int
+    obs: str
+
+    def windows(self, steps: int, count: int | None, seed: int) -> Episodes:
+        """See `EpisodeSource`."""
+        rows = torch.zeros(self.count, check_count("steps", steps), 1)
+        images = rows[..., None, None].byte() if self.obs == "pixels" else rows
+        return windows_of(Episodes(images, rows, rows[..., 0]), steps=steps, count=count)
+
+    def whole(self, count: int) -> Episodes:
+        """See `EpisodeSource`."""
+        return self.windows(1, count, 0)
+
+    def facts(self) -> dict[str, Value]:
+        """Nothing is known of them."""
+        return {}
+
+    def more(self, count: int) -> str:
+        """See `EpisodeSource`."""
+        return f"Record at least {count} (--record {count})"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -129,16 +190,24 @@ class Subject:
     absent: Mapping[str, str] = field(default_factory=dict)
     simulator: tuple[str, int] | None = None
 
-    def episodes(self, steps: int, count: int | None, seed: int) -> Episodes:
+    def episodes(self, steps: int, count: int | None, seed: int, fewest: int = 2) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places.
 
+        Args:
+            steps: rows of each window.
+            count: number of episodes; None: all.
+            seed: of the places.
+            fewest: number of episodes that are needed; two, as standard errors are over episodes.
+
         Raises:
-            ValueError: fewer than two episodes: standard errors are over episodes.
+            ValueError: a count below `fewest`.
+            TooFewEpisodes: fewer than `fewest` episodes.
         """
         if count is not None:
-            check_count("episodes", count, minimum=2)
+            check_count("episodes", count, minimum=fewest)
         found = self.source.windows(steps, count, seed)
-        check_count("episodes that are long enough", len(found.rewards), minimum=2)
+        if (there := len(found.rewards)) < fewest:
+            raise TooFewEpisodes(there, steps, fewest)
         return found
 
     def perturbable(self, episodes: Episodes, perturbation: ObservationPerturbation) -> Episodes:

@@ -18,7 +18,7 @@ from sdewm.report.subject import DatasetEpisodes, Subject
 from sdewm.train.agent import Agent
 from sdewm.train.config import Config
 from sdewm.train.run_directory import read_run
-from sdewm.train.saved_agent import saved_agent, weights_digest
+from sdewm.train.saved_agent import SavedAgent, saved_agent, weights_digest
 from sdewm.train.sources import RECORDED
 
 ONE_HOT = "its actions are one-hot, and no differentiable function of the state"
@@ -99,11 +99,16 @@ class TrainedRun:
         return weights_digest(self.agent)
 
 
-def load_trained_run(run: Path, data: Path) -> TrainedRun:
+def load_trained_run(run: Path, data: Path, saved: SavedAgent | None = None) -> TrainedRun:
     """Load a run and check its recorded episodes.
 
     A fact that is unknown, of imported episodes or of a run that was trained on them, is not
     compared, and a note says so, unless these are the episodes that the run was trained on.
+
+    Args:
+        run: directory of the run.
+        data: directory of the episodes.
+        saved: its agent, if it is loaded already.
 
     Raises:
         ValueError: there is no run or no dataset, the files are of another version, or the episodes
@@ -125,6 +130,6 @@ def load_trained_run(run: Path, data: Path) -> TrainedRun:
                 f"data={str(data)!r} has {name}={recorded[name]!r}, but run={str(run)!r} has "
                 f"{name}={own!r}: expected episodes of the run's environment."
             )
-    saved = saved_agent(run, data=data)
+    saved = saved or saved_agent(run, data=data)
     policy = facts.data is None
     return TrainedRun(run, data, saved.config, saved.agent, saved.counters, policy, saved.changed)

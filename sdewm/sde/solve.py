@@ -14,7 +14,7 @@ import torch
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.sde.noise import GaussianNoise, GridNoise
-from sdewm.sde.system import StepSystem, System, check_protocol, step_of
+from sdewm.sde.system import StepSystem, System, VariationSystem, check_protocol, step_of
 
 METHODS = ("euler", "milstein", "srk")
 
@@ -49,7 +49,7 @@ def solve_path(
         ValueError: the system, a shape or a dtype is invalid, an output time is not on the grid,
             or the method is unknown.
         FloatingPointError: a value is not finite; the message gives time, path, coefficient and
-            component.
+            component, and of a `VariationSystem` the derivative.
 
     >>> class Decay:
     ...     noise_type, sde_type = "diagonal", "ito"
@@ -224,13 +224,25 @@ def _refuse_explosion(
         ):
             bad = (~torch.isfinite(value)).nonzero()
             if len(bad):
-                path, component = bad[0].tolist()
+                path, place = bad[0].tolist()
+                variations = system.variations if isinstance(system, VariationSystem) else ()
+                size = y.shape[1] // (1 + len(variations))
+                number, component = divmod(place, size)
+                what = f" of {variations[number - 1]}" if number else ""
+                # Products of two such numbers are finite, so that a derivative is not.
+                small = float(y[path].abs().max()) < torch.finfo(y.dtype).max ** 0.25
+                remedy = (
+                    "the path is finite there, but a derivative of the coefficients is not, as "
+                    "that of √y at 0; more steps do not help: use coefficients that are smooth at "
+                    "the states that paths visit"
+                    if number and small
+                    else f"the trajectory leaves the finite numbers: use more steps than "
+                    f"{noise.steps}, a shorter t1, or bounded coefficients"
+                )
                 raise FloatingPointError(
-                    f"system: the {name} is {float(value[path, component])} at "
+                    f"system: the {name}{what} is {float(value[path, place])} at "
                     f"t = {float(grid[n]):.6g}, path {first + path}, component {component} "
-                    f"(state there: {y[path].tolist()}); the trajectory leaves the finite "
-                    f"numbers: use more steps than {noise.steps}, a shorter t1, or bounded "
-                    "coefficients."
+                    f"(state there: {y[path, :size].tolist()}); {remedy}."
                 )
         y = y + drift + diffusion
     raise FloatingPointError(

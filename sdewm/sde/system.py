@@ -59,6 +59,17 @@ class StepSystem(Protocol):
 
 
 @runtime_checkable
+class VariationSystem(Protocol):
+    """A system whose state is that of a path followed by derivatives of the path.
+
+    Attributes:
+        variations: names of the derivatives, in order, each as many numbers as the path's state.
+    """
+
+    variations: Sequence[str]
+
+
+@runtime_checkable
 class PathSystem(Protocol):
     """A system that gives the steps of its paths itself, for enclosures of all rollouts near them.
 
@@ -144,6 +155,7 @@ def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
     if system.noise_type == "diagonal":
         check_output("system.g", diffusion, (batch, size), like=y)
         return size
+    count = "1" if system.noise_type == "scalar" else "M"
     if not isinstance(diffusion, torch.Tensor) or diffusion.dim() != 3:
         given = (
             tuple(diffusion.shape)
@@ -151,8 +163,8 @@ def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
             else type(diffusion).__name__
         )
         raise ValueError(
-            f"system.g returned {given}; {system.noise_type} noise expects (B, D, M) = "
-            f"({batch}, {size}, M)."
+            f"system.g returned {given}; {system.noise_type} noise expects (B, D, {count}) = "
+            f"({batch}, {size}, {count})."
         )
     drivers = diffusion.shape[2]
     if system.noise_type == "scalar" and drivers != 1:

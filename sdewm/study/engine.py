@@ -49,8 +49,12 @@ class Pool(Protocol):
         """The cells that ended since the last call."""
         ...
 
-    def stop(self) -> None:
-        """Stop all cells, after they have saved."""
+    def stop(self) -> list[Ended]:
+        """Stop all cells, after they have saved.
+
+        Returns:
+            The cells that ended since the last call of `ended`: one at its end may have finished.
+        """
         ...
 
 
@@ -100,13 +104,13 @@ class LocalPool:
                 found.append(Ended(cell, read_cell(self.place, cell)))
         return found
 
-    def stop(self) -> None:
-        """Stop all cells, after they have saved."""
+    def stop(self) -> list[Ended]:
+        """Stop all cells, after they have saved; see `Pool`."""
         for process, _ in self.running.values():
             process.send_signal(signal.SIGINT)
-        for process, log in self.running.values():
+        for process, _ in self.running.values():
             process.wait()
-            log.close()
+        return self.ended()
 
 
 def run_study(study: Study, place: Place, pool: Pool, stop: StopRequest, say: Line) -> list[str]:
@@ -156,5 +160,8 @@ def run_study(study: Study, place: Place, pool: Pool, stop: StopRequest, say: Li
                 say(f"[{ended}/{total}] about {left} left · {one.cell.name}: {outcome}")
             time.sleep(POLL_SECONDS)
     finally:
-        pool.stop()
+        for one in pool.stop():
+            if not one.problem:
+                append_rows(place.table, one.rows)
+                say(f"{one.cell.name}: done")
     return failed

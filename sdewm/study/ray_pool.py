@@ -74,8 +74,15 @@ class RayPool:
             return Ended(cell, problem=f"exit code {code}")
         return Ended(cell, read_cell(self.place, cell))
 
-    def stop(self) -> None:
-        """Cancel what still runs; a run goes on later from its last checkpoint."""
-        for reference in self._running:
-            self.ray.cancel(reference, force=True)
-        self.ray.shutdown()
+    def stop(self) -> list[Ended]:
+        """Cancel what still runs; a run goes on later from its last checkpoint.
+
+        Returns:
+            The cells that ended since the last call of `ended`.
+        """
+        try:
+            return self.ended()
+        finally:
+            for reference in self._running:
+                self.ray.cancel(reference, force=True)
+            self.ray.shutdown()

@@ -20,6 +20,14 @@ from sdewm.base import checks
         (lambda: checks.check_count("n", 9, maximum=8), ["n=9", "at most 8"]),
         (lambda: checks.check_interval(1.0, 1.0), ["t1=1.0", "t0=1.0"]),
         (lambda: checks.check_interval(0.0, math.nan), ["t1=nan", "finite"]),
+        (
+            lambda: checks.check_interval(0.0, torch.tensor(1.5)),
+            ["t1 is a Tensor of shape ()", "finite number, a scalar of Python or NumPy"],
+        ),
+        (
+            lambda: checks.check_count("steps", np.array([10])),
+            ["steps is a ndarray of shape (1,)", "at least 1, a scalar of Python or NumPy"],
+        ),
         (lambda: checks.check_float_dtype("dtype", torch.float16), ["torch.float16", "float64"]),
         (lambda: checks.check_device("tpu9"), ["tpu9", "cpu"]),
         (

@@ -444,6 +444,21 @@ def test_a_function_that_does_not_fit_is_refused_by_name(name):
     assert finding.remedy
 
 
+def test_a_module_is_used_in_evaluation_mode_and_another_function_as_it_is():
+    net = Net("gaussian")
+    encoder = nn.Sequential(net.seen, nn.Dropout(0.5), nn.BatchNorm1d(net.seen.out_features))
+    encoder = encoder.double().train()
+
+    def findings(function):
+        given = net.given | {"encoder": function}
+        return sdewm.check_model(sdewm.RSSM(**given, deter=H, **KINDS["gaussian"]), recorded())
+
+    assert findings(encoder) == [] and encoder.training
+    assert [finding.check for finding in findings(lambda o: encoder(o))] == ["random"]
+    encoder.eval()
+    assert findings(lambda o: encoder(o)) == []
+
+
 PARTS = {
     "decoder": (lambda h, z: h, r"decoder returned shape \(3, 3\): expected \(3, 4\)"),
     "reward": (lambda h, z: h, r"reward returned shape \(3, 3\): expected \(3,\)"),

@@ -91,6 +91,14 @@ def test_the_p_value_is_the_share_of_all_signs():
     assert found.statistic == pytest.approx((rows.mean(0) ** 2).sum(), rel=1e-12)
 
 
+@pytest.mark.parametrize("episodes", [2, 3, 5, 6])
+def test_the_largest_drift_has_the_least_p_value(episodes):
+    test = of_episode_means(np.full((episodes, 2), 100.0)).zero_drift_test()
+    assert test.least_p_value == 2.0 ** (1 - episodes)
+    error = math.sqrt(test.least_p_value / 9999)
+    assert abs(test.p_value - test.least_p_value) < 5 * error
+
+
 def test_skewed_means_without_drift_are_rejected_about_as_often_as_stated():
     called = hotelling = 0
     for seed in range(300):

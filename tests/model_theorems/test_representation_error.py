@@ -1,5 +1,7 @@
 """The measurement on models whose error is known, and on a recurrent state-space model."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,14 @@ import torch
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.models import RSSMModel, StepModel
 from sdewm.latent_sde.posterior_paths import clean_paths
+from sdewm.model_theorems.divergence import diverge_on_model
+from sdewm.model_theorems.expansion import expand_on_model
 from sdewm.model_theorems.representation_error import (
     measure_representation_error,
     measure_transition_error,
+    require_perturbation,
 )
+from sdewm.model_theorems.value_bias import value_bias_on_model
 from sdewm.perturbations.observation import ObservationPerturbation
 from tests.model.small_models import A, D, make_model, randn
 
@@ -98,6 +104,7 @@ def test_on_a_recurrent_state_space_model_it_is_what_a_loop_over_copies_gives(la
         return others[-1]
 
     found = measure_representation_error(model, episodes, perturb, mode=mode, draws=3, seed=4)
+    others = others[-2:]  # before them it was checked
     rssm = model.rssm
     noise = RSSMModel(model).draw_noise((2, 4), torch.Generator().manual_seed(4))
     for e in range(2):
@@ -164,11 +171,70 @@ def test_the_same_seed_gives_the_same_measurement():
         ({"perturbation": lambda x, g: x, "draws": 1}, "draws=1"),
         ({"perturbation": lambda x, g: x[:, 1:]}, "perturbation returned"),
         ({"perturbation": lambda x, g: x.float()}, "perturbation returned"),
+        ({"perturbation": lambda x, g: x.log()}, "perturbation returned .* nan or infinite"),
+        ({"perturbation": "noise:0.1"}, "perturbation='noise:0.1': expected a function"),
+        ({"perturbation": lambda x: x}, r"perturbation takes the arguments \(x\): expected a"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         measure_representation_error(linear_model(), recorded(), **given)
+
+
+class Counting:
+    """Adds the number of its call."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, clean, generator):
+        self.calls += 1
+        return clean + self.calls
+
+
+def unseeded(clean, generator):
+    return clean + torch.randn(clean.shape, dtype=clean.dtype)
+
+
+def seldom(clean, generator):
+    """Unseeded as well, which two calls hardly ever show."""
+    hidden = torch.full_like(clean, 1e-9).bernoulli().bool()
+    return torch.where(hidden, 0.0, clean) + 0.1
+
+
+MEASUREMENTS = {
+    "error": measure_representation_error,
+    "expansion": partial(
+        expand_on_model, make_loss=lambda *_: lambda y: y[:, 0] ** 2, start=1, horizon=2
+    ),
+    "divergence": partial(diverge_on_model, start=1, horizon=2, grades=()),
+    "value": partial(
+        value_bias_on_model, make_q=lambda _: lambda y: y[:, 0] ** 2, start=1, horizon=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_a_perturbation_is_a_function_of_copies_and_generator(name):
+    def measured(perturbation):
+        return MEASUREMENTS[name](linear_model(), recorded(), perturbation=perturbation)
+
+    for wrong in (unseeded, seldom, Counting()):
+        with pytest.raises(ValueError, match="perturbation gives other copies .* draw all random"):
+            measured(wrong)
+    before = torch.get_rng_state()
+    measured(lambda clean, generator: clean + 0.1 * torch.randn(clean.shape, generator=generator))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_numbers_of_global_generators_stay_what_they_are():
+    def wasteful(clean, generator):
+        torch.rand(3)  # without effect
+        return clean + torch.randn(clean.shape, generator=generator)
+
+    before, copies = torch.get_rng_state(), torch.zeros(5, 2)
+    require_perturbation(wasteful, copies, 3)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_episodes_that_do_not_fit_are_refused():

@@ -1,6 +1,7 @@
 """`sdewm.analyse`: the analyses of a model that is not ours, on episodes in memory."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def run(capsys, tmp_path, given, only, rows=None, **options):
 
 def test_episodes_that_are_too_short_are_refused_with_what_to_change(tmp_path, capsys):
     with pytest.raises(
-        ValueError, match=r"stability \(.*steps=90.*typed: --stability\.\*\), or leave"
+        ValueError, match=r"stability \(.*steps=90.*typed: --stability\.\*\), or leave it out"
     ):
         run(capsys, tmp_path, model(), ["stability"], settings={"stability": {"steps": 90}})
     assert not list(tmp_path.iterdir())
@@ -112,6 +113,27 @@ def test_a_table_is_reused_for_the_same_model_and_episodes_only(tmp_path, capsys
     assert state(model(), episodes(count=4), seed=1) == "measured"
 
 
+def test_the_page_shows_all_that_is_finished_for_this_model_and_call(tmp_path, capsys):
+    def shown(given, only, settings=TINY, **options):
+        run(capsys, tmp_path, given, only, settings=settings, **options)
+        page = (tmp_path / "report.html").read_text("utf-8")
+        there = [name for name in ANALYSES if f'<figure id="{ANALYSES[name].stem}"' in page]
+        return there, re.findall(r"Not shown: (\w+)\.csv [^(]*\(([^)]*)\)", page)
+
+    both = ["error", "stability"]
+    assert shown(model(), ["stability", "error"]) == (both, [])
+    assert shown(model(), ["error"]) == (both, [])
+    stale = ANALYSES["stability"].stem
+    there, ((name, facts),) = shown(model(rate=0.6), ["error"])
+    assert there == ["error"] and name == stale and facts == "weights, outputs"
+    there, ((name, facts),) = shown(model(), ["error"], rows=episodes(count=4))
+    assert there == ["error"] and name == stale and facts == "outputs, data_rows, data_digest"
+    other = TINY | {"stability": TINY["stability"] | {"steps": 5}}
+    there, ((name, facts),) = shown(model(), ["error"], settings=other)
+    assert there == ["error"] and name == stale and facts == "steps"
+    assert shown(model(), ["error"]) == (both, [])
+
+
 def test_a_run_and_its_world_model_have_the_same_numbers(tmp_path, capsys):
     trained = load_trained_run(MODELS / "weight0-seed0", MODELS / "episodes")
     small = {"stability": {"episodes": 2, "start": 2, "steps": 2, "discard": 1, "every": 2}}
@@ -133,6 +155,11 @@ WRONG = {
     "episodes": ((model(), 3), {}, "episodes=int: expected a sdewm.Episodes"),
     "shape": ((model(), episodes(size=3)), {}, "encoder"),
     "no dataset": ((model(), "nowhere"), {}, "nowhere holds no dataset"),
+    "few": (
+        (model(), episodes()),
+        {"only": ["open_loop"], "settings": {"open_loop": {"context": 2, "horizon": 2}}},
+        "3 episodes of at least 4 rows: expected at least 16 episodes. Give at least 16 episodes,",
+    ),
     "short": ((model(), episodes()), {"only": ["error"]}, "error (episodes=None, steps=100"),
     "name": ((model(), episodes()), {"only": ["eror"]}, "did you mean 'error'"),
     "text": ((model(), episodes()), {"only": "error"}, "such as ['error']"),

@@ -72,6 +72,14 @@ def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
     assert ANALYSES[name].summary(rows) in again
 
 
+def test_the_summary_says_what_few_episodes_cannot_show():
+    rows, _ = read_table(ROOT / "figures" / "data" / "fig_representation_error.csv")
+    for episodes, told in ((3, "p_value of 3 episodes is about 0.25 at least"), (6, "")):
+        text = representation_error.summary([{**row, "episodes": episodes} for row in rows])
+        assert told in text and ("at least" in text) == bool(told)
+        assert "it may leave [0, 1], and is nan where" in text
+
+
 def test_bounds_that_take_long_can_be_left_out():
     subject = load_trained_run(MODELS / "agent", Path(DATA)).subject
     few = {"episodes": 2, "start": 3, "horizon": 2, "copies": 2, "paths": 1}

@@ -8,7 +8,7 @@ import torch
 from sdewm.data.dataset import write_dataset
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.report.analyses import ANALYSES
-from sdewm.report.subject import DatasetEpisodes, Subject
+from sdewm.report.subject import DatasetEpisodes, PlannedEpisodes, Subject
 from sdewm.study.end_points import check_on_episodes
 
 ROWS = 200
@@ -64,6 +64,20 @@ def test_a_perturbation_has_to_fit_the_observations_of_the_episodes(recorded):
         assert subject.perturbable(episodes, fits) is episodes
         with pytest.raises(ValueError, match=f"perturbation='{does_not}' is for"):
             subject.perturbable(episodes, ObservationPerturbation(does_not, 0.1))
+
+
+def test_what_does_not_fit_is_refused_before_episodes_are_recorded():
+    check, settings = ANALYSES["expansion"].check, ANALYSES["expansion"].settings
+    for obs, fits, does_not in (
+        ("pixels", "brightness", "shift"),
+        ("proprio", "shift", "brightness"),
+        ("both", None, "noise"),
+    ):
+        planned = Subject("", "", cast(Any, None), PlannedEpisodes(4, obs), {})
+        if fits is not None:
+            check(planned, settings(perturbation=fits), 0)
+        with pytest.raises(ValueError, match=f"perturbation='{does_not}' is for"):
+            check(planned, settings(perturbation=does_not), 0)
 
 
 def test_end_points_that_perturb_observations_refuse_them_too(recorded):

@@ -224,6 +224,10 @@ START = torch.zeros(3, 1, dtype=torch.float64)
             ),
             ["2 drivers", "(B, D, 1)"],
         ),
+        (
+            lambda: solve_path(Free(MOTION.f, MOTION.g, "scalar"), START, GOOD["noise"]),
+            ["system.g returned (3, 1)", "scalar noise expects (B, D, 1) = (3, 1, 1)"],
+        ),
     ],
 )
 def test_bad_input_is_refused_with_what_was_given_and_what_is_allowed(call, words):

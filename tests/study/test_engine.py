@@ -114,15 +114,18 @@ def test_a_failed_cell_is_tried_again_then_reported_while_the_others_go_on(
     assert any("tried again" in line for line in said)
 
 
-def test_an_interruption_ends_the_cells_and_keeps_the_rows(study, place, tmp_path, monkeypatch):
+@pytest.mark.parametrize("at_its_end", [False, True])
+def test_an_interruption_ends_the_cells_and_keeps_the_rows(
+    at_its_end, study, place, tmp_path, monkeypatch
+):
+    end = "pass" if at_its_end else "sys.exit(130)"  # where its rows are still written, or not
     code = (
         "if not cell.endswith('0'):\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    try:\n        (marks / 'begun').touch()\n        signal.pause()\n"
-        "    except KeyboardInterrupt:\n        (marks / 'saved').touch()\n"
+        f"    except KeyboardInterrupt:\n        (marks / 'saved').touch()\n        {end}\n"
     )
-    FakeCells(monkeypatch, study, tmp_path, code)
-    stop = StopRequest()
+    fake, said, stop = FakeCells(monkeypatch, study, tmp_path, code), [], StopRequest()
 
     def interrupt():
         wait_until((tmp_path / "begun").exists)
@@ -131,9 +134,13 @@ def test_an_interruption_ends_the_cells_and_keeps_the_rows(study, place, tmp_pat
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Interrupted):
-        run_study(study, place, LocalPool(place, 1), stop, lambda line: None)
+        run_study(study, place, LocalPool(place, 1), stop, said.append)
     thread.join()
-    assert (tmp_path / "saved").exists() and len(read_rows(study, place)) == 4
+    assert (tmp_path / "saved").exists()
+    assert len(read_rows(study, place)) == (6 if at_its_end else 4)
+    missing = [cell.name for cell in missing_cells(study, place)]
+    last = fake.started[-1]
+    assert (last in missing) != at_its_end and (f"{last}: done" in said) == at_its_end
 
 
 def test_a_real_study_from_the_command_line(tmp_path, capsys):

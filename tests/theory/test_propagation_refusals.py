@@ -151,6 +151,43 @@ def test_an_explosion_names_the_component_of_the_system():
         bounds(steep, steps=60)
 
 
+class Roots(Diagonal):
+    """dx = −x dt + √max(x, 0) dB, whose first component soon stays below zero."""
+
+    def __init__(self):
+        super().__init__(lambda t, y: -y - torch.tensor([2.0, 0.0], dtype=y.dtype))
+
+    def g(self, t, y):
+        return y.clamp(min=0).sqrt()
+
+
+def test_a_derivative_that_is_infinite_is_named_with_component_and_state_of_the_user():
+    def loss(y):
+        return y.square().sum(1)
+
+    def change(t, y):
+        return torch.ones_like(y)
+
+    x0, error = torch.tensor([0.2, 2.0], dtype=F64), sdewm.Perturbation(change, change)
+    grid = {"t1": 1.5, "steps": 10, "paths": 4}
+    calls = {
+        r"first derivative in the size of error\.diffusion": lambda system: sdewm.expand(
+            system, error, loss, x0, **grid
+        ),
+        r"first derivative y": lambda system: sdewm.value_expansion(
+            system, loss, x0, ERROR.abs(), **grid
+        ),
+    }
+    for derivative, call in calls.items():
+        where = rf"diffusion of the {derivative} is nan .* component 0"
+        state = r"\(state there: \[-[^,]*, [^,]*\]\); the path is finite there"
+        with pytest.raises(FloatingPointError, match=f"{where} {state}.* more steps do not help"):
+            call(Roots())
+        steep = Diagonal(lambda t, y: torch.stack((-y[:, 0], 1e3 * y[:, 1] ** 3), dim=1))
+        with pytest.raises(FloatingPointError, match="component 1 .* use more steps than 10"):
+            call(steep)
+
+
 def test_growth_of_a_recurrent_model_is_certified():
     system = RecurrentSystem.like_trained(hidden=4, latent=2)
     found = grow(system, x0=system.x0, t1=4.0)

@@ -161,6 +161,7 @@ class MatrixFlow:
 
     def initial(self, x0: torch.Tensor) -> torch.Tensor:
         """The stacked initial state (x0, I) of starts `(B, D)`."""
+        self.variations = [f"the derivative along axis {axis}" for axis in range(x0.shape[1])]
         identity = torch.eye(x0.shape[1], dtype=x0.dtype, device=x0.device).flatten()
         return torch.cat((x0, identity.expand(len(x0), -1)), dim=1)
 

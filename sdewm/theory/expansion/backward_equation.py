@@ -118,6 +118,7 @@ class _Injected:
     """
 
     noise_type, sde_type = "general", "ito"
+    variations = tuple(f"the derivative {name}" for name in ("a", "b", "c", "ab", "aa"))
 
     def __init__(self, system: System, error: Perturbation) -> None:
         self.system, self.error = system, error

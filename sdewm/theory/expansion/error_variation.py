@@ -19,6 +19,7 @@ from sdewm.theory.expansion.perturbation import Perturbation, PerturbedSystem
 from sdewm.theory.variation_step import VariationStep
 
 ETA, XI = "eta", "xi"
+SIZES = {ETA: "diffusion", XI: "drift"}  # of which each direction is the size
 
 
 class ErrorVariation:
@@ -52,6 +53,12 @@ class ErrorVariation:
         count = len(self.directions)
         self.pairs = [(a, b) for a in range(count) for b in range(a, count)]
         self.width = 1 + count + len(self.pairs)  # state sizes D in the stacked state
+        sizes = [f"the size of error.{SIZES[name]}" for name in self.directions]
+        pairs = [" and ".join(dict.fromkeys((sizes[a], sizes[b]))) for a, b in self.pairs]
+        self.variations = [
+            *(f"the first derivative in {size}" for size in sizes),
+            *(f"the second derivative in {both}" for both in pairs),
+        ]
         name = "the coefficients (system.f, system.g, error.drift, error.diffusion)"
         self._step = VariationStep(name, self._coefficients, self._inputs, self._propagate, fused)
 

@@ -57,6 +57,7 @@ class FlowVariation:
     def __init__(self, system: System | StepSystem, order: int = 2, fused: bool = True) -> None:
         self.system, self.step = system, step_of(system)
         self.order = check_count("order", order, minimum=1, maximum=2)
+        self.variations = ("the first derivative y", "the second derivative w")[: self.order]
         name = "the coefficients (system.f, system.g)"
         self._variation_step = VariationStep(
             name, self._coefficients, self._inputs, self._propagate, fused

@@ -171,6 +171,7 @@ class _FlowWithCopies:
 
     def __init__(self, flow: FlowVariation, copies: int) -> None:
         self.flow, self.copies = flow, copies
+        self.variations = (*flow.variations, *("a further path",) * copies)
 
     def split(self, state: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """The stacked state of the flow `(B, 3D)` and the copies, each `(B, D)`."""
