@@ -321,20 +321,6 @@ def test_readme_asks_the_question_of_each_analysis():
         assert f"| `{name}` | {analysis.question} |" in README
 
 
-def test_readme_says_the_norms_of_the_jacobian_at_each_weight():
-    table = read_table(ROOT / "figures" / "data" / "fig_jacobian_weight.csv")[0]
-    norms: dict[float, list[float]] = {}
-    for row in table:
-        if row["quantity"] == "jacobian":
-            norms.setdefault(float(row["weight"]), []).append(float(row["value"]))
-    means = {weight: f"{sum(found) / len(found):.1f}" for weight, found in norms.items()}
-    assert {len(found) for found in norms.values()} == {8}
-    told = " ".join(README.split())
-    assert f"Without penalty it is {means[0.0]}; at weight 0.001, about the paper's" in told
-    assert f"strength, {means[0.001]}, and" in told
-    assert f"from 0.01 ({means[0.01]}) on" in told and f"the norm is at {means[0.1]}." in told
-
-
 def bench():
     """The values and ratios of the bench by the names of the rows."""
     return {row["name"]: row for row in read_table(ROOT / "figures" / "data" / "bench.csv")[0]}

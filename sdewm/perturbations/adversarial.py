@@ -41,19 +41,16 @@ class AdversarialPerturbation(NamedPerturbation):
         """What the attack changes: "posterior" or "value"."""
         return self.name.partition("-")[2]
 
-    def attack(
-        self, clean: Tensor, damage: Callable[[Tensor], Tensor], generator: torch.Generator
-    ) -> Tensor:
+    def attack(self, clean: Tensor, damage: Callable[[Tensor], Tensor], signs: Tensor) -> Tensor:
         """The observations (N, …) that do the most damage among those tried.
 
         Args:
             clean: floating-point observations; images in [0, 1], where they stay.
             damage: (N, …) -> (N,), differentiable.
-            generator: of the signs from which the first gradient is taken.
+            signs: ±1 (N, …), towards which the place of the first gradient is off.
         """
         steps, share = METHODS[self.name.partition("-")[0]]
         size, image = self.strength, clean.dim() == 4
-        signs = torch.randn(clean.shape, generator=generator).sign().to(clean)
         best, most, now = clean, damage(clean).detach(), clean
         for step in range(steps):
             place = (now if step else clean + START * size * signs).detach().requires_grad_()

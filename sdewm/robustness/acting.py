@@ -84,8 +84,8 @@ class LatentSpread:
 class AttackedPolicy:
     """An agent's policy under adversarial observations, with its latent state known.
 
-    The random starts of the attacks follow one another from step to step: those of an episode
-    depend on the lengths of the episodes before it, and on the number of environments.
+    The signs from which an attack starts are a function of task, attack, number of the episode and
+    step.
 
     Args:
         agent: whose encoder or critic is attacked.
@@ -101,11 +101,12 @@ class AttackedPolicy:
         self, agent: Agent, policy: AgentPolicy, perturbation: AdversarialPerturbation, task: str
     ) -> None:
         self.agent, self.policy, self.perturbation = agent, policy, perturbation
-        self.realised = Realised()
-        self.generator = torch.Generator().manual_seed(draw_seed(task, perturbation.label))
+        self.task = task
+        self.realised, self._places = Realised(), EpisodeCounter()
 
     def start(self, envs: int) -> dict[str, Tensor]:
-        """The policy's state."""
+        """The policy's state; the next rows are the first ones."""
+        self._places = EpisodeCounter()
         return self.policy.start(envs)
 
     def __call__(
@@ -142,8 +143,19 @@ class AttackedPolicy:
             head = self.agent.behaviour.critic
             return -head.mean(head(State(deter, now).features))
 
-        found = unit * self.perturbation.attack(clean, damage, self.generator)
+        found = unit * self.perturbation.attack(clean, damage, self._signs(rows, clean))
         return (found.round() if unit > 1 else found).cpu().numpy().astype(given.dtype)
+
+    def _signs(self, rows: Mapping[str, np.ndarray], clean: Tensor) -> Tensor:
+        facts = (self.task, self.perturbation.label)
+        drawn = [
+            torch.randn(
+                clean.shape[1:],
+                generator=torch.Generator().manual_seed(draw_seed(*facts, *episode, step)),
+            )
+            for episode, step in self._places(rows["is_first"])
+        ]
+        return torch.stack(drawn).sign().to(clean)
 
 
 class DynamicsChange:

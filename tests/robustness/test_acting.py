@@ -148,6 +148,26 @@ def test_an_attack_moves_the_posterior_more_than_noise_of_its_size(saved):
     assert bool((moved >= (noisy - clean).norm(dim=1)).all())
 
 
+def test_attacks_do_not_depend_on_the_number_of_environments(saved):
+    """Four episodes of two rows in one environment after the other, and two at a time."""
+    attack = AdversarialPerturbation("fgsm-posterior", 0.1)
+    episodes = rows(1)["observation"].repeat(4, 0)  # the draws alone tell the episodes apart
+
+    def attacked(envs):
+        acting = AttackedPolicy(saved.agent, saved.agent.policy("mean"), attack, "task")
+        state, found = acting.start(envs), []
+        for start in range(0, 4, envs):
+            for first in (True, False):
+                given = {**rows(envs, first), "observation": episodes[start : start + envs]}
+                found.append(acting._attacked(given, state) - given["observation"])
+        return np.stack(found).reshape(-1, 2, envs, 5).swapaxes(1, 2).reshape(4, 2, 5)
+
+    alone = attacked(1)
+    np.testing.assert_array_equal(alone, attacked(2))
+    np.testing.assert_array_equal(alone, attacked(4))
+    assert not np.array_equal(alone[0], alone[1])
+
+
 def test_an_attack_on_the_value_lowers_it(saved):
     policy, given = saved.agent.policy("mean"), rows()
     acting = AttackedPolicy(saved.agent, policy, AdversarialPerturbation("pgd-value", 0.2), "task")
