@@ -151,11 +151,11 @@ def summary(found: Sequence[Any]) -> str:
     lines = [
         [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found
     ]
-    notes, least = [UNBIASED], least_p_value(found[0]["episodes"])
-    if least > LEVEL:
+    notes, episodes = [UNBIASED], found[0].get("episodes")  # older tables do not say how many
+    if episodes and (least := least_p_value(episodes)) > LEVEL:
         notes.append(
-            f"p_value of {found[0]['episodes']} episodes is about {least:.3g} at least, whatever "
-            "the drift: take more episodes."
+            f"p_value of {episodes} episodes is about {least:.3g} at least, whatever the drift: "
+            "take more episodes."
         )
     return "\n".join([text_table([*shown], lines), *notes])
 
