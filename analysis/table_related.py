@@ -8,7 +8,8 @@ arm whose predictions are averaged (ensemble). Printed are, for each measurement
 0 and the differences to it, paired by seed, with 95 % intervals by Student's t and what they say;
 then the rank correlations of the indicators with the error under noise (end point "area noise" of
 the study "cartpole"). A star marks the differences that hold at a family-wise level of 95 % over
-all measurements and weights, by Holm's method on the p-values of the paired t-tests. Runs that were
+all measurements and weights, by Holm's method on the p-values of the paired t-tests; of others
+whose interval excludes zero the sentence says "perhaps". Runs that were
 measured are in a log, so that the same command resumes.
 """
 
@@ -163,11 +164,11 @@ def line_of(
 ) -> dict[str, str]:
     """The texts of one measurement; `after`: p-values of all differences, adjusted by Holm."""
     line = {"measurement": name, "arXiv": paper, "weight 0": interval_text(base)}
+    holding = [effect for effect in found if after[f"{name}/{effect}"] <= 0.05]
     for effect, one in found.items():
-        star = "*" if after[f"{name}/{effect}"] <= 0.05 else ""
-        line[effect] = interval_text(one.difference) + star
+        line[effect] = interval_text(one.difference) + ("*" if effect in holding else "")
     word = "in" if name == clean_target.NAME else "at"
-    said = reading({effect: one.difference for effect, one in found.items()}, word)
+    said = reading({effect: one.difference for effect, one in found.items()}, holding, word)
     return line | {"reading": f"{said} ({meaning})"}
 
 

@@ -6,7 +6,9 @@ after the last observation, a mean over samples and test episodes. With the leas
     D_{k+1} = a D_k + c,
 
 a < 1 pulls the divergence back to the equilibrium c/(1 − a); with a ≥ 1 there is none within the
-horizon. a is dimensionless, per policy step.
+horizon. a is dimensionless, per policy step. It says how early a curve reaches its plateau, not how
+high that is or how fast the curve rises: of two models, the one whose divergence grows faster, to a
+higher plateau, may have the smaller a. With fewer episodes, whose curves are noisier, a is smaller.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ QUANTITIES = (
         PAPER,
         "Contraction of the latent KL",
         "factor a per step",
-        "factor per step of the divergence from the posterior; below 1 it has an equilibrium",
+        "slope of D_{k+1} over D_k; smaller: an earlier plateau, which may be a higher one",
         measure,
     ),
 )

@@ -1,14 +1,18 @@
 """Three indicators of latent features (arXiv 2401.14027).
 
-For the features [h, z] of all rows of the test episodes, centred, with singular values σ_i:
+For the features [h, z] of all rows of one window of each test episode, centred, with singular
+values σ_i:
 
-    entropy         −Σ p_i ln p_i, p_i = σ_i/Σσ, in nats; large: many directions are in use
+    entropy         −Σ p_i ln p_i, p_i = σ_i/Σσ, in nats
     largest share   Σ_{i ≤ 4} σ_i² / Σ σ_i², the share of the variance in the four largest
     centroid        ‖mean of noisy − mean of clean features‖ in standard deviations of the clean
                     ones, (total variance)^½; the noise on observations has standard deviation 0.2
 
-All are dimensionless. The paper proposes them as indicators of generalisation, so their rank
-correlation with the error under noise over runs belongs to them.
+All are dimensionless, of features in their own units. h lies between −1 and 1; z has no fixed
+scale, and where it grows against h, as under the penalty, the entropy falls, the share rises, and
+the centroid falls, without a change of the directions in h or in z alone. The paper proposes them
+as indicators of generalisation, so their rank correlation with the error under noise over runs
+belongs to them.
 """
 
 from __future__ import annotations
@@ -84,7 +88,7 @@ QUANTITIES = (
         PAPER,
         "Singular-value entropy",
         "nats",
-        "entropy of the singular values of latent features; higher: more directions are in use",
+        "entropy of the singular values of [h, z]; it falls, too, where z grows against h",
         measure_entropy,
     ),
     Quantity(
@@ -92,7 +96,7 @@ QUANTITIES = (
         PAPER,
         f"Variance in {LARGEST} directions",
         "share",
-        f"share of the variance of latent features in the {LARGEST} largest singular values",
+        f"share of the variance of [h, z] in the {LARGEST} largest; it rises where z grows",
         measure_largest_share,
     ),
     Quantity(
@@ -100,7 +104,7 @@ QUANTITIES = (
         PAPER,
         "Shift of features under noise",
         "standard deviations",
-        "distance of the means of clean and noisy latent features, in standard deviations",
+        "distance of the means of clean and noisy [h, z] in standard deviations, which grow with z",
         measure_centroid,
     ),
 )

@@ -5,10 +5,15 @@ variance is infinite, and a small-noise expansion of second order has no terms. 
 α, dimensionless, from the norms of
 
     latent errors     e = m(o + ξ) − m(o), the shift of the posterior mean under observation noise ξ
-                      of standard deviation 0.1, over all rows of all test episodes;
+                      of standard deviation 0.1, over the rows of one window of each test episode;
     gradient noise    g_B − ḡ, the gradient of the training loss of a batch of B sequences less the
                       mean over all batches, at fixed weights. Batches are disjoint. A batch of 2 B
                       is two batches of B, so that all sizes see the same sequences.
+
+Hill's estimate rests on the k = ⌊√N⌋ largest norms and has a standard error of α/√k: about a
+quarter of α for the 240 batches of 8, two fifths for the 60 batches of 32. Its bias depends on k:
+for sums of Pareto numbers of index 3 the means are 3.2, 3.8 and 4.8 at the three sizes. Runs may be
+compared at one size; sizes may not be compared with each other.
 """
 
 from __future__ import annotations
@@ -110,7 +115,7 @@ def measure_gradient_noise(given: Measurement, batch_size: int) -> float:
     return tail_index(gradient_noise(_gradients(given), batch_size // SMALLEST))
 
 
-FINITE = "above 2 the variance is finite, as the small-noise expansion needs"
+FINITE = "a law with an index above 2 has the finite variance that the small-noise expansion needs"
 QUANTITIES = (
     Quantity(
         f"{NAME}: latent errors",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -13,23 +13,28 @@ from sdewm.robustness.statistics import Interval
 NORMAL = 1.959964  # quantile of a 95 % interval
 
 
-def reading(effects: Mapping[str, Interval], word: str = "at") -> str:
+def reading(effects: Mapping[str, Interval], holding: Collection[str], word: str = "at") -> str:
     """Which treatments raise or lower a value, by whether their intervals exclude zero.
 
     Args:
         effects: differences to no treatment, by the name of the treatment.
+        holding: the treatments whose difference holds among all that were looked at; of the others
+            the sentence says "perhaps".
         word: stands before the names.
 
     >>> up, none = Interval(1.0, 0.5, 1.5), Interval(0.1, -0.2, 0.4)
-    >>> reading({"0.01": none, "0.1": up})
+    >>> reading({"0.01": none, "0.1": up}, ["0.1"])
     'raised at 0.1; no measurable change at 0.01'
-    >>> reading({"0.01": none, "0.1": none})
-    'no measurable change at 0.01 and 0.1'
+    >>> reading({"0.01": none, "0.1": up}, [])
+    'perhaps raised at 0.1; no measurable change at 0.01'
     """
-    raised = [name for name, one in effects.items() if one.low > 0]
-    lowered = [name for name, one in effects.items() if one.high < 0]
-    rest = [name for name in effects if name not in (*raised, *lowered)]
-    found = {"raised": raised, "lowered": lowered, "no measurable change": rest}
+    found: dict[str, list[str]] = {}
+    for name, one in effects.items():
+        way = "raised" if one.low > 0 else "lowered" if one.high < 0 else ""
+        sure = way if name in holding else f"perhaps {way}"
+        found.setdefault(sure if way else "no measurable change", []).append(name)
+    order = ("raised", "lowered", "perhaps raised", "perhaps lowered", "no measurable change")
+    found = {text: found.get(text, []) for text in order}
     return "; ".join(f"{text} {word} {_joined(names)}" for text, names in found.items() if names)
 
 

@@ -7,8 +7,8 @@ episode. On the others,
     R² = 1 − Σ (G − Ĝ)² / Σ (G − mean G)²,
 
 and the value is R² of clean features minus R² of features under noise of standard deviation 0.2:
-what noise takes from a linear value function. Dimensionless; above 1 if noise makes the prediction
-worse than the mean.
+what noise takes from a linear value function. Dimensionless; above the R² of clean features if
+noise makes the prediction worse than the mean.
 """
 
 from __future__ import annotations

@@ -180,6 +180,14 @@ def test_readme_says_what_competes_with_the_penalty():
         f"times, and those 25 steps ahead {far} times; with drift of the same energy the first two "
         "are undecided" in text
     )
+    noise, masks, clean = (
+        times(results, "latent_drift_02", name, digits)
+        for name, digits in (("area noise", 2), ("area mask", 2), ("decoded noise:0", 1))
+    )
+    assert (
+        f"while errors under noise and masks are lower ({noise} and {masks} times) and those "
+        f"without perturbation {clean} times as large" in text
+    )
     noise, masks = (times(results, "posterior", name, 2) for name in ("area noise", "area mask"))
     assert f"lowers errors under noise and masks ({noise} and {masks} times) without" in text
     for name in ("area noise", "area mask"):
@@ -197,6 +205,7 @@ def test_no_gain_of_a_comparator_is_left_after_holms_correction():
     gains = {
         ("latent_noise_02", LATENT[0]), ("latent_noise_02", LATENT[1]),
         ("posterior", "area noise"), ("posterior", "area mask"),
+        ("latent_drift_02", "area noise"), ("latent_drift_02", "area mask"),
         ("average", "decoded noise:0"),
     }  # fmt: skip
     found = {(line["arm"], line["end_point"]): line["holm_p"] for line in lines}

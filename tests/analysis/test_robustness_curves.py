@@ -7,8 +7,10 @@ import pytest
 
 from paper_checks.cases.trained_models import AGENT, FOLDER, WITHOUT, trained_run
 from sdewm.base.records import ROOT, read_table
-from sdewm.robustness.statistics import compare, t_interval
+from sdewm.robustness.statistics import compare, holm, t_interval
 from tests.analysis.study_rows import load
+
+NOISES = (("none", 0.0), ("noise", 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_measured_rows_belong_to_the_weights_of_run_and_agent(script, tmp_path):
 
 
 def test_readme_says_what_the_committed_rows_show(script):
-    rows, _ = read_table(ROOT / "figures" / "data" / "fig_robustness_curves.csv")
+    rows, facts = read_table(ROOT / "figures" / "data" / "fig_robustness_curves.csv")
     found = script.differences(rows)
     told = " ".join((ROOT / "README.md").read_text("utf-8").split())
     gains = [found[f"penalty {weight}", "none", 0.0].difference for weight in ("0.001", "0.1")]
@@ -75,7 +77,18 @@ def test_readme_says_what_the_committed_rows_show(script):
     ]
     none = sum(one.low <= 0 for one in own)
     largest = max(one.estimate for one in own)
-    assert f"gains at most {largest:.0f}, and {none} of {len(own)} intervals" in told
+    lost = -min(one.estimate for one in own)
+    text = f"gains at most {largest:.0f}, loses up to {lost:.0f}, and {none} of {len(own)} interv"
+    assert text in told
+    control = [found["noise 0.1 in training", *at].difference for at in NOISES]
+    assert all(one.high < 0 for one in control)
+    clean, noisy = (-one.estimate for one in control)
+    assert f"(unperturbed by {clean:.0f}, under noise 0.1 by {noisy:.0f})" in told
+    after = holm({str(key): one.t_p for key, one in found.items()})
+    assert all(after[str(key)] > 0.05 for key in found if key[0].startswith("penalty"))
+    assert min(after.values()) < 0.05  # the control's loss holds
+    assert "holds after Holm's correction" in told
+    assert facts["episodes"] == "4" and "from the same four start states" in told
     drawn = {(r["arm"], r["family"], r["strength"]): r["value"] for r in script.figure_rows(rows)}
     for (arm, family, strength), value in drawn.items():
         if arm.startswith("penalty") and strength > 0:  # filtering does not help

@@ -14,12 +14,21 @@ UP, DOWN, NONE = Interval(2, 1, 3), Interval(-2, -3, -1), Interval(0.5, -1, 2)
 
 
 def test_a_reading_follows_the_intervals():
-    assert reading({"0.001": NONE, "0.01": UP, "0.1": UP}) == (
+    weights = ("0.001", "0.01", "0.1")
+    assert reading({"0.001": NONE, "0.01": UP, "0.1": UP}, weights) == (
         "raised at 0.01 and 0.1; no measurable change at 0.001"
     )
-    assert reading({"0.001": DOWN, "0.1": UP}) == "raised at 0.1; lowered at 0.001"
-    assert reading({"0.001": NONE, "0.1": NONE}) == "no measurable change at 0.001 and 0.1"
-    assert reading({"noise": DOWN}, "in") == "lowered in noise"
+    assert reading({"0.001": DOWN, "0.1": UP}, weights) == "raised at 0.1; lowered at 0.001"
+    assert reading({"0.001": NONE, "0.1": NONE}, ()) == "no measurable change at 0.001 and 0.1"
+    assert reading({"noise": DOWN}, ["noise"], "in") == "lowered in noise"
+
+
+def test_what_does_not_hold_among_all_differences_is_only_perhaps():
+    found = reading({"0.001": DOWN, "0.01": UP, "0.1": UP, "1": DOWN}, ["0.1", "1"])
+    assert found == (
+        "raised at 0.1; lowered at 1; perhaps raised at 0.01; perhaps lowered at 0.001"
+    )
+    assert reading({"0.1": NONE}, ["0.1"]) == "no measurable change at 0.1"
 
 
 def test_the_rank_correlation_is_that_of_ranks_and_its_interval_has_its_level():
