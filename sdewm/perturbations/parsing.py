@@ -17,7 +17,6 @@ from sdewm.perturbations.observation import (
     KINDS,
     ObservationPerturbation,
     kind_of,
-    refuse_both,
 )
 
 Perturbation = (
@@ -108,8 +107,9 @@ def check_fits(one: Perturbation, *, env: str, obs: str, own_policy: bool = True
         own_policy: whether the agent acts on its own latents, and not as the actor of a filter.
 
     Raises:
-        ValueError: observations that it does not fit, an environment whose physics is not known, or
-            an error of latents or an attack under another's policy.
+        ValueError: observations that it does not fit, an environment whose physics is not known, an
+            error of latents or an attack under another's policy, or an attack on images that is
+            smaller than one level of 8 bits.
     """
     observations = kind_of(obs, obs == "pixels")
     if isinstance(one, ObservationPerturbation):
@@ -125,7 +125,7 @@ def check_fits(one: Perturbation, *, env: str, obs: str, own_policy: bool = True
             f"perturbation={one.label!r} needs the run's own policy; leave out --policy."
         )
     elif isinstance(one, AdversarialPerturbation):
-        refuse_both(one.name, observations)
+        one.check_fits(observations)
 
 
 def perturbations_of(

@@ -143,6 +143,7 @@ class AttackedPolicy:
             head = self.agent.behaviour.critic
             return -head.mean(head(State(deter, now).features))
 
+        # Of images this rounds the division by 255 alone: the attack shows levels of 8 bits.
         found = unit * self.perturbation.attack(clean, damage, self._signs(rows, clean))
         return (found.round() if unit > 1 else found).cpu().numpy().astype(given.dtype)
 

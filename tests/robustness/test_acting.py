@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -166,6 +168,33 @@ def test_attacks_do_not_depend_on_the_number_of_environments(saved):
     np.testing.assert_array_equal(alone, attacked(2))
     np.testing.assert_array_equal(alone, attacked(4))
     assert not np.array_equal(alone[0], alone[1])
+
+
+@pytest.mark.parametrize(
+    ("strength", "levels"), [(0.05, 12), (0.01, 2), (0.004, 1), (0.003, 0), (0.0, 0)]
+)
+def test_attacked_images_stay_in_the_ball_of_the_strength(strength, levels):
+    """An encoder that weights the pixels; the largest |δ| was 13, 3, 1 and 1 levels."""
+    rssm = SimpleNamespace(
+        deterministic=lambda before, action: torch.zeros(2, 1),
+        posterior=lambda deter, embed: embed,
+        latent=SimpleNamespace(mean=lambda law: law),
+    )
+    weights = torch.linspace(0.5, 1.5, 192)[:, None]
+    model = SimpleNamespace(rssm=rssm, encoder=lambda x: (x.flatten(1) / 255 - 0.5) @ weights)
+    agent, seen = SimpleNamespace(world_model=model, device=torch.device("cpu")), []
+    attack = AdversarialPerturbation("pgd-posterior", strength)
+
+    def act(given, state):
+        seen.append(given["observation"])
+
+    acting = AttackedPolicy(cast(Any, agent), cast(Any, act), attack, "task")
+    images = np.random.default_rng(0).integers(20, 236, (2, 8, 8, 3)).astype(np.uint8)
+    state = {"deter": torch.zeros(2, 1), "stoch": torch.zeros(2, 1)}
+    acting({**rows(), "observation": images}, state)
+    assert seen[0].dtype == np.uint8
+    change = np.abs(seen[0].astype(int) - images)
+    assert (change == levels).all() and levels / 255 <= strength
 
 
 def test_an_attack_on_the_value_lowers_it(saved):
