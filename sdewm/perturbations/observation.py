@@ -1,7 +1,8 @@
-"""Observation perturbations by name: noise, mask, shift, brightness, rotation and occlusion.
+"""Observation perturbations by name: noise, masks, jitter, shift, brightness, rotation, occlusion.
 
-`noise` and `mask` are drawn independently at every step of every copy of an episode; the others are
-drawn once for each copy. Images remain uint8, clipped to 0 … 255 and rounded as by a camera.
+`noise`, `mask`, `mask-noise` and `jitter` are drawn independently at every step of every copy of an
+episode; `rotation`, `occlusion` and `occlusion-noise` are drawn once for each copy. Images remain
+uint8, clipped to 0 … 255 and rounded as by a camera.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ def _mask_noise(
 
 
 def _jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Shift every image by up to `strength` pixels in both directions; its edge is repeated."""
+    """Shift every image along either axis by pixels uniform in −s, −s + 1, …, s; edges repeat."""
     copies, steps, *size = x.shape[:4]
-    by = (2 * _random(x, (copies, steps, 2), generator) - 1) * strength
+    most, shape = int(strength), (copies, steps, 2)
+    by = torch.randint(-most, most + 1, shape, generator=generator, device=generator.device)
+    by = by.to(x.device)
     rows, columns = (
-        (torch.arange(n, device=x.device) + by[..., axis, None].round().long()).clamp(0, n - 1)
+        (torch.arange(n, device=x.device) + by[..., axis, None]).clamp(0, n - 1)
         for axis, n in enumerate(size)
     )  # (N, T, H), (N, T, W)
     which = torch.arange(copies, device=x.device)[:, None, None, None]
@@ -110,6 +113,7 @@ class _Kind:
     greatest: float
     observations: tuple[str, ...]
     unit: str
+    whole: bool = False  # whether the strength is a whole number
 
 
 BOTH, IMAGES = ("vectors", "images"), ("images",)
@@ -117,7 +121,7 @@ KINDS = {
     "noise": _Kind(_noise, math.inf, BOTH, "standard deviation of white Gaussian noise"),
     "mask": _Kind(_mask, 1.0, BOTH, "probability that a component, or a pixel, is set to zero"),
     "mask-noise": _Kind(_mask_noise, 1.0, BOTH, "probability that it is replaced by noise"),
-    "jitter": _Kind(_jitter, 32.0, IMAGES, "largest shift in pixels, uniform in ± strength"),
+    "jitter": _Kind(_jitter, 32.0, IMAGES, "largest shift in pixels, uniform in ± strength", True),
     "shift": _Kind(_shift, math.inf, ("vectors",), "constant added to every component"),
     "brightness": _Kind(_shift, 1.0, IMAGES, "constant added, pixel values ranging from 0 to 1"),
     "rotation": _Kind(_rotation, 180.0, IMAGES, "largest angle in degrees, uniform in ± strength"),
@@ -154,15 +158,18 @@ class ObservationPerturbation:
     """An observation perturbation with its strength.
 
     Attributes:
-        name: for vectors and images "noise" (strength: standard deviation of white Gaussian noise)
-            and "mask" (probability that a component or pixel is set to zero); for vectors also
-            "shift" (constant added); for images also "brightness" (constant added), "rotation"
-            (largest angle in degrees, uniform in ± strength) and "occlusion" (fraction of the
-            image under a black square).
+        name: for vectors and images "noise" (strength: standard deviation of white Gaussian
+            noise), "mask" (probability that a component or pixel is set to zero) and "mask-noise"
+            (that it is replaced by noise); for vectors also "shift" (constant added); for images
+            also "brightness" (constant added), "rotation" (largest angle in degrees, uniform in
+            ± strength), "occlusion" (fraction of the image under a black square),
+            "occlusion-noise" (the same under noise) and "jitter" (largest shift in whole pixels,
+            uniform in ± strength along either axis).
         strength: in the units above; pixel values range from 0 to 1, vectors are in the
             environment's units.
-        held: whether noise and masks are drawn once for an episode instead of at every step; all
-            others are drawn once for an episode in any case.
+        held: whether noise, mask or mask-noise is drawn once for an episode instead of at every
+            step. Jitter is drawn at every step in any case, and what else is random once for an
+            episode.
 
     Raises:
         ValueError: an unknown name, or a strength out of range.
@@ -199,10 +206,11 @@ class ObservationPerturbation:
             check_finite_number("strength", self.strength),
         )
         least = -greatest if self.name in ("shift", "brightness") else 0.0
-        if not least <= strength <= greatest:
+        whole = KINDS[self.name].whole
+        if not least <= strength <= greatest or (whole and strength != int(strength)):
             raise ValueError(
-                f"strength={strength}: {self.name} takes a number from {least:g} to {greatest:g} "
-                f"({KINDS[self.name].unit})."
+                f"strength={strength}: {self.name} takes a {'whole ' if whole else ''}number from "
+                f"{least:g} to {greatest:g} ({KINDS[self.name].unit})."
             )
 
     def check_fits(self, observations: str) -> None:

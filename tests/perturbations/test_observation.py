@@ -77,6 +77,28 @@ def test_images_of_any_size_are_perturbed():
         assert ObservationPerturbation(name, 0.5)(image, generator()).shape == image.shape
 
 
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_jitter_is_uniform_in_whole_pixels_along_either_axis_at_every_step(most):
+    side, count = 16, 4000
+    place = torch.zeros(1, 2, side, side, 2, dtype=torch.uint8)
+    place[..., 0] = torch.arange(side)[:, None]
+    place[..., 1] = torch.arange(side)
+    images = place.expand(count, -1, -1, -1, -1)
+    moved = ObservationPerturbation("jitter", float(most))(images, generator()).int() - images.int()
+    offset = moved[:, :, side // 2, side // 2]  # (N, T, 2), away from the edges
+    assert torch.equal(moved[:, :, 4:12, 4:12], offset[:, :, None, None].expand(-1, -1, 8, 8, -1))
+    values = 2 * most + 1
+    for step in (0, 1):
+        for axis in (0, 1):
+            share = torch.bincount(offset[:, step, axis] + most, minlength=values) / count
+            # Six standard errors; a rounded uniform number gives the ends half of this.
+            error = 6 * (1 / values * (1 - 1 / values) / count) ** 0.5
+            assert share.tolist() == pytest.approx([1 / values] * values, abs=error)
+    if most:
+        assert not torch.equal(offset[:, 0], offset[:, 1])
+        assert not torch.equal(offset[..., 0], offset[..., 1])
+
+
 def test_rotation_turns_about_the_middle_by_one_angle_for_the_copy():
     image = torch.zeros(400, 2, 64, 64, 3, dtype=torch.uint8)
     image[:, :, 30:34, 54:58] = 255  # 24 pixels to the right of the middle
@@ -101,8 +123,15 @@ def test_rotation_turns_about_the_middle_by_one_angle_for_the_copy():
         ("mask", 1.5, "from 0 to 1"),
         ("brightness", 2.0, "from -1 to 1"),
         ("rotation", float("nan"), "strength=nan"),
+        ("jitter", 0.4, r"strength=0.4: jitter takes a whole number from 0 to 32 \(largest shift"),
+        ("jitter", 33.0, "whole number from 0 to 32"),
     ],
 )
 def test_unknown_names_and_strengths_are_refused(name, strength, message):
     with pytest.raises(ValueError, match=message):
         ObservationPerturbation(name, strength)
+
+
+def test_what_is_no_whole_number_is_refused_of_jitter_alone():
+    assert ObservationPerturbation("jitter", 2).label == "jitter:2"
+    assert ObservationPerturbation("rotation", 0.4).label == "rotation:0.4"
