@@ -17,6 +17,7 @@ from sdewm.commands.parsing import parse, say
 from sdewm.perturbations.parsing import Perturbation, perturbations_of
 from sdewm.plots.tables import number_text, text_table
 from sdewm.robustness.acting import check_applies
+from sdewm.robustness.curves import robustness_curves, worst
 from sdewm.robustness.evaluation import (
     FLOOR,
     NONE,
@@ -52,7 +53,8 @@ class Evaluate:
     latents: latent-noise, latent-heavy, latent-scale, latent-drift;
     attacks: fgsm-posterior, pgd-posterior, fgsm-value, pgd-value;
     paper: those of the paper's tables that fit the environment.
-    With obs=both, only dynamics and latents."""
+    With obs=both, only dynamics and latents. Of two or more positive strengths of one name, the
+    area under the retention is printed; sdewm.robustness.curves has tolerated strengths."""
     policy: Annotated[
         Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: the run's own)")
     ] = None
@@ -195,6 +197,29 @@ def _print_rows(
         "episodes; mean, std and share of what changed"
     )
     _print_table(rows)
+    _print_areas(rows)
+
+
+def _print_areas(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Areas of the families with at least two positive strengths, and which is the least."""
+    curves = [curve for curve in robustness_curves(rows) if len(curve.strengths) > 2]
+    if not curves:
+        return
+    try:
+        areas = [curve.area() for curve in curves]
+    except ValueError as problem:
+        print(f"no area under the returns: {problem}", flush=True)
+        return
+    print("area under the retention over the strengths from 0 on; 95 % bootstrap over episodes")
+    cells = [
+        [one.family, f"{one.strengths[-1]:g}", number_text(found.estimate, 4)]
+        + [f"{number_text(found.low, 4)} … {number_text(found.high, 4)}"]
+        for one, found in zip(curves, areas, strict=True)
+    ]
+    header = ["perturbation", "up to", "area", "interval"]
+    print(text_table(header, cells, right=" ".join(header[2:])), flush=True)
+    if len(curves) > 1:
+        print(f"least area, each over its own strengths: {worst(curves).family}", flush=True)
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:

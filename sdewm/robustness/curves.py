@@ -5,10 +5,16 @@ Of one family of perturbations with strengths 0 = s_0 < … < s_n and mean retur
     retention            R(s)/R(0)
     area                 (1/s_n) ∫ R(s)/R(0) ds, by the trapezoidal rule; 1: nothing is lost
     tolerated strength   the largest s up to which R stays above a target, between strengths by
-                         linear interpolation (robust satisficing, arXiv 2408.09157)
+                         linear interpolation; 0 if R(0) is below it (robust satisficing, arXiv
+                         2408.09157)
 
 Intervals are by the bootstrap of episodes, drawn anew for all strengths together, because these are
-paired; a description, not a test.
+paired; a description, not a test. `sdewm evaluate --perturb` prints the areas and the worst family.
+Tolerated strengths need a target, and are for users of the Python API: take the rows of
+`sdewm.robustness.evaluation.perturbed_returns`, or those of one evaluation in evaluation.jsonl:
+
+    [curve] = robustness_curves(rows)
+    curve.tolerated(target=500.0)
 """
 
 from __future__ import annotations
@@ -66,7 +72,10 @@ class RobustnessCurve:
 
 def _retention(means: Array) -> Array:
     if not means[0] > 0:
-        raise ValueError(f"returns: the unperturbed mean is {means[0]:g}; expected above 0.")
+        raise ValueError(
+            f"returns: the unperturbed mean is {means[0]:g}, of all episodes or of a bootstrap "
+            "draw; expected above 0."
+        )
     return means / means[0]
 
 
@@ -81,13 +90,17 @@ def area(strengths: Array, means: Array) -> float:
 
 
 def tolerated(strengths: Array, means: Array, target: float) -> float:
-    """The largest strength up to which the mean return is at least the target; nan if none.
+    """The largest strength up to which the mean return is at least the target.
+
+    It is 0 as well if the unperturbed mean is below the target.
 
     >>> tolerated(np.array([0.0, 1.0, 2.0]), np.array([100.0, 50.0, 60.0]), 75.0)
     0.5
+    >>> tolerated(np.array([0.0, 1.0]), np.array([70.0, 50.0]), 75.0)
+    0.0
     """
     if means[0] < target:
-        return float("nan")
+        return 0.0
     for k in range(1, len(means)):
         if means[k] < target:
             share = (means[k - 1] - target) / (means[k - 1] - means[k])

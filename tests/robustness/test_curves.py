@@ -40,12 +40,25 @@ def test_intervals_are_those_of_paired_episodes():
     [
         ([100, 90, 95], 80, 2.0),  # never below
         ([100, 70, 95], 80, 2 / 3),  # a later recovery does not count
-        ([70, 60, 50], 80, float("nan")),
+        ([70, 60, 50], 80, 0.0),
     ],
 )
 def test_the_tolerated_strength(means, target, expected):
     found = tolerated(np.array([0.0, 1.0, 2.0]), np.array(means, float), target)
-    assert found == pytest.approx(expected, nan_ok=True)
+    assert found == pytest.approx(expected)
+
+
+def test_draws_whose_clean_mean_is_below_the_target_count_as_0():
+    noisy = made(episodes=10, spread=60.0)
+    found, means = noisy.tolerated(80.0), []
+    source = np.random.default_rng(0)
+    for _ in range(2000):
+        chosen = source.integers(10, size=10)
+        means.append(noisy.returns[0, chosen].mean())
+    below = np.mean(np.array(means) < 80.0)
+    assert 0.025 < below < 0.5  # so many draws, and the lower end is one of them
+    assert found.low == 0.0 and found.estimate == pytest.approx(0.4) and 0.4 < found.high <= 1.0
+    assert made().tolerated(80.0).low > 0.3  # negative control: no such draws
 
 
 def rows(**families):

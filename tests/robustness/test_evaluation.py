@@ -4,9 +4,11 @@ import json
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from sdewm.cli import main
 from sdewm.perturbations.parsing import parse_perturbations
@@ -140,6 +142,9 @@ def no_episodes(monkeypatch):
         ({"obs": "both"}, "latent-noise:0.5", None),
         ({"env": "gym:CartPole-v1"}, "fgsm-value:0.5", None),
         ({"obs": "pixels"}, "brightness:0.1", None),
+        ({"obs": "pixels"}, "pgd-value:0.0039", "0 or at least 1/255"),
+        ({"obs": "pixels"}, "pgd-value:0,0.004", None),
+        ({}, "pgd-value:0.0039", None),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_first_episode(config, word, said, no_episodes):
@@ -149,6 +154,36 @@ def test_what_does_not_fit_is_refused_before_the_first_episode(config, word, sai
     with pytest.raises(Began if said is None else ValueError) as problem:
         perturbed_returns(saved, perturbations, episodes=2, seed=0)
     assert said is None or said in str(problem.value)
+
+
+def test_areas_and_the_least_of_them_are_printed_of_families_of_strengths(run, monkeypatch, capsys):
+    """Mean returns 100, then 100 − slope·strength; of gravity only one strength is positive."""
+    returns = iter([100, 90, 95, 90, 50, 0, 80, 80])
+
+    def told(*given, **named):
+        mean = float(next(returns))
+        return [SimpleNamespace(total_reward=mean + part) for part in (-5.0, 5.0)]
+
+    monkeypatch.setattr(evaluation, "evaluate", told)
+    monkeypatch.setattr(evaluation, "perturbed", lambda *given: (None, None, None))
+    monkeypatch.setattr(evaluation.LatentSpread, "deviation", torch.zeros(1))
+    families = ["noise:0.1,0.2", "mask:0.5,1", "gravity:-0.5,0.5"]
+    words = ["evaluate", str(run), "--episodes", "2", "--perturb"]
+    assert main([*words, *families]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["perturbation", "up", "to", "area", "interval"] in lines
+    [noise] = [line for line in lines if line[0] == "noise" and line[1] != "floor"]
+    [mask] = [line for line in lines if line[0] == "mask"]
+    assert noise[1:3] == ["0.2", "0.95"] and mask[1:3] == ["1", "0.5"]
+    assert lines[-1] == "least area, each over its own strengths: mask".split()
+    assert not [line for line in lines if line[0] == "gravity"]
+    returns = iter([100, 90, 95, 90])  # negative control: single strengths have no area
+    assert main([*words, "noise:0.1", "mask:0.5"]) == 0
+    assert "area" not in capsys.readouterr().out
+    returns = iter([4, 4, 3, 2])  # of episodes −1 and 9: a bootstrap draw has a mean below 0
+    assert main([*words, "noise:0.1,0.2"]) == 0
+    said = capsys.readouterr().out
+    assert "no area under the returns: returns: the unperturbed mean is -1" in said
 
 
 def test_what_paper_leaves_out_is_said_before_the_first_episode(run, no_episodes, capsys):
