@@ -356,6 +356,11 @@ def _check(study: Study) -> None:
         if cell.seed != study.seeds[0] and cell.arm != [*study.arms][0]:
             continue  # each arm and each seed once: no setting depends on both
         config = study.config(cell)
+        if study.env and (decay := config.comparator.average_decay):
+            raise ValueError(
+                f"arm={cell.arm!r}: comparator.average_decay={decay:g} in a study of agents; "
+                "expected 0, because their returns are those of the weights and not of their mean."
+            )
         if cell.seed == study.seeds[0]:
             for arm, other in known.items():
                 if config == other:

@@ -5,11 +5,12 @@ Each is one number of `ComparatorConfig`, off at 0, and acts in training only:
 - noise or masks on what the encoder sees, with clean targets (matched augmentation);
 - zero-drift noise in the latent state (Lim et al. 2021, arXiv 2102.04877: noise in a recurrent
   network acts like a penalty on its Jacobian);
-- the same energy as drift, with a sign that is fixed along a sequence (a negative control: the
-  implicit regulariser needs zero drift);
+- the same energy as drift, with signs that are fixed along a training sequence and drawn anew for
+  the next one, also of the same episode (a negative control: the implicit regulariser needs zero
+  drift);
 - the spread of imagined rollouts from one state as a further loss (Young & Pugeault 2024, arXiv
   2410.10674, who add it to the actor's objective; here it shapes the world model);
-- an exponential running mean of the world model's weights, used after training.
+- an exponential running mean of the world model's weights, used after training alone.
 
 Weight decay on the dynamics is in `train.optimiser`; the hinge above the memory floor, GPLD's
 posterior map and the logarithmic norm are settings of the penalty (`jacobian.penalty_config`).
@@ -46,12 +47,16 @@ class ComparatorConfig:
     latent_noise: NonNegativeFloat = 0.0
     """White noise added to stoch at every time step, in standard deviations of stoch."""
     latent_drift: NonNegativeFloat = 0.0
-    """Constant of random sign added to stoch along a sequence, in standard deviations of stoch."""
+    """Constant added to stoch along a training sequence, in standard deviations of stoch; its signs
+    are drawn for each sequence, not for each episode."""
     rollout_spread: NonNegativeFloat = 0.0
     """Weight of the spread of imagined rollouts in the loss."""
     average_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Decay rate of a running mean of the world model's weights, which is evaluated and analysed in
-    their place; 0: none."""
+    """Decay rate of a running mean of the world model's weights; 0: none. The mean takes their
+    place where a trained run is read (`sdewm evaluate`, `sdewm analyse`, end points of studies of
+    world models). Training acts, and evaluates its agent, with the weights themselves, so that its
+    returns are those without a mean; studies of agents refuse it. The mean starts at the initial
+    weights, which are 37 % of it after 1000 updates at 0.999."""
 
 
 class Disturbance(NamedTuple):
@@ -165,7 +170,8 @@ def rollout_spread(
 class RunningMean:
     """Exponential running mean of weights, from the first ones on.
 
-    mean ← decay·mean + (1 − decay)·weight; before the first update it is the weight itself.
+    mean ← decay·mean + (1 − decay)·weight; before the first update it is the weight itself. After n
+    updates the initial weight has the share decayⁿ: .37 for n = 1000 and decay .999.
 
     Args:
         weights: by name; they are read at every update.

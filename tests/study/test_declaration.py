@@ -153,6 +153,11 @@ def test_a_plan_says_why_the_study_would_not_start_here(old, new, said, tmp_path
         ("env_frames = 1200", "env_frames = 0", "env_frames=0"),
         ("env_frames = 1200", "env_frames = 1200\nupdates = 3", "updates: agents are measured at"),
         ('"return_area", ', '"open_loop 5", ', "end_point='open_loop 5' needs test_data"),
+        (
+            '"jacobian.weight" = 0.01',
+            '"comparator.average_decay" = 0.999',
+            "arm='penalty': comparator.average_decay=0.999 in a study of agents; expected 0",
+        ),
     ],
 )
 def test_a_wrong_study_of_agents_is_one_sentence(old, new, said, tmp_path, capsys):
@@ -160,6 +165,14 @@ def test_a_wrong_study_of_agents_is_one_sentence(old, new, said, tmp_path, capsy
     path = written(tmp_path, AGENTS.replace(old, new))
     assert main(["study", str(path), "--plan"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_running_mean_of_weights_is_an_arm_of_world_models_alone(tmp_path):
+    mean = '"comparator.average_decay" = 0.999'
+    models = read_study(written(tmp_path, TEXT.replace('"jacobian.weight" = 1.0', mean)))
+    assert models.config(models.cells[1]).comparator.average_decay == 0.999
+    off = AGENTS.replace('"jacobian.weight" = 0.01', mean.replace("0.999", "0.0") + "\nenvs = 2")
+    assert read_study(written(tmp_path, off)).env
 
 
 def test_world_models_have_no_returns_and_old_digests_stay(tmp_path):
