@@ -257,3 +257,27 @@ def test_an_arm_that_never_met_its_floor_is_another_name_of_the_plain_penalty():
     }
     assert values["excess_01"] == values["penalty_01"] and len(values["excess_01"]) > 1000
     assert "(`excess_01`) gave the same models as weight 0.1" in readme()
+
+
+def test_readme_says_that_the_study_of_images_is_void():
+    results, text = read_results("cartpole_images"), readme()
+    controls, comparisons = judge(results.study, results.rows)
+    assert results.seeds == len(results.study.seeds) == 6
+    (failed,) = [one for one in controls if one.outcome == "fails"]
+    assert (failed.declared.arm, failed.declared.end_point) == ("penalty_1", "decoded noise:0")
+    assert {one.outcome for one in comparisons} == {"void"}
+    mean, low, high = (f"{end:.2f}" for end in failed.paired.difference)
+    assert f"beyond the interval (ln ratio {mean}, {low} to {high}): what is decoded" in text
+    for name, words in ((LATENT[0], "as large"), ("area brightness", "")):
+        seen = paired(results.rows, "penalty_01", "baseline", name, results.study.updates)
+        mean, low, high = (f"{math.exp(end):.2f}" for end in seen.difference)
+        assert f"{mean} times ({low} to {high}) {words}".strip() in text
+
+
+def test_readme_says_how_good_the_models_of_images_are():
+    lines, _ = read_table(DATA / "table_baselines.csv")
+    own = {line["steps"]: line for line in lines if line["study"] == "cartpole_images"}
+    assert [k for k, line in own.items() if line["high"] < line["copy_last"]] == [5, 15, 25, 50]
+    assert "better than copying the last image 5, 15, 25 and 50 steps ahead" in readme()
+    assert [k for k, line in own.items() if line["low"] > line["data_mean"]] == [25, 50]
+    assert "from 25 steps on worse than the mean image" in readme()
