@@ -5,6 +5,7 @@ import sys
 import time
 from functools import partial
 
+import pytest
 import torch
 from torch._dynamo.utils import counters
 
@@ -34,6 +35,14 @@ def test_a_function_that_cannot_be_recorded_runs_as_it_is():
     assert torch.equal(compiled(-torch.ones(2)), torch.ones(2))
     assert torch.equal(compiled(torch.ones(2)), torch.ones(2))
     assert compiled.active is False
+
+
+@pytest.mark.parametrize("function", [lambda x: 3 * x, lambda x: 2 * x if x.sum() > 0 else -x])
+def test_no_gradient_is_recorded_compiled_or_not(function):
+    compiled, x = Compiled(function), torch.ones(2, requires_grad=True)
+    for _ in range(2):  # compiled anew, and found again
+        assert not compiled(x).requires_grad and torch.is_grad_enabled()
+        assert not compiled.version(x)(x).requires_grad
 
 
 def test_without_a_compiler_the_function_itself_runs(monkeypatch):
