@@ -124,16 +124,17 @@ def printed(rows: Sequence[Row]) -> str:
 
 
 def machine(device: str) -> str:
-    """The processor and its number of cores, or the accelerator, and the version of torch."""
+    """Processor, vector instructions and cores, or the accelerator, and the version of torch."""
+    import torch
+
     torch_version = f"torch {version('torch')}"
     if device != "cpu":
-        import torch
-
         return f"{torch.cuda.get_device_name(device)}, {torch_version}"
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     name = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {torch_version}"
+    vectors = torch.backends.cpu.get_cpu_capability()  # processors of one name differ in them
+    return f"{name}, {vectors}, {os.cpu_count()} cores, {torch_version}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
