@@ -70,6 +70,15 @@ def test_the_soft_worst_case_lies_between_mean_and_maximum():
     assert soft_worst_case(errors, 10.0)[0] < 800.0
 
 
+@pytest.mark.parametrize(("draws", "value"), [(16, 0.25), (96, 0.30)])
+def test_the_soft_worst_case_rises_with_the_draws_as_said(draws, value):
+    squares = np.random.default_rng(0).standard_normal((draws, 4000, 4)) ** 2
+    errors = squares.sum(-1)
+    mean = errors.mean(0)
+    found = np.log(soft_worst_case(errors, mean) / mean).mean()
+    assert found == pytest.approx(value, abs=0.006) and found < math.log(math.log(4))
+
+
 def test_the_tolerated_strength_is_the_first_crossing():
     strengths = np.array([0.0, 0.1, 0.2, 0.4])
     errors = np.array([0.01, 0.03, 0.07, 0.02])  # below the target again at the end

@@ -85,6 +85,14 @@ def test_precise_steps_count_more():
     assert weighted_mean(errors[:, :1].repeat(2, 1)) == pytest.approx(errors[:, 0].mean())
 
 
+@pytest.mark.parametrize(("sigma", "bias"), [(1.0, -0.04), (2.0, -0.4)])
+def test_the_error_by_precision_of_skewed_errors_is_too_low_by_as_much_as_said(sigma, bias):
+    source, mean = np.random.default_rng(0), math.exp(sigma**2 / 2)
+    errors = np.exp(sigma * source.standard_normal((100, 128, 80)))
+    found = [math.log(weighted_mean(one) / mean) for one in errors]
+    assert np.mean(found) == pytest.approx(bias, abs=0.01)
+
+
 def test_quadrants_are_centred_on_up_sides_and_down():
     angles = np.deg2rad([0, 44, 46, 134, 136, 180, -179, -136, -134, -46, -44])
     found = quadrants(np.cos(angles), np.sin(angles))
@@ -95,6 +103,14 @@ def test_the_worst_group_is_compared_with_groups_not_with_episodes():
     errors, groups = np.array([1.0] * 99 + [5.0]), np.array([0] * 99 + [3])
     assert worst_over_mean(errors, groups) == pytest.approx(math.log(5 / 3))
     assert worst_over_mean(np.ones(100), groups) == 0.0
+
+
+@pytest.mark.parametrize(("sigma", "chance"), [(1.5, 0.49), (2.0, 0.64)])
+def test_the_worst_of_groups_at_random_is_worse_by_as_much_as_said(sigma, chance):
+    source, groups = np.random.default_rng(0), np.repeat(range(4), [98, 12, 13, 5])
+    errors = np.exp(sigma * source.standard_normal((2000, 128)))
+    found = [worst_over_mean(one, groups) for one in errors]
+    assert np.mean(found) == pytest.approx(chance, abs=0.02)
 
 
 def test_observations_of_the_task_hold_cosine_and_sine(measured):
