@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call
 
 from sdewm.related import solver_order
 from sdewm.related.features import centroid_distance, largest_share, singular_value_entropy
@@ -62,6 +64,32 @@ def test_the_trace_is_that_of_the_exact_hessian():
     variance = 2 * float(off_diagonal.square().sum())
     assert float(samples.var()) == pytest.approx(variance, rel=0.15)
     assert 2 * float(hessian.square().sum()) > 1.2 * variance  # of probes with normal entries
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_curvlinops_gives_the_same_samples_of_the_trace():
+    curvlinops = pytest.importorskip("curvlinops")
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    parameters = dict(network.named_parameters())
+    x, y = torch.randn(20, 3).double(), torch.randn(20, 2).double()
+
+    def loss(weights):
+        parts = weights.split([part.numel() for part in parameters.values()])
+        named = {
+            name: part.view_as(old)
+            for (name, old), part in zip(parameters.items(), parts, strict=True)
+        }
+        return (functional_call(network, named, (x,)) - y).square().mean()
+
+    weights = nn.utils.parameters_to_vector(network.parameters())
+    ours = hutchinson(loss, weights, 3, torch.Generator().manual_seed(1))
+    hessian = curvlinops.HessianLinearOperator(
+        network, nn.MSELoss(), [*parameters.values()], [(x, y)]
+    )
+    generator = torch.Generator().manual_seed(1)
+    for sample in ours:
+        v = torch.randn(len(weights), generator=generator).sign().double()
+        assert float(sample) == pytest.approx(float(v @ (hessian @ v)), rel=1e-10)
 
 
 def test_the_hessian_of_a_model_is_that_of_differences_of_its_gradient(measured):
