@@ -13,11 +13,11 @@ import tyro
 from sdewm.base.checks import check_count, check_device
 from sdewm.commands import study_cell
 from sdewm.commands.parsing import FAILURE, parse, say
-from sdewm.study.declaration import read_study
 from sdewm.study.engine import LocalPool, Pool, run_study
 from sdewm.study.episodes import require_episodes, require_same_episodes
 from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, expected_cost, missing_cells, read_rows
+from sdewm.study.study_file import read_study
 from sdewm.study.verdicts import report
 from sdewm.train.run_directory import locked
 from sdewm.train.signals import Interrupted, StopRequest
@@ -28,7 +28,7 @@ class StudyWords:
     """Train and measure what is missing of a study declared in a TOML file, then report."""
 
     study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY.toml")]
-    """File of the declaration (see sdewm/study/declaration.py)."""
+    """File of the declaration (see sdewm/study/study_file.py)."""
     out: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/studies/NAME)")
     ] = None

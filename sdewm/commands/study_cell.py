@@ -16,10 +16,11 @@ from pathlib import Path
 
 from sdewm.base.records import code_commit, dump_json, read_log, write_whole
 from sdewm.commands.train import resume, train
-from sdewm.study.declaration import Cell, Study, read_study
+from sdewm.study.declaration import Cell, Study
 from sdewm.study.end_points import measure
 from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import END, Place, Row
+from sdewm.study.study_file import read_study
 from sdewm.train.metrics import memory_metrics
 
 

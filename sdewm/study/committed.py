@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdewm.base.records import ROOT, manifest, read_table, write_table
-from sdewm.study.declaration import Cell, Study, read_study
+from sdewm.study.declaration import Cell, Study
 from sdewm.study.episodes import require_same_episodes
 from sdewm.study.rows import (
     KEY,
@@ -24,6 +24,7 @@ from sdewm.study.rows import (
     read_rows,
     require_declared,
 )
+from sdewm.study.study_file import read_study
 
 STUDIES, DATA = ROOT / "analysis" / "studies", ROOT / "figures" / "data"
 

@@ -4,8 +4,8 @@ import importlib.util
 
 from sdewm.base.records import ROOT
 from sdewm.study.committed import Results, declaration
-from sdewm.study.declaration import read_study
 from sdewm.study.rows import COLUMNS
+from sdewm.study.study_file import read_study
 
 
 def load(stem):

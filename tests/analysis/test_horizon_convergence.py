@@ -6,7 +6,8 @@ import pytest
 
 from sdewm.robustness.statistics import compare
 from sdewm.study.committed import declaration, read_results
-from sdewm.study.declaration import penalty_weights, read_study
+from sdewm.study.declaration import penalty_weights
+from sdewm.study.study_file import read_study
 from tests.analysis.study_rows import load, results_of
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sdewm.data.dataset import read_dataset
-from sdewm.study.declaration import read_study
 from sdewm.study.end_points import check_on_episodes
+from sdewm.study.study_file import read_study
 from tests.child_process import ROOT
 
 FILES = sorted((ROOT / "analysis" / "studies").glob("*.toml"))

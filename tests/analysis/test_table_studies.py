@@ -15,7 +15,6 @@ from sdewm.study.committed import (
     table_of,
     write_results,
 )
-from sdewm.study.declaration import read_study
 from sdewm.study.rows import (
     Place,
     append_rows,
@@ -24,6 +23,7 @@ from sdewm.study.rows import (
     one_line_a_cell,
     read_rows,
 )
+from sdewm.study.study_file import read_study
 from tests.analysis.study_rows import load, results_of
 
 DATA = ROOT / "figures" / "data"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sdewm.study.declaration import read_study
 from sdewm.study.rows import (
     Place,
 )
+from sdewm.study.study_file import read_study
 from tests.study.declared import written
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sdewm.cli import main
-from sdewm.study.declaration import read_study, with_settings
+from sdewm.study.declaration import with_settings
+from sdewm.study.study_file import read_study
 from sdewm.train.presets import preset
 from tests.study.declared import AGENTS, EPISODES, TEXT, written
 

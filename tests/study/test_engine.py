@@ -10,7 +10,6 @@ import pytest
 
 from sdewm.cli import main
 from sdewm.study import engine
-from sdewm.study.declaration import read_study
 from sdewm.study.engine import LocalPool, run_study
 from sdewm.study.rows import (
     COLUMNS,
@@ -18,6 +17,7 @@ from sdewm.study.rows import (
     missing_cells,
     read_rows,
 )
+from sdewm.study.study_file import read_study
 from sdewm.train.run_directory import locked
 from sdewm.train.signals import Interrupted, StopRequest
 from tests.child_process import wait_until

@@ -3,7 +3,7 @@
 import pytest
 
 from sdewm.commands.train import train_arguments
-from sdewm.study.declaration import read_study
+from sdewm.study.study_file import read_study
 
 TEXT = """
 name = "lake"

@@ -8,10 +8,10 @@ import pytest
 
 from sdewm.cli import main
 from sdewm.commands import study_cell
-from sdewm.study.declaration import read_study
 from sdewm.study.engine import LocalPool, run_study
 from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, missing_cells, read_rows
+from sdewm.study.study_file import read_study
 from sdewm.train.signals import StopRequest
 from tests.child_process import wait_until
 from tests.study.declared import TEXT, written

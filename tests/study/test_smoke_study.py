@@ -2,8 +2,8 @@
 
 from sdewm.cli import main
 from sdewm.study.committed import declaration
-from sdewm.study.declaration import read_study
 from sdewm.study.rows import Place, costs, missing_cells, read_rows
+from sdewm.study.study_file import read_study
 from tests.child_process import ROOT
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from paper_checks.check_study import trend
 from paper_checks.findings import Settings
-from sdewm.study.declaration import read_study
+from sdewm.study.study_file import read_study
 from sdewm.study.trends import arms_over, slopes_per_doubling
 from tests.analysis.study_rows import results_of
 from tests.study.declared import written

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sdewm.robustness.statistics import compare
-from sdewm.study.declaration import read_study
+from sdewm.study.study_file import read_study
 from sdewm.study.verdicts import judge, report
 from tests.study.declared import TEXT, rows_for, written
 
