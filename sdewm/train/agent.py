@@ -185,7 +185,7 @@ class Agent:
             self.average.update()
         if self.updates % self.config.log_every_updates == 0:
             metrics = metrics | self._watch(rows, initial, seen)
-        return metrics, self._refreshed(batch, seen)
+        return metrics, self._refreshed(batch, seen, noise)
 
     def _learn(
         self, rows: ReplayRows, initial: State | None, noise: Noise, behaviour: bool
@@ -429,11 +429,15 @@ class Agent:
         stoch = unpack_stoch(batch["stoch"][:, 0], self.config.model.rssm)
         return rows, State(batch["deter"][:, 0].float(), stoch)
 
-    def _refreshed(self, batch: Mapping[str, Tensor], seen: Observed) -> dict[str, Tensor]:
+    def _refreshed(
+        self, batch: Mapping[str, Tensor], seen: Observed, noise: Noise
+    ) -> dict[str, Tensor]:
         if not self.config.context:
             return {}
-        deter = seen.state.deter.detach().to(torch.float16)
-        stoch = pack_stoch(seen.state.stoch.detach(), self.config.model.rssm)
+        deter, stoch = seen.state.deter.detach().to(torch.float16), seen.state.stoch
+        if noise.disturbance.latent is not None:  # classes that an error changes are no draws
+            stoch = self.world_model.rssm.latent.sample(seen.posterior, noise.posterior)
+        stoch = pack_stoch(stoch.detach(), self.config.model.rssm)
         fresh = {"deter": deter, "stoch": stoch}
         return {name: torch.cat([batch[name][:, :1], fresh[name]], 1) for name in fresh}
 

@@ -226,7 +226,7 @@ def test_a_sequence_started_from_stored_latents_continues_the_sequence():
     agent, batch = make_agent(), make_batch(firsts=())
     seen, noise = observed(agent, batch)
     rssm = agent.config.model.rssm
-    refreshed = agent._refreshed(batch, seen)
+    refreshed = agent._refreshed(batch, seen, noise)
     cut = {name: field[:, 2:] for name, field in (batch | refreshed).items()}
     rows, initial = agent._split_context(cut)
     assert initial.deter.dtype == torch.float32 and initial.stoch.shape[-1] == 4 * rssm.classes

@@ -10,6 +10,7 @@ from sdewm.model.latents import GaussianLatent
 from sdewm.model.rssm import State
 from sdewm.train.comparators import SCALE_RATE, ComparatorConfig, Comparators
 from sdewm.train.config import check_config
+from sdewm.train.latent_storage import pack_stoch
 from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch
 
 BOTH = pytest.mark.parametrize("config", [SMALL, GAUSSIAN], ids=["categorical", "gaussian"])
@@ -147,6 +148,27 @@ def test_other_random_numbers_are_shared_and_the_state_is_restored():
     other.load_state_dict(agent.state_dict())
     ours, theirs = (made.update(make_batch(config, seed=9))[0] for made in (agent, other))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@BOTH
+def test_latents_are_stored_without_the_error(config):
+    """A class that the error makes the largest was not drawn, nor would acting store it."""
+    agent = make_agent(with_comparator(replace(config, context=1), latent_noise=1.0))
+    rssm = agent.config.model.rssm
+    batch = make_batch(agent.config) | {
+        name: torch.zeros(3, 7, *field.shape, dtype=field.dtype)
+        for name, field in agent.latent_fields.items()
+    }
+    agent.update(batch)  # the scale is known afterwards
+    twin = make_agent(agent.config)
+    twin.load_state_dict(agent.state_dict())
+    stored = agent.update(batch)[1]["stoch"][:, 1:]
+    rows, initial = twin._split_context(batch)
+    noise = twin._draw_noise(rows.observation)
+    seen = twin.model_losses(rows, initial, noise)[2]
+    clean = twin.world_model.rssm.latent.sample(seen.posterior, noise.posterior)
+    assert torch.equal(stored, pack_stoch(clean, rssm))
+    assert not torch.equal(stored, pack_stoch(seen.state.stoch, rssm))
 
 
 def test_a_scan_of_disturbed_steps_has_the_right_gradients(monkeypatch):
