@@ -2,6 +2,7 @@
 
 A row is one time step of one environment: `(observation, previous_action, reward, is_first,
 is_last, is_terminal)`. `previous_action` led to the row, and `reward` was received on arrival.
+The row before one with `is_first` has `is_last`, also where an episode was lost with its worker.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ class Collector:
         actions, self._state, extras = self._policy(self._rows, self._state)
         rows = {**self._rows, **extras}
         self._rows = next_rows(self.vector, actions)
+        # An episode that was lost with its worker is cut off here, so that no target crosses it.
+        rows["is_last"] = rows["is_last"] | self._rows["is_first"]
         self._count()
         return rows
 

@@ -271,7 +271,8 @@ def test_a_death_gives_a_first_row_and_no_policy_step(capfd):
     assert rows["is_first"][:, 1].tolist() == [True, False, False, True, False]
     assert rows["reward"][3, 1] == 0 and rows["previous_action"][3, 1] == 0
     assert rows["chose"][3, 1] == pytest.approx(0.11)  # the policy was told to forget
-    assert not rows["is_last"][:4].any()
+    assert np.argwhere(rows["is_last"][:4]).tolist() == [[2, 1]]  # what follows is another episode
+    assert not rows["is_terminal"].any()
     assert not rows["is_first"][1:5, [0, 2]].any()
     assert collector.policy_steps == 14
     assert "exit code -9" in capfd.readouterr().err
