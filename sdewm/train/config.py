@@ -163,6 +163,12 @@ def _check_combinations(config: Config) -> None:
         raise ValueError(
             f"model.rssm.classes={rssm.classes}: at most 256 can be stored with context=1."
         )
+    for name in ("input_noise", "input_mask"):
+        if config.obs == "both" and (given := getattr(config.comparator, name)):
+            raise ValueError(
+                f"comparator.{name}={given}: expected 0 with obs='both', whose image and vector "
+                "have other units."
+            )
     if config.comparator.rollout_spread and config.batch_length <= SPREAD_STEPS:
         raise ValueError(
             f"comparator.rollout_spread={config.comparator.rollout_spread}: expected "

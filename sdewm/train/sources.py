@@ -20,7 +20,7 @@ from sdewm.data.one_hot import OneHotSpace
 from sdewm.data.replay import Field, Replay
 from sdewm.data.rollout import Collector, Policy, RandomPolicy
 from sdewm.data.vector import EpisodeVector, make_vector
-from sdewm.train.config import Config
+from sdewm.train.config import Config, check_config
 
 # Fields of a configuration that a dataset stores, because they determine its episodes.
 RECORDED = ("env", "env_kwargs", "time_limit", "obs", "action_repeat")
@@ -346,7 +346,8 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
         given: names of the fields that the user set, which must agree with the dataset.
 
     Raises:
-        ValueError: there is no dataset, or a field in `given` differs from the dataset.
+        ValueError: there is no dataset, a field in `given` differs from the dataset, or the
+            configuration does not fit its observations.
     """
     facts = later_defaults(Config) | read_dataset(data).facts
     known = {name: facts[name] for name in RECORDED if facts[name] != UNKNOWN}
@@ -356,7 +357,9 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
             raise ValueError(f"{name}={asked!r}: {data} was recorded with {value!r}.")
     unstated = {"env": UNKNOWN, "action_repeat": 1}
     assumed = {name: unstated[name] for name in unstated if name not in {*known, *given}}
-    return replace(config, **known, **assumed)
+    found = replace(config, **known, **assumed)
+    check_config(found)  # its observations may not be those that were checked before
+    return found
 
 
 def _fields(observation: Box, action: Box) -> dict[str, Field]:

@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sdewm.data.dataset import write_dataset
 from sdewm.jacobian.penalty_config import PenaltyConfig, configured_penalty
 from sdewm.model.latents import GaussianLatent
 from sdewm.model.rssm import State
 from sdewm.train.comparators import SCALE_RATE, ComparatorConfig, Comparators
 from sdewm.train.config import check_config
 from sdewm.train.latent_storage import pack_stoch
+from sdewm.train.sources import as_recorded
 from tests.train.small_agent import GAUSSIAN, SMALL, make_agent, make_batch
 
 BOTH = pytest.mark.parametrize("config", [SMALL, GAUSSIAN], ids=["categorical", "gaussian"])
@@ -243,6 +245,23 @@ def test_the_spread_falls_where_it_is_penalised():
 def test_a_spread_needs_longer_sequences():
     with pytest.raises(ValueError, match="expected batch_length=5 of more than 5"):
         check_config(replace(with_comparator(GAUSSIAN, rollout_spread=1.0), batch_length=5))
+
+
+@pytest.mark.parametrize("name", ["input_noise", "input_mask"])
+def test_disturbed_inputs_are_of_images_or_vectors_not_of_both(name, tmp_path):
+    config = with_comparator(SMALL, **{name: 0.1})
+    check_config(config)
+    with pytest.raises(ValueError, match=f"comparator.{name}=0.1: expected 0 with obs='both'"):
+        check_config(replace(config, obs="both"))
+    facts = {"env": "own:cartpole_pixels", "obs": "both", "action_repeat": 2, "policy": "random"}
+    facts |= {"seed": 0, "command": "sdewm record", "commit": "0123456"}
+    episode = {
+        "is_first": torch.tensor([True, False]),
+        "is_last": torch.tensor([False, True]),
+    }
+    write_dataset(tmp_path, [episode], facts)
+    with pytest.raises(ValueError, match=f"comparator.{name}=0.1: expected 0 with obs='both'"):
+        as_recorded(config, tmp_path, ())
 
 
 def test_the_running_mean_is_used_after_training_and_leaves_training_alone():
