@@ -36,7 +36,7 @@ class PenaltyConfig:
     """Map whose Jacobian is penalised.
     deterministic: next deter; prior: prior head; posterior: posterior head;
     full: next deter with mean and spread of the next stoch;
-    multi_step: the full map applied several times."""
+    multi_step: the full map applied several times, along the means of stoch."""
     inputs: Literal["deter", "stoch", "both"] = "both"
     """Parts of the latent state with respect to which the map is differentiated."""
     policy: Literal["fixed", "included"] = "fixed"
@@ -63,7 +63,8 @@ class PenaltyConfig:
     """Penalise max(0, mean ‖J‖_F² − this). The number of modes that prediction has to remember
     leaves its memory alone (S29)."""
     log_norm_threshold: float = 0.0
-    """Logarithmic norm (rate per step) below which nothing is penalised."""
+    """Logarithmic norm below which nothing is penalised: a rate per step, of the map multi_step per
+    `steps` steps."""
 
 
 def check_penalty(config: PenaltyConfig, name: str = "") -> None:
@@ -156,12 +157,14 @@ def describe_penalty(config: PenaltyConfig, inputs: int, outputs: int) -> str:
     entering = "deter" if config.map in ("prior", "posterior") else config.inputs
     entering += " and embed" if (config.map, config.inputs) == ("posterior", "both") else ""
     jacobian = f"J = ∂ {config.map} / ∂ {entering}, policy {config.policy}"
+    period = "step"
     if config.map == "multi_step":
         jacobian += f", {config.steps} steps"
+        period = f"{config.steps} steps"
     if config.kind == "log_norm":
         return (
             f"{head}max(0, λ − {config.log_norm_threshold:g}), λ the rate of mean-square growth "
-            f"per step; {jacobian}; exact."
+            f"per {period}; {jacobian}; exact."
         )
     size = f"{outputs} × {inputs} squared derivatives"
     norm = f"‖J‖_F², the sum of {size} (weight {config.weight * outputs * inputs:g} on their mean)"

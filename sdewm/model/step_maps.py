@@ -50,7 +50,8 @@ def chosen_map(
         state: N states; pass them detached, so that the penalty shapes the map and not the states.
         actions: (N, steps, A), the actions taken in these states; unused if the policy is included.
         embed: (N, E), used by the map "posterior" only, which is differentiated with respect to h
-            or, with inputs "both", to h and the embed (GPLD).
+            or, with inputs "both", to h and the embed (as in GPLD, where the gradient also reaches
+            the encoder and the GRU; here both are given).
         policy: the policy's mean action as a function of features; used if `config.policy` is
             "included".
     """

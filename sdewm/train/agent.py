@@ -426,8 +426,10 @@ class Agent:
         if not self.config.context:
             return ReplayRows.of(batch), None
         rows = ReplayRows(*(field[:, self.config.context :] for field in ReplayRows.of(batch)))
+        deter = batch["deter"][:, 0].float()
         stoch = unpack_stoch(batch["stoch"][:, 0], self.config.model.rssm)
-        return rows, State(batch["deter"][:, 0].float(), stoch)
+        # Rows without a stored state, such as those of a dataset, hold zeros: no class, either.
+        return rows, State(deter, stoch * deter.any(-1, keepdim=True))
 
     def _refreshed(
         self, batch: Mapping[str, Tensor], seen: Observed, noise: Noise

@@ -114,7 +114,11 @@ class JacobianTerm:
         embed: Tensor,
         chosen: Tensor | None,
     ) -> StepMap:
-        """The map at those states of a batch that are followed by enough actions."""
+        """The map at those states of a batch that are followed by enough rows.
+
+        The last state of an episode is one of them; its action is the zero of the first row that
+        follows, and of several steps the later actions are those of the next episode.
+        """
         steps = config.steps if config.map == "multi_step" else 1
         length = rows.reward.shape[1] - steps
         state = State(*(part[:, :length].detach().flatten(0, 1) for part in seen.state))

@@ -136,7 +136,10 @@ def test_sentence_names_weight_norm_reduction_and_estimator():
     steps = describe_penalty(PenaltyConfig(map="multi_step", steps=7), 2, 2)
     assert "7 steps" in steps
     rate = PenaltyConfig(weight=0.3, kind="log_norm", log_norm_threshold=0.02)
-    assert "0.3 × mean over all states of max(0, λ − 0.02)" in describe_penalty(rate, 2, 3)
+    told = describe_penalty(rate, 2, 3)
+    assert "0.3 × mean over all states of max(0, λ − 0.02)" in told and "per step;" in told
+    several = dataclasses.replace(rate, map="multi_step", steps=7)
+    assert "mean-square growth per 7 steps;" in describe_penalty(several, 2, 3)
 
 
 def test_penalty_under_autocast_is_close_and_at_least_float32():

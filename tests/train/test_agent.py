@@ -221,6 +221,17 @@ def test_refreshed_latents_are_the_posterior_states_of_their_rows():
     assert make_agent(GAUSSIAN).update(make_batch(GAUSSIAN))[1] == {}
 
 
+def test_a_sequence_without_stored_latents_starts_from_the_zero_state():
+    agent, batch = make_agent(), make_batch(firsts=())
+    blank = {name: torch.zeros_like(batch[name]) for name in agent.latent_fields}
+    _, initial = agent._split_context(batch | blank)
+    zero = agent.world_model.rssm.initial(len(initial.deter))
+    assert torch.equal(initial.deter, zero.deter) and torch.equal(initial.stoch, zero.stoch)
+    stored = {**blank, "deter": torch.ones_like(blank["deter"])}
+    _, kept = agent._split_context(batch | stored)
+    assert kept.stoch.sum() == len(kept.stoch) * agent.config.model.rssm.groups
+
+
 def test_a_sequence_started_from_stored_latents_continues_the_sequence():
     """Rows 3 … of a batch, from the latents stored with row 2, are rows 3 … of the whole."""
     agent, batch = make_agent(), make_batch(firsts=())
