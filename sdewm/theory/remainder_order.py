@@ -14,6 +14,7 @@ from sdewm.theory.verdict import FAILS, HOLDS, UNDECIDED, Verdict
 _RESAMPLES = 2000
 _RELATIVE_ERROR = 0.10  # largest relative standard error of a remainder used for a slope
 _ROUNDING_FACTOR = 1e3  # smallest remainder used for a slope, in rounding errors of the loss
+_FEW = 100  # batches or groups below which the interval is Student's: the bootstrap is too narrow
 ORDER_BAND = 0.3  # around a whole order
 
 
@@ -24,8 +25,8 @@ class RemainderOrder:
     Attributes:
         slope: least-squares slope over the three smallest sizes; nan if it was not measured.
         interval: for enumeration, the range of the slopes between neighbouring sizes; for Monte
-            Carlo, a 95 % bootstrap interval over batches of paths, or Student's t interval over
-            groups.
+            Carlo, a 95 % interval over batches or groups of paths: by the bootstrap from 100 of
+            them on, below by Student's t of the slope linearised in the means.
         expected: the claimed order (3; in the even case 4).
         verdict: verdict on "the remainder is O(ε^expected)": holds if the interval lies above
             expected − 0.3, fails if it lies below, else undecided.
@@ -51,6 +52,9 @@ def remainder_order(
 ) -> RemainderOrder:
     """Order of the remainder, undecided if rounding or sampling errors are too large.
 
+    It is undecided, too, if the remainder changes its sign: |remainder| then passes through 0, and
+    its slope says nothing of an order.
+
     Groups of paths, such as episodes, may have remainders of the same order with very different
     constants, so that the mean over groups is imprecise. `by_group` therefore averages the slopes
     of the single groups, with a 95 % interval by Student's t.
@@ -65,7 +69,7 @@ def remainder_order(
         rounding: machine epsilon of the dtype.
         loss_rounding: rounding error of the loss, where it is above rounding · scale because larger
             numbers cancel.
-        by_group: whether the replicates are means over groups; remainders must not change sign.
+        by_group: whether the replicates are means over groups, each of which has a slope.
 
     >>> exact = [Estimate(2 * e**3, 0.0) for e in (0.2, 0.1, 0.05)]
     >>> result = remainder_order(
@@ -87,19 +91,21 @@ def remainder_order(
             "take larger ε"
         )
         return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
+    if _changes_sign(values[tail]):
+        reason = "the remainder changes its sign between the sizes; take others"
+        return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
     logs = np.log(np.asarray(epsilons, dtype=float)[tail])
     if replicates is None:
         pairwise = np.diff(np.log(np.abs(values[tail]))) / np.diff(logs)
         interval = (float(pairwise.min()), float(pairwise.max()))
     elif by_group:
-        from scipy.special import stdtrit  # not every import of sdewm should pay for it
-
         if not bool((np.abs(replicates[:, tail]) > floor).all()):
             reason = f"a group's remainder is below {floor:.1g}; take larger ε"
             return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
-        slopes = _slope(logs, np.log(np.abs(replicates[:, tail])))
-        half = stdtrit(len(slopes) - 1, 0.975) * slopes.std(ddof=1) / math.sqrt(len(slopes))
-        interval = (float(slopes.mean() - half), float(slopes.mean() + half))
+        if _changes_sign(replicates[:, tail]):
+            reason = "a group's remainder changes its sign between the sizes; take others"
+            return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
+        interval = _students_interval(_slope(logs, np.log(np.abs(replicates[:, tail]))))
     else:
         relative = max(r.standard_error / abs(r.value) for r in remainders[tail])
         if not relative < _RELATIVE_ERROR:
@@ -108,7 +114,10 @@ def remainder_order(
                 f"(allowed {_RELATIVE_ERROR}); take more paths"
             )
             return RemainderOrder(math.nan, nothing, expected, Verdict(UNDECIDED, reason))
-        interval = _bootstrap_interval(logs, replicates[:, tail])
+        if len(replicates) < _FEW:
+            interval = _students_interval(_linearised_slopes(logs, replicates[:, tail]))
+        else:
+            interval = _bootstrap_interval(logs, replicates[:, tail])
     slope = float(_slope(logs, np.log(np.abs(values[tail]))))
     if by_group and replicates is not None:
         slope = 0.5 * (interval[0] + interval[1])
@@ -136,6 +145,28 @@ def order_outcome(interval: tuple[float, float], expected: float, *, at_least: b
 def _slope(logs: np.ndarray, values: np.ndarray) -> np.ndarray:
     centred = logs - logs.mean()
     return values @ centred / (centred @ centred)
+
+
+def _changes_sign(remainders: np.ndarray) -> bool:
+    """Whether remainders `(…, E)` of one row have both signs."""
+    return bool((np.sign(remainders) != np.sign(remainders[..., :1])).any())
+
+
+def _linearised_slopes(logs: np.ndarray, replicates: np.ndarray) -> np.ndarray:
+    """Slopes `(K,)` whose mean is that of the means, and whose spread is that of its error.
+
+    The logarithms of the means are linearised in each replicate.
+    """
+    means = replicates.mean(axis=0)
+    return _slope(logs, np.log(np.abs(means)) + (replicates - means) / means)
+
+
+def _students_interval(slopes: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean over independent units."""
+    from scipy.special import stdtrit  # not every import of sdewm should pay for it
+
+    half = stdtrit(len(slopes) - 1, 0.975) * slopes.std(ddof=1) / math.sqrt(len(slopes))
+    return float(slopes.mean() - half), float(slopes.mean() + half)
 
 
 def _bootstrap_interval(logs: np.ndarray, replicates: np.ndarray) -> tuple[float, float]:

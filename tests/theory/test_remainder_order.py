@@ -48,3 +48,31 @@ def test_one_remainder_without_precision_leaves_the_order_undecided():
     found = order(factors * np.array(EPSILONS) ** 3, by_group=False)
     assert found.verdict.outcome == "undecided"
     assert "relative standard error" in found.verdict.reason
+
+
+@pytest.mark.parametrize("groups", [2, 8, 32])
+def test_the_interval_over_few_groups_covers_the_order_in_95_percent(groups):
+    """The percentile bootstrap covers 50 % with two groups and 85 % with eight."""
+    rng, covered, runs = np.random.default_rng(7), 0, 400
+    for _ in range(runs):
+        factors = 1 + rng.normal(size=(groups, 4)) * np.array([0.0, 0.05, 0.05, 0.05])
+        means = factors.mean(0) * np.array(EPSILONS) ** 3
+        precise = [Estimate(float(mean), 0.01 * float(mean)) for mean in means]
+        options = {"expected": 3, "scale": 1e-3, "change": 1.0, "rounding": 2e-16}
+        replicates = factors * np.array(EPSILONS) ** 3
+        low, high = remainder_order(EPSILONS, precise, replicates, **options).interval
+        covered += low <= 3 <= high
+    assert covered / runs == pytest.approx(0.95, abs=0.035)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_remainder_that_changes_its_sign_has_no_order(sampled):
+    """ε²(0.08 − ε) has order 2, but its modulus falls from 0.2 to 0.05 like ε³."""
+    sizes = np.array(EPSILONS)
+    remainders = sizes**2 * (0.08 - sizes)
+    noise = 1 + 1e-3 * np.random.default_rng(3).normal(size=(256, 4))
+    estimates = [Estimate(float(r), 1e-4 * abs(float(r)) * sampled) for r in remainders]
+    options = {"expected": 3, "scale": 1e-3, "change": 1.0, "rounding": 2e-16}
+    replicates = noise * remainders if sampled else None
+    found = remainder_order(EPSILONS, estimates, replicates, **options)
+    assert found.verdict.outcome == "undecided" and "sign" in found.verdict.reason
