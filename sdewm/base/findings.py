@@ -33,7 +33,7 @@ class Finding:
 
     Attributes:
         check: name of the check: "outputs", "in place", "random", "rows", "precision", "noise",
-            "derivatives" or "smoothness".
+            "derivatives", "smoothness" or "product".
         message: what was seen, and where.
         remedy: what to change.
     """

@@ -28,6 +28,7 @@ from sdewm.sde.system import (
     check_drivers,
     check_jacobians,
     diffusion_entries,
+    diffusion_product,
     probing_increments,
     step_of,
 )
@@ -63,7 +64,8 @@ def check_system(
         have right automatic derivatives      "derivatives"
 
     and the loss, at the ends of the paths, has to be continuous with a continuous slope as well
-    ("smoothness").
+    ("smoothness"). A system that has f and g and `f_and_g_prod` has to be one system: paths follow
+    the latter, Jacobians are those of f and g                  ("product")
 
     Args:
         system: any object that torchsde accepts, in the Itô reading.
@@ -105,7 +107,10 @@ def check_system(
         ends = path[-1][1]
         check_output("loss", loss(ends.clone()), (len(ends),), like=ends)
     losses = {} if loss is None else {"loss": loss}
-    return list(contract_findings(coefficients, path, losses, mixed))
+    return [
+        *contract_findings(coefficients, path, losses, mixed),
+        *_unequal_product(system, path),
+    ]
 
 
 def require_contract(
@@ -140,6 +145,7 @@ def require_contract(
     path, mixed = follow(system, coefficients, states.detach(), *interval, steps)
     losses = {} if loss is None else {loss_name: loss}
     require(contract_findings(coefficients, path, losses, mixed, derivatives))
+    require(_unequal_product(system, path))
     return path
 
 
@@ -281,6 +287,44 @@ def contract_findings(
             found = wrong_derivative([name], fuse(lambda x, f=loss: (f(x),), (ends,)), (ends,))
         if found is not None:
             yield found
+
+
+def _unequal_product(system: System | StepSystem, path: Path) -> Iterable[Finding]:
+    """Where `f_and_g_prod` is not f and the product with g, on two rows of the path's states."""
+    if not (isinstance(system, System) and isinstance(system, StepSystem)):
+        return
+    unit = torch.finfo(path[0][1].dtype).eps
+    for t, states in path[:-1]:
+        y = states[:2]
+        with torch.no_grad():
+            drift, diffusion = system.f(t.clone(), y.clone()), system.g(t.clone(), y.clone())
+            v = probing_increments(y, y.shape[1] if diffusion.dim() == 2 else diffusion.shape[2])
+            given = y.clone()
+            found = system.f_and_g_prod(t.clone(), given, v.clone())
+            sizes = diffusion_product(diffusion.abs(), v) + drift.abs() + y.abs()
+            allowed = 64 * unit**0.5 * sizes + 1e3 * unit * (1.0 + sizes.max())
+        for name, part, expected in zip(
+            ("drift", "noise"), found, (drift, diffusion_product(diffusion, v)), strict=True
+        ):
+            place = f"system.f_and_g_prod ({name}) at t = {float(t):.4g}"
+            part = check_output(place, part, tuple(y.shape), like=y).detach()
+            if not bool(((part - expected).abs() <= allowed).all()):  # nan is wrong
+                gap = float((part - expected).abs().max())
+                what = "system.f" if name == "drift" else "the product of system.g with v"
+                yield Finding(
+                    "product",
+                    f"{place} differs from {what} by {gap:.3g}",
+                    "return f(t, y) and the sum over k of the columns g_k times v_k, or leave it "
+                    "out",
+                )
+                return
+        if given._version or not torch.equal(given, y):
+            yield Finding(
+                "in place",
+                f"system.f_and_g_prod at t = {float(t):.4g} changes its state in place",
+                "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
+            )
+            return
 
 
 def _first_wrong_derivative(

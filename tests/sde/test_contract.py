@@ -1,6 +1,7 @@
 """What is checked of a system where its paths go: the right value, or a refusal by name."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -467,3 +468,42 @@ def test_numbers_of_numpy_are_numbers():
         Made(lambda t, y: -y), X0, 0.1 * X0, paths=20, quantiles=(np.float32(0.5),), **GRID
     )
     assert list(found.quantiles) == [0.5]
+
+
+class Twofold(LinearFlow):
+    """The linear flow, with a product of its own."""
+
+    def __init__(self, drift=1.0, noise=1.0, late=False, inside=False):
+        super().__init__()
+        self.shares, self.late, self.inside = (drift, noise), late, inside
+
+    def f_and_g_prod(self, t, y, v):
+        f, product = self.f(t, y), torch.einsum("bdm,bm->bd", self.g(t, y), v)
+        if self.inside:
+            y *= 0.5
+        now = 1.0 if self.late and float(t) < 0.55 else self.shares[0]
+        return now * f, self.shares[1] * product
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "lyapunov_exponents"])
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"drift": 1.001}, "(drift) at t = 0 differs from system.f"),
+        ({"noise": -1.0}, "(noise) at t = 0 differs from the product of system.g with v"),
+        ({"drift": 1.001, "late": True}, "(drift) at t = 0.7 differs from system.f"),
+        ({"inside": True}, "at t = 0 changes its state in place"),
+    ],
+)
+def test_two_forms_of_a_system_have_to_agree(name, options, what):
+    """Paths follow `f_and_g_prod`; bounds of them from f and g were those of another system."""
+    with pytest.raises(ValueError, match=re.escape(f"system.f_and_g_prod {what}")):
+        CALLS[name](Twofold(**options), X0)
+    finding = sdewm.check_system(Twofold(**options), X0, **GRID)[0]
+    assert what in finding.message and finding.check in ("product", "in place")
+
+
+def test_two_forms_of_a_system_that_agree_are_accepted():
+    assert sdewm.check_system(Twofold(), X0, **GRID) == []
+    plain, twofold = (CALLS["rollout_divergence"](s, X0) for s in (LinearFlow(), Twofold()))
+    np.testing.assert_allclose(plain["mean"].values, twofold["mean"].values, rtol=1e-12)
