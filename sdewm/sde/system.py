@@ -374,3 +374,38 @@ def step_of(
         return system.f(t, y), diffusion_product(system.g(t, y), v)
 
     return step
+
+
+class StepCoefficients:
+    """f and g of a system that is given by its step alone, which is linear in its increments.
+
+    Args:
+        system: M drivers.
+        drivers: M.
+
+    >>> class Decay:
+    ...     noise_type, sde_type, drivers = "general", "ito", 1
+    ...     def f_and_g_prod(self, t, y, v): return -y, 0.5 * y * v
+    >>> StepCoefficients(Decay(), 1).g(torch.zeros(()), torch.ones(1, 2))
+    tensor([[[0.5000],
+             [0.5000]]])
+    """
+
+    noise_type, sde_type = "general", "ito"
+
+    def __init__(self, system: StepSystem, drivers: int) -> None:
+        self.system, self.drivers = system, drivers
+
+    def f(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Drift `(B, D)`."""
+        return self.system.f_and_g_prod(t, y, y.new_zeros(len(y), self.drivers))[0]
+
+    def g(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Diffusion `(B, D, M)`."""
+        unit = torch.eye(self.drivers, dtype=y.dtype, device=y.device)
+        columns = [self.system.f_and_g_prod(t, y, one.expand(len(y), -1))[1] for one in unit]
+        return torch.stack(columns, dim=2)
+
+    def jacobians(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Those that the system gives."""
+        return self.system.jacobians()  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import CERTIFICATE, ESTIMATE, ConstantJacobians
 from sdewm.sde.solve import solve_path
-from sdewm.sde.system import StepSystem, System, check_drivers
+from sdewm.sde.system import StepCoefficients, StepSystem, System, check_drivers
 from sdewm.theory.bounds.bound import GradeBound
 from sdewm.theory.bounds.formulas import FORMS
 from sdewm.theory.bounds.fundamental_matrix_bounds import GrowthConstants, growth_bounds
@@ -44,8 +44,7 @@ class Growth(NormCurves):
             E sup_{s ≤ t}‖Φ_s‖_F², measured; standard errors from batch means.
         exact: E‖Φ_t‖_F² of the scheme if the Jacobians are constant; else None.
         exact_limit: E‖Φ_t‖_F² of the equation if the Jacobians are constant; else None.
-        bounds: grade -> GradeBound; empty for a system given by its step, whose Jacobians are not
-            available.
+        bounds: grade -> GradeBound; empty for a system given by its step that has no `jacobians()`.
         constants: α, β, λ, ρ, κ; None if there are no bounds.
         kurtosis: kurtosis of ‖Φ‖_F² at the end; 3 for a normal law, nan for zero variance. If it
             is large, the standard errors of squares are unreliable (rule 7).
@@ -133,8 +132,9 @@ def fundamental_matrix(
     drivers = check_drivers(system, states.new_tensor(start), states[:2])
     path = require_contract(system, states, (start, end), steps)
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
-    if isinstance(system, ConstantJacobians) and isinstance(system, System):
-        require_constant_jacobians(system, noise.grid(dtype, states.device), path)
+    if isinstance(system, ConstantJacobians):
+        whole = system if isinstance(system, System) else StepCoefficients(system, drivers)
+        require_constant_jacobians(whole, noise.grid(dtype, states.device), path)
     exact, exact_limit = _exact(system, noise)
     states = states.expand(paths, -1)
     origin = Origin.of(system, states, None, noise)

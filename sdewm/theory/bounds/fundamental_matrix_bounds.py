@@ -58,7 +58,7 @@ def growth_bounds(
     form: str,
     kind: str | None,
 ) -> tuple[Mapping[str, GradeBound], GrowthConstants | None]:
-    """Grade -> bound, and the constants; ({}, None) for a system given only by its step.
+    """Grade -> bound, and the constants; ({}, None) for a step without `jacobians()`.
 
     Args:
         system: D components.

@@ -137,6 +137,35 @@ def test_a_system_given_by_its_step_is_measured_without_bounds():
         grow(Stepped(), kind="certificate")
 
 
+class LinearStep:
+    """A linear flow with two drivers, given by its step, and by matrices that may be another's."""
+
+    noise_type, sde_type, drivers = "general", "ito", 2
+    matrix = torch.tensor([[-0.6, 0.9], [0.2, -0.4]], dtype=torch.float64)
+    columns = torch.stack((0.3 * matrix, 0.1 * torch.eye(2, dtype=torch.float64)))
+
+    def __init__(self, drift=1.0, noise=1.0):
+        self.given = drift * self.matrix, noise * self.columns
+
+    def f_and_g_prod(self, t, y, v):
+        return y @ self.matrix.T, torch.einsum("kij,bj,bk->bi", self.columns, y, v)
+
+    def jacobians(self):
+        return self.given
+
+
+@pytest.mark.parametrize("options", [{"drift": 1.01}, {"noise": -1.0}])
+def test_jacobians_of_a_system_given_by_its_step_are_compared(options):
+    """They were taken on trust, for `exact` and for certificates."""
+    grid = {"t1": 1.0, "steps": 5, "paths": 200}
+    start = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"system.jacobians\(\) is not the derivative of system"):
+        sdewm.fundamental_matrix(LinearStep(**options), start, **grid)
+    growth = sdewm.fundamental_matrix(LinearStep(), start, **grid)
+    assert growth.bounds["log_norm"].kind == "certificate"
+    assert growth.mean_square.last.deviation_from(growth.exact.last.value) < 5
+
+
 def test_results_do_not_depend_on_chunk_or_tile(monkeypatch):
     whole, parts = grow(steps=8), grow(steps=8, chunk=1)
     monkeypatch.setattr(rollout_divergence, "_NUMBERS_AT_ONCE", 12 * 9 * 32)
