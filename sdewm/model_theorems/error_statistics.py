@@ -221,8 +221,17 @@ class ErrorStatistics:
         exceeds 1. It is nan where the denominator is not positive.
         """
         squares = self.drift_squares.mean(1)
-        spread = (self.variance + self.variance_change).sum(-1).mean(1)
+        spread = (self._own_variance + self.variance_change).sum(-1).mean(1)
         return ratio(squares, squares + spread)
+
+    @property
+    def _own_variance(self) -> np.ndarray:
+        """The variance in each episode (E, T, Z), of the same mean; with one draw, over steps."""
+        if self.draws > 1:
+            return self.variance
+        own = (self.fluctuation**2).mean((1, 2))  # (E, Z)
+        rows = len(own) * self.shift.shape[2]
+        return np.broadcast_to((own * rows / (rows - 1))[:, None], self.variance.shape)
 
     def factor(self) -> np.ndarray:
         """Factor (E, T, Z, M) of the covariance of the independent part.
