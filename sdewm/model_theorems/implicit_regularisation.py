@@ -36,8 +36,13 @@ Losses = Callable[[nn.Module, Any, Sequence[float]], Sequence[Tensor]]
 
 
 def mirrored(strength: float) -> Objective:
-    """½ L(εe) + ½ L(−εe)."""
-    return {strength: 0.5, -strength: 0.5}
+    """½ L(εe) + ½ L(−εe); the loss itself for ε = 0.
+
+    >>> mirrored(0.1), mirrored(0)
+    ({0.1: 0.5, -0.1: 0.5}, {0.0: 1.0})
+    """
+    size = check_finite_number("strength", strength)
+    return {size: 0.5, -size: 0.5} if size else {0.0: 1.0}  # −0 is the key of 0
 
 
 def explicit_term(strength: float) -> Objective:

@@ -190,3 +190,16 @@ def test_readme_says_what_the_committed_rows_show():
     assert f"order {order.estimate:.2f} ({order.low:.2f} to {order.high:.2f})" in text
     assert f"over {len({row['seed'] for row in rows})} seeds" in text and facts["updates"] == "500"
     assert f"verdict: {module.verdict(rows, 'noise')}" in text
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.0, 1e-3, 0.5])
+def test_the_weights_of_every_objective_add_up_to_one(strength):
+    """±0 is one key: the loss had half its weight without an error."""
+    for objective in (mirrored(strength), explicit_term(strength)):
+        assert sum(objective.values()) == pytest.approx(1.0)
+        assert sum(weight * s for s, weight in objective.items()) == 0.0
+
+
+def test_a_strength_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="strength=nan"):
+        mirrored(math.nan)
