@@ -58,7 +58,7 @@ class Curve:
         """
         index = int(np.abs(self.times - time).argmin())
         spacing = np.diff(self.times).min() if len(self.times) > 1 else 1.0
-        if abs(self.times[index] - time) > 1e-6 * spacing:
+        if not abs(self.times[index] - time) <= 1e-6 * spacing:  # nan is nowhere
             raise ValueError(
                 f"time={time!r} is not on the grid; the nearest point is {self.times[index]!r}."
             )

@@ -270,3 +270,10 @@ def test_samples_that_no_path_would_take_are_refused():
     assert torch.equal(draw_errors(errors, 12, like, 0)[6:], errors.double())
     with pytest.raises(ValueError, match="error has 6 samples for paths=3; expected at least as"):
         draw_errors(errors, 3, like, 0)
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, 0.06, -0.125])
+def test_a_curve_has_no_value_between_or_outside_the_points_of_its_grid(time):
+    """nan was taken for the start."""
+    with pytest.raises(ValueError, match="not on the grid"):
+        measure()["mean"].at(time)
