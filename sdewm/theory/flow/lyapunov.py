@@ -265,7 +265,7 @@ def _check_starts(x0: object) -> torch.Tensor:
     check_place("x0", x0)
     if not bool(torch.isfinite(x0).all()):
         raise ValueError(f"x0 contains values that are not finite: {allowed}.")
-    return x0.detach()
+    return x0.detach().contiguous()  # rows of an expanded tensor are one place in memory
 
 
 def _check_map(move: Map, x0: torch.Tensor) -> None:

@@ -264,3 +264,13 @@ def test_minus_infinity_on_one_trajectory_is_the_mean():
     estimate = LyapunovSpectrum(growth, 1.0, 1).estimates[0]
     assert estimate.value == -math.inf
     assert math.isnan(estimate.standard_error)
+
+
+def test_one_start_may_be_given_to_all_trajectories_by_expand():
+    case, x0 = GeometricBrownianMotion(), torch.ones(1, 1, dtype=torch.float64)
+    grid = {"steps": 20, "exponents": 1, "dt": 0.1}
+    expanded, copied = (
+        sdewm.lyapunov_exponents(case, start, **grid)
+        for start in (x0.expand(3, 1), x0.repeat(3, 1))
+    )
+    assert np.array_equal(expanded.growth, copied.growth)
