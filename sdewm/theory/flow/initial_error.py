@@ -9,6 +9,7 @@ import torch
 from sdewm.base.checks import check_count, check_output, check_real_tensor
 from sdewm.sde.system import StepSystem, System, step_of
 
+RESOLVED = 1e-3  # share of an error that may be lost where it is added to the state
 InitialError = torch.Tensor | Callable[[int, torch.Generator], torch.Tensor]
 
 
@@ -86,6 +87,28 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
             f"0 or {least:.3g} to {most:.3g}, so that its square is a number of {drawn.dtype}."
         )
     return drawn
+
+
+def check_resolved(states: torch.Tensor, errors: torch.Tensor) -> None:
+    """Refuse errors `(P, D)` that rounding takes from states + errors, states `(1, D)` or `(P, D)`.
+
+    Raises:
+        ValueError: x0 + e − x0 differs from e by more than a thousandth of it.
+
+    >>> check_resolved(torch.full((1, 1), 1e6).double(), torch.full((1, 1), 1e-12).double())
+    Traceback (most recent call last):
+    ...
+    ValueError: error has sizes from 1e-12, which rounding loses beside x0 of size 1e+06 ...
+    """
+    sizes = errors.norm(dim=1)
+    lost = ((states + errors) - states - errors).norm(dim=1) > RESOLVED * sizes
+    if bool(lost.any()):
+        large = float(states.expand(len(errors), -1)[lost].norm(dim=1).max())
+        raise ValueError(
+            f"error has sizes from {float(sizes[lost].min()):.3g}, which rounding loses beside x0 "
+            f"of size {large:.3g} in {states.dtype}: expected larger ones, or states in other "
+            "units; fundamental_matrix measures the growth of infinitesimal ones."
+        )
 
 
 class CoupledSystem:

@@ -23,7 +23,13 @@ from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
 from sdewm.sde.system import StepSystem, System, check_drivers
 from sdewm.theory.curve import NORMS, Curve, NormCurves
-from sdewm.theory.flow.initial_error import CoupledSystem, InitialError, draw_errors, initial_states
+from sdewm.theory.flow.initial_error import (
+    CoupledSystem,
+    InitialError,
+    check_resolved,
+    draw_errors,
+    initial_states,
+)
 from sdewm.theory.origin import Origin
 
 QUANTILES = (0.025, 0.5, 0.975)
@@ -64,7 +70,9 @@ def rollout_divergence(
 
     The running supremum is taken over the grid. It is below the supremum over all times, for
     diffusive D by O(√(Δ log 1/Δ)). Bounds of the scheme (form "step") bound the supremum over the
-    grid.
+    grid. D is a difference of rounded numbers: where it has fallen below about a thousand rounding
+    units of X (2e-13 of its size in float64) it is no longer measured, and may be below the truth
+    or above a bound.
 
     The q-quantile is the ⌈nq⌉-th smallest of the n values |D_t|. For independent paths its standard
     error is half the distance between the order statistics one binomial standard deviation,
@@ -105,6 +113,7 @@ def rollout_divergence(
     levels = _check_levels(quantiles)
     states = initial_states(x0, paths).to(check_device(device), dtype)
     errors = draw_errors(error, paths, states, seed)
+    check_resolved(states, errors)
     drivers = check_drivers(system, states.new_tensor(start), states[:2])
     require_contract(system, states, (start, end), steps, derivatives=False)
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)

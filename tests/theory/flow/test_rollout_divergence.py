@@ -277,3 +277,15 @@ def test_a_curve_has_no_value_between_or_outside_the_points_of_its_grid(time):
     """nan was taken for the start."""
     with pytest.raises(ValueError, match="not on the grid"):
         measure()["mean"].at(time)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1e-12, False), (1e-9, False), (1e-4, True)])
+def test_errors_that_rounding_loses_beside_the_start_are_refused(size, kept):
+    """D was 0, or 8 % above its bound."""
+    system, x0 = OrnsteinUhlenbeck(), 1e6 * ONE
+    if not kept:
+        with pytest.raises(ValueError, match="rounding loses beside x0 of size 1e"):
+            measure(system, size * ONE, x0=x0)
+        return
+    measured = measure(system, size * ONE, x0=x0)
+    assert measured["mean"].last.value == pytest.approx(size * 0.9**8, rel=1e-2)
