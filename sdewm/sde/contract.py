@@ -238,7 +238,7 @@ def follow(
                     )
                     mixed |= {} if found is None else {name: found}
             noise = torch.randn(len(y), drivers, dtype=y.dtype, generator=generator).to(y.device)
-            drift, change = step(t, y.clone(), size**0.5 * noise)
+            drift, change = step(t.clone(), y.clone(), size**0.5 * noise)
             after = (y + size * drift + change).detach()
             if not bool(torch.isfinite(after).all()):
                 break  # the computation itself says where paths leave the finite numbers
@@ -268,7 +268,9 @@ def contract_findings(
         found = None
         for t, y in inner:
             place = f"{name} at t = {float(t):.4g}"
-            found = impurity(place, lambda x, t=t, f=function: f(t.clone(), x), (y,), NOISE)
+            found = _changed_time(place, function, t, y) or impurity(
+                place, lambda x, t=t, f=function: f(t.clone(), x), (y,), NOISE
+            )
             if found is not None:
                 break
         found = found or mixed.get(name)
@@ -287,6 +289,19 @@ def contract_findings(
             found = wrong_derivative([name], fuse(lambda x, f=loss: (f(x),), (ends,)), (ends,))
         if found is not None:
             yield found
+
+
+def _changed_time(
+    place: str, function: Coefficient, t: torch.Tensor, y: torch.Tensor
+) -> Finding | None:
+    """A coefficient that changes the time, which the others are then given."""
+    given = t.clone()
+    with torch.no_grad():
+        function(given, y.clone())
+    if not given._version and torch.equal(given, t):
+        return None
+    remedy = "compute a new tensor (`t + 1`, not `t += 1`)"
+    return Finding("in place", f"{place} changes its time in place", remedy)
 
 
 def _unequal_product(system: System | StepSystem, path: Path) -> Iterable[Finding]:

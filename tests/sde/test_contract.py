@@ -507,3 +507,21 @@ def test_two_forms_of_a_system_that_agree_are_accepted():
     assert sdewm.check_system(Twofold(), X0, **GRID) == []
     plain, twofold = (CALLS["rollout_divergence"](s, X0) for s in (LinearFlow(), Twofold()))
     np.testing.assert_allclose(plain["mean"].values, twofold["mean"].values, rtol=1e-12)
+
+
+def doubled(t, y):
+    t *= 2
+    return -y * t
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "lyapunov_exponents"])
+def test_a_coefficient_that_changes_the_time_in_place_is_refused(name):
+    """`rollout_divergence` gave the changed time to the diffusion."""
+    for system, which in (
+        (Made(doubled, lambda t, y: 0.3 * y * t), "f"),
+        (Made(lambda t, y: -y * t, doubled), "g"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"system\.{which} at t = 0 changes its time in place"
+        ):
+            CALLS[name](system, X0)
