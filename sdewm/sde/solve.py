@@ -14,7 +14,14 @@ import torch
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.sde.noise import GaussianNoise, GridNoise
-from sdewm.sde.system import StepSystem, System, VariationSystem, check_protocol, step_of
+from sdewm.sde.system import (
+    StepSystem,
+    System,
+    VariationSystem,
+    check_noise_type,
+    check_protocol,
+    step_of,
+)
 
 METHODS = ("euler", "milstein", "srk")
 
@@ -40,7 +47,8 @@ def solve_path(
         times: output times, strictly increasing points of the grid t0, …, t1; default: t1 only.
         first: index of the first path.
         method: "euler" (Euler–Maruyama: x + Δ f + g ΔB), "milstein" or "srk" (not for general
-            noise; "srk" draws the space-time area from a GaussianNoise).
+            noise; "srk" draws the space-time area from a GaussianNoise). These two rely on what
+            "additive" and "diagonal" say of g, which is checked at x0.
 
     Returns:
         States `(B, T, D)` at the T output times.
@@ -72,6 +80,8 @@ def solve_path(
             raise ValueError(
                 f"noise has {noise.drivers} drivers, system.g has {drivers}; expected as many."
             )
+        if method != "euler":
+            check_noise_type(system, grid[0], x0[:2].detach())
     elif method != "euler":
         raise ValueError(
             f"method={method!r}: a system given by f_and_g_prod requires method='euler'."

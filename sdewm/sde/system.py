@@ -173,6 +173,47 @@ def check_protocol(system: System, t: torch.Tensor, y: torch.Tensor) -> int:
     return drivers
 
 
+@torch.no_grad()
+def check_noise_type(system: System, t: torch.Tensor, y: torch.Tensor) -> None:
+    """Check, at states y `(B, D)`, what "additive" and "diagonal" say of how g depends on them.
+
+    Euler–Maruyama steps do not use it; methods of higher order do, and are none without it.
+
+    Raises:
+        ValueError: "additive", but g depends on the state; or "diagonal", but a component of g
+            depends on another component of the state.
+
+    >>> class Flipped:
+    ...     noise_type, sde_type = "diagonal", "ito"
+    ...     def f(self, t, y): return -y
+    ...     def g(self, t, y): return y.flip(1)
+    >>> check_noise_type(Flipped(), torch.tensor(0.0), torch.ones(1, 2))
+    Traceback (most recent call last):
+    ...
+    ValueError: system.noise_type='diagonal', but a component of system.g depends on another ...
+    """
+    kind, size = system.noise_type, y.shape[1]
+    if kind not in ("additive", "diagonal"):
+        return
+    shift = (1.0 + y.abs()) * torch.linspace(0.3, 0.7, size, dtype=y.dtype, device=y.device)
+    place = torch.arange(size, device=y.device)
+    bits = [(place >> n) % 2 == 1 for n in range((size - 1).bit_length())]  # tell all pairs apart
+    halves = [half for bit in bits for half in (bit, ~bit)] if kind == "diagonal" else [place >= 0]
+    here = system.g(t.clone(), y.clone())
+    for half in halves:
+        gap = (system.g(t.clone(), y + half * shift) - here).abs()
+        if kind == "diagonal":
+            gap = gap[:, ~half]  # of the components that stay
+        allowed = ROUNDINGS * torch.finfo(y.dtype).eps * (1.0 + float(here.abs().max()))
+        if gap.numel() and not float(gap.max()) <= allowed:
+            what = "system.g" if kind == "additive" else "a component of system.g"
+            which = "the state" if kind == "additive" else "another component of the state"
+            raise ValueError(
+                f"system.noise_type={kind!r}, but {what} depends on {which} (it changes by "
+                f"{float(gap.max()):.3g}): expected noise_type='general' with g (B, D, M)."
+            )
+
+
 def _called(system: System, name: str, t: torch.Tensor, y: torch.Tensor) -> object:
     try:
         return getattr(system, name)(t.clone(), y.clone())  # theirs to change

@@ -280,3 +280,39 @@ def test_stages_within_a_step_are_evaluated_at_their_own_times():
     found = solve_path(Clock(), start, noise, method="srk")[:, 0]
     walk = 0.5 * noise.increments(0, 3).sum(0)
     torch.testing.assert_close(found, walk + (3.0**2 - 1.0**2) / 2, rtol=1e-12, atol=1e-12)
+
+
+class Labelled:
+    """Three components, whose noise has a type by name and a diffusion."""
+
+    sde_type = "ito"
+
+    def __init__(self, noise_type, g):
+        self.noise_type, self.diffusion = noise_type, g
+
+    def f(self, t, y):
+        return -y
+
+    def g(self, t, y):
+        return self.diffusion(y)
+
+
+@pytest.mark.parametrize("method", ["milstein", "srk"])
+@pytest.mark.parametrize(
+    ("noise_type", "false", "true"),
+    [
+        ("additive", lambda y: 0.5 * y[:, :, None], lambda y: torch.full_like(y, 0.5)[:, :, None]),
+        ("diagonal", lambda y: 0.5 * y.roll(1, 1), lambda y: 0.5 * y.sin()),
+        ("diagonal", lambda y: 0.3 + 0.1 * y[:, 2:] + 0 * y, lambda y: 0.3 + 0 * y),
+    ],
+)
+def test_methods_of_higher_order_refuse_noise_of_another_type(method, noise_type, false, true):
+    """With noise that is not diagonal as it says they err more than Euler, at the same order."""
+    drivers = 1 if noise_type == "additive" else 3
+    noise = GaussianNoise(drivers=drivers, steps=4, t1=1.0)
+    x0 = torch.tensor([[1.0, 0.5, -0.2]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=f"noise_type='{noise_type}', but .* depends on"):
+        solve_path(Labelled(noise_type, false), x0, noise, method=method)
+    with torch.no_grad():
+        solve_path(Labelled(noise_type, true), x0, noise, method=method)
+        solve_path(Labelled(noise_type, false), x0, noise)
