@@ -65,7 +65,7 @@ def check_system(
 
     and the loss, at the ends of the paths, has to be continuous with a continuous slope as well
     ("smoothness"). A system that has f and g and `f_and_g_prod` has to be one system: paths follow
-    the latter, Jacobians are those of f and g                  ("product")
+    the latter, Jacobians are those of f and g; and so has an error with a product ("product").
 
     Args:
         system: any object that torchsde accepts, in the Itô reading.
@@ -110,6 +110,7 @@ def check_system(
     return [
         *contract_findings(coefficients, path, losses, mixed),
         *_unequal_product(system, path),
+        *_unequal_error(error, path),
     ]
 
 
@@ -146,6 +147,7 @@ def require_contract(
     losses = {} if loss is None else {loss_name: loss}
     require(contract_findings(coefficients, path, losses, mixed, derivatives))
     require(_unequal_product(system, path))
+    require(_unequal_error(error, path))
     return path
 
 
@@ -308,7 +310,6 @@ def _unequal_product(system: System | StepSystem, path: Path) -> Iterable[Findin
     """Where `f_and_g_prod` is not f and the product with g, on two rows of the path's states."""
     if not (isinstance(system, System) and isinstance(system, StepSystem)):
         return
-    unit = torch.finfo(path[0][1].dtype).eps
     for t, states in path[:-1]:
         y = states[:2]
         with torch.no_grad():
@@ -316,22 +317,15 @@ def _unequal_product(system: System | StepSystem, path: Path) -> Iterable[Findin
             v = probing_increments(y, y.shape[1] if diffusion.dim() == 2 else diffusion.shape[2])
             given = y.clone()
             found = system.f_and_g_prod(t.clone(), given, v.clone())
-            sizes = diffusion_product(diffusion.abs(), v) + drift.abs() + y.abs()
-            allowed = 64 * unit**0.5 * sizes + 1e3 * unit * (1.0 + sizes.max())
-        for name, part, expected in zip(
-            ("drift", "noise"), found, (drift, diffusion_product(diffusion, v)), strict=True
+        sizes = drift.abs() + y.abs()
+        for name, part, expected, what in (
+            ("drift", found[0], drift, "system.f"),
+            ("noise", found[1], diffusion, "the product of system.g with v"),
         ):
             place = f"system.f_and_g_prod ({name}) at t = {float(t):.4g}"
-            part = check_output(place, part, tuple(y.shape), like=y).detach()
-            if not bool(((part - expected).abs() <= allowed).all()):  # nan is wrong
-                gap = float((part - expected).abs().max())
-                what = "system.f" if name == "drift" else "the product of system.g with v"
-                yield Finding(
-                    "product",
-                    f"{place} differs from {what} by {gap:.3g}",
-                    "return f(t, y) and the sum over k of the columns g_k times v_k, or leave it "
-                    "out",
-                )
+            wrong = _unequal(place, what, part, expected, v if name == "noise" else None, sizes)
+            if wrong is not None:
+                yield wrong
                 return
         if given._version or not torch.equal(given, y):
             yield Finding(
@@ -340,6 +334,49 @@ def _unequal_product(system: System | StepSystem, path: Path) -> Iterable[Findin
                 "compute a new tensor (`y * 0.5`, not `y *= 0.5`)",
             )
             return
+
+
+def _unequal_error(error: Any, path: Path) -> Iterable[Finding]:
+    """Where `error.diffusion_product` is not the product with `error.diffusion`."""
+    if error is None or error.diffusion is None or error.diffusion_product is None:
+        return
+    for t, states in path[:-1]:
+        y = states[:2]
+        with torch.no_grad():
+            diffusion = error.diffusion(t.clone(), y.clone())
+            v = probing_increments(y, y.shape[1] if diffusion.dim() == 2 else diffusion.shape[2])
+            found = error.diffusion_product(t.clone(), y.clone(), v.clone())
+        place, what = "error.diffusion_product", "the product of error.diffusion with v"
+        at = f"{place} at t = {float(t):.4g}"
+        wrong = _unequal(at, what, found, diffusion, v, y.abs())
+        if wrong is not None:
+            yield wrong
+            return
+
+
+def _unequal(
+    place: str,
+    what: str,
+    found: torch.Tensor,
+    expected: torch.Tensor,
+    v: torch.Tensor | None,
+    sizes: torch.Tensor,
+) -> Finding | None:
+    """Values `(B, D)` that are not the expected ones, or not the diffusion's product with v.
+
+    `sizes` `(B, D)` are those of the numbers of whose rounding both may consist.
+    """
+    if v is not None:
+        sizes = sizes + diffusion_product(expected.abs(), v)
+        expected = diffusion_product(expected, v)
+    found = check_output(place, found, tuple(sizes.shape), like=sizes).detach()
+    unit = torch.finfo(sizes.dtype).eps
+    allowed = 64 * unit**0.5 * sizes + 1e3 * unit * (1.0 + sizes.max())
+    if bool(((found - expected).abs() <= allowed).all()):  # nan is not
+        return None
+    gap = float((found - expected).abs().max())
+    remedy = "return the sum over k of the columns times v_k, and the drift itself, or leave it out"
+    return Finding("product", f"{place} differs from {what} by {gap:.3g}", remedy)
 
 
 def _first_wrong_derivative(

@@ -525,3 +525,19 @@ def test_a_coefficient_that_changes_the_time_in_place_is_refused(name):
             ValueError, match=rf"system\.{which} at t = 0 changes its time in place"
         ):
             CALLS[name](system, X0)
+
+
+@pytest.mark.parametrize(("from_time", "where"), [(0.0, "0"), (0.55, "0.7")])
+def test_a_product_of_an_error_is_compared_at_every_time_that_is_looked_at(from_time, where):
+    """It was compared at the start only, by `expand` alone."""
+
+    def product(t, y, v):
+        return (1.5 if float(t) >= from_time else 1.0) * 0.3 * y * v
+
+    error = sdewm.Perturbation(diffusion=lambda t, y: 0.3 * y, diffusion_product=product)
+    system = Made(lambda t, y: -y)
+    (finding,) = sdewm.check_system(system, X0, **GRID, error=error)
+    assert finding.check == "product"
+    assert f"error.diffusion_product at t = {where} differs" in finding.message
+    with pytest.raises(ValueError, match="error.diffusion_product .*differs"):
+        sdewm.expand(system, error, square, X0, paths=200, **GRID)
