@@ -74,13 +74,18 @@ def tabled_error(
         independent: (E, T, Z, M'), factor of the covariance of the part independent of ξ.
 
     Raises:
-        ValueError: shapes that do not fit the system, `same` of a deterministic model, or no error
-            given.
+        ValueError: shapes that do not fit the system, `same` of a deterministic model or of a
+            surrogate, or no error given.
     """
     latent = system.model.latent
     size, tau = latent.stop - latent.start, system.relaxation_time
     if same is not None and system.model.noise_size == 0:
         raise ValueError("same: the model has no noise (noise_size=0): pass independent=.")
+    if same is not None and system.model.surrogate:
+        raise ValueError(
+            f"same: the noise of a {system.model.surrogate} is correlated between the components "
+            "of z, so that no change of their deviations is one of its factor: pass independent=."
+        )
     tables = {"drift": drift, "same": same, "independent": independent}
     found: dict[str, Tensor] = {}
     for name, table in tables.items():

@@ -41,7 +41,9 @@ class ModelExpansion:
             the model fed with the perturbed observations. The error of each copy is a drift that is
             random over copies.
         measured: expansion with the measured drift, same-driver and independent diffusion of each
-            step, which do not depend on the state.
+            step, which do not depend on the state. Of a one-hot latent the same-driver part is
+            left out, as its covariance has no diagonal factor: what the perturbation does to the
+            covariance of z is missing.
         error: the measured error.
         label: "exact", or the surrogate that replaces the model's noise.
     """

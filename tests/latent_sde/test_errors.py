@@ -127,3 +127,13 @@ def test_what_does_not_fit_is_refused():
         tabled_error(system, independent=torch.zeros(EPISODES, STEPS, Z, 3))
     with pytest.raises(ValueError, match="at least one of them"):
         tabled_error(system)
+
+
+def test_a_change_of_deviations_of_a_correlated_noise_is_refused():
+    """It was added to the diagonal of the factor of a one-hot latent, which is no deviation."""
+    _, system, _ = made(latent="categorical")
+    size = system.model.latent.stop - system.model.latent.start
+    table = torch.full((EPISODES, STEPS, size), 0.1)
+    with pytest.raises(ValueError, match="same: the noise of a Gaussian of the same mean"):
+        tabled_error(system, same=table)
+    assert tabled_error(system, drift=table).diffusion is None
