@@ -20,6 +20,7 @@ from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.system import StepSystem, System, check_drivers, step_of
 from sdewm.theory.curve import Curve
 
+SIGN = 3.0  # standard errors from 0 that decide a sign
 Step = Callable[[torch.Tensor, int], torch.Tensor]  # states (B, D) and n to states (B, D)
 Map = Callable[[torch.Tensor], torch.Tensor]  # the same at one n
 
@@ -79,7 +80,8 @@ class LyapunovSpectrum:
         j is the largest number with ℓ_1 + … + ℓ_j ≥ 0. The dimension is 0 if ℓ_1 < 0, and D if all
         D exponents have a sum ≥ 0. If fewer than D exponents were computed and their sum is ≥ 0,
         the dimension is unknown (nan); request more exponents. The standard error is that of the
-        linearisation in the exponents.
+        linearisation in the exponents. It is nan where the sign of ℓ_1, with which the dimension
+        jumps between 0 and 1, or of the sum of all, is within 3 standard errors of 0, or unknown.
         """
         means = np.array([estimate.value for estimate in self.estimates])
         order = np.argsort(-means, kind="stable")
@@ -87,16 +89,17 @@ class LyapunovSpectrum:
         negative = np.flatnonzero(means.cumsum() < 0)
         if len(negative) == 0:
             whole = len(means) == self.size
-            return Estimate(float(self.size), 0.0) if whole else Estimate(math.nan, math.nan)
-        j = int(negative[0])
+            error = 0.0 if _has_sign(self.total) else math.nan
+            return Estimate(float(self.size), error) if whole else Estimate(math.nan, math.nan)
+        j, first = int(negative[0]), _has_sign(self.estimates[order[0]])
         if j == 0:
-            return Estimate(0.0, 0.0)
+            return Estimate(0.0, 0.0 if first else math.nan)
         volume, rate = means[:j].sum(), means[j]  # ≥ 0 and < 0
         if math.isinf(rate):
             return Estimate(float(j), math.nan)
         slopes = rows[:, j] * volume / rate**2 - rows[:, :j].sum(axis=1) / rate  # (B,)
         error = _mean_curve(self.times[-1:], slopes[None]).last.standard_error
-        return Estimate(float(j - volume / rate), error)
+        return Estimate(float(j - volume / rate), error if first else math.nan)
 
 
 def lyapunov_exponents(
@@ -243,6 +246,11 @@ def _log_growth(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     largest = images.norm(dim=1).amax(dim=1, keepdim=True)  # (B, 1)
     floor = images.shape[1] * torch.finfo(images.dtype).eps * largest
     return torch.where(diagonal > floor, diagonal, 0.0).log()
+
+
+def _has_sign(mean: Estimate) -> bool:
+    """Whether a mean is far enough from 0 for its sign, or has no sampling error."""
+    return math.isinf(mean.value) or abs(mean.value) >= SIGN * mean.standard_error
 
 
 def _mean_curve(times: np.ndarray, values: np.ndarray) -> Curve:

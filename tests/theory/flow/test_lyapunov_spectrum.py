@@ -124,6 +124,28 @@ def test_the_error_of_the_dimension_is_that_of_the_jackknife():
     assert isinstance(single, Estimate)
 
 
+@pytest.mark.parametrize(
+    ("rates", "known"),
+    [((-0.5, -0.6), True), ((-0.01, -0.6), False), ((0.01, -0.6), False), ((0.5, -0.6), True)],
+)
+def test_the_dimension_has_no_error_bar_where_the_sign_of_the_first_exponent_is_open(rates, known):
+    """It jumps between 0 and 1 there, and was given as 0 without error or 1.02 ± 0.02."""
+    growth = np.random.default_rng(1).normal(size=(1, 12, 2)) * 0.2
+    growth += np.array(rates) - growth.mean(1)
+    dimension = LyapunovSpectrum(growth, 1.0, 2).kaplan_yorke
+    assert math.isfinite(dimension.standard_error) == known
+    assert dimension.value == pytest.approx(max(0.0, 1 + rates[0] / 0.6) if rates[0] > 0 else 0.0)
+
+
+@pytest.mark.parametrize(("second", "error"), [(-0.49, math.nan), (-0.1, 0.0)])
+def test_the_whole_dimension_is_without_error_only_if_volumes_grow(second, error):
+    growth = np.random.default_rng(1).normal(size=(1, 12, 2)) * 0.2
+    growth += np.array((0.5, second)) - growth.mean(1)
+    dimension = LyapunovSpectrum(growth, 1.0, 2).kaplan_yorke
+    assert dimension.value == 2.0
+    assert dimension.standard_error == pytest.approx(error, nan_ok=True)
+
+
 # Refusals
 
 X0 = torch.ones(4, 2, dtype=torch.float64)
