@@ -1,5 +1,7 @@
 """Bad input to the theory floor: each gets an error that names it, before any work."""
 
+import math
+
 import pytest
 import torch
 
@@ -131,6 +133,12 @@ def test_sizes_that_rounding_would_drown_are_refused(dtype, epsilons, word):
     result = run(dtype=dtype)
     with pytest.raises(ValueError, match=word):
         result.measure(epsilons)
+
+
+@pytest.mark.parametrize("epsilon", [math.nan, -math.inf, (0.1, math.nan)])
+def test_a_prediction_is_made_at_finite_sizes_only(epsilon):
+    with pytest.raises(ValueError, match="expected finite sizes"):
+        run().predict(epsilon)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ class Expansion:
 
         Args:
             epsilon: ε, or the pair (ε_d, ε_n) of the sizes of drift and diffusion.
+
+        Raises:
+            ValueError: `epsilon` is no finite number or pair.
         """
         (size,) = check_sizes([epsilon])
         return self._problem.estimate(self._sums, prediction_weights(*split_size(size)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ def check_sizes(epsilons: object) -> list[Size]:
     """The sizes as floats and pairs of floats.
 
     Raises:
-        ValueError: `epsilons` is not a non-empty sequence of numbers and pairs of numbers.
+        ValueError: `epsilons` is not a non-empty sequence of finite numbers and pairs of them.
 
     >>> check_sizes([0.1, (0.2, 0)])
     [0.1, (0.2, 0.0)]
@@ -69,6 +68,8 @@ def check_sizes(epsilons: object) -> list[Size]:
                 f"epsilons contains {epsilon!r}: expected a number, or a pair of numbers "
                 "(size of the drift, size of the diffusion)."
             ) from None
+        if not np.isfinite(sizes[-1]).all():
+            raise ValueError(f"epsilons contains {epsilon!r}: expected finite sizes.")
     if not sizes:
         raise ValueError("epsilons=[]: expected at least one size.")
     return sizes
@@ -137,7 +138,7 @@ class ExpansionProblem:
         """Sums of QUANTITIES, of L(x^ε) for each ε, and of the remainder for each ε.
 
         Raises:
-            ValueError: an ε is not finite, or too small for the dtype.
+            ValueError: an ε is too small for the dtype.
         """
         for epsilon in epsilons:
             self._check_size(epsilon)
@@ -223,8 +224,6 @@ class ExpansionProblem:
     def _check_size(self, epsilon: Size) -> None:
         smallest = SMALLEST_EPSILON[self.dtype]
         for size in split_size(epsilon):
-            if not math.isfinite(size):
-                raise ValueError(f"epsilons contains {epsilon!r}: expected finite sizes.")
             if 0 < abs(size) < smallest:
                 remedy = " or dtype=torch.float64." if self.dtype == torch.float32 else "."
                 raise ValueError(
