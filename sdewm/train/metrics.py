@@ -90,7 +90,8 @@ class UpdateMeans:
     def take(self) -> dict[str, float]:
         """The mean of every metric over the updates that reported it; resets the means.
 
-        Of gradient norms also the median, the .99 quantile and the maximum.
+        Of gradient norms also the median (of an even number the lower of the two in the middle),
+        the .99 quantile and the maximum.
         """
         columns: dict[str, list[Tensor]] = {}
         for names, vectors in self._groups:
