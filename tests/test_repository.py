@@ -364,5 +364,17 @@ def test_readme_says_what_a_cluster_has_to_compute():
     )
 
 
+def test_readme_says_what_the_cells_of_a_study_cost():
+    _, facts = read_table(ROOT / "figures" / "data" / "study_cartpole_images.csv")
+    minutes, gigabytes = float(facts["minutes_a_cell"]), float(facts["memory_mb_a_cell"]) / 1000
+    cells, hours = facts["cells_timed"], 1e4 * minutes / 60
+    for part in (
+        f"took {minutes:.1f} minutes of one core (the median of {cells}, two at a time",
+        f"and {gigabytes:.1f} GB, so 10⁴ cells take about {round(hours, -2):.0f} core hours,",
+        f"{hours / 64:.0f} hours on 64 cores with {round(64 * gigabytes, -1):.0f} GB",
+    ):
+        assert part in TOLD
+
+
 def is_noise(row: dict[str, Any]) -> bool:
     return row["panel"] == "noise"
