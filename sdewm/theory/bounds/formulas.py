@@ -177,7 +177,8 @@ def linearised(
     if form == "sde":
         error = reference.error[:, None]
         growth = _from_start(step_size * reference.log_norm).exp()
-        q = 0.5 * error * _from_start(step_size * rates.curvature * growth[:, :-1])
+        largest = torch.maximum(growth[:, :-1], growth[:, 1:])  # over a step
+        q = 0.5 * error * _from_start(step_size * rates.curvature * largest)
         inside = torch.where(q < 1, 1.0 - q, 0.0)
         d = torch.minimum(
             error * growth / inside, error * from_start(step_size * rates.log_norm[1]).exp()
@@ -208,7 +209,9 @@ def linearised_mean_square(
     With m = δ_4 e^{∫λ_4} ≥ (E|D|⁴)^¼, the bound R of ‖D − y‖₂ solves
     (R²)′ = 2λR² + (H + βH̄)m²R + ¼H̄²m⁴. Form "step" is
     R² ← a²R² + Δ((1 + Δα)H + βH̄)m²R + ¼m⁴(Δ²H² + ΔH̄²). The supremum is at most
-    ∫(αR + ½Hm²) + 2(∫(βR + ½H̄m²)²)^½ by the triangle inequality and Doob's inequality.
+    ∫(αR + ½Hm²) + 2(∫(βR + ½H̄m²)²)^½ by the triangle inequality and Doob's inequality. Form "sde"
+    takes the larger ends of m and R over each step, and solves the equation for R² from above: on a
+    substep the term ¼H̄²m⁴ enters at once, and the rest is solved exactly.
 
     Args:
         rates: rates that hold for all paths.
@@ -228,15 +231,26 @@ def linearised_mean_square(
         grow, mixed = rates.step[n] ** 2, (1.0 + dt * rates.drift[n]) * h + rates.noise[n] * h_bar
         if form == "sde":
             m = torch.maximum(m, moment[n + 1] ** 2)
-            grow, mixed = (2.0 * rates.log_norm[1, n] * dt).exp(), h + rates.noise[n] * h_bar
-        own = 0.25 * m**2 * (dt**2 * h**2 + dt * h_bar**2)
-        for _ in range(fine):
+            lapse = dt * rates.log_norm[1, n]
+            own = 0.25 * dt * (m * h_bar) ** 2 * _mean_growth(2.0 * lapse)
+            shift = 0.5 * dt * m * (h + rates.noise[n] * h_bar) * _mean_growth(lapse)
+            for _ in range(fine):
+                square = (((2.0 * lapse).exp() * square + own).sqrt() + shift) ** 2
+        else:
+            own = 0.25 * m**2 * (dt**2 * h**2 + dt * h_bar**2)
             square = grow * square + dt * mixed * m * square.sqrt() + own
         remainders.append(square.sqrt())
-    remainder = torch.stack(remainders)
+    remainder = found = torch.stack(remainders)
+    if form == "sde":  # within a step R rises or falls throughout
+        remainder = torch.cat((torch.maximum(found[:-1], found[1:]), found[-1:]))
     drift = from_start(step_size * (rates.drift * remainder[:-1] + _half(rates.curvature, moment)))
     noise = rates.noise * remainder[:-1] + _half(rates.noise_curvature, moment)
-    return remainder, drift + 2.0 * from_start(step_size * noise**2).sqrt()
+    return found, drift + 2.0 * from_start(step_size * noise**2).sqrt()
+
+
+def _mean_growth(rate: torch.Tensor) -> torch.Tensor:
+    """The integral of exp(rate · s) over s from 0 to 1."""
+    return torch.where(rate == 0, 1.0, rate.expm1() / torch.where(rate == 0, 1.0, rate))
 
 
 def _half(curvature: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:

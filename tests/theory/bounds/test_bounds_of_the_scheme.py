@@ -252,8 +252,8 @@ def test_past_the_blow_up_the_linearised_bound_falls_back_on_the_rate_of_all_pat
 
 
 def test_the_remainder_of_the_equation_is_that_of_fine_steps():
-    rates = scalar_rates(tensor(-0.3), tensor(0.4), 0.1, 0.7, 0.2)
-    limit = formulas.linearised_mean_square(rates.repeated(10), 0.1, 0.3, "sde")
+    rates = scalar_rates(tensor(-0.3), tensor(0.4), 0.05, 0.7, 0.2)
+    limit = formulas.linearised_mean_square(rates.repeated(20), 0.05, 0.3, "sde")
     fine = scalar_rates(tensor(-0.3), tensor(0.4), 0.001, 0.7, 0.2).repeated(1000)
     for one, other in zip(
         limit, formulas.linearised_mean_square(fine, 0.001, 0.3, "step"), strict=True

@@ -99,3 +99,33 @@ def test_the_remainder_of_the_equation_takes_the_larger_moment_of_a_step():
         grown = math.exp(2 * fast * t) - math.exp(slow * t)
         exact = 0.5 * bend * delta**2 * grown / (2 * fast - slow)
         assert exact < found[n].item() < 1.7 * exact
+
+
+@pytest.mark.parametrize("mu", [1.0, -1.0])
+def test_coarse_steps_do_not_lower_the_linearised_bound_of_the_equation(mu):
+    h, e, dt, steps = 0.6, 0.1, 0.5, 4
+    reference = Reference(
+        step=torch.ones(1, steps, **F64),
+        log_norm=torch.full((1, steps), mu, **F64),
+        variation=torch.full((1, steps + 1), 1e3, **F64),
+        error=tensor(e),
+    )
+    rates = scalar_rates(tensor(10.0), tensor(0.0), dt, h).repeated(steps)
+    found, rest = formulas.linearised(reference, rates, dt, "sde")
+    linear = e * torch.exp(mu * dt * torch.arange(steps + 1, **F64))
+    exact = linear / (1 - 0.5 * h * (linear - e) / mu)  # d′ = μd + ½hd²
+    assert (found[0, 1:] >= exact[1:]).all()
+    assert (rest[0, 1:] >= (exact - linear)[1:]).all()
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.0, -0.5])
+@pytest.mark.parametrize(("bend", "bend_noise"), [(0.7, 0.0), (0.0, 0.4), (0.7, 0.4)])
+def test_coarse_steps_do_not_lower_the_remainder_of_the_equation(rate, bend, bend_noise):
+    # Noise that turns only: λ_2 = λ_4, and m is δe^{λ_4 t}. Fine steps give the limit.
+    def bounds(dt, steps):
+        rates = scalar_rates(tensor(1.0), tensor(0.8), dt, bend, bend_noise).repeated(steps)
+        rates = replace(rates, log_norm=torch.full((3, steps), rate, **F64))
+        return formulas.linearised_mean_square(rates, dt, 0.3, "sde")
+
+    for coarse, fine in zip(bounds(0.25, 4), bounds(0.001, 1000), strict=True):
+        assert (coarse[1:] >= fine[250::250] * (1 - 1e-12)).all()
