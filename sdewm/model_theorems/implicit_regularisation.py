@@ -1,12 +1,13 @@
 """Is noise in training an implicit regulariser? Training with noise against its explicit term.
 
 The paper's claim for errors of zero drift, as a statement that training can be tested for: the
-expected loss under an error ε·e of mean zero is
+expected loss under an error ε·e of symmetric law is
 
     E L(θ; εe) = L(θ; 0) + ε² c(θ) + O(ε⁴),   c(θ) = ½ E ∂²L(θ; se)/∂s² at s = 0,
 
-so that training with the error, and training on L + ε² c, are the same up to O(ε⁴). An error with a
-drift changes the loss at order ε, which no multiple of ε² accounts for.
+so that training with the error and its mirror image, and training on L + ε² c, are the same up to
+O(ε⁴) (S30). With a mean of zero alone the remainder of E L is O(ε³). An error with a drift changes
+the loss at order ε, which no multiple of ε² accounts for.
 
 An *objective* is a sum Σ w L(θ; s e) over strengths s, with the same random numbers in every term:
 `{0: 1}` is the loss itself, `{ε: 1}` training with one error, `{ε: ½, −ε: ½}` with an error and its

@@ -172,8 +172,9 @@ def value_expansion(
         measured = E[Q(x^e) − Q(x⁰)]         remainder = measured − bias, on each path
         absolute_remainder = E|Q(x^e) − Q(x⁰) − ∇Q·y − ½(∇Q·w + yᵀ∇²Q y)|.
 
-    All terms are estimated on the same paths and include the factor ½. If E e = 0, first = 0 and
-    second = ½ tr(Σ_e E[∂φᵀ∇²Q ∂φ + ∇Q·∂²φ]), with φ the flow and Σ_e the covariance of e.
+    All terms are estimated on the same paths and include the factor ½. If E e = 0 and e is
+    independent of x0, first = 0 and second = ½ tr(Σ_e E[∂φᵀ∇²Q ∂φ + ∇Q·∂²φ]), with φ the flow and
+    Σ_e the covariance of e.
 
     Args:
         system: an Itô system with D components, as torchsde accepts it, or a system given by its
