@@ -53,11 +53,6 @@ def drop_drift_hessian(problem: Problem) -> Problem:
     return problem.changed(Change("c2", -0.5, "S_drift"))
 
 
-def drop_first_order(problem: Problem) -> Problem:
-    """c1 without P, as if the driver were independent (S5)."""
-    return problem.changed(Change("c1", -1.0, "P"))
-
-
 def halve_hessian_term(problem: Problem) -> Problem:
     """S is multiplied by ½, although its definition has no factor (S4)."""
     return problem.changed(Change("S", -0.5, "S"), Change("c2", -0.25, "S"))

@@ -54,7 +54,6 @@ CASES = {
     "expansions:same_for_independent": exact("OrnsteinUhlenbeck", driver="independent"),
     "expansions:cut_loop": exact("ClosedLoop"),
     "expansions:drop_diffusion_curvature": (check_terms.enumerated, {"driver": "same"}),
-    "expansions:drop_first_order": (check_remainder.order, OF_O8 | {"driver": "same", "steps": 3}),
     "expansions:swap_sizes": (check_remainder.own_sizes, {"drift_share": 2.0}),
     "expansions:smooth_loss": (check_remainder.regularity, {}),
     "expansions:add_drift_error": (
