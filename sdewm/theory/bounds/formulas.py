@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from sdewm.sde.rates import Rates
+from sdewm.theory.bounds.jacobian_rates import largest_eigenvalue
 
 FORMS = ("step", "sde")
+SUBSTEPS = 64  # of a step of form "sde", where an equation is solved inside it
 Factors = dict[str, torch.Tensor]
 
 
@@ -119,7 +121,9 @@ def entropy_rate(rates: Rates, step_size: float) -> torch.Tensor:
     return torch.minimum(variance.log1p(), 2.0 * share)
 
 
-def block(rates: Rates, step_size: float, start: torch.Tensor, form: str) -> torch.Tensor:
+def block(
+    rates: Rates, step_size: float, start: torch.Tensor, form: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bound by comparison of blocks, for additive noise, on each path: |D_i(t)| ≤ U_i(t) (S16).
 
     Args:
@@ -130,14 +134,34 @@ def block(rates: Rates, step_size: float, start: torch.Tensor, form: str) -> tor
             U̇ = N U with the comparison matrix N of S16.
 
     Returns:
-        |U| `(P, N + 1)`.
+        |U| at the grid, and bounds of |U| over the step that ends there, both `(P, N + 1)`. Inside
+        a step of form "sde" |U| may be larger than at its ends. Between two of 64 points it is at
+        most e^{sμ(N)} times the value at the first, and e^{sμ(−N)} times that at the second, with s
+        their distance, where these exponents are positive.
     """
-    maps = torch.linalg.matrix_exp(step_size * rates.blocks) if form == "sde" else rates.step_blocks
+    fine = SUBSTEPS if form == "sde" else 1
+    dt = step_size / fine
+    maps = torch.linalg.matrix_exp(dt * rates.blocks) if form == "sde" else rates.step_blocks
     now, norms = start, [start.norm(dim=1)]
-    for matrix in maps:
-        now = now @ matrix.T
-        norms.append(now.norm(dim=1))
-    return torch.stack(norms, dim=1)
+    peaks = [norms[0]]
+    for n, matrix in enumerate(maps):
+        points = [norms[-1]]
+        for _ in range(fine):
+            now = now @ matrix.T
+            points.append(now.norm(dim=1))
+        norms.append(points[-1])
+        inside = _largest_between(torch.stack(points), rates.blocks[n], dt)
+        peaks.append(inside if form == "sde" else points[-1])
+    return torch.stack(norms, dim=1), torch.stack(peaks, dim=1)
+
+
+def _largest_between(points: torch.Tensor, matrix: torch.Tensor, dt: float) -> torch.Tensor:
+    """Bound of |U| `(P,)` between points `(k + 1, P)` of a solution of U̇ = N U, dt apart."""
+    if not bool(matrix.isfinite().all()):
+        return torch.full_like(points[0], torch.inf)
+    symmetric = 0.5 * (matrix + matrix.T)
+    rise, fall = (largest_eigenvalue(sign * symmetric).clamp_min(0) for sign in (1, -1))
+    return torch.minimum((dt * rise).exp() * points[:-1], (dt * fall).exp() * points[1:]).amax(0)
 
 
 @dataclass(frozen=True)
@@ -224,7 +248,7 @@ def linearised_mean_square(
     else:
         moment = fourth * from_start(rates.fourth.log()).exp()
     square, remainders = torch.zeros_like(moment[0]), [torch.zeros_like(moment[0])]
-    fine = 64 if form == "sde" else 1  # substeps in which the equation for R² is solved
+    fine = SUBSTEPS if form == "sde" else 1
     dt = step_size / fine
     for n in range(len(rates.drift)):
         m, h, h_bar = moment[n] ** 2, rates.curvature[n], rates.noise_curvature[n]
@@ -285,7 +309,10 @@ def running_maximum(values: torch.Tensor) -> torch.Tensor:
     return values.cummax(dim=-1).values
 
 
-def four_norms(norms: torch.Tensor) -> list[torch.Tensor]:
-    """|D|, |D|² and their running maxima, from |D| `(P, N + 1)`, in the order of NORMS."""
-    largest = running_maximum(norms)
+def four_norms(norms: torch.Tensor, peaks: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """|D|, |D|² and their running maxima, from |D| `(P, N + 1)`, in the order of NORMS.
+
+    `peaks` are the largest |D| over the step that ends at each point, if they are not at the grid.
+    """
+    largest = running_maximum(norms if peaks is None else peaks)
     return [norms, norms**2, largest, largest**2]

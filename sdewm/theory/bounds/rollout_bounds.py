@@ -265,8 +265,8 @@ class _Problem:
         kind = CERTIFICATE if proven and not drawn else ESTIMATE
         if grade == "block":
             parts = torch.stack([self.errors[:, part].norm(dim=1) for part in self.blocks], dim=1)
-            norms = formulas.block(rates, self.step_size, parts, self.form)
-            return GradeBound(grade, kind, self._curves(norms), constants)
+            pair = formulas.block(rates, self.step_size, parts, self.form)
+            return GradeBound(grade, kind, self._curves(*pair), constants)
         if grade == "double_exponential":
             delta = self._moment(1)
             values = formulas.double_exponential(rates, self.step_size, delta.value)
@@ -323,7 +323,7 @@ class _Problem:
         elif rates.additive:
             norms, remainders = formulas.linearised(reference, rates, self.step_size, self.form)
             # What the bound adds to |y| comes from the few paths with Jacobians, |y| from all.
-            curves = added(self._curves(norms, reference.variation), prediction)
+            curves = added(self._curves(norms, without=reference.variation), prediction)
             rest = self._curves(remainders)["mean"]
         else:
             fourth = self._moment(4).value ** 0.25
@@ -380,9 +380,14 @@ class _Problem:
         times = self.noise.grid(torch.float64)
         return Curve(times.numpy(), values.cpu().numpy(), errors.cpu().numpy())
 
-    def _curves(self, norms: torch.Tensor, without: torch.Tensor | None = None) -> dict[str, Curve]:
+    def _curves(
+        self,
+        norms: torch.Tensor,
+        peaks: torch.Tensor | None = None,
+        without: torch.Tensor | None = None,
+    ) -> dict[str, Curve]:
         """The four curves of |D_n| `(P, N + 1)`, path by path; or by what they exceed others."""
-        values = four_norms(norms)
+        values = four_norms(norms, peaks)
         if without is not None:
             values = [value - less for value, less in zip(values, four_norms(without), strict=True)]
         curves = {}

@@ -157,14 +157,17 @@ def test_blocks_are_exact_for_positive_steps_and_errors_and_break_when_cut():
     parts = [slice(i, i + 1) for i in range(4)]
     rates, e = exact_rates(case, dt, parts).repeated(4), tensor(0.1, 0.2, 0.1, 0.3)
     distances, _ = enumerated(case, e, 2.0, 4)
-    found = formulas.block(rates, dt, e[None], "step")
+    found, peaks = formulas.block(rates, dt, e[None], "step")
+    assert torch.equal(found, peaks)  # the scheme has no states between
     torch.testing.assert_close(distances[:1], found, rtol=1e-11, atol=0)
     assert (distances <= found * ROUNDING).all()
-    assert formulas.block(rates.lowered(0.99), dt, e[None], "step")[0, -1] < 0.98 * distances[0, -1]
+    assert (
+        formulas.block(rates.lowered(0.99), dt, e[None], "step")[0][0, -1] < 0.98 * distances[0, -1]
+    )
     flow = [torch.linalg.matrix_exp(dt * n * case.matrix) @ e for n in range(5)]
     exact = torch.stack(flow).norm(dim=1)
-    torch.testing.assert_close(formulas.block(rates, dt, e[None], "sde")[0], exact)
-    cut = formulas.block(rates.lowered(0.99), dt, e[None], "sde")[0, -1]
+    torch.testing.assert_close(formulas.block(rates, dt, e[None], "sde")[0][0], exact)
+    cut = formulas.block(rates.lowered(0.99), dt, e[None], "sde")[0][0, -1]
     assert cut < 0.995 * exact[-1]
 
 
@@ -175,6 +178,35 @@ def test_the_recalled_form_is_what_its_definition_says():
     expected = 0.1 * growth + 0.01 * (math.exp(0.3 * growth) + math.exp(0.1 * growth))
     assert found[-1].item() == pytest.approx(expected)
     assert found[0].item() == pytest.approx(0.2 + 0.01 * (math.exp(0.6) + math.exp(0.2)))
+
+
+class Hump:
+    """dx = A x dt + 0.1 dB, where |x| rises before it falls."""
+
+    state_size, matrix = 2, tensor([-1.0, 50.0], [0.0, -1.0])
+
+    def jacobians(self):
+        return self.matrix, torch.zeros(1, 2, 2, **F64)
+
+
+@pytest.mark.parametrize(("steps", "excess"), [(2, 2.2), (100, 1.02), (2000, 1.001)])
+def test_the_supremum_of_blocks_covers_the_inside_of_a_step(steps, excess):
+    case, dt, e = Hump(), 4.0 / steps, tensor(0.0, 0.1)
+    rates = exact_rates(case, dt, [slice(0, 1), slice(1, 2)]).repeated(steps)
+    times = torch.linspace(0, 4, 4001, **F64)
+    truth = torch.stack([torch.linalg.matrix_exp(t * case.matrix) @ e for t in times])
+    largest = float(truth.norm(dim=1).max())
+    grid, peaks = (float(part.max()) for part in formulas.block(rates, dt, e[None], "sde"))
+    assert largest <= peaks * ROUNDING <= excess * largest
+    if steps == 2:
+        assert grid < 0.8 * largest  # negative control: the ends of the steps are too low
+
+
+def test_blocks_with_an_infinite_rate_have_an_infinite_supremum():
+    rates = exact_rates(Hump(), 1.0, [slice(0, 1), slice(1, 2)]).repeated(1)
+    none = replace(rates, blocks=torch.full_like(rates.blocks, math.inf))
+    _, peaks = formulas.block(none, 1.0, tensor(0.0, 0.1)[None], "sde")
+    assert not torch.isfinite(peaks[0, 1])
 
 
 def all_bounds(rates, dt, form):
@@ -189,7 +221,7 @@ def all_bounds(rates, dt, form):
         error=tensor(0.3),
     )
     found["linearised"], found["rest"] = formulas.linearised(reference, rates, dt, form)
-    found["block"] = formulas.block(rates, dt, tensor(0.2, 0.1)[None], form)
+    found["block"], found["peaks"] = formulas.block(rates, dt, tensor(0.2, 0.1)[None], form)
     found["recalled"] = formulas.double_exponential(rates, dt, 0.3)
     return found
 
