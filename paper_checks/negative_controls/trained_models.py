@@ -49,6 +49,11 @@ def understate_error(case: TrainedCase) -> TrainedCase:
     return _with(case, claimed=0.1)
 
 
+def understate_tenth(case: TrainedCase) -> TrainedCase:
+    """The bounds of the enclosure are a tenth lower (S34)."""
+    return _with(case, claimed=0.9)
+
+
 def rare_error(case: TrainedCase) -> TrainedCase:
     """The error is rare, not small, so that E|e| does not determine the order (S14)."""
     return _with(case, law="rare")

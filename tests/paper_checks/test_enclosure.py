@@ -3,7 +3,7 @@
 from paper_checks.check_enclosure import attacked
 from paper_checks.findings import Settings
 from paper_checks.negative_controls.expansions import identity
-from paper_checks.negative_controls.trained_models import understate_error
+from paper_checks.negative_controls.trained_models import understate_tenth
 
 
 def test_no_attack_exceeds_the_bounds_and_the_control_fails():
@@ -11,4 +11,4 @@ def test_no_attack_exceeds_the_bounds_and_the_control_fails():
     found = attacked(settings, identity, steps=3)
     assert found.verdict.outcome == "holds"
     assert 1.0 <= found.tightness < 1.05 and found.sharp
-    assert attacked(settings, understate_error, steps=3).verdict.outcome == "fails"
+    assert attacked(settings, understate_tenth, steps=3).verdict.outcome == "fails"
