@@ -8,10 +8,12 @@ from typing import Any
 
 from sdewm.base.checks import check_count
 from sdewm.base.records import Row
+from sdewm.base.stats import Estimate, half_width
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.panels import Drawing
 from sdewm.report.subject import Subject
+from sdewm.theory.remainder_order import RemainderOrder
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,17 @@ class PerturbedSettings:
 def with_episodes(rows: list[Row], episodes: Episodes) -> list[Row]:
     """The rows with their number of units, from which their intervals take Student's t."""
     return [{**row, "episodes": len(episodes.observations)} for row in rows]
+
+
+def order_estimate(order: RemainderOrder, units: int | None = None) -> Estimate:
+    """The order with the standard error that makes its 95 % interval over `units` units.
+
+    >>> from sdewm.theory.verdict import Verdict
+    >>> order_estimate(RemainderOrder(3.0, (2.0, 4.0), 3, Verdict("holds", "")), 2)
+    Estimate(value=3.0, standard_error=0.0787...)
+    """
+    low, high = order.interval
+    return Estimate(order.slope, 0.5 * (high - low) / half_width(1.0, units))
 
 
 @dataclass(frozen=True)

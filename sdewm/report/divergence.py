@@ -21,7 +21,7 @@ from sdewm.model_theorems.divergence import ModelDivergence, diverge_on_model
 from sdewm.model_theorems.value_bias import ModelValueBias, second_order_reach, value_bias_on_model
 from sdewm.plots.model_divergence_plots import model_divergence
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
+from sdewm.report.analysis import Analysis, PerturbedSettings, order_estimate, with_episodes
 from sdewm.report.subject import Subject
 from sdewm.theory.bounds.rollout_bounds import ENCLOSURE
 from sdewm.theory.curve import NORMS, Curve
@@ -156,7 +156,8 @@ def value_rows(
         sizes = {"mean": row.remainder, "absolute": row.absolute_remainder}
         rows += [_row(panel, "bias remainder", n, e, epsilon=row.scale) for n, e in sizes.items()]
     rows += [_row(panel, "bias term", name, terms[name]) for name in terms]
-    rows.append(order_row(panel, "bias order", "absolute", found.expansion.order(order_scales)))
+    order = found.expansion.order(order_scales)
+    rows.append(order_row(panel, "bias order", "absolute", order, terms["first"].units))
     reach = Estimate(second_order_reach(measured), 0.0)
     rows.append(_row(panel, "bias range", "second", reach, label=found.label))
     return rows
@@ -179,9 +180,11 @@ def enclosed_rows(panel: str, found: ModelValueBias) -> list[Row]:
     ]
 
 
-def order_row(panel: str, kind: str, series: str, order: RemainderOrder) -> Row:
-    """A row with the fitted order; its label is the verdict."""
-    return _row(panel, kind, series, Estimate(order.slope, 0.0), label=str(order.verdict))
+def order_row(
+    panel: str, kind: str, series: str, order: RemainderOrder, units: int | None = None
+) -> Row:
+    """A row with the fitted order, its error over `units` episodes; its label is the verdict."""
+    return _row(panel, kind, series, order_estimate(order, units), label=str(order.verdict))
 
 
 def _curve(

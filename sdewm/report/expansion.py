@@ -18,7 +18,7 @@ from sdewm.model_theorems.expansion import MakeLoss, ModelExpansion, expand_on_m
 from sdewm.model_theorems.value_bias import SECOND_ORDER_WITHIN
 from sdewm.plots.representation_error_plots import loss_changes
 from sdewm.plots.tables import estimate_text, text_table
-from sdewm.report.analysis import Analysis, PerturbedSettings, with_episodes
+from sdewm.report.analysis import Analysis, PerturbedSettings, order_estimate, with_episodes
 from sdewm.report.subject import Subject
 
 SIZES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -26,7 +26,6 @@ ORDER_SIZES = (0.2, 0.1, 0.05)
 REPORTED_TERMS = ("c0", "P", "Q", "S", "P_drift", "Q_drift", "S_cross", "S_drift", "c1", "c2")
 FORMS = ("encoder", "measured")
 NEEDS = {"reconstruction loss": "decoder", "reward error": "reward", "value": "critic"}
-Z95 = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,7 @@ def rows_of(panel: str, found: ModelExpansion) -> list[Row]:
         for name in REPORTED_TERMS:
             add("term", f"{name}, {form}", None, expansion.terms[name])
         order = expansion.order(ORDER_SIZES)
-        low, high = order.interval
-        slope = Estimate(order.slope, (high - low) / (2 * Z95))
+        slope = order_estimate(order, expansion.terms["c1"].units)
         add("order", form, None, slope, order.verdict.outcome)
     return rows
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sdewm.base.stats import half_width
 from sdewm.latent_sde.losses import value
 from sdewm.model.heads import TwoHotHead
 from sdewm.model_theorems import value_bias
@@ -182,6 +183,15 @@ def test_rows_hold_what_was_found(tables):
     assert len({tuple(row) for row in (*rolled, *valued)}) == 1  # one set of columns
     order = order_row("own", "order", "x", bias.expansion.order((0.5, 0.25, 0.125)))
     assert order["label"].split(":")[0] in ("holds", "fails", "undecided")
+
+
+def test_the_order_of_the_remainder_is_not_said_to_be_exact(tables):
+    """Its error is the one from which Student's t over the episodes gives its interval again."""
+    bias, scales = tables[1], (0.5, 0.25, 0.125)
+    (row,) = (r for r in value_rows("own", bias, (1.0,), scales) if r["kind"] == "bias order")
+    low, high = bias.expansion.order(scales).interval
+    assert half_width(row["standard_error"], 3) == pytest.approx(0.5 * (high - low))
+    assert row["standard_error"] > 0
 
 
 def test_the_figure_says_from_which_step_on_an_enclosure_abstains(tables):
