@@ -84,6 +84,11 @@ class Dataset:
         return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
     @property
+    def lengths(self) -> list[int]:
+        """Number of rows of each episode."""
+        return [length for chunk in self.facts["chunks"] for length in chunk["lengths"]]
+
+    @property
     def action_groups(self) -> tuple[int, ...]:
         """Classes of each group of one-hot actions; empty for continuous actions.
 

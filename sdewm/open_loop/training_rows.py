@@ -77,8 +77,9 @@ def training_rows(model: LatentModel, episodes: Episodes, *, seed: int) -> Train
 
     Args:
         model: any `LatentModel` that takes observations.
-        episodes: episodes from their first row, complete if possible. The ceiling draws windows of
-            H rows from all of their rows; in truncated episodes it would know only first steps.
+        episodes: complete if they are equally long, else parts of them at random places. The
+            ceiling draws windows of H rows from all of their rows; of first rows alone it would
+            know only first steps.
         seed: seed of the posterior samples.
 
     Raises:

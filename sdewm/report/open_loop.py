@@ -27,8 +27,8 @@ SHOWN = ("growth_rate", "saturation_level", "saturation_time", "predictability_h
 class Settings:
     """Open-loop accuracy: rollouts of the prior under recorded actions, compared with the records.
 
-    The first half of the episodes provides the reference data of the metrics (probe, mean, scale,
-    ceiling). The second half is scored.
+    The first half of the episodes, each of at least context + horizon rows, provides the reference
+    data of the metrics (probe, mean, scale, ceiling). The second half is scored.
     """
 
     episodes: int | None = None
@@ -63,7 +63,9 @@ def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
         samples=settings.samples,
         seed=seed,
     )
-    training = training_rows(subject.model, subject.source.whole(len(fitted.rewards)), seed=seed)
+    rows = settings.context + settings.horizon
+    reference = subject.source.whole(len(fitted.rewards), rows, seed)
+    training = training_rows(subject.model, reference, seed=seed)
     return open_loop_rows(found, training, theta=settings.theta, seed=seed)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -27,12 +26,20 @@ class EpisodeSource(Protocol):
         """Windows of `steps` rows from the first `count` long enough episodes, at random places."""
         ...
 
-    def whole(self, count: int) -> Episodes:
-        """The first `count` episodes, truncated to the length of the shortest."""
+    def whole(self, count: int, rows: int = 1, seed: int | None = None) -> Episodes:
+        """The first `count` episodes of at least `rows` rows, as long as the shortest of them.
+
+        Of longer ones a part at a random place is taken, or without a seed the first rows.
+        """
         ...
 
     def facts(self) -> dict[str, Value]:
         """What identifies the episodes."""
+        ...
+
+    @property
+    def lengths(self) -> list[int]:
+        """Number of rows of each episode."""
         ...
 
     @property
@@ -71,11 +78,11 @@ class DatasetEpisodes:
         """See `EpisodeSource`."""
         return read_episodes(self.directory, steps=steps, count=count, window_seed=seed)
 
-    def whole(self, count: int) -> Episodes:
+    def whole(self, count: int, rows: int = 1, seed: int | None = None) -> Episodes:
         """See `EpisodeSource`."""
-        episodes = islice(read_dataset(self.directory), count)
-        lengths = [len(episode["reward"]) for episode in episodes]
-        return read_episodes(self.directory, steps=min(lengths), count=count)
+        enough = [length for length in self.lengths if length >= rows]
+        steps = min(enough[:count], default=rows)
+        return read_episodes(self.directory, steps=steps, count=count, window_seed=seed)
 
     def facts(self) -> dict[str, Value]:
         """Name, policy, seed and number of rows of the dataset, and the digest of its files."""
@@ -87,6 +94,11 @@ class DatasetEpisodes:
             "data_rows": dataset.rows,
             "data_digest": dataset.digest[:16],
         }
+
+    @property
+    def lengths(self) -> list[int]:
+        """See `EpisodeSource`."""
+        return read_dataset(self.directory).lengths
 
     @property
     def obs(self) -> str:
@@ -108,10 +120,10 @@ class GivenEpisodes:
         """See `EpisodeSource`."""
         return windows_of(self.episodes, steps=steps, count=count, window_seed=seed)
 
-    def whole(self, count: int) -> Episodes:
+    def whole(self, count: int, rows: int = 1, seed: int | None = None) -> Episodes:
         """See `EpisodeSource`."""
-        rows = self.episodes.rewards.shape[1]
-        return windows_of(self.episodes, steps=rows, count=count, window_seed=None)
+        steps = max(rows, self.episodes.rewards.shape[1])
+        return windows_of(self.episodes, steps=steps, count=count, window_seed=seed)
 
     def facts(self) -> dict[str, Value]:
         """Number of rows and digest of the arrays."""
@@ -123,6 +135,12 @@ class GivenEpisodes:
                 [given.observations, given.previous_actions, given.rewards]
             ),
         }
+
+    @property
+    def lengths(self) -> list[int]:
+        """See `EpisodeSource`."""
+        episodes, rows = self.episodes.rewards.shape
+        return [rows] * episodes
 
     @property
     def obs(self) -> str:
@@ -154,13 +172,18 @@ class PlannedEpisodes:
         images = rows[..., None, None].byte() if self.obs == "pixels" else rows
         return windows_of(Episodes(images, rows, rows[..., 0]), steps=steps, count=count)
 
-    def whole(self, count: int) -> Episodes:
+    def whole(self, count: int, rows: int = 1, seed: int | None = None) -> Episodes:
         """See `EpisodeSource`."""
-        return self.windows(1, count, 0)
+        return self.windows(rows, count, seed or 0)
 
     def facts(self) -> dict[str, Value]:
         """Nothing is known of them."""
         return {}
+
+    @property
+    def lengths(self) -> list[int]:
+        """Nothing is known of them."""
+        return []
 
     def more(self, count: int) -> str:
         """See `EpisodeSource`."""

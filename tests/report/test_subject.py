@@ -87,3 +87,31 @@ def test_end_points_that_perturb_observations_refuse_them_too(recorded):
         with pytest.raises(ValueError, match=f"end_point='{name}': .*not for both at once"):
             check_on_episodes([name], both)
     check_on_episodes(["latent_error drift:0.3 5", "open_loop 5"], both)
+
+
+def test_reference_episodes_are_as_long_as_those_that_are_scored(tmp_path):
+    """Short ones are left out: one of them would cut all others to first steps."""
+
+    def episode(number, rows):
+        times = torch.arange(rows)
+        return {
+            "observation": 1000.0 * number + times[:, None].float(),
+            "previous_action": torch.zeros(rows, 1),
+            "reward": torch.zeros(rows),
+            "is_first": times == 0,
+            "is_last": times == rows - 1,
+            "is_terminal": times == rows - 1,
+        }
+
+    lengths = [40, 1, 12, 40, 40, 20, 40]
+    facts = {"env": "gym:X", "obs": "proprio", "action_repeat": 1, "policy": "random", "seed": 0}
+    facts |= {"command": "", "commit": ""}
+    write_dataset(tmp_path / "data", [episode(*one) for one in enumerate(lengths)], facts)
+    source = DatasetEpisodes(tmp_path / "data")
+    found = source.whole(4, 16, 0).observations[..., 0]
+    numbers, rows = found // 1000, found % 1000
+    assert found.shape == (4, 20) and numbers[:, 0].tolist() == [0, 3, 4, 5]
+    assert (rows.diff(dim=1) == 1).all() and (rows[:3, 0] > 0).any() and rows[3, 0] == 0
+    assert source.whole(3, 16).observations.shape == (3, 40, 1)
+    with pytest.raises(ValueError, match="has 4 episodes of at least 40 rows; expected 5"):
+        source.whole(5, 40)
