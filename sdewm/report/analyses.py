@@ -58,7 +58,7 @@ def run_analyses(
     for number, name in enumerate(wanted, start=1):
         analysis = ANALYSES[name]
         left_out = subject.left_out(analysis.needs)
-        notes = _notes(left_out)
+        notes = _notes(subject, analysis, settings[name])
         if analysis.all_need_parts and len(left_out) == len(analysis.needs):
             print(f"\n{name} (left out)", *notes, sep="\n", flush=True)
             sections[name] = Section(name, _title(name), (analysis.question, *notes))
@@ -99,7 +99,7 @@ def _finished(
         facts = subject.facts(settings[name], seed)
         if rows := cached_rows(table, facts):
             save_figure(analysis.figure(rows), out, analysis.stem)
-            notes, text = _notes(subject.left_out(analysis.needs)), analysis.summary(rows)
+            notes, text = _notes(subject, analysis, settings[name]), analysis.summary(rows)
             found[name] = _section(name, analysis, out, text, notes, read_table(table)[1])
         else:
             others = ", ".join(_differing(read_table(table)[1], facts)) or "no rows"
@@ -120,8 +120,12 @@ def check_analyses(
         _check(name, subject, settings[name], seed)
 
 
-def _notes(left_out: Mapping[str, str]) -> list[str]:
-    return [f"Left out: {result}, because {why}." for result, why in left_out.items()]
+def _notes(subject: Subject, analysis: Analysis, settings: object) -> list[str]:
+    """What is left out of an analysis: results that need more than the model has, and episodes."""
+    left_out = subject.left_out(analysis.needs)
+    notes = [f"Left out: {result}, because {why}." for result, why in left_out.items()]
+    short = subject.too_short(settings.window)  # type: ignore[attr-defined]
+    return notes if short is None else [*notes, short]
 
 
 def _check(name: str, subject: Subject, settings: object, seed: int) -> None:

@@ -62,7 +62,8 @@ class Analysis:
     Attributes:
         stem: name of its files, without extension.
         question: that it answers.
-        settings: dataclass of its settings; every field has a default.
+        settings: dataclass of its settings; every field has a default, and the property `window` is
+            the number of rows of each episode that it takes.
         check: (subject, settings, seed) -> the episodes; settings that are not allowed raise a
             ValueError.
         rows: (subject, settings, seed) -> rows of the table; `check` comes before any work.

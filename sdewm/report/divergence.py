@@ -45,12 +45,17 @@ class Settings(PerturbedSettings):
     """Whether to compute the bounds that take minutes per episode for large errors (enclosures)
     and those in weighted norms."""
 
+    @property
+    def window(self) -> int:
+        """Number of rows of each window."""
+        return self.start + 1 + self.horizon
+
 
 def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("horizon", settings.horizon)
     perturbation = settings.checked_perturbation()
-    found = subject.episodes(settings.start + 1 + settings.horizon, settings.episodes, seed)
+    found = subject.episodes(settings.window, settings.episodes, seed)
     return subject.perturbable(found, perturbation)
 
 

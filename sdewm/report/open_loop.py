@@ -42,13 +42,18 @@ class Settings:
     theta: float = 0.5
     """Fraction of the ceiling, the error of random rows, that ends the predictability horizon."""
 
+    @property
+    def window(self) -> int:
+        """Number of rows of each window."""
+        return self.context + self.horizon
+
 
 def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
-    context = check_count("context", settings.context)
-    horizon = check_count("horizon", settings.horizon)
+    check_count("context", settings.context)
+    check_count("horizon", settings.horizon)
     check_count("samples", settings.samples, minimum=2)
-    return subject.episodes(context + horizon, settings.episodes, seed, FEWEST)
+    return subject.episodes(settings.window, settings.episodes, seed, FEWEST)
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
@@ -63,8 +68,7 @@ def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:
         samples=settings.samples,
         seed=seed,
     )
-    rows = settings.context + settings.horizon
-    reference = subject.source.whole(len(fitted.rewards), rows, seed)
+    reference = subject.source.whole(len(fitted.rewards), settings.window, seed)
     training = training_rows(subject.model, reference, seed=seed)
     return open_loop_rows(found, training, theta=settings.theta, seed=seed)
 

@@ -63,11 +63,16 @@ class Settings:
     draws: int = 64
     """Number of perturbed copies of each window."""
 
+    @property
+    def window(self) -> int:
+        """Number of rows of each window."""
+        return self.steps
+
 
 def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("draws", settings.draws, minimum=2)
-    found = subject.episodes(settings.steps, settings.episodes, seed)
+    found = subject.episodes(settings.window, settings.episodes, seed)
     return subject.perturbable(found, ObservationPerturbation("noise", 0.0))
 
 

@@ -49,6 +49,11 @@ class Settings:
     every: int = 4
     """Interval in rows between the states at which Jacobians are computed."""
 
+    @property
+    def window(self) -> int:
+        """Number of rows of each window."""
+        return self.start + 1 + self.steps
+
 
 def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
@@ -57,7 +62,7 @@ def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     check_count("discard", settings.discard, minimum=0, maximum=steps - 1)
     check_count("exponents", settings.exponents, maximum=subject.model.state_size)
     check_count("every", settings.every)
-    return subject.episodes(settings.start + 1 + settings.steps, settings.episodes, seed)
+    return subject.episodes(settings.window, settings.episodes, seed)
 
 
 def rows(subject: Subject, settings: Settings, seed: int) -> list[Row]:

@@ -257,6 +257,20 @@ class Subject:
         found = {name: self.missing(part) for name, part in needs.items()}
         return {name: reason for name, reason in found.items() if reason is not None}
 
+    def too_short(self, rows: int) -> str | None:
+        """That episodes of fewer rows are left out, in a sentence; None if there are none.
+
+        Where episodes end for good, the longer ones are those in which that did not happen.
+        """
+        lengths = self.source.lengths
+        short = sum(length < rows for length in lengths)
+        if not short:
+            return None
+        return (
+            f"{short} of {len(lengths)} episodes have fewer than {rows} rows and are left out: all "
+            "numbers are of the longer ones."
+        )
+
     def facts(self, settings: object, seed: int) -> dict[str, Value]:
         """The facts that determine the rows of an analysis with these settings."""
         own: dict[str, Value] = {"code": code_digest(), **self.identity}

@@ -1,5 +1,7 @@
 """What an analysis is given: episodes whose observations can be perturbed, or not."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from sdewm.data.dataset import write_dataset
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.report.analyses import ANALYSES
+from sdewm.report.analyses import ANALYSES, _notes
 from sdewm.report.subject import DatasetEpisodes, PlannedEpisodes, Subject
 from sdewm.study.end_points import check_on_episodes
 
@@ -89,8 +91,8 @@ def test_end_points_that_perturb_observations_refuse_them_too(recorded):
     check_on_episodes(["latent_error drift:0.3 5", "open_loop 5"], both)
 
 
-def test_reference_episodes_are_as_long_as_those_that_are_scored(tmp_path):
-    """Short ones are left out: one of them would cut all others to first steps."""
+def unequal(directory, lengths):
+    """A dataset of episodes of these lengths, whose observations are 1000 · number + row."""
 
     def episode(number, rows):
         times = torch.arange(rows)
@@ -103,11 +105,15 @@ def test_reference_episodes_are_as_long_as_those_that_are_scored(tmp_path):
             "is_terminal": times == rows - 1,
         }
 
-    lengths = [40, 1, 12, 40, 40, 20, 40]
     facts = {"env": "gym:X", "obs": "proprio", "action_repeat": 1, "policy": "random", "seed": 0}
     facts |= {"command": "", "commit": ""}
-    write_dataset(tmp_path / "data", [episode(*one) for one in enumerate(lengths)], facts)
-    source = DatasetEpisodes(tmp_path / "data")
+    write_dataset(directory, [episode(*one) for one in enumerate(lengths)], facts)
+    return DatasetEpisodes(directory)
+
+
+def test_reference_episodes_are_as_long_as_those_that_are_scored(tmp_path):
+    """Short ones are left out: one of them would cut all others to first steps."""
+    source = unequal(tmp_path / "data", [40, 1, 12, 40, 40, 20, 40])
     found = source.whole(4, 16, 0).observations[..., 0]
     numbers, rows = found // 1000, found % 1000
     assert found.shape == (4, 20) and numbers[:, 0].tolist() == [0, 3, 4, 5]
@@ -115,3 +121,17 @@ def test_reference_episodes_are_as_long_as_those_that_are_scored(tmp_path):
     assert source.whole(3, 16).observations.shape == (3, 40, 1)
     with pytest.raises(ValueError, match="has 4 episodes of at least 40 rows; expected 5"):
         source.whole(5, 40)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_it_is_said_how_many_episodes_are_too_short_for_an_analysis(name, tmp_path):
+    """Where episodes end for good, the numbers are of those that survived."""
+    settings = ANALYSES[name].settings()
+    rows = settings.window
+    subject = subject_of(unequal(tmp_path / "data", [rows] * 16 + [rows - 1] * 3).directory)
+    subject = replace(subject, model=cast(Any, SimpleNamespace(state_size=8)))
+    assert ANALYSES[name].check(subject, settings, 0).rewards.shape[1] == rows
+    said = f"3 of 19 episodes have fewer than {rows} rows and are left out"
+    assert said in " ".join(_notes(subject, replace(ANALYSES[name], needs={}), settings))
+    equal = subject_of(unequal(tmp_path / "equal", [rows] * 2).directory)
+    assert _notes(equal, replace(ANALYSES[name], needs={}), settings) == []
