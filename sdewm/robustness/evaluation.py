@@ -50,10 +50,10 @@ def perturbed_returns(
 
     Returns:
         Rows with: perturbation, mean_return, low, high (95 % t interval over episodes), difference
-        to the unperturbed row with its interval and p-value, retention (ratio of the means),
-        moments of what the perturbation did, and every return. The moments are those of the change
-        of the observations, of the latent in its standard deviations, or of the factor of the
-        physics, as the simulator's model has it.
+        to the unperturbed row with its interval and p-value, retention (ratio of the means; None
+        where the unperturbed mean is not positive), moments of what the perturbation did, and every
+        return. The moments are those of the change of the observations, of the latent in its
+        standard deviations, or of the factor of the physics, as the simulator's model has it.
 
     Raises:
         ValueError: fewer than 2 episodes, a perturbation that does not fit or that changes nothing
@@ -140,7 +140,8 @@ def _row(label: str, returns: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
             "difference_low": against.difference.low,
             "difference_high": against.difference.high,
             "p": against.t_p,
-            "retention": float(returns.mean() / plain.mean()) if plain.mean() else None,
+            # Of returns below 0 the ratio would rise as the policy gets worse.
+            "retention": float(returns.mean() / plain.mean()) if plain.mean() > 0 else None,
         }
     return row
 

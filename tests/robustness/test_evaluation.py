@@ -192,3 +192,12 @@ def test_what_paper_leaves_out_is_said_before_the_first_episode(run, no_episodes
             main(["evaluate", str(run), "--perturb", "latent-scale:1", *words])
         note = capsys.readouterr().err
         assert said in note and note.count("\n") == bool(words)
+
+
+def test_returns_below_zero_have_no_retention():
+    """Their ratio would rise as the policy gets worse: 150 % kept of a return of −100."""
+    for plain, expected in ((-100.0, None), (0.0, None), (100.0, 1.5)):
+        given = np.array([plain - 1, plain + 1])
+        row = evaluation._row("noise:1", 1.5 * given, given)
+        assert row["retention"] == (None if expected is None else pytest.approx(expected))
+        assert row["difference"] == pytest.approx(0.5 * plain)
