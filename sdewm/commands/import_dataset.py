@@ -99,6 +99,13 @@ def _notes(episodes: int, findings: Findings) -> list[str]:
             f"actions reach {findings.largest_action:g} in size; the world models of sdewm train "
             "take actions in [-1, 1] and clip others."
         )
+    if findings.first_actions:
+        lines.append(
+            f"{findings.first_actions} of {episodes} episodes hold an action in their first row, "
+            "to which none led: it is set to 0. If row t holds the action taken after observation "
+            "t, as in files of danijar/dreamerv3, all actions now stand a row too early: move them "
+            "down by a row, and import again."
+        )
     if findings.lost_ends:
         lines.append(
             f"{findings.lost_ends} of {episodes} episodes terminated, after a last observation "

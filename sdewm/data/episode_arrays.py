@@ -4,9 +4,13 @@ One row of an episode is an observation with the action and the reward that led 
 conventions of storing actions and rewards are in use:
 
     "previous"   row t holds the action taken before observation t, and the reward received with
-                 observation t (DreamerV3);
+                 observation t (DreamerV2, dreamerv3-torch);
     "next"       row t holds the action taken after observation t, and the reward of that action,
                  received with observation t + 1 (Gymnasium, D4RL, Minari).
+
+DreamerV3 of its authors (danijar/dreamerv3) mixes them: its row t holds the action taken after
+observation t, as "next", and the reward received with it, as "previous". Move its actions down by a
+row, numpy.concatenate([0 * action[:1], action[:-1]]), and take "previous".
 
 Observations become vectors (T, D) or images (T, H, W, C) uint8. An image beside vectors becomes one
 vector, the image in [0, 1], flattened, before the others, as of obs="both" (`observations.join`).

@@ -78,10 +78,12 @@ class Episodes:
             actions: (T, A), one-hot if discrete.
             rewards: (T,).
             convention: "previous" if row t holds the action that led to observation t and the
-                reward received with it, as DreamerV3 stores them; "next" if it holds the action
-                taken after observation t and the reward of that action, as Gymnasium and D4RL store
-                them. With "next", T − 1 rows are enough, and a last one is left out, as the
-                observation after it is not recorded. The action of row 0 becomes zero.
+                reward received with it, as DreamerV2 and dreamerv3-torch store them; "next" if it
+                holds the action taken after observation t and the reward of that action, as
+                Gymnasium and D4RL store them. (danijar/dreamerv3 stores actions as "next", rewards
+                as "previous": move its actions down by a row.) With "next", T − 1 rows are enough,
+                and a last one is left out, as the observation after it is not recorded. The action
+                of row 0 becomes zero.
             keys: names of the observations that the model gets, if a mapping has more than one.
                 Vectors are concatenated in this order. One image may be among them: it is divided
                 by 255, flattened, and stands before the vectors.

@@ -160,3 +160,16 @@ def test_mistakes_end_in_a_sentence_and_nothing_is_made(case, folder, tmp_path, 
     code, _, err = run(capsys, "import", *words)
     assert code == 2 and text in " ".join(err.split()), err
     assert "Traceback" not in err and not data.exists()
+
+
+def test_actions_that_are_stored_a_row_earlier_do_not_pass_unnoticed(folder, tmp_path, capsys):
+    """Files of danijar/dreamerv3: row t holds the action taken after observation t."""
+    words = ["import", folder, tmp_path / "data", "--keys", "state"]
+    _, _, err = run(capsys, *words)
+    assert "4 of 4 episodes hold an action in their first row" in err
+    for path in folder.glob("*.npz"):
+        rows = dict(np.load(path))
+        actions = np.concatenate([0 * rows["action"][:1], rows["action"][:-1]])
+        np.savez(path, **rows | {"action": actions})
+    _, _, err = run(capsys, *words[:2], tmp_path / "moved", *words[3:])
+    assert "in their first row" not in err

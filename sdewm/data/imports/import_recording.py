@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,11 +35,14 @@ class Findings:
         lost_ends: number of episodes that terminated in a row that is not recorded.
         unknown_ends: number of episodes of which it is not recorded whether they terminated.
         largest_action: in absolute value.
+        first_actions: number of episodes whose first row holds an action other than 0, although
+            rows hold the action that led to their observation.
     """
 
     lost_ends: int = 0
     unknown_ends: int = 0
     largest_action: float = 0.0
+    first_actions: int = 0
 
 
 def open_recording(source: str) -> Recording:
@@ -165,6 +169,8 @@ def _converted(
         form=form,
         name=f"{stored.name} of {recording.name}",
     )
+    if recording.convention == "previous" and np.any(np.asarray(stored.actions)[0]):
+        findings.first_actions += 1
     return _fields(rows, stored, recording.convention, findings)
 
 

@@ -1,7 +1,8 @@
 """Folders of npz files with one episode each, as dreamerv3-torch writes them.
 
 A file holds the arrays action, reward and one for each observation, with T rows each, and any of
-is_first, is_last, is_terminal and discount. Row t holds the action that led to observation t.
+is_first, is_last, is_terminal and discount. Row t holds the action that led to observation t, so
+that the first one is 0. (Files of danijar/dreamerv3 hold the action taken after observation t.)
 """
 
 from __future__ import annotations
