@@ -39,10 +39,8 @@ def open_loop_metrics(found: OpenLoop, training: TrainingRows, *, seed: int) -> 
         Errors of observation, reward, return, physical state and latent, and the KL divergence; for
         images also SSIM and the PSNR of the mean squared error over episodes; spread, coverage and
         CRPS of the samples. Vectors of observations are the physical state; of images it is not
-        known, and the samples are those of the reward.
-
-    Raises:
-        ValueError: a component of vector observations that is constant in training.
+        known, and the samples are those of the reward. Components of vectors that are constant in
+        training are no part of the physical state.
     """
     metrics: list[Measured] = []
     sampled = None

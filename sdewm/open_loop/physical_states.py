@@ -51,9 +51,9 @@ def physical_states(
 ) -> tuple[Quantities, np.ndarray] | None:
     """Physical states decoded from the latents by a linear probe fitted to training posteriors.
 
-    The physical state is the vector of observations. Each of its components is divided by its
-    standard deviation in training. The residuals of the probe are those of training episodes, each
-    decoded by a probe fitted to the others (`FOLDS` folds).
+    The physical state is the vector of observations, without the components that are constant in
+    training. Each component is divided by its standard deviation there. The residuals of the probe
+    are those of training episodes, each decoded by a probe fitted to the others (`FOLDS` folds).
 
     Args:
         found: the predictions.
@@ -62,45 +62,49 @@ def physical_states(
 
     Returns:
         The quantities, and those decoded from the posterior of each row, (S, E, H, Q), which show
-        the error of the probe. None for images, whose physical state is not known.
-
-    Raises:
-        ValueError: a component that is constant in training.
+        the error of the probe. None for images, whose physical state is not known, and if nothing
+        varies.
     """
     if found.observations.ndim > 3:
         return None
-    data = training.observations.reshape(-1, training.observations.shape[2])
-    if (still := (data == data[0]).all(axis=0)).any():
-        raise ValueError(
-            f"observations: component {int(still.argmax())} is constant in the training episodes; "
-            "expected components that vary."
-        )
+    moving = ~constant_components(training)
+    if not moving.any():
+        return None
+    recorded = training.observations[..., moving]
+    data = recorded.reshape(-1, recorded.shape[2])
     scale = data.std(axis=0)
-    probe = fit_state_probe(training.latents, training.observations)
+    probe = fit_state_probe(training.latents, recorded)
     rollout, one_step, observed = (
         probe.predict(latents) / scale
         for latents in (found.rollout.latents, found.one_step.latents, found.latents)
     )
     unseen = cross_fitted_states(
         training.latents,
-        training.observations,
+        recorded,
         training.latents,
         folds=min(FOLDS, len(training.latents)),
         seed=seed,
     )
-    residuals = ((training.observations - unseen) / scale).reshape(-1, data.shape[1])
+    residuals = ((recorded - unseen) / scale).reshape(-1, data.shape[1])
     states = Quantities(
         "physical state",
         "standard deviations of the data",
         rollout,
         one_step,
-        found.observations / scale,
-        found.last_observation / scale,
+        found.observations[..., moving] / scale,
+        found.last_observation[..., moving] / scale,
         data.mean(axis=0) / scale,
-        np.stack([*shuffled(training.observations, found, training, seed)]) / scale,
+        np.stack([*shuffled(recorded, found, training, seed)]) / scale,
         residuals,
     )
     return states, observed
+
+
+def constant_components(training: TrainingRows) -> np.ndarray:
+    """Which components of vector observations are constant in training (Q,); none of images."""
+    if training.observations.ndim > 3:
+        return np.zeros(0, dtype=bool)
+    return (training.observations == training.observations[0, 0]).all(axis=(0, 1))
 
 
 def shuffled(

@@ -10,12 +10,13 @@ from sdewm.open_loop.bootstrap import RESAMPLES, Interval, episode_bootstrap, ep
 from sdewm.open_loop.effective_rank import effective_rank
 from sdewm.open_loop.error_growth import horizon_growth
 from sdewm.open_loop.metrics import open_loop_metrics
-from sdewm.open_loop.physical_states import coverage_level
+from sdewm.open_loop.physical_states import constant_components, coverage_level
 from sdewm.open_loop.predictions import OpenLoop
 from sdewm.open_loop.scoring import Measured
 from sdewm.open_loop.training_rows import TrainingRows
 
 STEPS, PER_STEP = "policy_steps", "1/policy_step"
+CONSTANT = "components of the physical state"  # series of the row that says which are left out
 RANK_RESAMPLES = 200  # few, because each needs a singular value decomposition
 
 
@@ -38,7 +39,7 @@ def open_loop_rows(
                  another episode), "shuffled" (any step of any training episode: the ceiling),
                  "observed" (the probe on the row itself), "nominal"; a name of
                  `error_growth.GROWTH_METRICS` or "effective_rank"; the name of a setting; a field
-                 of `Predictions` that was left out
+                 of `Predictions` that was left out, or CONSTANT
         horizon  k in policy steps after the last observation, None for metrics and settings
         value, low, high
         unit     of the value; the reason why a field was left out
@@ -81,6 +82,10 @@ def open_loop_rows(
         _row("left out", "left out", name, None, None, reason)
         for name, reason in found.left_out.items()
     ]
+    if (still := constant_components(training)).any():
+        which = ", ".join(map(str, np.flatnonzero(still)))
+        reason = f"constant in the reference episodes: components {which} of the observations"
+        rows.append(_row("left out", "left out", CONSTANT, None, None, reason))
     progress = Progress("intervals", len(metrics))
     try:
         for done, metric in enumerate(metrics, start=1):

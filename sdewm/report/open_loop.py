@@ -12,7 +12,7 @@ from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.open_loop.bootstrap import episodes_needed
 from sdewm.open_loop.predictions import open_loop
-from sdewm.open_loop.table import open_loop_rows
+from sdewm.open_loop.table import CONSTANT, open_loop_rows
 from sdewm.open_loop.training_rows import training_rows
 from sdewm.plots.open_loop_plots import open_loop_accuracy
 from sdewm.plots.tables import number_text, text_table
@@ -96,7 +96,12 @@ def summary(found: Sequence[Any]) -> str:
         growth = [_interval(own[name, None]) if (name, None) in own else "–" for name in SHOWN]
         lines.append([panel, *ends, *growth])
     header = ["metric", "k = 1", f"k = {last:g}", *(name.replace("_", " ") for name in SHOWN)]
-    return text_table(header, lines)
+    left_out = [
+        f"Left out: {row['series']} that are {row['unit']}."
+        for row in found
+        if row["series"] == CONSTANT
+    ]
+    return "\n".join([text_table(header, lines), *left_out])
 
 
 def _interval(row: Any) -> str:

@@ -14,6 +14,7 @@ from sdewm.open_loop.metrics import open_loop_metrics
 from sdewm.open_loop.physical_states import coverage_level, physical_states, sample_metrics
 from sdewm.open_loop.table import open_loop_rows
 from sdewm.open_loop.training_rows import training_rows
+from sdewm.report.open_loop import summary
 from tests.model.small_models import A, D, make_model, randn
 from tests.open_loop.open_loop_cases import READ, SHIFT, E, F, H, N, T, made
 
@@ -160,12 +161,27 @@ def test_images_have_psnr_and_ssim_and_the_reward_for_samples():
     np.testing.assert_allclose(spread, found.rollout.rewards.std(axis=0, ddof=1))
 
 
-def test_a_constant_component_of_the_physical_state_is_refused():
+def test_constant_components_are_no_part_of_the_physical_state():
+    """They have no standard deviation; the others are scored as if they stood alone."""
     found, training = made()
     still = training.observations.copy()
     still[..., 1] = 0.1
-    with pytest.raises(ValueError, match="component 1 is constant in the training episodes"):
-        by_panel(found, replace(training, observations=still))
+    training = replace(training, observations=still)
+    metrics = by_panel(found, training)
+    alone = {"observations": found.observations[..., :1]}
+    alone |= {"last_observation": found.last_observation[..., :1]}
+    alone |= {
+        part: replace(getattr(found, part), observations=getattr(found, part).observations[..., :1])
+        for part in ("rollout", "one_step")
+    }
+    first = by_panel(replace(found, **alone), replace(training, observations=still[..., :1]))
+    for panel in ("physical state error", "CRPS of the physical state"):
+        np.testing.assert_array_equal(metrics[panel].errors, first[panel].errors)
+    rows = open_loop_rows(found, training, theta=0.5, seed=0, resamples=40)
+    assert summary(rows).endswith("reference episodes: components 1 of the observations.")
+    nothing = by_panel(found, replace(training, observations=0 * still))
+    assert "observation error" in nothing and "physical state error" not in nothing
+    assert "CRPS of the reward" in nothing
 
 
 @pytest.mark.parametrize(
