@@ -17,6 +17,7 @@ import numpy as np
 
 from sdewm.data.imports.recording import Recording, StoredEpisode, files_digest
 
+AFTER = "next_observations"
 NEEDED = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
@@ -58,7 +59,16 @@ def _ends(source: Path) -> list[int]:
                 f"expected the layout of D4RL: {', '.join(NEEDED)}."
             )
         lengths = {name: len(file[name]) for name in NEEDED[1:]}
-        lengths |= {name: len(rows) for name, rows in _arrays(file, "observations").items()}
+        seen, after = (_arrays(file, name) for name in ("observations", AFTER))
+        lengths |= {name: len(rows) for name, rows in seen.items()}
+        lengths |= {
+            name if name == AFTER else f"{AFTER}/{name}": len(rows) for name, rows in after.items()
+        }
+        if after and len(seen) + len(after) > 2 and {*seen} != {*after}:
+            raise ValueError(
+                f"{source.name} has observations {', '.join(seen)}, but {AFTER} "
+                f"{', '.join(after)}: expected the same names."
+            )
         if len({*lengths.values()}) > 1 or not lengths["actions"]:
             raise ValueError(
                 f"{source.name} has the numbers of rows {lengths}: expected the same, at least 1."
@@ -70,7 +80,9 @@ def _ends(source: Path) -> list[int]:
 
 
 def _arrays(file: Any, name: str) -> dict[str, Any]:
-    """The arrays of a group by name, or the only array under its own name."""
+    """The arrays of a group by name, or the only array under its own name; {} without it."""
+    if name not in file:
+        return {}
     part = file[name]
     return {key: part[key] for key in part} if hasattr(part, "keys") else {name: part}
 
@@ -78,8 +90,9 @@ def _arrays(file: Any, name: str) -> dict[str, Any]:
 def _episode(file: Any, number: int, first: int, end: int) -> StoredEpisode:
     seen = {name: rows[first:end] for name, rows in _arrays(file, "observations").items()}
     terminated = bool(file["terminals"][end - 1])
-    if "next_observations" in file:
-        after = dict(zip(seen, _arrays(file, "next_observations").values(), strict=True))
+    if after := _arrays(file, AFTER):
+        if len(after) == 1:  # an array may have another name than the one in a group
+            after = dict(zip(seen, after.values(), strict=True))
         seen = {
             name: np.concatenate([rows, after[name][end - 1 : end]]) for name, rows in seen.items()
         }

@@ -85,3 +85,27 @@ def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "a.hdf5").write_text("text")
     with pytest.raises(ValueError, match="cannot be read as an HDF5 file"):
         open_recording(str(tmp_path / "a.hdf5"))
+
+
+def test_last_observations_are_matched_by_name_in_whatever_order_they_were_written(tmp_path):
+    draw = np.random.default_rng(1)
+    parts = {name: draw.standard_normal((9, 2)) for name in ("near", "far")}
+    later = {name: draw.standard_normal((9, 2)) for name in ("far", "near")}
+    path = tmp_path / "a.hdf5"
+    with h5py.File(written(path, TABLE | {"observations": None}), "a") as file:
+        for name, arrays in (("observations", parts), ("next_observations", later)):
+            group = file.create_group(name, track_order=True)
+            for key, rows in arrays.items():
+                group[key] = rows
+    dataset, _ = imported(path, tmp_path / "data", keys=("near",))
+    assert np.allclose(next(iter(dataset))["observation"][-1], later["near"][2])
+    with h5py.File(path, "a") as file:
+        file.move("next_observations/near", "next_observations/other")
+    with pytest.raises(ValueError, match="expected the same names"):
+        imported(path, tmp_path / "other", keys=("near",))
+
+
+def test_a_table_of_last_observations_of_other_length_is_refused(tmp_path):
+    short = {"next_observations": AFTER["next_observations"][:5]}
+    with pytest.raises(ValueError, match=r"numbers of rows .*'next_observations': 5"):
+        imported(written(tmp_path / "a.hdf5", TABLE | short), tmp_path / "data")
