@@ -70,6 +70,9 @@ def error_sizes(rows: Rows) -> Drawing:
         "Bars: 95 % intervals over episodes; a bar that reaches the foot has an "
         "interval that contains zero. A perturbation without randomness has no diffusion."
     )
+    episodes = min((row.get("episodes") or math.inf for row in rows), default=math.inf)
+    if 2.0 ** (1 - episodes) >= REJECTED:
+        note += f" {episodes} episodes are too few for a p-value below {REJECTED:g}."
     return Drawing(panels, note, width=2.3, height=1.9)
 
 

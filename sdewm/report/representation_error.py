@@ -20,7 +20,7 @@ from sdewm.model_theorems.episode_statistics import mean_estimate, ratio
 from sdewm.model_theorems.error_statistics import ErrorStatistics, least_p_value
 from sdewm.model_theorems.representation_error import perturbation_error
 from sdewm.perturbations.observation import ObservationPerturbation
-from sdewm.plots.representation_error_plots import error_sizes
+from sdewm.plots.representation_error_plots import REJECTED, error_sizes
 from sdewm.plots.tables import text_table
 from sdewm.report.analysis import Analysis, with_episodes
 from sdewm.report.subject import Subject
@@ -46,10 +46,11 @@ UNITS = {
     "occlusion": "fraction of the image",
 }
 UNBIASED = (
-    "drift is an unbiased estimate of a square, and may be below 0; drift_fraction is a ratio of\n"
-    "such estimates: it may leave [0, 1], and is nan where its denominator is not positive."
+    "drift is an unbiased estimate of a square, and may be below 0; drift_fraction and\n"
+    "explained_by_state are ratios of such estimates: they may leave [0, 1], and are nan where\n"
+    "their denominator is not positive; explained_by_state is below 0 where the regression on\n"
+    "the state predicts worse than zero drift."
 )
-LEVEL = 0.05  # p-values that cannot be below it are remarked upon
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,10 @@ def summary(found: Sequence[Any]) -> str:
         [f"{row[name]:.3g}" if name != "panel" else row[name] for name in shown] for row in found
     ]
     notes, episodes = [UNBIASED], found[0].get("episodes")  # older tables do not say how many
-    if episodes and (least := least_p_value(episodes)) > LEVEL:
+    if episodes and (least := least_p_value(episodes)) >= REJECTED:
         notes.append(
-            f"p_value of {episodes} episodes is about {least:.3g} at least, whatever the drift: "
-            "take more episodes."
+            f"p_value of {episodes} episodes is about {least:.3g} at least, whatever the drift, so "
+            f"that the figure cannot show one below {REJECTED:g}: take more episodes."
         )
     return "\n".join([text_table([*shown], lines), *notes])
 

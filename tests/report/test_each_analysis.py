@@ -74,10 +74,10 @@ def test_an_analysis_of_a_shipped_run_gives_table_figure_and_summary(
 
 def test_the_summary_says_what_few_episodes_cannot_show():
     rows, _ = read_table(ROOT / "figures" / "data" / "fig_representation_error.csv")
-    for episodes, told in ((3, "p_value of 3 episodes is about 0.25 at least"), (6, "")):
+    for episodes, told in ((3, "p_value of 3 episodes is about 0.25 at least"), (8, "")):
         text = representation_error.summary([{**row, "episodes": episodes} for row in rows])
         assert told in text and ("at least" in text) == bool(told)
-        assert "it may leave [0, 1], and is nan where" in text
+        assert "they may leave [0, 1], and are nan where" in text
 
 
 def test_bounds_that_take_long_can_be_left_out():
@@ -129,6 +129,17 @@ def test_rows_of_the_error_hold_both_parts_in_units_of_the_posterior():
     assert titles == ["(a) Additive noise", "(b) Random mask", "(c) Constant shift"]
     lines = [line for line in figure.axes[2].lines if len(line.get_xdata()) == 4]
     assert len(lines) == 1  # the drift; a diffusion of zero is not drawn
+
+
+@pytest.mark.parametrize("count", [7, 8])
+def test_what_few_episodes_cannot_reject_is_not_shown_as_not_rejected(count):
+    """Seven have no p-value below 1/64, with which every marker of the figure is open."""
+    episodes = Episodes(randn(count, 4, D), torch.zeros(count, 4, A), torch.zeros(count, 4))
+    model = RSSMModel(make_model("gaussian"))
+    rows = representation_error.measured_rows(model, episodes, draws=2, seed=0)
+    told, note = representation_error.summary(rows), error_sizes(rows).note
+    assert ("p_value of 7 episodes is about 0.0156 at least" in told) == (count == 7)
+    assert ("7 episodes are too few for a p-value below 0.01" in note) == (count == 7)
 
 
 def test_bars_over_few_episodes_are_those_of_students_t():
