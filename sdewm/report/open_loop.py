@@ -105,9 +105,9 @@ def summary(found: Sequence[Any]) -> str:
 
 
 def _interval(row: Any) -> str:
+    infinite = {math.inf: "∞", -math.inf: "−∞"}
     value, low, high = (
-        "∞" if row[name] == math.inf else number_text(row[name], 3)
-        for name in ("value", "low", "high")
+        infinite.get(row[name]) or number_text(row[name], 3) for name in ("value", "low", "high")
     )
     return f"{value} [{low}, {high}]"
 

@@ -142,6 +142,11 @@ def test_what_few_episodes_cannot_reject_is_not_shown_as_not_rejected(count):
     assert ("7 episodes are too few for a p-value below 0.01" in note) == (count == 7)
 
 
+def test_limits_that_are_infinite_are_shown_with_their_sign():
+    row = {"value": float("nan"), "low": float("-inf"), "high": float("inf")}
+    assert open_loop._interval(row) == "– [−∞, ∞]"
+
+
 def test_bars_over_few_episodes_are_those_of_students_t():
     row = {"panel": "loss", "kind": "change", "epsilon": 1.0, "value": 0.0, "standard_error": 0.1}
     rows = [{**row, "series": series, "episodes": 8} for series in CHANGES]
