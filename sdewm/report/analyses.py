@@ -121,11 +121,11 @@ def check_analyses(
 
 
 def _notes(subject: Subject, analysis: Analysis, settings: object) -> list[str]:
-    """What is left out of an analysis: results that need more than the model has, and episodes."""
+    """What is to be said of an analysis: results and episodes that it leaves out, and a remark."""
     left_out = subject.left_out(analysis.needs)
     notes = [f"Left out: {result}, because {why}." for result, why in left_out.items()]
     short = subject.too_short(settings.window)  # type: ignore[attr-defined]
-    return notes if short is None else [*notes, short]
+    return [*notes, *filter(None, [short, subject.remark])]
 
 
 def _check(name: str, subject: Subject, settings: object, seed: int) -> None:

@@ -203,6 +203,7 @@ class Subject:
         absent: reasons why parts of the model are not there, by the name of the part, where they
             are known better than `model_parts.missing_part` does.
         simulator: name of the environment and action repeat, if they are known.
+        remark: what every analysis is to say of its episodes; "": nothing.
     """
 
     name: str
@@ -212,6 +213,7 @@ class Subject:
     identity: Mapping[str, Value]
     absent: Mapping[str, str] = field(default_factory=dict)
     simulator: tuple[str, int] | None = None
+    remark: str = ""
 
     def episodes(self, steps: int, count: int | None, seed: int, fewest: int = 2) -> Episodes:
         """Windows of `steps` rows from the first `count` long enough episodes, at random places.

@@ -21,6 +21,10 @@ from sdewm.train.run_directory import read_run
 from sdewm.train.saved_agent import SavedAgent, saved_agent, weights_digest
 from sdewm.train.sources import RECORDED
 
+TRAINED_ON = (
+    "The model was trained on these episodes, also on those that are scored: what it does on new "
+    "ones is not measured."
+)
 ONE_HOT = "its actions are one-hot, and no differentiable function of the state"
 
 
@@ -83,6 +87,8 @@ class TrainedRun:
             "changed": self.changed,
         }
         untrained = "the run trained only its world model"
+        trained_on = read_run(self.run).data
+        own = trained_on is not None and trained_on.resolve() == self.data.resolve()
         return Subject(
             f"Analysis of {self.run.name}",
             f"the world model of {config.env}, after {updates} updates",
@@ -91,6 +97,7 @@ class TrainedRun:
             identity,
             {"policy": ONE_HOT} if self.has_policy else {"critic": untrained, "policy": untrained},
             None if config.env == UNKNOWN else (config.env, config.action_repeat),
+            TRAINED_ON if own else "",
         )
 
     @cached_property

@@ -65,9 +65,12 @@ def test_an_imported_dataset_trains_a_world_model_and_is_analysed(
     analyse = "--only error --error.steps 6 --error.draws 2 --error.episodes 3".split()
     code, out, err = run(capsys, "analyse", model, *analyse)
     assert code == 0 and "error (measured" in out and "not compared" not in err, err
+    said = "The model was trained on these episodes"
+    assert said in out and said in (model / "analysis" / "report.html").read_text("utf-8")
     # With the dataset at another place, its spaces are still known, and it is not compared.
     shutil.move(data, tmp_path / "moved")
     loaded = load_trained_run(model, tmp_path / "moved")
+    assert loaded.subject.remark == ""  # a copy is not known again
     err = capsys.readouterr().err
     assert "env is unknown" in err and "not compared" in err
     assert loaded.model.embed(loaded.episodes(6, 2, 0).observations).shape[:2] == (2, 6)
