@@ -6,9 +6,11 @@ random, "shuffled", which is the ceiling. One-step predictions and the ceiling a
 same way; constant references are single predictions. (The error of the mean of many samples would
 instead saturate at that of the data mean, for squared errors half the ceiling.)
 
-The ceiling uses other steps of other episodes. Under a nearly deterministic policy, the same step
-of another episode, "unrelated", may be accurate. Its distance from the ceiling shows how much is
-predictable from the time step alone.
+The ceiling uses other steps of other episodes. Where windows begin with their episodes, and under a
+nearly deterministic policy, the same step of another episode, "unrelated", may be accurate. Its
+distance from the ceiling then shows how much is predictable from the time step alone. Of windows at
+random places, as `sdewm analyse` takes them, it is the same k at another step: it shows nothing of
+the kind, and is near the ceiling.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ def open_loop_rows(
 
         panel    the metric
         kind     "curve", "reference", "metric", "setting" or "left out"
-        series   "model"; "copy_last", "data_mean", "one_step", "unrelated" (the same step of
-                 another episode), "shuffled" (any step of any training episode: the ceiling),
+        series   "model"; "copy_last", "data_mean", "one_step", "unrelated" (the same k of another
+                 episode), "shuffled" (any step of any training episode: the ceiling),
                  "observed" (the probe on the row itself), "nominal"; a name of
                  `error_growth.GROWTH_METRICS` or "effective_rank"; the name of a setting; a field
                  of `Predictions` that was left out, or CONSTANT

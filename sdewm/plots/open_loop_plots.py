@@ -30,9 +30,9 @@ from sdewm.plots.style import (
 MODEL = Look(BLUE, "-", "", 1.8)
 REFERENCES = {
     "copy_last": ("last observed row copied", Look(VERMILION, DASHES[1])),
-    "data_mean": ("mean of the training data", Look(GREEN, DASHES[2], "", 1.5)),
-    "unrelated": ("same step of another episode", Look(PURPLE, DASHES[3])),
-    "shuffled": ("any step of any episode (ceiling)", Look(ORANGE, DASHES[4])),
+    "data_mean": ("mean of the reference episodes", Look(GREEN, DASHES[2], "", 1.5)),
+    "unrelated": ("same k of another episode", Look(PURPLE, DASHES[3])),
+    "shuffled": ("any step of a reference episode (ceiling)", Look(ORANGE, DASHES[4])),
     "one_step": ("one step ahead (floor)", Look(SKY, DASHES[5])),
     "observed": ("row itself observed (probe alone)", Look(GREY, DASHES[1], "", 1.0)),
     "nominal": ("nominal coverage", Look(GREY, DASHES[0], "", 0.8)),
@@ -61,7 +61,8 @@ def open_loop_accuracy(rows: Rows) -> Drawing:
         "Single samples of the model are scored. Band of the model: 95 % bootstrap interval over "
         "episodes. Predictability horizon: where the error first exceeds "
         f"{settings['theta']:g} of the ceiling; grey area: its 95 % interval, cut by the panel. "
-        "Reference lines are drawn without their intervals, which are in the table."
+        "Reference lines are drawn without their intervals, which are in the table. Reference "
+        "episodes are the first half of those given; the others are scored."
     )
     return Drawing(panels, note, width=2.3, height=1.55)
 

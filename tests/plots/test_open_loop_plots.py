@@ -59,12 +59,13 @@ def test_one_panel_per_metric_with_curve_band_references_and_horizon():
     assert first.get_ylabel() == "nats" and first.get_xlabel().startswith("policy_steps after")
     assert texts(figure) == [
         "model",
-        "any step of any episode (ceiling)",
+        "any step of a reference episode (ceiling)",
         "one step ahead (floor)",
         "predictability horizon",
     ]
     note = figure.texts[-1].get_text().replace("\n", " ")
     assert "95 % bootstrap interval over episodes" in note and "exceeds 0.5 of the ceiling" in note
+    assert "the first half of those given" in note  # which need not be the training data
 
 
 @pytest.mark.parametrize("horizon", [math.inf, None])
@@ -92,5 +93,6 @@ def test_an_interval_of_the_horizon_without_end_stays_in_the_panel(tmp_path):
 def test_every_reference_has_a_look_of_its_own():
     looks = [look for _, look in REFERENCES.values()]
     assert len({(look.colour, str(look.dash)) for look in [MODEL, *looks]}) == len(looks) + 1
+    assert not any("training" in text or "same step" in text for text, _ in REFERENCES.values())
     figure = draw(rows_of("a", None, lines=tuple(REFERENCES)))
     assert len(figure.legends[0].get_texts()) == len(looks) + 1
