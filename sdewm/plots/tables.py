@@ -50,10 +50,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def number_text(value: float | None, digits: int = 6) -> str:
     """A number with `digits` significant digits; "–" for none.
 
-    >>> number_text(0.123456789), number_text(math.nan), number_text(3.0)
-    ('0.123457', '–', '3')
+    >>> number_text(0.123456789), number_text(math.nan), number_text(-math.inf)
+    ('0.123457', '–', '−∞')
     """
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{digits}g}" if math.isfinite(value) else "∞" if value > 0 else "−∞"
 
 
 def estimate_text(value: float | None, standard_error: float | None) -> str:
@@ -63,7 +65,7 @@ def estimate_text(value: float | None, standard_error: float | None) -> str:
     ('0.3554 ± 0.0019', '3.0002', '–')
     """
     if value is None or not math.isfinite(value):
-        return "–"
+        return number_text(value)
     if standard_error is None or not math.isfinite(standard_error) or standard_error == 0.0:
         return number_text(value, 9)
     exponent = math.floor(math.log10(standard_error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,10 +104,7 @@ def summary(found: Sequence[Any]) -> str:
 
 
 def _interval(row: Any) -> str:
-    infinite = {math.inf: "∞", -math.inf: "−∞"}
-    value, low, high = (
-        infinite.get(row[name]) or number_text(row[name], 3) for name in ("value", "low", "high")
-    )
+    value, low, high = (number_text(row[name], 3) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 

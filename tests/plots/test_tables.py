@@ -27,6 +27,8 @@ def test_a_row_with_a_cell_missing_is_refused():
         (1e-9, 1e-11, "1e-09 ± 1e-11"),
         (0.5, math.nan, "0.5"),
         (math.nan, 0.1, "–"),
+        (math.inf, math.nan, "∞"),  # a bound that abstains is not a missing one
+        (-math.inf, 0.0, "−∞"),
     ],
 )
 def test_estimates_show_the_digits_that_mean_something(value, standard_error, text):
