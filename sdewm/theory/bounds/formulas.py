@@ -150,8 +150,9 @@ def block(
             now = now @ matrix.T
             points.append(now.norm(dim=1))
         norms.append(points[-1])
-        inside = _largest_between(torch.stack(points), rates.blocks[n], dt)
-        peaks.append(inside if form == "sde" else points[-1])
+        if form == "sde":
+            points.append(_largest_between(torch.stack(points), rates.blocks[n], dt))
+        peaks.append(points[-1])
     return torch.stack(norms, dim=1), torch.stack(peaks, dim=1)
 
 

@@ -69,8 +69,8 @@ def test_the_rate_of_all_paths_bounds_the_difference_where_the_curvature_does_no
     assert found[0, 1].item() == pytest.approx(0.5)
 
 
-def test_the_remainder_of_the_equation_is_the_bound_less_the_linear_part():
-    h, e, mu, dt, steps = 0.6, 0.3, -0.4, 1e-3, 1000
+def along_the_equation(mu, e, h, dt, steps):
+    """Both bounds of form "sde" where μ is constant and the rate of all paths does not count."""
     reference = Reference(
         step=torch.ones(1, steps, **F64),
         log_norm=torch.full((1, steps), mu, **F64),
@@ -78,7 +78,12 @@ def test_the_remainder_of_the_equation_is_the_bound_less_the_linear_part():
         error=tensor(e),
     )
     rates = scalar_rates(tensor(10.0), tensor(0.0), dt, h).repeated(steps)
-    found, rest = formulas.linearised(reference, rates, dt, "sde")
+    return formulas.linearised(reference, rates, dt, "sde")
+
+
+def test_the_remainder_of_the_equation_is_the_bound_less_the_linear_part():
+    h, e, mu, dt, steps = 0.6, 0.3, -0.4, 1e-3, 1000
+    found, rest = along_the_equation(mu, e, h, dt, steps)
     # d′ = μd + ½hd² from e, a Bernoulli equation, and its linear part e·e^{μt}.
     linear = e * math.exp(mu * dt * steps)
     whole = linear / (1 - 0.5 * h * (linear - e) / mu)
@@ -104,14 +109,7 @@ def test_the_remainder_of_the_equation_takes_the_larger_moment_of_a_step():
 @pytest.mark.parametrize("mu", [1.0, -1.0])
 def test_coarse_steps_do_not_lower_the_linearised_bound_of_the_equation(mu):
     h, e, dt, steps = 0.6, 0.1, 0.5, 4
-    reference = Reference(
-        step=torch.ones(1, steps, **F64),
-        log_norm=torch.full((1, steps), mu, **F64),
-        variation=torch.full((1, steps + 1), 1e3, **F64),
-        error=tensor(e),
-    )
-    rates = scalar_rates(tensor(10.0), tensor(0.0), dt, h).repeated(steps)
-    found, rest = formulas.linearised(reference, rates, dt, "sde")
+    found, rest = along_the_equation(mu, e, h, dt, steps)
     linear = e * torch.exp(mu * dt * torch.arange(steps + 1, **F64))
     exact = linear / (1 - 0.5 * h * (linear - e) / mu)  # d′ = μd + ½hd²
     assert (found[0, 1:] >= exact[1:]).all()
