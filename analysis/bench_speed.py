@@ -209,9 +209,9 @@ def ornstein_uhlenbeck(
     bits, euler = TwoPointNoise(**grid, compiled=True), CompiledEuler(system)
     words, counters = Compiled(split_mix), torch.arange(batch * 4, device=device)
     return {
-        "torchsde, our noise": lambda: solve_path(system, x, plain)[:, 0],
-        "torchsde, our compiled noise": lambda: solve_path(system, x, normals)[:, 0],
-        "torchsde, two-point noise": lambda: solve_path(system, x, bits)[:, 0],
+        "solve, our noise": lambda: solve_path(system, x, plain)[:, 0],
+        "solve, our compiled noise": lambda: solve_path(system, x, normals)[:, 0],
+        "solve, two-point noise": lambda: solve_path(system, x, bits)[:, 0],
         "compiled step": lambda: euler.solve(x, normals),
         "compiled step, two-point noise": lambda: euler.solve(x, bits),
         f"{SLOW}, euler": lambda: torchsde_alone(system, x, steps, "euler"),
@@ -251,7 +251,7 @@ def solvers(precision: str, batch: int) -> list[Race]:
         contestants = partial(ornstein_uhlenbeck, DTYPES[precision], batch, steps)
         return Race(f"/{precision}/{batch}", rows, contestants, 1e6 / steps, "us/step", rounds)
 
-    plain, fast, two = "torchsde, our noise", "torchsde, our compiled noise", "two-point noise"
+    plain, fast, two = "solve, our noise", "solve, our compiled noise", "two-point noise"
     step, bits, loop = "compiled step", f"compiled step, {two}", "PyTorch loop"
     tree, twice, most = f"{SLOW}, euler", ">= 2" * large, ">= 0.9" * large
     return [
@@ -260,13 +260,13 @@ def solvers(precision: str, batch: int) -> list[Race]:
             9,
             Row("ou_solve_vs_loop", plain, loop, ">= 1"),
             Row("ou_solve_compiled_noise_vs_loop", fast, loop, ">= 1"),
-            Row("ou_solve_two_point_vs_loop", f"torchsde, {two}", loop),
+            Row("ou_solve_two_point_vs_loop", f"solve, {two}", loop),
             Row("ou_compiled_vs_loop", step, loop, twice),
             Row("ou_compiled_two_point_vs_loop", bits, loop, twice),
             Row("ou_compiled_vs_our_normals", step, "our compiled normals", most),
             Row("ou_compiled_vs_torch_normals", step, "torch.randn", most),
             Row("ou_compiled_difference", step, plain, rounding, "difference"),
-            Row("ou_two_point_difference", bits, f"torchsde, {two}", rounding, "difference"),
+            Row("ou_two_point_difference", bits, f"solve, {two}", rounding, "difference"),
         ),
         race(
             512 if large and precision == "float64" else 1000,

@@ -1,8 +1,11 @@
-"""Solution of a system on a fixed grid with torchsde, which only this file calls.
+"""Solution of a system on a fixed grid.
 
-torchsde accumulates its time steps in floating point and interpolates linearly at output times that
-are not ends of steps. To avoid both, the equation is passed to it in units of the step,
-dX = Δ f ds + √Δ g dW̃, s = 0 … N: all steps end at integers, and all output times are integers.
+Euler–Maruyama steps are taken here, because calls of a general solver cost more than such a step;
+they equal torchsde's to the bit. Milstein's scheme and the stochastic Runge–Kutta scheme are those
+of torchsde, which only this file calls. torchsde accumulates its time steps in floating point and
+interpolates linearly at output times that are not ends of steps. To avoid both, the equation is
+passed to it in units of the step, dX = Δ f ds + √Δ g dW̃, s = 0 … N: all steps end at integers, and
+all output times are integers.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from sdewm.base.checks import check_choice, check_count
+from sdewm.base.checks import check_choice, check_count, check_output
 from sdewm.sde.noise import GaussianNoise, GridNoise
 from sdewm.sde.system import (
     StepSystem,
@@ -35,7 +38,7 @@ def solve_path(
     first: int = 0,
     method: str = "euler",
 ) -> torch.Tensor:
-    """Solve dx = f dt + g dB along the Brownian paths of `noise` with torchsde's fixed-step solver.
+    """Solve dx = f dt + g dB along the Brownian paths of `noise` with a scheme of fixed steps.
 
     Gradients are tracked if the caller's grad mode is enabled; use torch.no_grad() otherwise.
 
@@ -47,8 +50,8 @@ def solve_path(
         times: output times, strictly increasing points of the grid t0, …, t1; default: t1 only.
         first: index of the first path.
         method: "euler" (Euler–Maruyama: x + Δ f + g ΔB), "milstein" or "srk" (not for general
-            noise; "srk" draws the space-time area from a GaussianNoise). These two rely on what
-            "additive" and "diagonal" say of g, which is checked at x0.
+            noise; "srk" draws the space-time area from a GaussianNoise). These two are torchsde's
+            and rely on what "additive" and "diagonal" say of g, which is checked at x0.
 
     Returns:
         States `(B, T, D)` at the T output times.
@@ -86,19 +89,15 @@ def solve_path(
         raise ValueError(
             f"method={method!r}: a system given by f_and_g_prod requires method='euler'."
         )
-    if method == "euler" or not isinstance(system, System):
-        equation = _EulerStep(system, grid, noise.step_size)
+    if method == "euler":
+        states = _euler_states(system, x0, noise, first, grid, set(indices))
     else:
-        equation = _StepUnits(system, grid, noise.step_size)
-    brownian = _Brownian(noise, first, x0, method)
-    indices_solved = [0, *(n for n in indices if n > 0)]
-    ends = _integrate(equation, x0, indices_solved, brownian, method)
-    if not bool(torch.isfinite(ends[-1]).all()):
+        equation = _StepUnits(system, grid, noise.step_size)  # type: ignore[arg-type]
+        brownian = _Brownian(noise, first, x0, method)
+        states = _torchsde_states(equation, x0, indices, brownian, method)
+    if not bool(torch.isfinite(states[-1]).all()):
         _refuse_explosion(system, x0, noise, first, grid)
-    return torch.stack(
-        [ends[0] if n == 0 else ends[1 + i - (indices[0] == 0)] for i, n in enumerate(indices)],
-        dim=1,
-    )
+    return torch.stack(states, dim=1)
 
 
 def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
@@ -126,21 +125,48 @@ def grid_indices(noise: GridNoise, times: Sequence[float] | None) -> list[int]:
     return indices
 
 
-def _integrate(
-    equation: _EulerStep | _StepUnits,
+def _euler_states(
+    system: System | StepSystem,
+    x0: torch.Tensor,
+    noise: GridNoise,
+    first: int,
+    grid: torch.Tensor,
+    indices: set[int],
+) -> list[torch.Tensor]:
+    """The states x ← x + Δ f + g ΔB after those numbers of steps, each `(B, D)`."""
+    step, size, y = step_of(system), noise.step_size, x0
+    increments = noise.stream(first, first + len(x0), x0.dtype, x0.device)
+    states = [y] if 0 in indices else []
+    for n, t in enumerate(grid.unbind()[: max(indices)]):
+        drift, change = step(t, y, next(increments))
+        if n == 0:
+            for what, value in (("drift", drift), ("noise", change)):
+                check_output(f"system.f_and_g_prod ({what})", value, tuple(x0.shape), like=x0)
+        y = y + drift * size + change
+        if n + 1 in indices:
+            states.append(y)
+    return states
+
+
+def _torchsde_states(
+    equation: _StepUnits,
     x0: torch.Tensor,
     indices: list[int],
     brownian: _Brownian,
     method: str,
 ) -> list[torch.Tensor]:
+    """The states after those numbers of torchsde's steps, each `(B, D)`."""
     from torchsde import sdeint
 
-    steps = torch.tensor(indices, dtype=torch.float64)
+    started = indices[0] == 0  # which torchsde wants first in any case
+    steps = torch.tensor(indices if started else [0, *indices], dtype=torch.float64)
+    if len(steps) == 1:
+        return [x0]
     devices = [x0.device] if x0.device.type == "cuda" else []
     # torchsde draws from torch's global generator while it checks shapes; that is undone here.
     with torch.random.fork_rng(devices=devices):
         out = sdeint(equation, x0, steps, bm=brownian, method=method, dt=1.0)  # type: ignore[arg-type]
-    return list(out)  # (T, B, D)
+    return list(out)[0 if started else 1 :]
 
 
 class _StepUnits:
@@ -163,35 +189,15 @@ class _StepUnits:
         return self.system.g(self.time(step), y) * math.sqrt(self.step_size)
 
 
-class _EulerStep:
-    """The system with time in steps and increments in their own units, for Euler–Maruyama.
-
-    Its drift is Δ f and its noise g ΔB.
-    """
-
-    noise_type, sde_type = "general", "ito"
-
-    def __init__(self, system: System | StepSystem, grid: torch.Tensor, step_size: float) -> None:
-        self.times, self.step_size = grid.unbind(), step_size
-        self.step = step_of(system)
-
-    def f_and_g_prod(
-        self, step: torch.Tensor, y: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        t = self.times[int(step)]
-        drift, noise = self.step(t, y, v)
-        return drift * self.step_size, noise
-
-
 class _Brownian:
     """The increments of a GridNoise as torchsde asks for them, step by step from the start."""
 
     def __init__(self, noise: GridNoise, first: int, x0: torch.Tensor, method: str) -> None:
-        area, unit = method == "srk", method != "euler"
+        area = method == "srk"
         self.shape = (x0.shape[0], noise.drivers)
         self.dtype, self.device = x0.dtype, x0.device
         self.levy_area_approximation = "space-time" if area else "none"
-        self.scale = 1.0 / math.sqrt(noise.step_size) if unit else None
+        self.scale = 1.0 / math.sqrt(noise.step_size)
         self.area_scale = noise.step_size**-1.5
         paths = (first, first + x0.shape[0], x0.dtype, x0.device)
         self.stream: Iterator
@@ -213,20 +219,19 @@ class _Brownian:
         drawn = next(self.stream)
         if self.levy_area_approximation == "space-time":
             increment, area = drawn
-            assert self.scale is not None
             increment, area = increment * self.scale, area * self.area_scale
             return (increment, area) if return_U else increment
-        return drawn if self.scale is None else drawn * self.scale
+        return drawn * self.scale
 
 
 def _refuse_explosion(
     system: System | StepSystem, x0: torch.Tensor, noise: GridNoise, first: int, grid: torch.Tensor
 ) -> None:
     """Repeat the path by Euler–Maruyama steps and raise at the first non-finite value."""
-    step = _EulerStep(system, grid, noise.step_size)
-    y = x0
+    step, y = step_of(system), x0
     for n, increment in enumerate(noise.stream(first, first + len(x0), x0.dtype, x0.device)):
-        drift, diffusion = step.f_and_g_prod(torch.tensor(n), y, increment)
+        drift, diffusion = step(grid[n], y, increment)
+        drift = drift * noise.step_size
         for name, value in (
             ("drift", drift),
             ("diffusion", diffusion),

@@ -29,6 +29,16 @@ class Free:
         self.f, self.g, self.noise_type, self.sde_type = f, g, noise_type, sde_type
 
 
+class Shrunk:
+    """A step of one row, which would be broadcast over the batch."""
+
+    noise_type, sde_type, drivers = "general", "ito", 1
+
+    def f_and_g_prod(self, t, y, v):
+        """Drift and noise."""
+        return -y[:1], v
+
+
 MOTION = Free(lambda t, y: 0 * y, lambda t, y: torch.ones_like(y))
 SYSTEMS = [
     OrnsteinUhlenbeck(),
@@ -62,7 +72,7 @@ def test_the_number_of_steps_is_the_one_asked_for(dtype, steps):
         system, torch.zeros(1, 1, dtype=dtype), GaussianNoise(drivers=1, steps=steps, t1=1.0)
     )
     assert sorted(set(seen)) == pytest.approx([n / steps for n in range(steps)], abs=1e-6)
-    assert len(seen) == steps + 2  # two more at t0: our check of the contract and torchsde's
+    assert len(seen) == steps + 1  # one more at t0: the check of the contract
 
 
 def test_variance_of_brownian_motion_at_every_output_time():
@@ -150,9 +160,42 @@ def test_methods_agree_with_torchsde_called_by_hand(method):
             method=method,
             dt=0.125,
         )
-    torch.testing.assert_close(
-        solve_path(system, start, noise, method=method)[:, 0], expected[1], rtol=1e-12, atol=1e-13
-    )
+    found = solve_path(system, start, noise, method=method)[:, 0]
+    if method == "euler":  # the steps are ours
+        assert torch.equal(found, expected[1])
+    torch.testing.assert_close(found, expected[1], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: f"{type(s).__name__}-{s.noise_type}")
+def test_euler_steps_are_those_of_torchsde_to_the_bit(system, dtype):
+    """At several output times, the first among them, and their gradients with respect to x0."""
+    drivers = check_protocol(system, torch.zeros((), dtype=dtype), system.x0.to(dtype)[None])
+    noise = GaussianNoise(drivers=drivers, steps=8, t1=1.0, seed=2)
+
+    class Hand:
+        shape, levy_area_approximation = (50, drivers), "none"
+        device = torch.device("cpu")
+        drawn = list(noise.stream(0, 50, dtype))
+
+        def __init__(self):
+            self.dtype = dtype
+
+        def __call__(self, ta, tb, return_U=False, return_A=False):
+            return self.drawn[round(float(ta) * 8)]
+
+    times = [0.0, 0.25, 1.0]
+    found, expected = (system.x0.to(dtype).repeat(50, 1).requires_grad_() for _ in range(2))
+    path = solve_path(system, found, noise, times=times)
+    with torch.random.fork_rng():
+        by_hand = sdeint(
+            system, expected, torch.tensor(times, dtype=dtype), bm=Hand(), method="euler", dt=0.125
+        ).transpose(0, 1)
+    assert torch.equal(path, by_hand)
+    assert path[:, 1].ne(path[:, 2]).any()
+    path.square().sum().backward()
+    by_hand.square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-6)
 
 
 GOOD = {"noise": GaussianNoise(drivers=1, steps=4, t1=1.0)}
@@ -177,6 +220,10 @@ START = torch.zeros(3, 1, dtype=torch.float64)
         (
             lambda: solve_path(MOTION, START, GOOD["noise"], method="eular"),
             ["did you mean 'euler'"],
+        ),
+        (
+            lambda: solve_path(Shrunk(), START, GOOD["noise"]),
+            ["system.f_and_g_prod (drift)", "(1, 1)", "(3, 1)"],
         ),
         (
             lambda: solve_path(

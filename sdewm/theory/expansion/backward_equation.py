@@ -20,9 +20,9 @@ from functools import partial
 import torch
 
 from sdewm.base.checks import check_count, check_interval
-from sdewm.base.derivative_checks import check_derivatives
 from sdewm.base.stats import Estimate
 from sdewm.base.taylor import Tensors, fuse, second_order
+from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
@@ -71,6 +71,7 @@ def value_function_terms(
         raise ValueError(f"x0 {given}; expected a tensor (D,).")
     time = torch.tensor(start, dtype=x0.dtype)
     drivers, own = count_drivers(system, error, time, x0.expand(2, -1))
+    require_contract(system, x0.expand(2, -1), (start, end), steps, error=error, loss=loss)
     carriers = 1 if error.diffusion is None else (own or drivers)
     paths = -(-paths // (steps * carriers)) * steps * carriers
     noise = GaussianNoise(drivers=drivers, steps=steps, t0=start, t1=end, seed=seed)
@@ -88,8 +89,6 @@ def value_function_terms(
         x, a, b, c, ab, aa = solve_path(injected, stacked, noise, first=first)[:, 0].chunk(6, dim=1)
         zero = torch.zeros_like(x)
         recorded = fuse(lambda y: (loss(y),), (x,))
-        if first == 0:
-            check_derivatives("loss", recorded, (x,))
         with torch.no_grad():
             _, (slope_c, slope_ab, slope_aa, _, _), curvature = second_order(
                 recorded,
@@ -133,8 +132,6 @@ class _Injected:
             if self._step is None:
                 probe = y + torch.linspace(0.1, 1.0, y.shape[1], dtype=y.dtype)
                 coefficients = fuse(self._coefficients, (t, v, probe.chunk(6, dim=1)[0]))
-                name = "the coefficients (system.f, system.g)"
-                check_derivatives(name, partial(coefficients, t, v), probe.chunk(6, dim=1)[:1])
                 self._step = fuse(
                     partial(self._propagate, coefficients), (t, probe, v, now, self.carrier)
                 )

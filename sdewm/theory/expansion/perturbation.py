@@ -14,7 +14,6 @@ from sdewm.sde.system import (
     System,
     check_protocol,
     diffusion_product,
-    probing_increments,
     step_of,
 )
 
@@ -132,7 +131,6 @@ def count_drivers(
         check_output(
             "error.diffusion (driver 'same': the shape of system.g)", value, expected, like=y
         )
-        _check_product(error, t, y, value, drivers)
         return drivers, 0
     own = value.shape[2] if isinstance(value, torch.Tensor) and value.dim() == 3 else None
     expected = (batch, size) if own is None else (batch, size, own)
@@ -140,26 +138,6 @@ def count_drivers(
         "error.diffusion (driver 'independent': (B, D) or (B, D, M'))", value, expected, like=y
     )
     return drivers, size if own is None else own
-
-
-def _check_product(
-    error: Perturbation, t: torch.Tensor, y: torch.Tensor, value: torch.Tensor, drivers: int
-) -> None:
-    """The product that is given is that with the diffusion, for one v."""
-    if error.diffusion_product is None:
-        return
-    v = probing_increments(y, drivers)
-    found = check_output(
-        "error.diffusion_product", error.diffusion_product(t, y, v), tuple(y.shape), like=y
-    )
-    expected = diffusion_product(value, v)
-    scale = float(value.detach().abs().max()) * drivers
-    if not bool(((found - expected).abs() <= 1e3 * torch.finfo(y.dtype).eps * scale).all()):
-        gap = float((found - expected).detach().abs().max())
-        raise ValueError(
-            f"error.diffusion_product differs from the product with error.diffusion by {gap:.3g} "
-            f"at t = {float(t):.6g}: expected the sum over k of the columns times v_k."
-        )
 
 
 def ito_correction(system: System, error: Perturbation) -> Coefficient:

@@ -67,7 +67,17 @@ def test_an_operation_with_a_wrong_second_derivative_is_refused():
 
     case = Determinant()
     error = sdewm.Perturbation(case.error_drift, case.error_diffusion)
-    with pytest.raises(ValueError, match="second derivative of the coefficients"):
+    with pytest.raises(ValueError, match="second derivative of system.f at t = 0"):
+        value_function_terms(case, error, case.loss, case.x0, t1=1.0, steps=2, paths=8)
+
+
+def test_a_product_that_is_not_that_of_the_error_diffusion_is_refused():
+    case = GeometricBrownianMotion()
+    error = sdewm.Perturbation(
+        diffusion=case.error_diffusion,
+        diffusion_product=lambda t, y, v: 1.01 * case.error_diffusion(t, y)[:, :, 0] * v,
+    )
+    with pytest.raises(ValueError, match=r"error\.diffusion_product at t = 0 differs"):
         value_function_terms(case, error, case.loss, case.x0, t1=1.0, steps=2, paths=8)
 
 

@@ -105,7 +105,7 @@ def test_a_product_takes_the_place_of_the_diffusion_and_gives_the_same_expansion
 
 def test_a_product_that_is_not_that_of_the_diffusion_is_refused():
     model, wrong = scaled(1.001)
-    with pytest.raises(ValueError, match=r"error\.diffusion_product differs from the product"):
+    with pytest.raises(ValueError, match=r"error\.diffusion_product at t = 0 differs"):
         sdewm.expand(model, wrong, model.loss, model.x0, t1=1.0, steps=4, paths=8)
     product = wrong.diffusion_product
     for settings in ({}, {"diffusion": model.error_diffusion, "driver": "independent"}):
