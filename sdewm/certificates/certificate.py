@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 
 import torch
@@ -93,6 +93,9 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
       min_T λ_max(sym V c W + (V r T⁻¹ Vᵀ + Wᵀ r T W)/2);
     - with a region, also the bounds over all of Rⁿ.
 
+    Not covered is what vanishes on the way, such as the square of a weight of 1e-160: products
+    below 1e-300. A bound whose formula exceeds all numbers is ∞.
+
     Supported modules are Linear, Tanh, Sigmoid, Softplus, SiLU, Mish, GELU (both forms), ELU, ReLU,
     Identity, LayerNorm and RMSNorm (over the last dimension), Sequential and `Residual` of these,
     and a single GRUCell, in any mode and dtype. A class of one's own is looked through if
@@ -113,8 +116,8 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
 
     Raises:
         ValueError: a module is not supported (the message lists the supported ones) or has forward
-            hooks; the sizes of layers or of the region do not match; a parameter is not finite; or,
-            for a GRU, the hidden part of the region does not intersect [−1, 1].
+            hooks; the sizes of layers or of the region do not match; a parameter is not finite or
+            empty; or, for a GRU, the hidden part of the region does not intersect [−1, 1].
 
     Source: statements S9 to S18 take these constants (MATHEMATICS.md).
 
@@ -148,7 +151,12 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
 
 
 def checksum(module: nn.Module) -> int:
-    """CRC-32 checksum of the parameters, to detect that a certificate is out of date.
+    """CRC-32 checksum of all that `certify` reads, to detect that a certificate is out of date.
+
+    It is that of the layers, so that another activation, or ε of a normalisation, changes it.
+
+    Raises:
+        ValueError: `certify` does not support the module.
 
     >>> layer = nn.Linear(1, 1)
     >>> before = checksum(layer)
@@ -156,10 +164,25 @@ def checksum(module: nn.Module) -> int:
     >>> checksum(layer) == before
     False
     """
-    total = 0
-    for parameter in module.parameters():
-        total = zlib.crc32(parameter.detach().cpu().contiguous().numpy().tobytes(), total)
-    return total
+    if type(module) is nn.GRUCell:
+        check_module(module)
+        return _checksum(GatedRecurrentUnit.of(module), 0)
+    return _checksum(read(module), 0)
+
+
+def _checksum(part: object, total: int) -> int:
+    """The checksum continued over a tensor, a number, or what a layer consists of."""
+    if isinstance(part, torch.Tensor):
+        return zlib.crc32(part.contiguous().numpy().tobytes(), _checksum(tuple(part.shape), total))
+    if isinstance(part, tuple):
+        for one in part:
+            total = _checksum(one, total)
+        return zlib.crc32(b")", total)
+    if is_dataclass(part):  # a layer, or an activation: its functions follow from the rest
+        values = [getattr(part, one.name) for one in fields(part)]
+        own = tuple(value for value in values if not callable(value))
+        return _checksum(own, zlib.crc32(type(part).__name__.encode(), total))
+    return zlib.crc32(repr(part).encode(), total)
 
 
 def _certify_recurrent(module: nn.GRUCell, region: Box | None) -> Certificate:

@@ -15,16 +15,25 @@ from sdewm.certificates.module_chain import NoChain, chain_of, check_branches
 from sdewm.certificates.normalisation import Normalisation
 
 LEAST_THRESHOLD = 15.0  # of Softplus, which jumps by e^(−threshold)/β there: 3e-7
+MOST_THRESHOLD = 700.0  # of Softplus, whose exponential e^threshold overflows beyond 709
 
 
 def _softplus(module: nn.Softplus) -> Activation:
-    if not (module.beta > 0 and module.threshold >= LEAST_THRESHOLD):
+    usual = LEAST_THRESHOLD <= module.threshold <= MOST_THRESHOLD
+    if not (0 < module.beta < math.inf and usual):
         raise ValueError(
             f"Softplus with beta={module.beta}, threshold={module.threshold}: expected beta > 0 "
-            f"and threshold >= {LEAST_THRESHOLD:g}; for smaller thresholds torch's softplus has a "
-            "jump."
+            f"and threshold >= {LEAST_THRESHOLD:g}, both finite, and threshold <= "
+            f"{MOST_THRESHOLD:g}; for smaller thresholds torch's softplus has a jump, and for "
+            "larger ones it overflows."
         )
     return activations.softplus(module.beta, module.threshold)
+
+
+def _elu(module: nn.ELU) -> Activation:
+    if not math.isfinite(module.alpha):
+        raise ValueError(f"ELU with alpha={module.alpha}: expected a finite number.")
+    return activations.elu(module.alpha)
 
 
 ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
@@ -37,7 +46,7 @@ ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
         activations.GELU if module.approximate == "none" else activations.GELU_TANH
     ),
     nn.Softplus: _softplus,
-    nn.ELU: lambda module: activations.elu(module.alpha),
+    nn.ELU: _elu,
 }
 KINDS = {nn.Linear, nn.Sequential, nn.Identity, nn.LayerNorm, nn.RMSNorm, Residual, *ACTIVATIONS}
 SUPPORTED = (
@@ -58,8 +67,8 @@ def check_module(module: object) -> None:
 
     Raises:
         ValueError: it is not a torch.nn.Module; it has a forward hook (as the old-style weight and
-            spectral normalisation have) or a replaced `forward`; or a parameter is not finite or
-            not real.
+            spectral normalisation have) or a replaced `forward`; or a parameter is not finite, not
+            real or empty.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module={type(module).__name__}: expected a torch.nn.Module.")
@@ -76,6 +85,8 @@ def check_module(module: object) -> None:
             raise ValueError(f"{where} is uninitialised or on the meta device; initialise it.")
         if not parameter.is_floating_point() or not bool(torch.isfinite(parameter).all()):
             raise ValueError(f"{where} is not finite or not of a real floating-point dtype.")
+        if parameter.numel() == 0:
+            raise ValueError(f"{where} is empty; expected layers with inputs and outputs.")
 
 
 def check_sizes(layers: tuple[Layer, ...], size: int | None) -> int | None:
@@ -112,7 +123,8 @@ def read(module: nn.Module, place: str = "module") -> tuple[Layer, ...]:
     if kind in ACTIVATIONS:
         return (Elementwise(ACTIVATIONS[kind](module)),)
     if isinstance(module, nn.Sequential) and kind is nn.Sequential:
-        return _read_each(module.named_children(), place)
+        # named_children() would leave out a module that comes a second time.
+        return _read_each(zip(module._modules, module, strict=True), place)
     if isinstance(module, Residual) and kind is Residual:
         if any(getattr(part, "inplace", False) for part in module.inner.modules()):
             raise ValueError(

@@ -1,10 +1,12 @@
 """Which modules are refused, and that a certificate is one of the weights as they are."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from sdewm.certificates.certificate import certify
+from sdewm.certificates.certificate import certify, checksum
 from sdewm.certificates.gru_system import RecurrentSystem
 from sdewm.certificates.layers import Residual
 from sdewm.certificates.network_system import NetworkSystem
@@ -75,6 +77,37 @@ def test_a_softplus_that_jumps_is_refused():
     assert certify(nn.Sequential(nn.Linear(1, 1), nn.Softplus(2.0, 15.0))).lipschitz_2 > 0
 
 
+def test_a_softplus_whose_exponential_overflows_and_an_elu_without_a_slope_are_refused():
+    """softplus(750) of a threshold of 2000 is inf in torch."""
+    for options in ({"threshold": 2000.0}, {"beta": math.inf}, {"threshold": math.nan}):
+        with pytest.raises(ValueError, match="both finite, and threshold <= 700"):
+            certify(nn.Sequential(nn.Linear(1, 1), nn.Softplus(**options)))
+    for alpha in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"ELU with alpha={alpha}: expected a finite number"):
+            certify(nn.Sequential(nn.Linear(1, 1), nn.ELU(alpha)))
+
+
+def test_layers_without_inputs_or_outputs_are_refused():
+    narrow = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    narrow[1].weight.data = torch.zeros(0, 3)
+    for module in (nn.GRUCell(0, 2), narrow):
+        with pytest.raises(ValueError, match="is empty; expected layers with inputs and outputs"):
+            certify(module)
+
+
+def test_a_module_that_comes_twice_counts_twice():
+    layer, curve = nn.Linear(3, 3, dtype=F64), nn.Tanh()
+    layer.weight.data = 3.0 * torch.eye(3, dtype=F64)
+    for inner in (nn.Sequential(layer, layer), nn.Sequential(nn.Sequential(layer), layer)):
+        assert certify(inner).lipschitz_2 == pytest.approx(9.0)
+        assert certify(Residual(inner)).lipschitz_2 == pytest.approx(10.0)
+    point = torch.ones(3, dtype=F64)
+    network = nn.Sequential(layer, curve, layer, curve)
+    output = certify(network, (point, point)).output
+    assert output is not None
+    assert bool((output[0] <= network(point)).all() & (network(point) <= output[1]).all())
+
+
 def test_norms_of_the_largest_numbers_do_not_fail():
     assert spectral_norm(torch.full((1, 1), 1.5e308, dtype=F64)) >= 1.5e308
 
@@ -91,6 +124,51 @@ def test_certificates_of_systems_follow_the_weights():
     assert recurrent.certificates is first
     recurrent.cell.weight_hh.data *= 3.0
     assert recurrent.certificates[0].lipschitz_2 > first[0].lipschitz_2
+
+
+def test_certificates_of_systems_follow_the_layers():
+    """Not the weights alone: an activation, an option of one, a normalisation, a hook."""
+    network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.LayerNorm(3), nn.Linear(3, 2)).double()
+    system = NetworkSystem(network, 0.1, torch.zeros(2, dtype=F64))
+
+    def read():
+        assert system.certificate.lipschitz_2 == certify(network).lipschitz_2
+        return system.certificate.lipschitz_2
+
+    found = [read()]
+    for change in (
+        lambda: network.__setitem__(1, nn.ELU(8.0)),
+        lambda: setattr(network[1], "alpha", 20.0),
+        lambda: setattr(network[2], "eps", 1e-8),
+        lambda: network.__setitem__(2, nn.RMSNorm(3, eps=1e-8).double()),
+    ):
+        change()
+        found.append(read())
+    assert len(set(found)) == len(found)
+    network[1].register_forward_hook(lambda module, given, out: 100 * out)
+    with pytest.raises(ValueError, match="has forward hooks"):
+        read()
+    recurrent = RecurrentSystem.like_trained(hidden=3, latent=1)
+    first = recurrent.certificates[1]
+    recurrent.head[1] = nn.ELU(8.0)
+    assert recurrent.certificates[1].lipschitz_2 > 2.0 * first.lipschitz_2
+
+
+def test_a_checksum_is_that_of_all_that_is_read():
+    layers = nn.Linear(2, 3), nn.Linear(3, 2)
+    networks = (
+        nn.Sequential(*layers),
+        nn.Sequential(layers[0], nn.Tanh(), layers[1]),
+        nn.Sequential(layers[0], nn.Softplus(2.0), layers[1]),
+        nn.Sequential(layers[0], nn.Softplus(3.0), layers[1]),
+        Residual(nn.Sequential(*layers)),
+        nn.GRUCell(2, 3),
+        nn.GRUCell(2, 3),
+    )
+    assert len({checksum(network) for network in networks}) == len(networks)
+    assert checksum(nn.Sequential(*layers)) == checksum(networks[0])
+    with pytest.raises(ValueError, match="is not supported"):
+        checksum(nn.Conv1d(1, 1, 1))
 
 
 def test_systems_refuse_other_sizes_and_dtypes():
