@@ -33,7 +33,7 @@ def is_square(enclosure: Enclosure) -> bool:
 def _constants(enclosure: Enclosure) -> dict[str, Any]:
     square = is_square(enclosure)
     steepest, rows = norm_2(enclosure), enclosure.lipschitz_inf
-    return {
+    found = {
         "lipschitz_2": steepest,
         "lipschitz_inf": rows,
         "curvature_2": enclosure.curvature_2,
@@ -41,6 +41,8 @@ def _constants(enclosure: Enclosure) -> dict[str, Any]:
         "log_norm_2": log_norm_2(enclosure.ball, enclosure.jacobian, steepest) if square else None,
         "log_norm_inf": log_norm_inf(enclosure.jacobian, rows) if square else None,
     }
+    # ∞ − ∞ and 0 · ∞ of formulas that exceed all numbers are no bound.
+    return {name: math.inf if value != value else value for name, value in found.items()}
 
 
 def least_constants(enclosures: list[Enclosure]) -> dict[str, Any]:

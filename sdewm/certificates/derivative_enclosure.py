@@ -23,6 +23,7 @@ import torch
 
 from sdewm.certificates.interval import UNIT, Interval, above, gamma, product
 from sdewm.certificates.norms import (
+    LEAST_NORM,
     frobenius,
     multiply,
     row_norms,
@@ -120,7 +121,10 @@ def interval_distance(matrix: Interval) -> float:
     if not matrix.finite:
         return math.inf
     radius = matrix.radius
-    return above(math.sqrt(float(row_sums(radius).max()) * float(row_sums(radius.T).max())))
+    rows, columns = float(row_sums(radius).max()), float(row_sums(radius.T).max())
+    if LEAST_NORM < rows * columns < math.inf:
+        return above(math.sqrt(rows * columns))
+    return above(math.sqrt(rows) * math.sqrt(columns))
 
 
 def after_linear(
@@ -225,10 +229,17 @@ def after(outer: Enclosure, inner: Enclosure) -> Enclosure:
         above(outer.lipschitz_2 * lipschitz),
         above(outer.lipschitz_inf * steepest),
         above(
-            scaled(lipschitz**2, outer.curvature_2) + scaled(outer.lipschitz_2, inner.curvature_2)
+            scaled(lipschitz * lipschitz, outer.curvature_2)
+            + scaled(outer.lipschitz_2, inner.curvature_2)
         ),
-        _added(outer.component_2 * lipschitz**2, weighted(outer.magnitude, inner.component_2)),
-        _added(outer.component_inf * steepest**2, weighted(outer.magnitude, inner.component_inf)),
+        _added(
+            outer.component_2 * (lipschitz * lipschitz),
+            weighted(outer.magnitude, inner.component_2),
+        ),
+        _added(
+            outer.component_inf * (steepest * steepest),
+            weighted(outer.magnitude, inner.component_inf),
+        ),
     )
 
 

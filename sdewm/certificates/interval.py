@@ -60,8 +60,13 @@ class Interval:
 
     @staticmethod
     def around(centre: torch.Tensor, radius: torch.Tensor) -> Interval:
-        """The interval centre ± radius, rounded outwards."""
-        return Interval(down(centre - radius), up(centre + radius))
+        """The interval centre ± radius, rounded outwards; unbounded where this is no number."""
+        ends = down(centre - radius), up(centre + radius)
+        lower, upper = (
+            end.nan_to_num(nan=limit, posinf=torch.inf, neginf=-torch.inf)
+            for end, limit in zip(ends, (-torch.inf, torch.inf), strict=True)
+        )
+        return Interval(lower, upper)
 
     @staticmethod
     def everything(*shape: int) -> Interval:
@@ -77,7 +82,10 @@ class Interval:
     @property
     def midpoint(self) -> torch.Tensor:
         """The midpoint of a finite interval, up to rounding."""
-        return self.lower + (self.upper - self.lower) / 2
+        width = self.upper - self.lower
+        return torch.where(width < torch.inf, self.lower, self.lower / 2) + torch.where(
+            width < torch.inf, width / 2, self.upper / 2
+        )
 
     @property
     def radius(self) -> torch.Tensor:

@@ -107,7 +107,7 @@ class Normalisation:
         spread = box.minus(Interval.of((box.lower + box.upper) / 2))
         centres = box.midpoint - box.midpoint.mean()
         most = float(((centres.abs() + spread.magnitude) ** 2).sum()) / size
-        return least, above(most * (1.0 + 2.0**-40)) + 2.0**-40 * float(farthest.max()) ** 2
+        return least, above(most * (1.0 + 2.0**-40)) + 2.0**-40 * float(farthest.max() ** 2)
 
     def unit_range(self, box: Interval, least: float, most: float) -> Interval:
         """An interval that contains ŷ, (n,)."""

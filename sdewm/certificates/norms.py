@@ -16,11 +16,28 @@ from sdewm.certificates.interval import UNIT, above, gamma
 
 LANCZOS_SIZE = 300  # from here on quicker than the whole spectrum
 LANCZOS_STEPS = 128
+# Norms from here to ∞ are sums of squares of which only negligible ones vanish.
+LEAST_NORM = 2.0**-450
+MODERATE = (
+    2.0**100
+)  # matrices of sizes beyond it, or below its inverse, are scaled by powers of two
 
 
 def frobenius(matrix: torch.Tensor) -> float:
     """An upper bound of the Frobenius norm (or the Euclidean norm of a vector)."""
-    return above(float(torch.linalg.vector_norm(matrix)) * (1.0 + gamma(matrix.numel())))
+    norm = float(torch.linalg.vector_norm(matrix))
+    if not LEAST_NORM < norm < math.inf:  # squares may have vanished, or exceed all numbers
+        largest = float(matrix.abs().max()) if matrix.numel() else 0.0
+        if not 0.0 < largest < math.inf:
+            return largest
+        scale = _power_of_two(largest)
+        norm = scale * float(torch.linalg.vector_norm(matrix / scale))
+    return above(norm * (1.0 + gamma(matrix.numel())))
+
+
+def _power_of_two(size: float) -> float:
+    """A power of two near a positive number; the quotient by it is below 2."""
+    return 2.0 ** max(-1022, min(math.frexp(size)[1], 1023))
 
 
 def row_sums(matrix: torch.Tensor) -> torch.Tensor:
@@ -29,8 +46,13 @@ def row_sums(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def row_norms(matrix: torch.Tensor) -> torch.Tensor:
-    """Upper bounds of the Euclidean norms of the rows, shape (m,)."""
-    return torch.linalg.vector_norm(matrix, dim=1) * (1.0 + 2.0 * gamma(matrix.shape[1]))
+    """Upper bounds of the Euclidean norms of the rows, shape (m,).
+
+    Where squares vanish or exceed all numbers, those by the sums of absolute values.
+    """
+    norms = torch.linalg.vector_norm(matrix, dim=1) * (1.0 + 2.0 * gamma(matrix.shape[1]))
+    usual = (norms > LEAST_NORM) & (norms < math.inf)
+    return norms if bool(usual.all()) else torch.where(usual, norms, row_sums(matrix))
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -124,7 +146,7 @@ def spectral_norm(matrix: torch.Tensor) -> float:
         return math.inf
     if largest == 0.0:
         return 0.0
-    scale = 2.0 ** min(math.frexp(largest)[1], 1023)  # squares neither overflow nor vanish
+    scale = _power_of_two(largest)  # squares neither overflow nor vanish
     scaled = matrix / scale
     wide = scaled if len(scaled) <= scaled.shape[1] else scaled.T
     gram, rounding = multiply(wide, wide.T)
@@ -163,13 +185,23 @@ def joint_eigenvalue(
         error: bound of the 2-norm error of S.
         rounds: number of updates of T.
     """
-    weight_left, weight_right = (left**2).sum(dim=0), (right**2).sum(dim=1)
-    kept = (weight_left > 0) & (weight_right > 0)  # the other units add A R B = 0
-    left, right = left[:, kept], right[kept]
+    kept = (left != 0).any(dim=0) & (right != 0).any(dim=1)  # the other units add A R B = 0
+    left, right = _balanced(left[:, kept], right[kept])
     symmetric = (matrix + matrix.T) / 2
     if left.shape[1] == 0:
         return largest_eigenvalue(symmetric, error)
-    log_scale = 0.5 * torch.log(weight_left[kept] / weight_right[kept])
+    sizes = [float(part.abs().max()) for part in (symmetric, left, right)]  # nan if an entry is
+    size = max(sizes[0], sizes[1] * sizes[2])
+    if not all(map(math.isfinite, [*sizes, size])):
+        return math.inf
+    if not 1.0 / MODERATE < size < MODERATE:
+        root = 2.0 ** (math.frexp(size)[1] // 2)
+        parts = symmetric / root / root, left / root, right / root
+        value = joint_eigenvalue(*parts, error / root / root + 2.0**-500, rounds)
+        return above(value * root) * root
+    weight_left, weight_right = (left**2).sum(dim=0), (right**2).sum(dim=1)
+    log_scale = 0.5 * torch.log(weight_left / weight_right)
+    log_scale = log_scale.nan_to_num(0.0, 0.0, 0.0)  # of units of which only rounding is left
     best, best_scale = math.inf, log_scale
     for index in range(rounds):
         scale = torch.exp(log_scale)
@@ -194,6 +226,21 @@ def joint_eigenvalue(
     rounding = frobenius(outer) * frobenius(inner)  # of the entries of the two, per unit
     rounding = 4.0 * UNIT * (frobenius(symmetric) + frobenius(first) + frobenius(second) + rounding)
     return largest_eigenvalue(total, above(error + first_error + second_error + rounding))
+
+
+def _balanced(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A S and S⁻¹ B with powers of two S, unless all sizes are moderate.
+
+    The largest entries of a column of A S and of a row of S⁻¹ B are about equal.
+    """
+    sizes = torch.stack([left.abs().amax(dim=0), right.abs().amax(dim=1)])
+    if bool(((sizes > 1.0 / MODERATE) & (sizes < MODERATE)).all()):
+        return left, right
+    powers = [math.frexp(size)[1] for size in sizes.flatten().tolist()]
+    count = len(powers) // 2
+    halves = [(b - a) // 2 for a, b in zip(powers[:count], powers[count:], strict=True)]
+    scale = torch.tensor([2.0 ** max(-1022, min(half, 1022)) for half in halves], dtype=left.dtype)
+    return left * scale, right / scale[:, None]
 
 
 def joint_norm(

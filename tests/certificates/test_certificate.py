@@ -259,3 +259,38 @@ def test_other_bad_input_is_refused():
         sdewm.certify(broken)
     with pytest.raises(ValueError, match="steps=-1"):
         sdewm.certify(nn.Linear(2, 2)).attack(steps=-1)
+
+
+@pytest.mark.parametrize("sizes", [(1e-170, 1e200), (1e200, 1e-170), (1e-160, 1e-3), (1e160, 1.0)])
+def test_the_slope_of_weights_whose_squares_vanish_or_overflow(sizes):
+    """v tanh(w x) has the slope v w at 0; half of it was proven for v = 1e-170, w = 1e200."""
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 1, bias=False))
+    network.double()
+    network[2].weight.data.fill_(sizes[0])
+    network[0].weight.data.fill_(sizes[1])
+    found = sdewm.certify(network)
+    assert found.log_norm_2 is not None and found.log_norm_inf is not None
+    for bound in (found.lipschitz_2, found.lipschitz_inf, found.log_norm_2, found.log_norm_inf):
+        assert 1.0 <= bound / sizes[0] / sizes[1] < 1.0 + 1e-9
+
+
+def test_formulas_that_exceed_all_numbers_give_infinity():
+    """Not nan, which compares with nothing, and no failure of a solver."""
+    cell = nn.GRUCell(2, 2, dtype=torch.float64)
+    cell.weight_hh.data *= 1e200
+    assert sdewm.certify(cell).lipschitz_inf == math.inf
+    huge = 1e200 * torch.tensor([[1.0, 2.0], [3.0, -4.0]], dtype=torch.float64)
+    for middle in (nn.Tanh(), nn.ReLU(), nn.LayerNorm(2).double()):
+        network = nn.Sequential(nn.Linear(2, 2), middle, nn.Linear(2, 2)).double()
+        network[0].weight.data, network[2].weight.data = huge, huge
+        found = sdewm.certify(network)
+        assert {getattr(found, name) for name in UPPER} == {math.inf}
+
+
+def test_a_box_of_the_largest_numbers_has_outputs():
+    box = torch.full((2,), 1.7e308, dtype=torch.float64)
+    draw = Draw(0)
+    network = nn.Sequential(draw.linear(2, 4), nn.Tanh(), draw.linear(4, 2))
+    found = sdewm.certify(network, (-box, box))
+    assert found.output is not None and bool(torch.isfinite(torch.stack(found.output)).all())
+    assert inside(values(network, torch.stack([box, -box])), found.output)

@@ -13,6 +13,7 @@ from sdewm.certificates.norms import (
     joint_norm,
     largest_eigenvalue,
     multiply,
+    row_norms,
     spectral_norm,
 )
 
@@ -130,3 +131,37 @@ def test_the_norm_of_a_long_vector_is_bounded_by_more_than_its_own_rounding():
     square = sum(fractions.Fraction(entry) ** 2 for entry in vector.tolist())
     excess = fractions.Fraction(frobenius(vector)) ** 2 / square - 1
     assert 0 < excess < fractions.Fraction(1, 10**11)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+def test_norms_of_numbers_whose_squares_vanish_or_overflow(scale):
+    matrix = normal(4, 4, seed=5)
+    symmetric = matrix + matrix.T
+    pairs = (
+        (frobenius(scale * matrix), float(matrix.norm())),
+        (float(row_norms(scale * matrix).min()), float(matrix.norm(dim=1).min())),
+        (largest_eigenvalue(scale * symmetric), float(torch.linalg.eigvalsh(symmetric)[-1])),
+    )
+    for bound, true in pairs:
+        assert 1.0 <= bound / scale / true < 2.1
+
+
+@pytest.mark.parametrize(("first", "second"), [(1e-170, 1e200), (1e200, 1e-170), (1e-150, 1e-130)])
+def test_no_unit_is_dropped_because_the_squares_of_its_weights_vanish(first, second):
+    """A R B of one unit has the norm |A| |B|, whatever the sizes of its factors."""
+    left, right = first * normal(3, 1), second * normal(1, 3, seed=1)
+    nothing = torch.zeros(3, 3, dtype=torch.float64)
+    exact = float((left / first).norm() * (right / second).norm())
+    value = joint_norm(nothing, left, right, 0.0, 15) / first / second
+    assert exact <= value < exact * (1 + 1e-10)
+    usual = joint_norm(nothing, left / first, right / second, 0.0, 15)
+    both = joint_norm(
+        nothing, torch.cat([left, left / first], 1), torch.cat([right, right / second]), 0.0, 15
+    )
+    assert both >= max(usual, exact * first * second) * (1 - 1e-12)
+
+
+def test_joint_bounds_beyond_all_numbers_are_infinite():
+    large = torch.full((2, 2), 1e200, dtype=torch.float64)
+    assert joint_norm(0.0 * large, large, large, 0.0, 15) == math.inf
+    assert joint_eigenvalue(-large, large, large, 0.0, 15) == math.inf
