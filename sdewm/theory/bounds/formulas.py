@@ -204,6 +204,7 @@ def linearised(
         growth = _from_start(step_size * reference.log_norm).exp()
         largest = torch.maximum(growth[:, :-1], growth[:, 1:])  # over a step
         q = 0.5 * error * _from_start(step_size * rates.curvature * largest)
+        q = torch.where(error > 0, q, 0.0)  # also where the curvature is ∞
         inside = torch.where(q < 1, 1.0 - q, 0.0)
         d = torch.minimum(
             error * growth / inside, error * from_start(step_size * rates.log_norm[1]).exp()
@@ -214,7 +215,9 @@ def linearised(
     ds, rs, forces = [now], [rest], []
     for n, a in enumerate(reference.step.unbind(1)):
         lipschitz, bend = rates.step[n], 0.5 * step_size * rates.curvature[n]
-        forces.append(torch.minimum(bend * now**2, (lipschitz + a) * now))
+        curved = (bend * now**2).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        curved = torch.where(now > 0, curved, 0.0)  # also where the curvature is ∞
+        forces.append(torch.minimum(curved, (lipschitz + a) * now))
         rest = a * rest + forces[-1]
         if reference.transition is not None:
             sums = (reference.transition[:, n + 1, 1 : n + 2] * torch.stack(forces, dim=1)).sum(1)

@@ -287,7 +287,7 @@ class _Problem:
         if self.form != "step":
             raise NoEnclosure("it bounds the scheme; expected form='step'.")
         few = min(len(self.states), self.enclosed_paths)
-        one = self._one_path(rates) and _same(self.errors)
+        one = proven and self._one_path(rates) and _same(self.errors)
         states, errors = (part[: 1 if one else few].cpu() for part in (self.states, self.errors))
         steps = rates.step.cpu() if proven and rates.additive else None
         bounds = enclose_errors(self.system, states, errors, self.noise, step_rates=steps)

@@ -118,6 +118,35 @@ def test_with_proven_rates_the_better_bound_counts_at_every_step(monkeypatch):
     assert better[-1] < 0.99 * rates[-1]  # the first steps are enclosed better
 
 
+class LateNoise:
+    """Noise that sets in beyond 0.5, where no state of the start is; its derivative is 0."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def f(self, t, y):
+        return 1.0 + 0.5 * torch.nn.functional.softplus(4.0 * (y - 2.0))
+
+    def g(self, t, y):
+        return 0.5 * (1.0 + torch.sign(y - 0.5))
+
+
+def test_one_path_is_a_certificate_only_where_the_noise_is_proven_to_vanish():
+    """A single path of seed 2 was called a certificate: 0.0128 for a mean of 0.0223."""
+    start, e = torch.zeros(1, dtype=torch.float64), torch.tensor([0.01], dtype=torch.float64)
+    grid = {"t1": 3.0, "steps": 3, "seed": 2}
+    bound = of(LateNoise(), start, e, **grid)["enclosure"]
+    assert bound.kind == SAMPLED
+    assert bound.constants["paths"] == 8.0
+    measured = rollout_divergence(LateNoise(), start, e, paths=4000, **grid)["mean"].last
+    one = of(LateNoise(), start, e, **grid, enclosed_paths=1)["enclosure"]["mean"].last
+    assert one.value < measured.value - 5 * measured.standard_error  # or this would show nothing
+    # The control: without noise, and with proven rates, one path is all paths.
+    still = network_system()
+    still.noise = torch.zeros_like(still.noise)
+    e = torch.full((3,), 0.01, dtype=torch.float64)
+    assert of(still, still.x0, e, t1=1.0, steps=2)["enclosure"].kind == CERTIFICATE
+
+
 def test_it_is_left_out_with_the_reason_or_refused():
     case, e = OrnsteinUhlenbeck(), torch.tensor([0.1], dtype=torch.float64)
     with pytest.raises(ValueError, match="'enclosure'.*form='step'"):

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import sdewm
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.sde.examples import (
     LinearFlow,
     OrnsteinUhlenbeck,
 )
 from sdewm.sde.noise import GaussianNoise
-from sdewm.sde.rates import block_slices
+from sdewm.sde.rates import CERTIFICATE, ESTIMATE, block_slices
 from sdewm.sde.solve import solve_path
 from sdewm.theory.bounds import formulas
 from sdewm.theory.bounds.bound import GradeBound
@@ -152,3 +153,20 @@ def test_the_remainder_bounds_what_the_prediction_leaves():
         assert rest[-1] > 1e-4
         length = tube.first.norm(dim=2).mean(0).numpy()
         np.testing.assert_allclose(found.prediction["mean"].values, length, rtol=1e-10)
+
+
+@pytest.mark.parametrize("form", ["step", "sde"])
+def test_differences_that_vanish_are_bounded_by_zero_where_the_curvature_is_infinite(form):
+    """The linearised bound was nan: ∞ for the curvature of ReLU, times 0 for the difference."""
+    layers = torch.nn.Linear(2, 2, **F64), torch.nn.ReLU(), torch.nn.Linear(2, 2, **F64)
+    system = NetworkSystem(torch.nn.Sequential(*layers), 0.0, torch.ones(2, **F64))
+    found = bound(system, torch.zeros(2, **F64), t1=3.0, steps=3, form=form)["linearised"]
+    assert found.kind == (CERTIFICATE if form == "step" else ESTIMATE)
+    assert all((found[name].values == 0.0).all() for name in found.curves)
+    for layer in (layers[0], layers[2]):
+        layer.weight.data.zero_()
+        layer.bias.data.zero_()
+    one_step = bound(system, t1=3.0, steps=3, form=form)["linearised"]["mean"].values
+    assert np.isfinite(one_step).all()
+    if form == "step":
+        assert (one_step[1:] == 0.0).all()
