@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from torch.nn.modules import module as every_module
 
 from sdewm.certificates import activations
 from sdewm.certificates.activations import Activation
@@ -67,11 +68,16 @@ def check_module(module: object) -> None:
 
     Raises:
         ValueError: it is not a torch.nn.Module; it has a forward hook (as the old-style weight and
-            spectral normalisation have) or a replaced `forward`; or a parameter is not finite, not
-            real or empty.
+            spectral normalisation have), its own or one of all modules, or a replaced `forward`;
+            or a parameter is not finite, not real or empty.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module={type(module).__name__}: expected a torch.nn.Module.")
+    if every_module._global_forward_hooks or every_module._global_forward_pre_hooks:
+        raise ValueError(
+            "module: forward hooks of all modules are registered, which may change its output; "
+            "remove them."
+        )
     for name, part in module.named_modules():
         where = f"{name or 'module'} ({type(part).__name__})"
         if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):

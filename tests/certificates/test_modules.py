@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from sdewm.certificates.certificate import certify, checksum
 from sdewm.certificates.gru_system import RecurrentSystem
@@ -39,7 +40,19 @@ def test_hooks_and_replaced_forwards_are_refused():
     changes[0](cell)
     with pytest.raises(ValueError, match=r"module \(GRUCell\) has forward hooks"):
         certify(cell)
-    assert certify(wrapped(lambda layer: None)).lipschitz_2 > 0
+    network = wrapped(lambda layer: None)
+    for register in (
+        lambda: register_module_forward_hook(lambda module, given, out: 100 * out),
+        lambda: register_module_forward_pre_hook(lambda module, given: None),
+    ):
+        hook = register()
+        try:
+            for module in (network, nn.GRUCell(1, 2)):
+                with pytest.raises(ValueError, match="forward hooks of all modules"):
+                    certify(module)
+        finally:
+            hook.remove()
+    assert certify(network).lipschitz_2 > 0
 
 
 def test_parameters_without_finite_real_values_are_refused():
