@@ -18,9 +18,7 @@ LANCZOS_SIZE = 300  # from here on quicker than the whole spectrum
 LANCZOS_STEPS = 128
 # Norms from here to ∞ are sums of squares of which only negligible ones vanish.
 LEAST_NORM = 2.0**-450
-MODERATE = (
-    2.0**100
-)  # matrices of sizes beyond it, or below its inverse, are scaled by powers of two
+MODERATE = 2.0**100  # larger sizes, and those below its inverse, are scaled by powers of two
 
 
 def frobenius(matrix: torch.Tensor) -> float:
