@@ -101,11 +101,13 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
     and a single GRUCell, in any mode and dtype. A class of one's own is looked through if
     torch.fx records its forward as a chain of supported modules and activation functions, with
     residual connections x + …, and its values are those of the chain. Parameters are converted
-    exactly to float64, and f is the network evaluated in float64. ELU and ReLU are not C²: their
-    curvature is ∞ unless the region excludes the kink. A GRU cell maps the concatenated (input,
-    hidden) to the next hidden state. It preserves |hidden|_∞ ≤ 1 and is certified on this set;
-    `parts` holds the constants of the two blocks of its Jacobian (formulas: `certificates.gru`).
-    Certificates through LayerNorm and RMSNorm are loose (see `certificates.normalisation`).
+    exactly to float64, and f is the network evaluated in float64; an RMSNorm with eps=None has the
+    ε of its weight's dtype, as torch has it for inputs of this dtype. ELU and ReLU are not C²:
+    their curvature is ∞ unless the region excludes the kink. A GRU cell maps the concatenated
+    (input, hidden) to the next hidden state. It preserves |hidden|_∞ ≤ 1 and is certified on this
+    set; `parts` holds the constants of the two blocks of its Jacobian (formulas:
+    `certificates.gru`). Certificates through LayerNorm and RMSNorm are loose (see
+    `certificates.normalisation`).
 
     Args:
         module: the network.
