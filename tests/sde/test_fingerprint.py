@@ -44,12 +44,12 @@ def value(system=None, q_function=2, **options):
     return sdewm.value_expansion(system or System(), q, X0, 0.1 * X0, **options).terms
 
 
-def stopping(function):
+def stopping(function, tiles=2):
     calls = []
 
     def stops(y):
         calls.append(len(y))
-        if calls.count(4096) > 2:
+        if calls.count(4096) > tiles:
             raise KeyboardInterrupt
         return function(y)
 
@@ -90,5 +90,6 @@ def test_errors_that_differ_at_one_step_are_told_apart(tmp_path, monkeypatch):
         return sdewm.expand(System(), error, loss, X0, **grid, checkpoint=checkpoint).terms
 
     with pytest.raises(KeyboardInterrupt, match="sums saved"):
-        terms(1.0, stopping(lambda y: y[:, 0] ** 2), tmp_path)
+        terms(1.0, stopping(lambda y: y[:, 0] ** 2, 5), tmp_path)
     assert terms(5.0, checkpoint=tmp_path) == terms(5.0)
+    assert len(list(tmp_path.iterdir())) == 1
