@@ -89,6 +89,11 @@ def solve_path(
         raise ValueError(
             f"method={method!r}: a system given by f_and_g_prod requires method='euler'."
         )
+    elif noise.drivers < (drivers := getattr(system, "drivers", 0)):  # v would be broadcast
+        raise ValueError(
+            f"noise has {noise.drivers} drivers, system.f_and_g_prod has {drivers}; expected as "
+            "many."
+        )
     if method == "euler":
         states = _euler_states(system, x0, noise, first, grid, set(indices))
     else:

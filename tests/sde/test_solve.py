@@ -307,6 +307,19 @@ def test_a_shape_that_changes_after_the_first_step_is_refused(late, words):
             entry()
 
 
+def test_one_driver_is_not_broadcast_to_those_of_a_step():
+    class Step:
+        noise_type, sde_type, drivers = "general", "ito", 2
+
+        def f_and_g_prod(self, t, y, v):
+            return -y, 0.3 * y * v
+
+    start = torch.ones(3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="noise has 1 drivers, system.f_and_g_prod has 2"):
+        solve_path(Step(), start, GaussianNoise(drivers=1, steps=4, t1=1.0))
+    solve_path(Step(), start, GaussianNoise(drivers=2, steps=4, t1=1.0))
+
+
 def test_an_unknown_keyword_is_an_error_and_not_a_warning():
     with pytest.raises(TypeError, match="mehtod"):
         solve_path(MOTION, START, GOOD["noise"], mehtod="euler")
