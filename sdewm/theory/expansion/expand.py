@@ -90,8 +90,7 @@ class Expansion:
 
         Raises:
             ValueError: `epsilons` does not contain sizes, or an ε is not finite or so small that
-                rounding errors exceed the remainder in the dtype used; or the system, the error or
-                the loss has changed since `expand` was called.
+                rounding errors exceed the remainder in the dtype used.
         """
         given = check_sizes(epsilons)
         sums = self._problem.average_curve(given)
