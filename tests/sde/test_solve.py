@@ -166,6 +166,13 @@ def test_methods_agree_with_torchsde_called_by_hand(method):
     torch.testing.assert_close(found, expected[1], rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("method", ["euler", "milstein", "srk"])
+def test_the_path_at_the_start_alone_is_the_start(method):
+    system, noise = PearsonDiffusion(), GaussianNoise(drivers=1, steps=4, t1=1.0)
+    start = system.x0.expand(3, -1)
+    assert torch.equal(solve_path(system, start, noise, times=[0.0], method=method)[:, 0], start)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: f"{type(s).__name__}-{s.noise_type}")
 def test_euler_steps_are_those_of_torchsde_to_the_bit(system, dtype):
