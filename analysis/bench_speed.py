@@ -137,12 +137,14 @@ class CLoop:
 
     def __init__(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "loop.so"
-            flags = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
-            source = Path(__file__).with_name("ornstein_uhlenbeck.c")
-            command = [COMPILER, *flags, str(source), "-o", str(library), "-lm"]
-            subprocess.run(command, check=True)
-            self.simulate = ctypes.CDLL(str(library)).simulate
+            compiled, library = (str(Path(folder) / name) for name in ("loop.o", "loop.so"))
+            flags = ["-O3", "-march=native", "-ffast-math", "-fPIC"]
+            source = str(Path(__file__).with_name("ornstein_uhlenbeck.c"))
+            subprocess.run([COMPILER, *flags, "-c", source, "-o", compiled], check=True)
+            # Linked without -ffast-math: with it, loading the library would make all later
+            # arithmetic of this thread round subnormal numbers to zero.
+            subprocess.run([COMPILER, "-shared", compiled, "-o", library, "-lm"], check=True)
+            self.simulate = ctypes.CDLL(library).simulate
         self.simulate.argtypes = [
             ctypes.c_void_p,
             *(ctypes.c_long, ctypes.c_long),

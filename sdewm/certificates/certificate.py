@@ -120,6 +120,7 @@ def certify(module: nn.Module, region: Box | None = None) -> Certificate:
         ValueError: a module is not supported (the message lists the supported ones) or has forward
             hooks; the sizes of layers or of the region do not match; a parameter is not finite or
             empty; or, for a GRU, the hidden part of the region does not intersect [−1, 1].
+        RuntimeError: this thread rounds subnormal numbers to zero.
 
     Source: statements S9 to S18 take these constants (MATHEMATICS.md).
 

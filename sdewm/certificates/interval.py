@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
 
 UNIT = 2.0**-53  # relative error of one rounded operation in float64
+LEAST_NORMAL = sys.float_info.min  # 2⁻¹⁰²²
 
 
 def gamma(terms: int) -> float:
@@ -19,22 +21,42 @@ def gamma(terms: int) -> float:
     return count / (1.0 - count)
 
 
+def check_rounding() -> None:
+    """Raise a RuntimeError if this thread rounds subnormal numbers to zero.
+
+    `torch.set_flush_denormal(True)` asks for that, and so does loading a shared library that was
+    linked with -ffast-math. The next number after 0 is then 0, and no rounding is outward.
+    """
+    if LEAST_NORMAL / 2.0 == 0.0:
+        raise RuntimeError(
+            "This thread rounds subnormal numbers to zero (torch.set_flush_denormal(True), or a "
+            "shared library that was linked with -ffast-math), and certificates round outward; "
+            "call torch.set_flush_denormal(False) first."
+        )
+
+
 def above(value: float) -> float:
     """Upper bound of the exact result of a formula that was evaluated with up to 30 roundings.
 
     Valid for sums, products and roots of terms of one sign, whose relative error is at most
     30 u < 2⁻⁴⁸. Underflow (quantities below 1e-300) is not covered.
+
+    Raises:
+        RuntimeError: this thread rounds subnormal numbers to zero, see `check_rounding`.
     """
+    check_rounding()
     return value + abs(value) * 2.0**-48
 
 
 def down(values: torch.Tensor) -> torch.Tensor:
-    """The next smaller floating-point numbers."""
+    """The next smaller floating-point numbers; raises what `above` raises."""
+    check_rounding()
     return torch.nextafter(values, torch.full_like(values, -torch.inf))
 
 
 def up(values: torch.Tensor) -> torch.Tensor:
-    """The next larger floating-point numbers."""
+    """The next larger floating-point numbers; raises what `above` raises."""
+    check_rounding()
     return torch.nextafter(values, torch.full_like(values, torch.inf))
 
 

@@ -6,7 +6,9 @@ from itertools import product as pairs
 import pytest
 import torch
 
+from sdewm import certify
 from sdewm.certificates.interval import Interval, above, down, image, product, up
+from sdewm.certificates.norms import largest_eigenvalue
 from tests.certificates.random_networks import Draw
 
 
@@ -115,3 +117,27 @@ def test_rounded_formulas_are_raised_by_more_than_thirty_roundings():
         assert Fraction(30, 2**53) < excess < Fraction(1, 2**47)
     number = torch.tensor([0.1, -0.1], dtype=torch.float64)
     assert bool((down(number) < number).all()) and bool((up(number) > number).all())
+
+
+def test_a_thread_that_rounds_subnormal_numbers_to_zero_has_no_certificates():
+    """The next number after 0 is 0 there, and a search for a factorisation once had no end."""
+    layer, tiny = torch.nn.Linear(2, 2), torch.full((2, 2), 1e-300, dtype=torch.float64)
+    calls = (
+        lambda: certify(layer),
+        lambda: largest_eigenvalue(tiny),
+        lambda: above(1.0),
+        lambda: up(tiny),
+        lambda: down(tiny),
+        lambda: image(tiny, Interval.of(torch.zeros(2, dtype=torch.float64))),
+    )
+    for call in calls:
+        call()
+    try:
+        assert torch.set_flush_denormal(True)
+        for call in calls:
+            with pytest.raises(RuntimeError, match="subnormal.*set_flush_denormal"):
+                call()
+    finally:
+        torch.set_flush_denormal(False)
+    for call in calls:
+        call()
