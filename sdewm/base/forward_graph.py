@@ -113,7 +113,10 @@ def _push(
     for node in nodes:
         if node.op != "call_function" or not _depends(node, writer.tangents):
             continue
-        if not _is_real(node.meta["val"]):
+        value = node.meta["val"]
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            raise NoRule(f"{node.target} of complex numbers")
+        if not _is_real(value):
             continue  # whole numbers and truth values have no derivative
         rule = RULES.get(node.target)
         if rule is None:

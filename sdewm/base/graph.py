@@ -14,7 +14,6 @@ _MAKES_ZERO = {
 _KEEPS_ONE = {"expand", "view", "clone", "_to_copy", "unsqueeze", "alias", "detach"}
 _ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul", "dot", "mv"}
 _ZERO_IF_FIRST = {"div", "tanh_backward", "sigmoid_backward", "threshold_backward"}
-_RANDOM = {"rand", "randn", "rand_like", "randn_like", "bernoulli", "normal", "native_dropout"}
 
 
 def simplify(graph: torch.fx.Graph) -> None:
@@ -37,7 +36,7 @@ def simplify(graph: torch.fx.Graph) -> None:
         if schema is not None and schema.is_mutable:
             raise ValueError(f"the graph changes a tensor in place: {node.target}")
         name = _operation_name(node)
-        if name in _RANDOM:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise ValueError(f"the graph draws random numbers: {node.target}")
         replacement = _identity_of(node, name, zero, one)
         if replacement is not None:

@@ -199,8 +199,10 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    only_tensors = _OnlyTensors()
+
     def plain(*arguments: torch.Tensor) -> Tensors:
-        with _OnlyTensors(), _no_validation():
+        with only_tensors, _no_validation():
             return function(*arguments)
 
     load_forward_rules()  # the function may take derivatives
@@ -208,9 +210,9 @@ def record(function: Callable[..., Tensors], example: Tensors) -> torch.fx.Graph
     shapes = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
     with torch.no_grad(), tracing(shapes):
         graph_module = make_fx(functionalize(plain), _decompositions())(*example)
-    for node in graph_module.graph.nodes:
-        if getattr(node.target, "overloadpacket", None) in _SHAPED_BY_VALUES:
-            raise NotRecordable(f"the shape of {node.target} depends on values")
+    if only_tensors.read is not None:  # and the function handled the error itself
+        raise NotRecordable(only_tensors.read)
+    _refuse_shapes_from_values(graph_module.graph)
     simplify(graph_module.graph)
     graph_module.recompile()
     graph_module.meta[DERIVATIVES] = {}
@@ -224,10 +226,13 @@ class NotRecordable(RuntimeError):
 class _OnlyTensors(ElementaryOperations):
     """Inside, reading a tensor's value outside torch is an error: a graph would freeze it."""
 
+    read: str | None = None  # what was read
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function itself, or its elementary form."""
         if func in _READS:
-            raise NotRecordable(f"the value of a tensor is read outside torch, by {func.__name__}")
+            self.read = f"the value of a tensor is read outside torch, by {func.__name__}"
+            raise NotRecordable(self.read)
         return super().__torch_function__(func, types, args, kwargs)
 
 
@@ -235,17 +240,32 @@ _READS = frozenset(
     getattr(torch.Tensor, name)
     for name in (
         *("item", "tolist", "numpy", "__array__", "__dlpack__", "__float__", "__int__"),
-        *("__bool__", "__index__", "__complex__", "__format__"),
+        *("__bool__", "__index__", "__complex__", "__format__", "__repr__"),
     )
 )
 
 
-_aten: Any = torch.ops.aten
-# Their shapes are numbers outside torch, which a graph would freeze.
-_SHAPED_BY_VALUES = frozenset(
-    getattr(_aten, name)
-    for name in ("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive")
-)
+def _refuse_shapes_from_values(graph: torch.fx.Graph) -> None:
+    """Refuse operations whose shapes depend on values: a graph would freeze what follows from them.
+
+    `table[times < t]` is one of them, if the mask depends on an argument of the function.
+    """
+    moving: set[torch.fx.Node] = set()  # that depend on arguments
+    for node in graph.nodes:
+        if node.op == "placeholder" or any(one in moving for one in node.all_input_nodes):
+            moving.add(node)
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+            continue
+        if node.target is torch.ops.aten.index.Tensor:
+            if not any(one in moving and _is_mask(one) for one in node.args[1]):  # type: ignore[union-attr]
+                continue
+        raise NotRecordable(f"the shape of {node.target} depends on values")
+
+
+def _is_mask(node: Any) -> bool:
+    """Whether a node selects places by truth values, or is not known not to."""
+    value = node.meta.get("val")
+    return not isinstance(value, torch.Tensor) or value.dtype in (torch.bool, torch.uint8)
 
 
 @contextmanager

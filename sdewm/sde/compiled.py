@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from sdewm.base.compiling import Compiled
+from sdewm.base.taylor import Tensors
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.system import System, check_protocol, diffusion_product
+
+Step = Callable[..., torch.Tensor]  # of states, time and increments
 
 
 class CompiledEuler:
@@ -15,7 +20,9 @@ class CompiledEuler:
     torchsde is not used. Compilation takes seconds, once per batch size, grid and precision. If it
     fails (no compiler on the machine, or coefficients that cannot be recorded as one graph of
     tensor operations), the same step runs uncompiled. Pass a noise built with `compiled=True` to
-    compile the increments as well.
+    compile the increments as well. A compiled step is the system as it was: the first and the last
+    step of every solution are taken uncompiled as well, and a system that has changed (other
+    weights, another attribute) is compiled anew.
 
     Args:
         system: any Itô system.
@@ -32,7 +39,7 @@ class CompiledEuler:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._steps: dict[tuple, Compiled] = {}
+        self._steps: dict[tuple, Step] = {}
 
     def solve(self, x0: torch.Tensor, noise: GridNoise, *, first: int = 0) -> torch.Tensor:
         """End states `(B, D)` at t1 from initial states `(B, D)`.
@@ -51,22 +58,28 @@ class CompiledEuler:
                 f"noise has {noise.drivers} drivers, system.g has {drivers}; expected as many."
             )
         signature = (noise.step_size, x0.shape, x0.dtype, x0.device)
-        if signature not in self._steps:
-            self._steps[signature] = Compiled(self._step_of(noise.step_size))
-        step = self._steps[signature]
+        plain = self._step_of(noise.step_size)
+        known = [self._steps[signature]] if signature in self._steps else []
         with torch.no_grad():
-            x = x0
-            for t, increment in zip(
-                grid, noise.stream(first, first + len(x0), x0.dtype, x0.device), strict=False
-            ):
-                x = step(x, t, increment)
+            x, used = self._solved([*known, Compiled(plain)], plain, x0, noise, first)
+        self._steps[signature] = used
         if not bool(torch.isfinite(x).all()):
             raise FloatingPointError(
                 "system: the end states are not finite; solve_path reports where they become so."
             )
         return x
 
-    def _step_of(self, step_size: float):
+    def _solved(
+        self, steps: Sequence[Step], plain: Step, x0: torch.Tensor, noise: GridNoise, first: int
+    ) -> tuple[torch.Tensor, Step]:
+        """The end states by the first of the steps that is still `plain`, or by that; and which."""
+        for step in steps:
+            x, ends = _followed(step, x0, noise, first)
+            if all(_close(after, plain(*before)) for *before, after in ends):
+                return x, step
+        return _followed(plain, x0, noise, first)[0], plain
+
+    def _step_of(self, step_size: float) -> Step:
         def step(x: torch.Tensor, t: torch.Tensor, increment: torch.Tensor) -> torch.Tensor:
             return (
                 x
@@ -75,3 +88,23 @@ class CompiledEuler:
             )
 
         return step
+
+
+def _followed(
+    step: Step, x0: torch.Tensor, noise: GridNoise, first: int
+) -> tuple[torch.Tensor, list[Tensors]]:
+    """The end states; and state, time, increment and next state of the first and last step."""
+    x, ends = x0, []
+    increments = noise.stream(first, first + len(x0), x0.dtype, x0.device)
+    for n, t in enumerate(noise.grid(x0.dtype, x0.device)[:-1]):
+        before, increment = x, next(increments)
+        x = step(x, t, increment)
+        if n in (0, noise.steps - 1):
+            ends.append((before, t, increment, x))
+    return x, ends
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two states are equal up to rounding, or neither is finite."""
+    allowed = torch.finfo(a.dtype).eps ** 0.5 * float(b.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    return bool(torch.isclose(a, b, rtol=0.0, atol=allowed, equal_nan=True).all())

@@ -217,6 +217,9 @@ def follow(
     Returns:
         The times and states at which everything is to be checked; and, by the names of the
         coefficients, where a row's value was found to depend on the batch around it.
+
+    Raises:
+        ValueError: the drift or the noise increment of a step has another shape or dtype.
     """
     kept = states[:ROWS]
     rows = kept if len(kept) > 1 else kept.expand(ROWS, -1)
@@ -241,6 +244,9 @@ def follow(
                     mixed |= {} if found is None else {name: found}
             noise = torch.randn(len(y), drivers, dtype=y.dtype, generator=generator).to(y.device)
             drift, change = step(t.clone(), y.clone(), size**0.5 * noise)
+            for what, value in (("drift", drift), ("noise increment", change)):
+                place = f"the {what} of system at t = {float(t):.4g}"
+                check_output(place, value, tuple(y.shape), like=y)
             after = (y + size * drift + change).detach()
             if not bool(torch.isfinite(after).all()):
                 break  # the computation itself says where paths leave the finite numbers

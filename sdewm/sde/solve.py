@@ -89,6 +89,11 @@ def solve_path(
         raise ValueError(
             f"method={method!r}: a system given by f_and_g_prod requires method='euler'."
         )
+    elif noise.drivers < (drivers := getattr(system, "drivers", 0)):  # v would be broadcast
+        raise ValueError(
+            f"noise has {noise.drivers} drivers, system.f_and_g_prod has {drivers}; expected as "
+            "many."
+        )
     if method == "euler":
         states = _euler_states(system, x0, noise, first, grid, set(indices))
     else:
@@ -139,13 +144,20 @@ def _euler_states(
     states = [y] if 0 in indices else []
     for n, t in enumerate(grid.unbind()[: max(indices)]):
         drift, change = step(t, y, next(increments))
-        if n == 0:
-            for what, value in (("drift", drift), ("noise", change)):
-                check_output(f"system.f_and_g_prod ({what})", value, tuple(x0.shape), like=x0)
+        for what, value in (("drift", drift), ("noise", change)):
+            if n == 0 or not _alike(value, x0):
+                place = f"system.f_and_g_prod ({what}) at t = {float(t):.4g}"
+                check_output(place, value, tuple(x0.shape), like=x0)
         y = y + drift * size + change
         if n + 1 in indices:
             states.append(y)
     return states
+
+
+def _alike(value: object, like: torch.Tensor) -> bool:
+    """Whether a value has the shape and the dtype of another: a sum would hide that it has not."""
+    known = isinstance(value, torch.Tensor)
+    return known and value.shape == like.shape and value.dtype == like.dtype
 
 
 def _torchsde_states(

@@ -164,6 +164,22 @@ def test_an_operation_without_a_rule_is_differentiated_by_torch():
     torch.testing.assert_close(mixed[0, 0][0], bend)
 
 
+def test_complex_numbers_inside_have_derivatives():
+    (x, s), directions, pairs = arguments()
+
+    def function(x, s):
+        waves = torch.fft.rfft(x * s)
+        return torch.exp(1j * x * s).real, torch.fft.irfft(waves, n=x.shape[1])
+
+    graph = record(function, (x, s))
+    plain = record(lambda x, s: (torch.cos(x * s), x * s), (x, s))
+    found, expected = (second_order(one, (x, s), directions, pairs) for one in (graph, plain))
+    for a, b in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(a, b)
+    for pair in pairs:
+        torch.testing.assert_close(found[2][pair], expected[2][pair])
+
+
 def test_arguments_that_are_held_fixed_have_no_derivative():
     x, v = torch.ones(5, 4).double(), torch.full((5, 4), 2.0).double()
     graph = record(lambda v, x: (v * x * x,), (v, x))

@@ -86,6 +86,45 @@ def test_what_cannot_be_recorded_is_left_as_it_is(function, tensors):
     assert fuse(function, (tensors[0],)) is function
 
 
+TABLE = torch.linspace(-1.0, 1.0, 5, dtype=torch.float64)
+
+
+def read_in_spite_of_an_error(x):
+    try:
+        return (x * float(x[0, 0]),)
+    except RuntimeError:
+        return (x,)
+
+
+def drawn_anew_at_each_call(x):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return (x * torch.randint(0, 1, (3,)),)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x * len(TABLE[TABLE < x[0, 0]]),),
+        lambda x: (x * torch.bincount((x[:, 0] > 0).long()).shape[0],),
+        lambda x: (x * (2.0 if "-" in str(x) else 1.0),),
+        read_in_spite_of_an_error,
+        drawn_anew_at_each_call,
+    ],
+    ids=["length", "count", "text", "error that is handled", "seeded"],
+)
+def test_what_a_graph_would_freeze_is_not_recorded(function, tensors):
+    assert fuse(function, (tensors[0],)) is function
+
+
+def test_a_constant_mask_is_recorded(tensors):
+    kept = torch.tensor([True, False, True])
+    fused = fuse(lambda x: (x[:, kept] * x[:, torch.arange(3) > 0],), (tensors[0],))
+    assert isinstance(fused, torch.fx.GraphModule)
+    other = tensors[1]
+    assert torch.equal(fused(other)[0], other[:, [0, 2]] * other[:, 1:])
+
+
 def test_a_function_with_a_memory_is_left_as_it_is(tensors):
     calls = []
 

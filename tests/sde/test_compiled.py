@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sdewm.base import compiling
 from sdewm.sde.compiled import CompiledEuler
 from sdewm.sde.examples import EnumerationWorldModel, OrnsteinUhlenbeck, PearsonDiffusion
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
@@ -54,6 +55,32 @@ def test_general_noise_and_enumeration_too():
     torch.testing.assert_close(
         CompiledEuler(system).solve(start, noise), expected, rtol=1e-13, atol=1e-14
     )
+
+
+def test_a_system_that_has_changed_is_compiled_anew(monkeypatch):
+    class Relaxing:
+        noise_type, sde_type, rate = "diagonal", "ito", 1.0
+        weight = torch.eye(2, dtype=torch.float64)
+
+        def f(self, t, y):
+            return -self.rate * y @ self.weight
+
+        def g(self, t, y):
+            return torch.full_like(y, 0.3)
+
+    # Recorded, but not compiled: the record is what grows old.
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
+    monkeypatch.setattr(compiling, "_compile_graph", lambda graph, arguments: graph)
+    system, noise = Relaxing(), GaussianNoise(drivers=2, steps=4, t1=1.0)
+    start = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
+    solver = CompiledEuler(system)
+    for name, value in (("rate", 1.0), ("rate", 2.0), ("weight", 3 * system.weight)):
+        setattr(system, name, value)
+        for _ in range(2):
+            expected = solve_path(system, start, noise)[:, 0]
+            torch.testing.assert_close(solver.solve(start, noise), expected)
+        (step,) = solver._steps.values()
+        assert isinstance(step, compiling.Compiled) and step.active
 
 
 def test_a_drift_that_branches_on_time_runs_uncompiled():

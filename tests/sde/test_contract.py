@@ -147,6 +147,7 @@ def test_arguments_of_the_check_itself_are_named(changes, message):
 # --- time read outside torch ------------------------------------------------------------------
 
 TABLE = np.linspace(0, 1, 11), np.sin(6 * np.linspace(0, 1, 11))
+TABLE_TIMES = torch.tensor([0.25, 0.45, 0.75], dtype=F64)
 READS = {
     "np.interp": lambda t: torch.as_tensor(np.interp(t, *TABLE)),
     "np.asarray": lambda t: float(np.interp(np.asarray(t), *TABLE)),
@@ -177,8 +178,17 @@ def test_a_time_that_is_read_outside_torch_is_never_frozen(name):
         assert got[term].value == pytest.approx(right[term], abs=6e-6), term
 
 
+def read_or(t, otherwise):
+    try:
+        return float(t)
+    except RuntimeError:
+        return otherwise
+
+
 TIMES = {
     "float": lambda t: float(t),
+    "float in a try": lambda t: read_or(t, 0.0),
+    "length of a masked table": lambda t: 0.5 + len(TABLE_TIMES[TABLE_TIMES < t]),
     "item": lambda t: t.item(),
     "branch": lambda t: 1.0 if t > 0.5 else 0.5,
     "where": lambda t: torch.where(t > 0.5, 1.0, 0.5),

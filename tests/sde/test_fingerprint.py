@@ -44,12 +44,12 @@ def value(system=None, q_function=2, **options):
     return sdewm.value_expansion(system or System(), q, X0, 0.1 * X0, **options).terms
 
 
-def stopping(function):
+def stopping(function, tiles=2):
     calls = []
 
     def stops(y):
         calls.append(len(y))
-        if calls.count(4096) > 2:
+        if calls.count(4096) > tiles:
             raise KeyboardInterrupt
         return function(y)
 
@@ -76,3 +76,20 @@ def test_a_checkpoint_of_functions_that_agree_at_the_first_state_is_not_used(
         run(**{name: stopping(lambda y: y[:, 0] ** 2)}, checkpoint=tmp_path)
     assert run(**other, checkpoint=tmp_path) == run(**other)
     assert len(list(tmp_path.iterdir())) == 1  # that of the first run is still there
+
+
+def test_errors_that_differ_at_one_step_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(monte_carlo, "_SAVE_SECONDS", 0.0)
+
+    def terms(height, loss=lambda y: y[:, 0] ** 2, checkpoint=None):
+        def kick(t, y):
+            return torch.where((60 * t).round() == 31, height, 1.0) * torch.ones_like(y)
+
+        grid = {"t1": 1.0, "steps": 60, "paths": 20_000, "chunk": 1}
+        error = sdewm.Perturbation(drift=kick)
+        return sdewm.expand(System(), error, loss, X0, **grid, checkpoint=checkpoint).terms
+
+    with pytest.raises(KeyboardInterrupt, match="sums saved"):
+        terms(1.0, stopping(lambda y: y[:, 0] ** 2, 5), tmp_path)
+    assert terms(5.0, checkpoint=tmp_path) == terms(5.0)
+    assert len(list(tmp_path.iterdir())) == 1

@@ -8,6 +8,7 @@ import torch
 from torchsde import sdeint
 from torchsde._core.methods import select
 
+import sdewm
 from sdewm.sde.examples import (
     ClosedLoop,
     EnumerationWorldModel,
@@ -289,6 +290,41 @@ def test_bad_input_is_refused_with_what_was_given_and_what_is_allowed(call, word
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        (lambda y: y[:, 0], r"\(3,\); expected \(3, 3\)"),
+        (lambda y: y[:, :1], r"\(3, 1\); expected \(3, 3\)"),
+        (lambda y: y.float(), "float32"),
+    ],
+)
+def test_a_shape_that_changes_after_the_first_step_is_refused(late, words):
+    system = Free(lambda t, y: -y if t < 0.5 else late(y), lambda t, y: 0 * y)
+    noise = GaussianNoise(drivers=3, steps=4, t1=1.0)
+    start = torch.arange(9, dtype=torch.float64).reshape(3, 3)
+    with pytest.raises(ValueError, match=f"drift.* at t = 0.5 returned .*{words}"):
+        solve_path(system, start, noise)
+    for entry in (
+        lambda: sdewm.check_system(system, start, t1=1.0, steps=4),
+        lambda: sdewm.rollout_divergence(system, start[0], start[1], t1=1.0, steps=4, paths=4),
+    ):
+        with pytest.raises(ValueError, match="drift of system at t = 0.5 returned"):
+            entry()
+
+
+def test_one_driver_is_not_broadcast_to_those_of_a_step():
+    class Step:
+        noise_type, sde_type, drivers = "general", "ito", 2
+
+        def f_and_g_prod(self, t, y, v):
+            return -y, 0.3 * y * v
+
+    start = torch.ones(3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="noise has 1 drivers, system.f_and_g_prod has 2"):
+        solve_path(Step(), start, GaussianNoise(drivers=1, steps=4, t1=1.0))
+    solve_path(Step(), start, GaussianNoise(drivers=2, steps=4, t1=1.0))
 
 
 def test_an_unknown_keyword_is_an_error_and_not_a_warning():

@@ -90,7 +90,8 @@ class Expansion:
 
         Raises:
             ValueError: `epsilons` does not contain sizes, or an ε is not finite or so small that
-                rounding errors exceed the remainder in the dtype used.
+                rounding errors exceed the remainder in the dtype used; or the system, the error or
+                the loss has changed since `expand` was called.
         """
         given = check_sizes(epsilons)
         sums = self._problem.average_curve(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ Size = float | tuple[float, float]  # ε, or (ε_d, ε_n) of the drift and the d
 
 # Below these sizes rounding drowns second differences and remainders (rule 6).
 SMALLEST_EPSILON = {torch.float64: 1e-4, torch.float32: 2e-2}
+_WATCHED, _WATCHED_SIZE = 16, 0.01  # paths that show whether the functions are still the same
 _RECORD_FROM = 50  # evaluations of the variation step from which recording it pays
 
 
@@ -132,16 +134,19 @@ class ExpansionProblem:
 
     def average_terms(self) -> BatchSums:
         """Sums of QUANTITIES."""
+        _ = self._first_ends  # before anything can change
         return self._average("terms", len(QUANTITIES), self._terms)
 
     def average_curve(self, epsilons: Sequence[Size]) -> BatchSums:
         """Sums of QUANTITIES, of L(x^ε) for each ε, and of the remainder for each ε.
 
         Raises:
-            ValueError: an ε is too small for the dtype.
+            ValueError: an ε is too small for the dtype; or the system, the error or the loss gives
+                other numbers than at the call of `average_terms`.
         """
         for epsilon in epsilons:
             self._check_size(epsilon)
+        self._check_unchanged()
         sizes = [split_size(epsilon) for epsilon in epsilons]
         quantities = len(QUANTITIES) + 2 * len(sizes)
         return self._average(
@@ -175,12 +180,51 @@ class ExpansionProblem:
         )
 
     def _fingerprint(self) -> int:
-        """Checksum of the initial states, and of coefficients and loss along a few paths."""
-        zero = torch.zeros((), dtype=self.dtype, device=self.states.device)
+        """Checksum of the initial states, and of coefficients and loss along a few paths.
+
+        Paths with a small error visit its values at all times.
+        """
         parts = (self.system.f, self.system.g, self.error.drift, self.error.diffusion)
         given = [part for part in parts if part is not None]
-        system = self._perturbed(zero, zero)
-        return fingerprint(system, self.states, self.noise, given, self.loss)
+        found = 0
+        for size in (0.0, SMALLEST_EPSILON[self.dtype]):
+            sizes = torch.full((), size, dtype=self.dtype, device=self.states.device)
+            system = self._perturbed(sizes, sizes)
+            along = fingerprint(system, self.states, self.noise, given, self.loss)
+            found = zlib.crc32(along.to_bytes(4, "big"), found)
+        return found
+
+    @cached_property
+    def _first_ends(self) -> torch.Tensor | None:
+        """`_ends` when it was asked for first."""
+        return self._ends()
+
+    def _ends(self) -> torch.Tensor | None:
+        """Ends and losses of a few paths without and with a small error; None if not finite.
+
+        By the functions as they are now, not as they were recorded.
+        """
+        start = self._start(0)[:_WATCHED]
+        sizes = start.new_tensor([0.0, _WATCHED_SIZE]).repeat_interleave(len(start))[:, None]
+        try:
+            with torch.no_grad():
+                system, noise = self._perturbed(sizes, sizes), _Repeated(self.noise, 2)
+                end = solve_path(system, start.repeat(2, 1), noise)[:, 0]
+                return torch.cat((end, self.loss(end)[:, None]), dim=1)
+        except (FloatingPointError, ValueError):
+            return None
+
+    def _check_unchanged(self) -> None:
+        before, now = self._first_ends, self._ends()
+        if before is None or now is None:
+            return
+        unit = torch.finfo(self.dtype).eps ** 0.5
+        scale = before.abs().amax(dim=0)
+        if not bool(((now - before).abs() <= unit * scale).all()):
+            raise ValueError(
+                "the system, the error or the loss gives other numbers than when expand was called "
+                "(other weights, another attribute): call expand again."
+            )
 
     def _start(self, first: int) -> torch.Tensor:
         """Initial states of a whole tile from path `first` on, the last one repeated at the end."""

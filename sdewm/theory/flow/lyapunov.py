@@ -235,9 +235,11 @@ def _push(move: Map, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Ten
         (value,), ((image,),), _ = second_order(lambda x: (move(x),), (x,), [(tangent,)], {})
         return value, image
 
-    dims = (None, 2)  # the value is the same for all tangents
+    # The value is the same for all tangents; so is the image of a constant step, which torch
+    # repeats along the first axis only.
+    dims = (None, 0)
     value, images = torch.func.vmap(along, in_dims=2, out_dims=dims)(tangents)  # type: ignore[arg-type]
-    return value.detach(), images.detach()
+    return value.detach(), images.movedim(0, 2).detach()
 
 
 def _log_growth(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:

@@ -98,3 +98,32 @@ def test_the_value_function_sees_every_driver():
     exact = case.exact_terms(steps=3)["P"]
     assert found["P"].standard_error < 0.1 * exact
     assert found["P"].deviation_from(exact) < 5
+
+
+class Changing(Walk):
+    rate = 1.0
+
+    def __init__(self):
+        self.weight = torch.ones((), dtype=torch.float64)
+
+    def f(self, t, y):
+        return -self.rate * self.weight * y**3
+
+
+@pytest.mark.parametrize("steps", [4, 60])  # evaluated and recorded
+@pytest.mark.parametrize("what", ["rate", "weight", "error"])
+def test_a_system_that_changed_since_is_not_measured_with_the_old_terms(what, steps):
+    system, height = Changing(), [0.4]
+    error = sdewm.Perturbation(drift=lambda t, y: torch.full_like(y, height[0]))
+    x0 = torch.tensor([START], dtype=torch.float64)
+    options = {"t1": T1, "steps": steps, "paths": 64}
+    result = sdewm.expand(system, error, lambda y: y[:, 0] ** 2, x0, **options)
+    assert abs(result.measure([0.1])[0].remainder.value) < 1e-2
+    if what == "rate":
+        system.rate = 2.0
+    elif what == "weight":
+        system.weight.fill_(2.0)
+    else:
+        height[0] = 0.5
+    with pytest.raises(ValueError, match="call expand again"):
+        result.measure([0.1])

@@ -266,6 +266,16 @@ def test_minus_infinity_on_one_trajectory_is_the_mean():
     assert math.isnan(estimate.standard_error)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_that_forgets_its_state_has_minus_infinity(count):
+    def reset(x, n):
+        return torch.full_like(x, 0.3) if n == 7 else 0.5 * x + 0.1
+
+    x0 = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
+    spectrum = sdewm.lyapunov_exponents(reset, x0, steps=20, exponents=count)
+    assert bool((spectrum.exponents == -math.inf).all())
+
+
 def test_one_start_may_be_given_to_all_trajectories_by_expand():
     case, x0 = GeometricBrownianMotion(), torch.ones(1, 1, dtype=torch.float64)
     grid = {"steps": 20, "exponents": 1, "dt": 0.1}
