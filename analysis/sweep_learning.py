@@ -124,10 +124,11 @@ class Run:
             [*TRAINER, *words],
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # so that Ctrl-C reaches it once, from this process
+            process_group=0,  # so that Ctrl-C reaches it once, from this process
         )
         copier = threading.Thread(target=self._copy, args=(process,), daemon=True)
         copier.start()

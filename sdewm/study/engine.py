@@ -82,10 +82,13 @@ class LocalPool:
         process = subprocess.Popen(
             [*WORKER, str(self.place.file), str(self.place.folder), cell.arm, str(cell.seed)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches it once, from this process
+            # Ctrl-C reaches it once, from this process. In a session of its own, Linux would
+            # not compare its niceness with that of other programs (sched(7), autogroup).
+            process_group=0,
         )
         self.running[cell] = process, file
 

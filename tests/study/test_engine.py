@@ -1,6 +1,7 @@
 """Cells of a study: which run, what survives an interruption, and whole studies."""
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -112,6 +113,19 @@ def test_a_failed_cell_is_tried_again_then_reported_while_the_others_go_on(
     assert fake.started.count("baseline-seed0") == 2
     assert [cell.name for cell in missing_cells(study, place)] == ["strong-seed1"]
     assert any("tried again" in line for line in said)
+
+
+def test_cells_keep_the_session_and_its_priority_and_read_no_keys(
+    study, place, tmp_path, monkeypatch
+):
+    code = (
+        "import os\n"
+        "facts = [os.getsid(0), os.getpgid(0) == os.getpid(), sys.stdin.read()]\n"
+        "(marks / 'facts').write_text(json.dumps(facts))"
+    )
+    FakeCells(monkeypatch, study, tmp_path, code)
+    run_study(study, place, LocalPool(place, 1), StopRequest(), [].append)
+    assert json.loads((tmp_path / "facts").read_text()) == [os.getsid(0), True, ""]
 
 
 @pytest.mark.parametrize("at_its_end", [False, True])
