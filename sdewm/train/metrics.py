@@ -54,6 +54,10 @@ class UpdateMeans:
         # Runs of updates with the same names: names, and per update one vector (names,).
         self._groups: list[tuple[tuple[str, ...], list[Tensor]]] = []
 
+    def __len__(self) -> int:
+        """Number of updates since the last row."""
+        return sum(len(vectors) for _, vectors in self._groups)
+
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Add the metrics of one update: scalar tensors by name."""
         names = tuple(metrics)
@@ -74,7 +78,7 @@ class UpdateMeans:
         Raises:
             DivergedError: the check fails; the message names the first such update and its terms.
         """
-        number = last_update - sum(len(vectors) for _, vectors in self._groups)
+        number = last_update - len(self)
         for names, vectors in self._groups:
             for values in torch.stack(vectors).cpu().tolist():
                 number += 1

@@ -208,9 +208,11 @@ class Trainer:
             if time.monotonic() - self.saved >= self.interval:
                 self._save()
             self.stop.check()
-        if self.row_from[0] < self.updates:
+        # Also of a run that was stopped after its last update, whose row was not written then.
+        left = len(self.means) > 0
+        if left:
             self._log_row()
-        if begun != (self.updates, self.evaluated, source.env_frames):
+        if left or begun != (self.updates, self.evaluated, source.env_frames):
             self._save()
 
     def _update(self) -> None:

@@ -122,15 +122,15 @@ def test_pictures_are_drawn_at_each_evaluation(tmp_path):
     )
 
 
-def interrupted_at(run, frames):
-    """Train until `frames`, save as for a signal, leave."""
+def interrupted_at(run, frames, updates=0, **changes):
+    """Train until `frames` and `updates`, save as for a signal, leave."""
 
     class Stop(StopRequest):
         def check(self):
-            if made.source.env_frames >= frames:
+            if made.source.env_frames >= frames and made.updates >= updates:
                 raise Interrupted(signal.SIGTERM)
 
-    made = Trainer(run, create_run(run, small_config()), Stop())
+    made = Trainer(run, create_run(run, small_config(**changes)), Stop())
     with pytest.raises(Interrupted):
         made.train()
 
@@ -141,6 +141,19 @@ def test_a_stopped_run_becomes_bitwise_the_uninterrupted_one(frames, whole, tmp_
     interrupted_at(run, frames)
     assert not same_runs(run, whole)
     resume(run)
+    assert same_runs(run, whole)
+
+
+def test_a_run_stopped_after_its_last_update_keeps_its_last_row(tmp_path):
+    """Rows every 30 of 100 updates: the last one is written after the last evaluation."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(whole, log_every_updates=30)
+    interrupted_at(run, 3000, updates=100, log_every_updates=30)
+    assert [row["updates"] for row in metrics(run)[1]] == [30, 60, 90]
+    resume(run)
+    assert [row["updates"] for row in metrics(run)[1]] == [30, 60, 90, 100]
+    assert same_runs(run, whole)
+    resume(run)  # a finished run stays as it is
     assert same_runs(run, whole)
 
 
