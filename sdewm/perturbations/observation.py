@@ -76,7 +76,10 @@ def _rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     copies, steps = x.shape[:2]
     angle = math.radians(strength) * (2 * _random(x, (copies,), generator) - 1)
     sine, cosine, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
-    rows = [torch.stack(row, 1) for row in ((cosine, -sine, zero), (sine, cosine, zero))]
+    # In the coordinates of the grid height and width are both 2.
+    shape = x.shape[2] / x.shape[3]
+    both = ((cosine, -sine * shape, zero), (sine / shape, cosine, zero))
+    rows = [torch.stack(row, 1) for row in both]
     turn = torch.stack(rows, 1).repeat_interleave(steps, 0)  # (N·T, 2, 3)
     planes = x.flatten(0, 1).permute(0, 3, 1, 2)
     grid = affine_grid(turn, list(planes.shape), align_corners=False)

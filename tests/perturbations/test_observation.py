@@ -115,6 +115,23 @@ def test_rotation_turns_about_the_middle_by_one_angle_for_the_copy():
     assert angle.std().item() == pytest.approx(180 / 12**0.5, rel=0.1)  # uniform
 
 
+@pytest.mark.parametrize("shape", [(64, 32), (32, 64)])
+def test_rotation_keeps_distances_in_images_that_are_not_square(shape):
+    """A spot 10 pixels below the middle stays 10 pixels from it, whatever the angle."""
+    height, width = shape
+    image = torch.zeros(200, 1, height, width, 1, dtype=torch.uint8)
+    image[:, :, height // 2 + 8 : height // 2 + 12, width // 2 - 2 : width // 2 + 2] = 255
+    turned = ObservationPerturbation("rotation", 180.0)(image, generator())[:, 0, ..., 0].double()
+    total = turned.sum((-2, -1))
+    pixels = (torch.arange(float(n)).double() - (n - 1) / 2 for n in shape)
+    row, column = (
+        (turned.sum(axis) * pixel).sum(-1) / total
+        for axis, pixel in zip((-1, -2), pixels, strict=True)
+    )
+    distance = (row**2 + column**2).sqrt()
+    assert torch.allclose(distance, torch.full_like(distance, 10.0), atol=0.2)
+
+
 @pytest.mark.parametrize(
     ("name", "strength", "message"),
     [
