@@ -115,9 +115,17 @@ def robustness_curves(rows: Sequence[Mapping[str, Any]]) -> list[RobustnessCurve
         rows: of `sdewm.robustness.evaluation.perturbed_returns`, or of evaluation.jsonl.
 
     Raises:
-        ValueError: no unperturbed row, or other numbers of episodes.
+        ValueError: no unperturbed row, other numbers of episodes, or rows of two evaluations: one
+            perturbation with different returns.
     """
-    by_label = {row["perturbation"]: np.asarray(row["returns"], float) for row in rows}
+    by_label: dict[str, Array] = {}
+    for row in rows:
+        label, returns = row["perturbation"], np.asarray(row["returns"], float)
+        if not np.array_equal(by_label.setdefault(label, returns), returns):
+            raise ValueError(
+                f"rows: {label!r} is there twice, with different returns; expected rows of one "
+                "evaluation."
+            )
     if NONE not in by_label:
         raise ValueError(f"rows: expected one of perturbation {NONE!r}.")
     families: dict[str, dict[float, Array]] = {}

@@ -82,6 +82,16 @@ def test_rows_become_curves_in_the_order_of_strengths():
     )
 
 
+def test_rows_of_two_evaluations_are_no_curve():
+    """What evaluation.jsonl holds of a run that learnt on between two evaluations."""
+    later = [{"perturbation": "none", "returns": [20.0, 24.0]}]
+    later += [{"perturbation": "mask:0.5", "returns": [18.0, 18.0]}]
+    with pytest.raises(ValueError, match="'none' is there twice, with different returns"):
+        robustness_curves([*rows(noise={0.4: 5.0}), *later])
+    again = [rows()[0], {"perturbation": "mask:0.5", "returns": [4.0, 4.0]}]  # of the same weights
+    assert len(robustness_curves([*rows(noise={0.4: 5.0}), *again])) == 2
+
+
 def test_what_cannot_be_a_curve_is_refused():
     with pytest.raises(ValueError, match="expected one of perturbation 'none'"):
         robustness_curves(rows()[1:])
