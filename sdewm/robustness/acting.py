@@ -37,7 +37,8 @@ class LatentErrors:
         task: name of the task.
 
     Attributes:
-        realised: moments of the errors so far, in these standard deviations.
+        realised: moments of the errors so far, in these standard deviations; errors of components
+            whose deviation is 0 are left out.
     """
 
     def __init__(self, perturbation: LatentPerturbation, deviation: Tensor, task: str) -> None:
@@ -53,8 +54,10 @@ class LatentErrors:
             seed = draw_seed(*facts, step) if self.perturbation.every_step else draw_seed(*facts)
             generator = torch.Generator().manual_seed(seed)
             error = self.perturbation.error(row, self.deviation, generator)
-            unit = self.deviation.clamp(min=1e-12)
-            self.realised.add(np.zeros(len(error)), (error / unit).cpu().numpy())
+            # An error of a component that does not vary has no size in its deviations.
+            sized = (self.deviation > 0) | (error == 0)
+            sizes = (error / self.deviation.clamp(min=1e-12))[sized].cpu().numpy()
+            self.realised.add(np.zeros(len(sizes)), sizes)
             rows.append(row + error)
         return torch.stack(rows) if self.perturbation.strength else stoch
 

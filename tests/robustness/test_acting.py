@@ -69,6 +69,16 @@ def test_latent_errors_are_functions_of_environment_episode_and_step():
     assert torch.equal(held[0], held[1]) and held[0].abs().tolist() == [[0.5, 2.0]] * 2
 
 
+def test_errors_of_a_component_that_does_not_vary_have_no_size_in_its_deviations():
+    """A class that is never drawn without errors, and is under them."""
+    deviation = torch.tensor([0.0, 2.0])
+    errors = LatentErrors(LatentPerturbation("latent-scale", 0.5), deviation, "a")
+    for step in range(2000):
+        errors(torch.tensor([[1.0, 2.0]]), torch.tensor([step == 0]))
+    found = errors.realised.summary()
+    assert found["realised_std"] == pytest.approx(0.5, rel=0.05) and errors.realised.count == 2000
+
+
 def test_latent_errors_do_not_depend_on_the_number_of_environments():
     """Four episodes of two steps in one environment after the other, and two at a time."""
     perturbation = LatentPerturbation("latent-noise", 1.0)
