@@ -108,8 +108,9 @@ def record_run(
     edited = "" if saved.changed is None else f", changed since: {saved.changed}"
 
     def make_policy(seed: int) -> Policy:
-        agent.policy_generator.manual_seed(seed)
-        return agent.policy(mode)
+        policy = agent.policy(mode)
+        policy.generator.manual_seed(seed)  # that of mean actions is not the agent's own
+        return policy
 
     return record_dataset(
         directory,

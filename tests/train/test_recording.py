@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from sdewm.train import recording
 from sdewm.train.recording import FIELDS, record_dataset
+from tests.child_process import ROOT
 from tests.train.fake_agent import ENV, FakePolicy, small_config
 
 
@@ -52,3 +54,20 @@ def test_a_recording_is_not_continued_as_another(tmp_path):
     assert {"command", "commit", "action_repeat", "obs"} <= set(facts)
     with pytest.raises(ValueError, match="complete recording"):
         record(tmp_path / "data", episodes=2)
+
+
+def test_mean_actions_are_recorded_with_latents_of_the_round(tmp_path, monkeypatch):
+    """Noise of the latents that every round repeats would make episodes alike."""
+    made = {}
+
+    def keep(directory, make_policy, *given, **named):
+        made[directory] = make_policy
+
+    monkeypatch.setattr(recording, "record_dataset", keep)
+    run = ROOT / "paper_checks" / "small_models" / "agent"
+    for mode in ("mean", "sample"):
+        recording.record_run(tmp_path / mode, run, episodes=2, seed=0, mode=mode)
+        draw = [
+            torch.randn(4, generator=made[tmp_path / mode](seed).generator) for seed in (5, 5, 6)
+        ]
+        assert torch.equal(draw[0], draw[1]) and not torch.equal(draw[0], draw[2])
