@@ -3,13 +3,14 @@
     python analysis/fig_certified_horizon.py                   redraw the committed table
     python analysis/fig_certified_horizon.py RUN… --data DIR   measure runs
 
-The runs differ in the weight of the Jacobian penalty and in the seed. From a posterior state of
-each of several episodes, all errors of size 0.1 in z are enclosed (`sdewm.enclose_rollouts`) under
-the recorded actions, on one noise path each. `certified` is the last step with a bound, at most
-`steps`: the enclosure abstains where its bound exceeds ten times the error to first order. `growth`
-is that first-order error after GROWTH_STEP steps over the one at the start, the largest over all
-directions of the error. The committed table is of the runs of the study `cartpole_hidden`, in
-runs/studies/cartpole_hidden. Runs whose rows are already in the log are not measured again.
+The runs differ in the weight of the Jacobian penalty and in the seed; others are refused. From a
+posterior state of each of several episodes, all errors of size 0.1 in z are enclosed
+(`sdewm.enclose_rollouts`) under the recorded actions, on one noise path each. `certified` is the
+last step with a bound, at most `steps`: the enclosure abstains where its bound exceeds ten times
+the error to first order. `growth` is that first-order error after GROWTH_STEP steps over the one at
+the start, the largest over all directions of the error. The committed table is of the runs of the
+study `cartpole_hidden`, in runs/studies/cartpole_hidden. Runs whose rows are already in the log are
+not measured again.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import as_system
 from sdewm.plots.certified_horizon_plots import certified_horizon
 from sdewm.report.trained_run import TrainedRun, load_trained_run
-from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs, require_alike
 from sdewm.theory.flow.rollout_enclosure import enclose_rollouts
 
 START, STEPS, RADIUS, GROWTH_STEP = 20, 50, 0.1, 10
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
     """What is measured of each run."""
     trained = [load_trained_run(run, given.data) for run in given.runs]
+    require_alike({str(one.run): one for one in trained}, ["jacobian.weight"])
     facts = {"data": given.data.name, "start": START, "radius": RADIUS, "growth_step": GROWTH_STEP}
     runs = [
         (f"{one.run.name} {one.weights_digest}", partial(rows_of, one, given.episodes, given.seed))

@@ -6,7 +6,9 @@
 Filter, then act: the world model of each run filters the perturbed observations, and the agent of
 --policy acts on what it decodes. Returns of different models then differ by the models alone. All
 meet the same perturbations in the same episodes. The table holds one row for each run,
-perturbation and strength. Runs that were measured are in a log, so that the same command resumes.
+perturbation and strength. The runs differ in the weight of the penalty, in the noise on the
+encoder's input in training, and in the seed; others are refused. Runs that were measured are in a
+log, so that the same command resumes.
 """
 
 import argparse
@@ -19,11 +21,13 @@ from sdewm.perturbations.parsing import parse_perturbations
 from sdewm.plots.study_plots import robustness_of_filters
 from sdewm.robustness.evaluation import FLOOR, NONE, perturbed_returns
 from sdewm.robustness.statistics import Comparison, compare, t_interval
-from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs, require_alike
+from sdewm.train.config import Config
 from sdewm.train.saved_agent import SavedAgent, saved_agent, trained_agent, weights_digest
 
 PERTURBATIONS = ("noise:0.1,0.2,0.4", "mask:0.1,0.25,0.5", "shift:0.1,0.2,0.4")
 ALONE, PLAIN = "no filter", "penalty 0"
+APART = ("jacobian.weight", "comparator.input_noise")  # what `arm_of` names
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,8 +45,9 @@ def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
     """The agent alone, and with each run as its filter."""
     actor = trained_agent(given.policy)
     runs = [(ALONE, partial(run_rows, actor, None, given))]
-    for place in given.runs:
-        saved = saved_agent(place)
+    filters = {str(place): saved_agent(place) for place in given.runs}
+    require_alike(filters, APART)
+    for place, saved in filters.items():
         key = f"{place} {weights_digest(saved.agent)}"
         runs.append((key, partial(run_rows, saved, actor, given)))
     return runs, {"policy": f"{given.policy.name} {weights_digest(actor.agent)}"}
@@ -60,7 +65,7 @@ def run_rows(saved: SavedAgent, actor: SavedAgent | None, given: argparse.Namesp
         if family != FLOOR:
             rows.append(
                 {
-                    "arm": ALONE if actor is None else arm_of(saved),
+                    "arm": ALONE if actor is None else arm_of(saved.config),
                     "seed": saved.config.seed,
                     "updates": saved.counters["updates"],
                     "family": family,
@@ -73,12 +78,13 @@ def run_rows(saved: SavedAgent, actor: SavedAgent | None, given: argparse.Namesp
     return rows
 
 
-def arm_of(saved: SavedAgent) -> str:
+def arm_of(config: Config) -> str:
     """What was different in the training of a world model."""
-    config = saved.config
-    if config.comparator.input_noise:
-        return f"noise {config.comparator.input_noise:g} in training"
-    return f"penalty {config.jacobian.weight:g}"
+    noise, weight = config.comparator.input_noise, config.jacobian.weight
+    penalty = f"penalty {weight:g}"
+    if noise:
+        return f"noise {noise:g} in training" + (f", {penalty}" if weight else "")
+    return penalty
 
 
 def differences(rows: Sequence[Row]) -> dict[tuple[str, str, float], Comparison]:

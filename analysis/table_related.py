@@ -25,7 +25,7 @@ from sdewm.related import clean_target, ensemble
 from sdewm.related.readings import rank_correlation, reading, within_groups
 from sdewm.related.registry import INDICATORS, OF_RUNS
 from sdewm.robustness.statistics import Comparison, Interval, compare, holm, t_interval
-from sdewm.scripts.measured_runs import Facts, Runs, RunsTable
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, require_alike
 from sdewm.study.committed import DATA, Results, read_results
 from sdewm.study.end_points import Measurement
 from sdewm.study.rows import arms_of
@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
     """All runs, then the ensembles of runs of one arm."""
-    keys = {run: f"{run} {weights_digest(saved_agent(run).agent)}" for run in given.runs}
+    saved = {run: saved_agent(run) for run in given.runs}
+    require_alike({str(run): one for run, one in saved.items()}, ["jacobian.weight"])
+    keys = {run: f"{run} {weights_digest(one.agent)}" for run, one in saved.items()}
     runs = [(keys[run], partial(run_rows, run, given)) for run in given.runs]
     for group in groups(given.runs):
         runs.append((" + ".join(keys[run] for run in group), partial(group_rows, group, given)))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
@@ -27,7 +27,14 @@ from sdewm.base.records import (
 )
 from sdewm.plots.panels import Drawing, check_drawing, save_figure
 from sdewm.scripts.theory_figure import add_drawing_options
+from sdewm.train.config import Config
+from sdewm.train.run_directory import flat_config
 
+# Settings that decide how a run is made, kept or watched, but not what is learnt.
+AROUND = (
+    *("seed", "device", "compile", "cuda_graph", "deterministic", "workers", "pictures"),
+    *("checkpoint_every_seconds", "keep_every_updates", "log_every_updates"),
+)
 WHOLE = "of_rows"  # of each row in the log: how many its run has
 Runs = Sequence[tuple[str, Callable[[], list[Row]]]]
 Facts = dict[str, Any]
@@ -95,6 +102,58 @@ class RunsTable:
         facts |= more | {"code": code_digest()}
         whole = manifest(**facts)
         return measured_runs(runs, given.log, whole, [*facts]), whole
+
+
+class Trained(Protocol):
+    """A run that was loaded, as `SavedAgent` or `TrainedRun`."""
+
+    @property
+    def config(self) -> Config:
+        """Its configuration."""
+        ...
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counters of its checkpoint."""
+        ...
+
+
+def require_alike(runs: Mapping[str, Trained], apart: Sequence[str]) -> None:
+    """Refuse runs that differ in something by which a table does not tell them apart.
+
+    Rows of such runs would stand under one name, as seeds of one arm.
+
+    Args:
+        runs: by name.
+        apart: full names of the settings that the table tells apart; the seed is another.
+
+    Raises:
+        ValueError: the first setting, or the number of updates made, in which a run differs from
+            the first one; or two runs of one seed that differ in nothing.
+    """
+    first, seen = next(iter(runs)), dict[tuple[Value, ...], str]()
+    for run, one in runs.items():
+        expected, found = (_facts_of(each, apart) for each in (runs[first], one))
+        for name, value in found.items():
+            if value != expected.get(name):
+                raise ValueError(
+                    f"run={run!r} has {name}={value!r}, {first!r} has {expected.get(name)!r}: "
+                    f"expected runs that differ in {', '.join(apart)} and the seed only."
+                )
+        settings = flat_config(one.config)
+        arm = tuple(settings[name] for name in ("seed", *apart))
+        if arm in seen:
+            raise ValueError(
+                f"run={run!r} and {seen[arm]!r} have one seed, {arm[0]}, and the same "
+                f"{', '.join(apart)}: expected each seed of an arm once."
+            )
+        seen[arm] = run
+
+
+def _facts_of(run: Trained, apart: Sequence[str]) -> dict[str, Value]:
+    settings = flat_config(run.config)
+    told = {name: value for name, value in settings.items() if name not in (*AROUND, *apart)}
+    return told | {"updates made": run.counters["updates"]}
 
 
 def draw_runs(

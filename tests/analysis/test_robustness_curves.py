@@ -1,6 +1,8 @@
 """Returns of an agent behind filters: what is drawn and what the README says of it."""
 
 import argparse
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from paper_checks.cases.trained_models import AGENT, FOLDER, WITHOUT, trained_run
 from sdewm.base.records import ROOT, read_table
 from sdewm.robustness.statistics import compare, holm, t_interval
+from sdewm.train.run_directory import read_run
 from tests.analysis.study_rows import load
 
 NOISES = (("none", 0.0), ("noise", 0.1))
@@ -61,6 +64,25 @@ def test_measured_rows_belong_to_the_weights_of_run_and_agent(script, tmp_path):
     runs, facts = script.runs_of(given)
     assert trained_run(WITHOUT).weights_digest in runs[1][0]
     assert trained_run(AGENT).weights_digest in facts["policy"]
+
+
+def test_filters_that_the_names_of_the_arms_do_not_tell_apart_are_refused(script, tmp_path):
+    """A model with noise in its latent would stand among those without penalty."""
+    shutil.copytree(FOLDER / WITHOUT, tmp_path / "noisy")
+    file = tmp_path / "noisy" / "config.json"
+    config = json.loads(file.read_text())
+    config["comparator"]["latent_noise"] = 0.2
+    file.write_text(json.dumps(config | {"seed": 1}))
+    given = argparse.Namespace(
+        runs=[FOLDER / WITHOUT, tmp_path / "noisy"], policy=FOLDER / AGENT, episodes=2, seed=0
+    )
+    with pytest.raises(ValueError, match=r"comparator.latent_noise=0.2, .*expected runs that diff"):
+        script.runs_of(given)
+    config["comparator"] |= {"latent_noise": 0.0, "input_noise": 0.1}
+    config["jacobian"]["weight"] = 0.01
+    file.write_text(json.dumps(config))
+    arms = [script.arm_of(read_run(run).config) for run in given.runs]
+    assert arms == ["penalty 0", "noise 0.1 in training, penalty 0.01"]
 
 
 def test_readme_says_what_the_committed_rows_show(script):

@@ -1,9 +1,14 @@
 """Rows of several runs: an interrupted command measures again only what is not whole in its log."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from sdewm.base.records import manifest
-from sdewm.scripts.measured_runs import RunsTable, measured_runs
+from sdewm.scripts.measured_runs import RunsTable, measured_runs, require_alike
+from sdewm.study.declaration import with_settings
+from sdewm.train.presets import preset
 
 DECIDING = ("seed", "code")
 
@@ -90,3 +95,35 @@ def test_a_table_is_measured_again_where_a_deciding_fact_differs(tmp_path, capsy
     ):
         rows("run", *other)
     assert len(asked) == 4
+
+
+def of_run(updates=8000, **settings):
+    config = with_settings(preset("tiny", seed=settings.pop("seed", 0)), settings)
+    return SimpleNamespace(config=config, counters={"updates": updates})
+
+
+def test_runs_that_a_table_tells_apart_are_alike():
+    runs = {
+        "a": of_run(),
+        "b": of_run(seed=1, pictures=False),
+        "c": of_run(**{"jacobian.weight": 0.1}),
+        "d": of_run(seed=1, **{"jacobian.weight": 0.1}),
+    }
+    require_alike(runs, ["jacobian.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"jacobian.squared": False}, "'b' has jacobian.squared=False, 'a' has True"),
+        ({"jacobian.excess_over": 4.0}, "jacobian.excess_over=4.0"),
+        ({"comparator.latent_noise": 0.2}, "comparator.latent_noise=0.2"),
+        ({"optimiser.dynamics_weight_decay": 1e-4}, "dynamics_weight_decay=0.0001"),
+        ({"updates": 3000}, "updates made=3000, 'a' has 8000"),
+        ({"seed": 0}, "'b' and 'a' have one seed, 0, and the same jacobian.weight"),
+    ],
+)
+def test_runs_that_differ_in_more_than_a_table_says_are_refused(settings, message):
+    runs = {"a": of_run(), "b": of_run(**({"seed": 1} | settings))}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        require_alike(runs, ["jacobian.weight"])
