@@ -75,14 +75,27 @@ def named(run: Path) -> tuple[str, int]:
 
 
 def groups(runs: Sequence[Path]) -> list[list[Path]]:
-    """Disjoint groups of runs of one arm, by rising seeds; a last one that is too small is left."""
-    found: dict[str, list[Path]] = {}
+    """Disjoint groups of runs of one arm, by rising seeds; a last one that is too small is left.
+
+    Raises:
+        ValueError: groups of two arms begin with one seed and go on with others: their difference
+            would not be one of equal seeds.
+    """
+    arms: dict[str, list[Path]] = {}
     for run in sorted(runs, key=named):
-        found.setdefault(named(run)[0], []).append(run)
+        arms.setdefault(named(run)[0], []).append(run)
     size = ensemble.MODELS
-    return [
-        own[k : k + size] for own in found.values() for k in range(0, len(own) - size + 1, size)
+    found = [
+        own[k : k + size] for own in arms.values() for k in range(0, len(own) - size + 1, size)
     ]
+    begun: dict[int, list[Path]] = {}
+    for group in found:
+        seeds = [named(run)[1] for run in group]
+        other = begun.setdefault(seeds[0], group)
+        if seeds != [named(run)[1] for run in other]:
+            pair = " and ".join(" + ".join(run.name for run in one) for one in (other, group))
+            raise ValueError(f"runs: {pair} are of different seeds; expected equal ones.")
+    return found
 
 
 def loaded(run: Path, given: argparse.Namespace) -> Measurement:

@@ -26,6 +26,13 @@ def test_runs_of_one_arm_are_grouped_in_disjoint_pairs_by_seed():
     ]
 
 
+def test_groups_that_would_be_paired_although_their_seeds_differ_are_refused():
+    """The difference to weight 0 is paired by the first seed of each group."""
+    names = ["a-seed0", "a-seed1", "b-seed0", "b-seed2"]
+    with pytest.raises(ValueError, match=r"a-seed0 \+ a-seed1 and b-seed0 \+ b-seed2 are of diff"):
+        TABLE.groups([Path("runs") / name for name in names])
+
+
 @pytest.mark.parametrize("name", ["run", "a-seed", "-seed3", "a-seedx"])
 def test_a_run_that_is_not_of_a_study_is_refused(name):
     with pytest.raises(ValueError, match="expected a run of a study"):
