@@ -24,7 +24,7 @@ from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import as_system
 from sdewm.plots.certified_horizon_plots import certified_horizon
 from sdewm.report.trained_run import TrainedRun, load_trained_run
-from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs, require_alike
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, data_facts, draw_runs, require_alike
 from sdewm.theory.flow.rollout_enclosure import enclose_rollouts
 
 START, STEPS, RADIUS, GROWTH_STEP = 20, 50, 0.1, 10
@@ -39,7 +39,8 @@ def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
     """What is measured of each run."""
     trained = [load_trained_run(run, given.data) for run in given.runs]
     require_alike({str(one.run): one for one in trained}, ["jacobian.weight"])
-    facts = {"data": given.data.name, "start": START, "radius": RADIUS, "growth_step": GROWTH_STEP}
+    facts = data_facts(given.data)
+    facts |= {"start": START, "radius": RADIUS, "growth_step": GROWTH_STEP}
     runs = [
         (f"{one.run.name} {one.weights_digest}", partial(rows_of, one, given.episodes, given.seed))
         for one in trained

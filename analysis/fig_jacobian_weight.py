@@ -18,7 +18,7 @@ from functools import partial
 from sdewm.plots.jacobian_weight_plots import effects_of_penalty
 from sdewm.report.jacobian_weight import penalty_rows, summary
 from sdewm.report.trained_run import load_trained_run
-from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, draw_runs, require_alike
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, data_facts, draw_runs, require_alike
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
         )
         for one in trained
     ]
-    return runs, {"data": given.data.name}
+    return runs, data_facts(given.data)
 
 
 TABLE = RunsTable(

@@ -50,7 +50,8 @@ def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
     for place, saved in filters.items():
         key = f"{place} {weights_digest(saved.agent)}"
         runs.append((key, partial(run_rows, saved, actor, given)))
-    return runs, {"policy": f"{given.policy.name} {weights_digest(actor.agent)}"}
+    policy = f"{given.policy.name} {weights_digest(actor.agent)}"
+    return runs, {"policy": policy, "perturbations": " ".join(PERTURBATIONS)}
 
 
 def run_rows(saved: SavedAgent, actor: SavedAgent | None, given: argparse.Namespace) -> list[Row]:

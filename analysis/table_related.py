@@ -25,7 +25,7 @@ from sdewm.related import clean_target, ensemble
 from sdewm.related.readings import rank_correlation, reading, within_groups
 from sdewm.related.registry import INDICATORS, OF_RUNS
 from sdewm.robustness.statistics import Comparison, Interval, compare, holm, t_interval
-from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, require_alike
+from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, data_facts, require_alike
 from sdewm.study.committed import DATA, Results, read_results
 from sdewm.study.end_points import Measurement
 from sdewm.study.rows import arms_of
@@ -63,7 +63,7 @@ def runs_of(given: argparse.Namespace) -> tuple[Runs, Facts]:
     runs = [(keys[run], partial(run_rows, run, given)) for run in given.runs]
     for group in groups(given.runs):
         runs.append((" + ".join(keys[run] for run in group), partial(group_rows, group, given)))
-    return runs, {"data": given.data.name}
+    return runs, data_facts(given.data)
 
 
 def named(run: Path) -> tuple[str, int]:

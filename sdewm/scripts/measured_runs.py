@@ -25,6 +25,7 @@ from sdewm.base.records import (
     read_table,
     write_table,
 )
+from sdewm.data.dataset import read_dataset
 from sdewm.plots.panels import Drawing, check_drawing, save_figure
 from sdewm.scripts.theory_figure import add_drawing_options
 from sdewm.train.config import Config
@@ -154,6 +155,11 @@ def _facts_of(run: Trained, apart: Sequence[str]) -> dict[str, Value]:
     settings = flat_config(run.config)
     told = {name: value for name, value in settings.items() if name not in (*AROUND, *apart)}
     return told | {"updates made": run.counters["updates"]}
+
+
+def data_facts(data: Path) -> Facts:
+    """Name and digest of recorded episodes: rows of others of the same name are not theirs."""
+    return {"data": data.name, "data_digest": read_dataset(data).digest[:16]}
 
 
 def draw_runs(

@@ -64,6 +64,7 @@ def test_measured_rows_belong_to_the_weights_of_run_and_agent(script, tmp_path):
     runs, facts = script.runs_of(given)
     assert trained_run(WITHOUT).weights_digest in runs[1][0]
     assert trained_run(AGENT).weights_digest in facts["policy"]
+    assert facts["perturbations"] == " ".join(script.PERTURBATIONS)  # rows of others stay apart
 
 
 def test_filters_that_the_names_of_the_arms_do_not_tell_apart_are_refused(script, tmp_path):

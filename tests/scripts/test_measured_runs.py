@@ -1,14 +1,21 @@
 """Rows of several runs: an interrupted command measures again only what is not whole in its log."""
 
+import argparse
+import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import pytest
 
 from sdewm.base.records import manifest
-from sdewm.scripts.measured_runs import RunsTable, measured_runs, require_alike
+from sdewm.scripts.measured_runs import RunsTable, data_facts, measured_runs, require_alike
 from sdewm.study.declaration import with_settings
 from sdewm.train.presets import preset
+from tests.plots.committed import load
+from tests.study.declared import EPISODES
+
+SHIPPED = EPISODES.parent / "weight0-seed0"
 
 DECIDING = ("seed", "code")
 
@@ -127,3 +134,19 @@ def test_runs_that_differ_in_more_than_a_table_says_are_refused(settings, messag
     runs = {"a": of_run(), "b": of_run(**({"seed": 1} | settings))}
     with pytest.raises(ValueError, match=re.escape(message)):
         require_alike(runs, ["jacobian.weight"])
+
+
+def test_episodes_of_one_name_are_told_apart(tmp_path):
+    """Rows that were measured on other episodes in a folder of the same name are not reused."""
+    shutil.copytree(EPISODES, tmp_path / EPISODES.name)
+    assert data_facts(tmp_path / EPISODES.name) == data_facts(EPISODES)
+    manifest = tmp_path / EPISODES.name / "manifest.json"
+    text = manifest.read_text()
+    sums = json.loads(text)["chunks"][0]["sha256"]
+    manifest.write_text(text.replace(sums, "0" * len(sums)))
+    other = data_facts(tmp_path / EPISODES.name)
+    assert other["data"] == EPISODES.name and other != data_facts(EPISODES)
+    for stem in ("fig_jacobian_weight", "fig_certified_horizon", "table_related"):
+        given = argparse.Namespace(runs=[SHIPPED], data=EPISODES, episodes=2, seed=0)
+        facts = load(stem).runs_of(given)[1]
+        assert facts["data_digest"] == data_facts(EPISODES)["data_digest"]
