@@ -168,10 +168,14 @@ def training_returns(rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
 
 
 def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows of the figure: in each panel the published curves, our mean curves, and our seeds."""
+    """Rows of the figure: in each panel the published curves, our mean curves, and our seeds.
+
+    Raises:
+        ValueError: seeds of one curve have returns of different protocols.
+    """
     drawn: list[dict[str, Any]] = []
     ours = curves_of(rows, "label")
-    kinds = {(str(r["label"]), str(r["env"]), str(r["obs"])): str(r["protocol"]) for r in rows}
+    kinds = protocols(rows)
     theirs = curves_of(published, "method")
     for env, obs in dict.fromkeys(curve[1:] for curve in ours):
         panel = f"{env.removeprefix('dmc:').removeprefix('gym:')}, {obs}"
@@ -197,6 +201,21 @@ def figure_rows(rows: Sequence[Row], published: Sequence[Row]) -> list[dict[str,
                         for frames, value in zip(x, y, strict=True)
                     ]
     return drawn
+
+
+def protocols(rows: Sequence[Row]) -> dict[Curve, str]:
+    """What the returns of each curve are of; ValueError if its seeds differ in that."""
+    kinds: dict[Curve, str] = {}
+    for row in rows:
+        curve = (str(row["label"]), str(row["env"]), str(row["obs"]))
+        kind = kinds.setdefault(curve, str(row["protocol"]))
+        if kind != row["protocol"]:
+            raise ValueError(
+                f"{row['label']!r} on {row['env']} from {row['obs']} has returns of "
+                f"{PROTOCOLS[kind]} and, of seed {row['seed']}, of "
+                f"{PROTOCOLS[str(row['protocol'])]}: give such runs another name, as in NAME=RUN."
+            )
+    return kinds
 
 
 def curves_of(rows: Sequence[Row], label: str) -> dict[Curve, Points]:

@@ -143,6 +143,17 @@ def test_a_run_without_evaluations_shows_its_training_episodes_by_bins_of_frames
     assert {row["protocol"] for row in rows} == {"training"}
 
 
+def test_returns_of_two_protocols_are_no_curve(tmp_path, capsys):
+    """Seed 1 has no evaluation yet: its training episodes are another quantity."""
+    metrics = [{"env_frames": 20_000, "episodes": 1, "episode_return": 10.0}]
+    whole = make_run(tmp_path / "whole", evaluations=evaluations(5.0))
+    begun = make_run(tmp_path / "begun", seed=1, metrics=metrics)
+    out = ("--out", tmp_path / "out")
+    said = refusal(capsys, whole, begun, *out)
+    assert "has returns of evaluation episodes, mean action and, of seed 1, of training" in said
+    script.main([whole, f"begun={begun}", *map(str, out)])
+
+
 def test_without_runs_and_table_it_says_what_to_give(tmp_path, capsys):
     text = refusal(capsys, "--out", tmp_path)
     assert "no runs given" in text and "give at least one run directory" in text
