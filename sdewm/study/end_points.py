@@ -54,6 +54,7 @@ from sdewm.open_loop.predictions import OpenLoop, open_loop
 from sdewm.perturbations.observation import HELD, ObservationPerturbation, kind_of
 from sdewm.perturbations.parsing import observation_perturbation
 from sdewm.train.saved_agent import saved_agent
+from sdewm.train.sources import RECORDED, check_recorded_task
 
 CONTEXT, ROWS, EVERY, SAMPLES, SETTLED = 20, 100, 10, 4, 10
 SLOW, LAST_UPDATES = 0.9, 1000
@@ -186,6 +187,8 @@ class Measurement:
         """Windows of the test episodes."""
         if self.data is None:
             raise ValueError("test_data: none was given.")
+        task = {name: getattr(self.config, name) for name in RECORDED}
+        check_recorded_task(task, self.data, f"run={str(self.run)!r}")
         return windows(self.data, self.seed)
 
     @cached_property

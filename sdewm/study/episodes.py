@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from sdewm.base.fields import later_defaults
 from sdewm.data.dataset import read_dataset
 from sdewm.study.declaration import Study
 from sdewm.study.end_points import check_on_episodes
 from sdewm.study.rows import Row
+from sdewm.train.config import Config
+from sdewm.train.sources import RECORDED, check_recorded_task
 
 
 def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
@@ -26,7 +29,8 @@ def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
 
     Raises:
         ValueError: a directory is missing or no dataset, a perturbation is of other observations,
-            or rows were measured on other episodes.
+            the test episodes are of another task than what is learnt, or rows were measured on
+            other episodes.
     """
     found = []
     for name in ("data", "test_data"):
@@ -38,6 +42,7 @@ def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
         found.append(read_dataset(directory).digest)
     if study.test_data:
         check_on_episodes(study.end_points, Path(study.test_data))
+        _require_same_task(study)
     digest = hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] if found else ""
     others = known_episodes(rows) - {digest}
     if others:
@@ -47,6 +52,19 @@ def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
             "episodes of these rows, or another --out."
         )
     return digest
+
+
+def _require_same_task(study: Study) -> None:
+    """Refuse test episodes of another environment, observation or action repeat."""
+    test = Path(study.test_data)
+    if study.data:
+        facts = later_defaults(Config) | read_dataset(Path(study.data)).facts
+        check_recorded_task(facts, test, f"data={study.data!r}")
+        return
+    for cell in study.cells[: len(study.arms)]:
+        config = study.config(cell)
+        settings = {name: getattr(config, name) for name in RECORDED}
+        check_recorded_task(settings, test, f"arm={cell.arm!r}")
 
 
 def require_same_episodes(rows: Iterable[Row], table: Path) -> None:

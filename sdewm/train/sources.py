@@ -362,6 +362,28 @@ def as_recorded(config: Config, data: Path, given: Collection[str]) -> Config:
     return found
 
 
+def check_recorded_task(known: Mapping[str, Any], data: Path, whose: str) -> None:
+    """Refuse recorded episodes of another environment, observation or action repeat.
+
+    What is not known on one side is not compared.
+
+    Args:
+        known: the fields `RECORDED`, of a configuration or of other episodes.
+        data: directory of the recorded episodes.
+        whose: what has these fields, for the message.
+
+    Raises:
+        ValueError: there is no dataset, or a field differs.
+    """
+    recorded = later_defaults(Config) | read_dataset(data).facts
+    for name in RECORDED:
+        if UNKNOWN not in (known[name], recorded[name]) and known[name] != recorded[name]:
+            raise ValueError(
+                f"data={str(data)!r} has {name}={recorded[name]!r}, but {whose} has "
+                f"{name}={known[name]!r}: expected episodes of the same task."
+            )
+
+
 def _fields(observation: Box, action: Box) -> dict[str, Field]:
     """The fields of every row."""
     kind = torch.uint8 if observation.dtype == np.uint8 else torch.float32

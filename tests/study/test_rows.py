@@ -1,12 +1,14 @@
 """Rows of a study: appended whole, read with damage told, never without a finite value."""
 
 import json
+import shutil
 
 import pytest
 
 from sdewm.base.stats import Estimate
 from sdewm.cli import main
 from sdewm.commands import study_cell
+from sdewm.study.end_points import Measurement
 from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import (
     COLUMNS,
@@ -15,6 +17,8 @@ from sdewm.study.rows import (
     missing_cells,
     read_rows,
 )
+from sdewm.study.study_file import read_study
+from tests.study.declared import EPISODES, TEXT, written
 
 
 def row_of(study, arm="strong", value="1.5", end_point="jacobian"):
@@ -96,6 +100,22 @@ def test_rows_of_other_episodes_are_not_gone_on_with(study, place, tmp_path, cap
     assert f"these episodes ({episodes}) are not those of the rows" in said
     assert "(0123456789ab)" in said
     assert len(read_rows(study, place)) == 1
+
+
+def test_test_episodes_of_another_task_are_refused(tmp_path):
+    """They have the same shapes, and steps twice as long."""
+    shutil.copytree(EPISODES, tmp_path / "slow")
+    manifest = tmp_path / "slow" / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    repeat = facts["action_repeat"]
+    manifest.write_text(json.dumps(facts | {"action_repeat": 2 * repeat}))
+    text = TEXT.replace(f'test_data = "{EPISODES}"', f'test_data = "{tmp_path / "slow"}"')
+    study = read_study(written(tmp_path, text))
+    message = f"has action_repeat={2 * repeat}, but data=.* has action_repeat={repeat}"
+    with pytest.raises(ValueError, match=message):
+        require_episodes(study)
+    with pytest.raises(ValueError, match=rf"but run=.* has action_repeat={repeat}"):
+        _ = Measurement(EPISODES.parent / "weight0-seed0", tmp_path / "slow").episodes
 
 
 def test_rows_of_different_episodes_are_not_reported(study, place, tmp_path, capsys):
