@@ -9,9 +9,11 @@
                             latents with and without an injected error, in units of the distance
                             between episodes; KIND: zero_drift or drift; SIZE in standard deviations
                             of z
-"jacobian"                  mean ln ‖J‖_F of the step (h, mean z) → (h', mean z')
-"slow_modes"                mean number of eigenvalues of that step with |λ| > .9
-"memory"                    mean ln (Σ |λ|²)^½, the least ‖J‖_F of any coordinates
+"jacobian"                  mean ln ‖J‖_F of the step (h, z) → (h', mean z', deviation of z'), which
+                            is the Jacobian that the penalty penalises by default
+"slow_modes"                mean number of eigenvalues of the step (h, z) → (h', mean z') with
+                            |λ| > .9
+"memory"                    mean ln (Σ |λ|²)^½ of that step, its least ‖J‖_F of any coordinates
 "imagined_spread K"         ln ratio of the standard deviations of imagined and recorded
                             observations K policy steps ahead; below 0: imagination collapses
 "gradient_tail"             ln ratio of two means over the rows of metrics.jsonl after the warm-up:
