@@ -17,9 +17,10 @@ from sdewm.study.engine import LocalPool, Pool, run_study
 from sdewm.study.episodes import require_episodes, require_same_episodes
 from sdewm.study.ray_pool import RayPool
 from sdewm.study.rows import Place, expected_cost, missing_cells, read_rows
+from sdewm.study.runs import require_declared_runs
 from sdewm.study.study_file import read_study
 from sdewm.study.verdicts import report
-from sdewm.train.run_directory import locked
+from sdewm.train.run_directory import allow_module, locked
 from sdewm.train.signals import Interrupted, StopRequest
 
 
@@ -52,6 +53,7 @@ def study(words: list[str]) -> int:
     """Run a study; a second call does what is missing."""
     given = parse(StudyWords, words, "study")
     declared = read_study(given.study)
+    allow_module(declared.env or None)
     folder = given.out or Path("runs") / "studies" / declared.name
     place = Place(folder, declared.digest, given.study)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -73,6 +75,7 @@ def study(words: list[str]) -> int:
         stop = StopRequest()
         for device in sorted({declared.config(cell).device for cell in declared.cells}):
             check_device(device)
+        require_declared_runs(declared, place)
         folder.mkdir(parents=True, exist_ok=True)
         with stop.listening(), locked(folder, "out"):
             try:
