@@ -22,12 +22,14 @@ from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import END, Place, Row
 from sdewm.study.study_file import read_study
 from sdewm.train.metrics import memory_metrics
+from sdewm.train.run_directory import allow_module
 
 
 def main(words: Sequence[str]) -> int:
     """Train and measure; the exit code of the training if it was stopped or failed."""
     file, folder, arm, seed = words
     study, cell = read_study(Path(file)), Cell(arm, int(seed))
+    allow_module(study.env or None)  # the declaration names it, not the run alone
     commit = code_commit()  # of the code that runs: a later commit does not change it
     episodes = require_episodes(study)
     place = Place(Path(folder), study.digest, Path(file))
