@@ -34,8 +34,10 @@ def perturbed_returns(
 ) -> list[dict[str, Any]]:
     """One row for each perturbation, after one unperturbed row and one of the noise floor.
 
-    All rows share initial states and latent noise, so that differences are paired by episode. The
-    row "noise floor" is unperturbed with other latent noise: differences of its size mean nothing.
+    All rows share initial states, so that differences are paired by episode. Their latent noise is
+    one sequence, that of the calls of the policy: where episodes end earlier under a perturbation,
+    later ones meet other noise. The row "noise floor" is unperturbed with other latent noise:
+    differences of its size mean nothing.
 
     Args:
         saved: the trained agent; acts by mean actions.

@@ -100,6 +100,7 @@ def test_rows_stand_beside_the_same_episodes_unperturbed(run, capsys):
         (["--perturb", "noise"], "expected NAME:STRENGTH"),
         (["--perturb"], "--perturb=(): expected perturbations"),
         (["--perturb", "noise:1", "mask:0.5", "noise:1.0"], "perturb names noise:1 twice"),
+        (["--perturb", "noise:0.1,0.10000001"], "perturb names noise:0.1 twice"),
         (["--perturb", "paper", "gravity:0.5"], "perturb names gravity:0.5 twice"),
         (
             ["--perturb", "noise:0.1", "latent-drift:0.1", "--policy", "RUN"],
