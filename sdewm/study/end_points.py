@@ -25,10 +25,11 @@
                             training, per env_frame, by the trapezoidal rule
 "final_return"              of agents: −ln of the mean return of the last of them
 
-Errors of vectors are in variances of the test episodes. Means are over test episodes, of
-logarithms, because errors of a few windows would dominate a mean of errors. Of those with an ln,
-smaller is better, except "jacobian", "memory" and "imagined_spread", which only describe, as do
-"slow_modes" and "final_loss", which are no logarithms: no comparison can be declared of these.
+Errors of vectors are in variances of the test episodes. Means are over the test episodes of at
+least 100 rows, of logarithms, because errors of a few windows would dominate a mean of errors. Of
+those with an ln, smaller is better, except "jacobian", "memory" and "imagined_spread", which only
+describe, as do "slow_modes" and "final_loss", which are no logarithms: no comparison can be
+declared of these.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _latent_error(name: str, argument: str) -> tuple[str, float, int]:
 
 
 def windows(data: Path, seed: int = 0) -> Episodes:
-    """The windows of recorded episodes on which every model is measured, one of each episode."""
+    """The windows on which every model is measured, one of each episode that has so many rows."""
     return read_episodes(data, steps=ROWS, count=None, window_seed=seed)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from sdewm.base.fields import later_defaults
-from sdewm.data.dataset import read_dataset
+from sdewm.data.dataset import Dataset, read_dataset
 from sdewm.study.declaration import Study
-from sdewm.study.end_points import check_on_episodes
+from sdewm.study.end_points import OF_AGENTS, OF_LOGS, ROWS, check_on_episodes
 from sdewm.study.rows import Row
 from sdewm.train.config import Config
 from sdewm.train.sources import RECORDED, check_recorded_task
@@ -29,8 +30,8 @@ def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
 
     Raises:
         ValueError: a directory is missing or no dataset, a perturbation is of other observations,
-            the test episodes are of another task than what is learnt, or rows were measured on
-            other episodes.
+            the test episodes are of another task than what is learnt, fewer than two of them have
+            the rows of a window, or rows were measured on other episodes.
     """
     found = []
     for name in ("data", "test_data"):
@@ -43,6 +44,8 @@ def require_episodes(study: Study, rows: Iterable[Row] = ()) -> str:
     if study.test_data:
         check_on_episodes(study.end_points, Path(study.test_data))
         _require_same_task(study)
+        if any(name.partition(" ")[0] not in (*OF_AGENTS, *OF_LOGS) for name in study.end_points):
+            _require_long(read_dataset(Path(study.test_data)))
     digest = hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] if found else ""
     others = known_episodes(rows) - {digest}
     if others:
@@ -65,6 +68,21 @@ def _require_same_task(study: Study) -> None:
         config = study.config(cell)
         settings = {name: getattr(config, name) for name in RECORDED}
         check_recorded_task(settings, test, f"arm={cell.arm!r}")
+
+
+def _require_long(test: Dataset) -> None:
+    """Refuse too few episodes with a window of `ROWS` rows, and say how many are left out."""
+    there = sum(length >= ROWS for length in test.lengths)
+    if there < 2:
+        raise ValueError(
+            f"test_data={str(test.directory)!r} has {there} episodes of at least {ROWS} rows; "
+            "expected two, because end points are measured on windows of so many."
+        )
+    if there < test.episodes:
+        sys.stderr.write(
+            f"note: {test.episodes - there} of {test.episodes} episodes of {test.directory} have "
+            f"fewer than {ROWS} rows; end points are measured on the others.\n"
+        )
 
 
 def require_same_episodes(rows: Iterable[Row], table: Path) -> None:

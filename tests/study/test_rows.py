@@ -8,7 +8,8 @@ import pytest
 from sdewm.base.stats import Estimate
 from sdewm.cli import main
 from sdewm.commands import study_cell
-from sdewm.study.end_points import Measurement
+from sdewm.data.dataset import NOTES, RECIPE, read_dataset, write_dataset
+from sdewm.study.end_points import Measurement, windows
 from sdewm.study.episodes import require_episodes
 from sdewm.study.rows import (
     COLUMNS,
@@ -116,6 +117,28 @@ def test_test_episodes_of_another_task_are_refused(tmp_path):
         require_episodes(study)
     with pytest.raises(ValueError, match=rf"but run=.* has action_repeat={repeat}"):
         _ = Measurement(EPISODES.parent / "weight0-seed0", tmp_path / "slow").episodes
+
+
+def test_test_episodes_that_are_too_short_are_told(tmp_path, capsys):
+    """Models are measured on the others: of tasks that end early, the better episodes."""
+    whole, few = read_dataset(EPISODES), []
+    for rows in (120, 40, 100, 99):
+        episode = {name: part[:rows].clone() for name, part in next(iter(whole)).items()}
+        episode["is_last"][-1] = True
+        few.append(episode)
+    facts = {name: whole.facts[name] for name in (*RECIPE, *NOTES)}
+
+    def study_on(place, episodes):
+        write_dataset(place, episodes, facts)
+        text = TEXT.replace(f'test_data = "{EPISODES}"', f'test_data = "{place}"')
+        return read_study(written(tmp_path, text))
+
+    place = tmp_path / "short"
+    require_episodes(study_on(place, few))
+    assert f"note: 2 of 4 episodes of {place} have fewer than 100" in capsys.readouterr().err
+    assert len(windows(place).rewards) == 2
+    with pytest.raises(ValueError, match="has 1 episodes of at least 100 rows; expected two"):
+        require_episodes(study_on(tmp_path / "fewer", few[:2]))
 
 
 def test_rows_of_different_episodes_are_not_reported(study, place, tmp_path, capsys):
