@@ -80,7 +80,7 @@ class RunsTable:
 
         Raises:
             ValueError: runs or what they are measured with are missing, a number is too small, or
-                no runs are given and there is no table yet.
+                no runs are given and there is no table yet, or options that would change it.
         """
         source = getattr(given, self.source)
         if given.runs or source:
@@ -90,6 +90,11 @@ class RunsTable:
         elif not table.is_file():
             raise ValueError(
                 f"expected RUNS and --{self.source} DIRECTORY ({table} is used without both)."
+            )
+        elif given.seed or (self.episodes and given.episodes != self.episodes[0]):
+            raise ValueError(
+                f"without RUNS and --{self.source} {table} is taken as it is: leave out --seed and "
+                "--episodes, which would not change it."
             )
         return read_table(table)
 

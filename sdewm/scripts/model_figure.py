@@ -40,6 +40,11 @@ def figure_main(
     try:
         check_drawing(options.width, options.panel)
         if options.run is None and options.data is None and table.is_file():
+            if options.settings != analysis.settings() or options.seed:
+                raise ValueError(
+                    f"without RUN and --data {table} is drawn as it is: leave out the settings of "
+                    "the analysis and --seed, which would not change it."
+                )
             rows = read_table(table)[0]
         elif options.run is None or options.data is None:
             raise ValueError(

@@ -94,6 +94,17 @@ def test_bounds_that_take_long_can_be_left_out():
 
 
 @pytest.mark.parametrize("stem", SCRIPTS)
+def test_a_table_that_is_drawn_again_is_not_one_of_other_settings(stem, tmp_path, capsys):
+    """Without a run the table that is there would be drawn, whatever the seed says."""
+    table = tmp_path / "data" / f"{stem}.csv"
+    table.parent.mkdir()
+    table.write_text("# seed: 0\nvalue\n1.0\n")
+    with pytest.raises(SystemExit) as stopped:
+        loaded(stem).main(["--seed", "5", "--out", str(tmp_path)])
+    assert stopped.value.code == 2 and "is drawn as it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
 def test_a_script_refuses_with_a_sentence(stem, tmp_path, capsys):
     script = loaded(stem)
     for words, text in (

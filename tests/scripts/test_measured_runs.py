@@ -95,6 +95,9 @@ def test_a_table_is_measured_again_where_a_deciding_fact_differs(tmp_path, capsy
     found, facts = rows("run", "--data", "d")
     assert found == [{"value": 1.0}] and (facts["data"], facts["episodes"]) == ("d", "4")
     assert rows("run", "--data", "d") == rows() == (found, facts) and len(asked) == 1
+    for ignored in (["--seed", "1"], ["--episodes", "3"]):
+        with pytest.raises(ValueError, match="is taken as it is: leave out --seed and --episodes"):
+            rows(*ignored)
     for other in (
         ["--data", "e"],
         ["--data", "e", "--seed", "1"],
