@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdewm.data.rollout import Episode
 from sdewm.perturbations.parsing import Perturbation
 from sdewm.robustness.acting import LatentSpread, check_applies, perturbed
 from sdewm.robustness.filter_policy import FilterPolicy
@@ -60,6 +61,7 @@ def perturbed_returns(
     Raises:
         ValueError: fewer than 2 episodes, a perturbation that does not fit or that changes nothing
             in the simulator, or an actor of another environment; before the first episode.
+        ChildProcessError: a worker died with an episode, so that a row has another one.
     """
     if episodes < 2:
         raise ValueError(f"episodes={episodes}: expected at least 2, for an interval.")
@@ -92,6 +94,7 @@ def perturbed_returns(
             progress=None if progress is None else _after(progress, number * episodes),
             change=change,
         )
+        _require_same_episodes(label, found, min(episodes, saved.config.envs))
         returns = np.array([one.total_reward for one in found])
         rows.append(_row(label, returns, np.array(rows[0]["returns"]) if rows else returns))
         if realised is not None:
@@ -99,6 +102,17 @@ def perturbed_returns(
         if on_row is not None:
             on_row(rows[-1])
     return rows
+
+
+def _require_same_episodes(label: str, found: Sequence[Episode], envs: int) -> None:
+    """Refuse a row without one of the first episodes; the next one took its place."""
+    numbers = [one.env + envs * one.number for one in found]
+    if numbers != [*range(len(found))]:
+        raise ChildProcessError(
+            f"perturbation={label!r}: its episodes are {numbers}, because a worker of the "
+            "environments died with another one, and cannot be paired with those of other rows; "
+            "measure it again."
+        )
 
 
 def _policy(saved: SavedAgent, actor: SavedAgent | None, other: int) -> AgentPolicy | FilterPolicy:

@@ -70,6 +70,22 @@ def test_each_row_is_kept_before_the_next_one_begins(run, monkeypatch):
     assert calls == [0, 1, 2] and labels_of(run)[before:] == ["none", "noise floor"]
 
 
+def test_a_row_with_another_episode_is_not_paired(run, monkeypatch, capsys):
+    """Where a worker dies, the next episode takes the place of the one that it had."""
+    before, calls = len(labels_of(run)), []
+
+    def losing(*given, **named):
+        found = plain(*given, **named)
+        calls.append(found)
+        return found if len(calls) < 3 else [found[1], replace(found[1], number=2)]
+
+    plain = evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", losing)
+    assert main(["evaluate", str(run), "--episodes", "2", "--perturb", "noise:0.1"]) == 1
+    assert "perturbation='noise:0.1': its episodes are [1, 2]" in capsys.readouterr().err
+    assert labels_of(run)[before:] == ["none", "noise floor"]
+
+
 def test_rows_stand_beside_the_same_episodes_unperturbed(run, capsys):
     words = ["evaluate", str(run), "--episodes", "2", "--perturb", "noise:0,0.4", "mask-held:0.5"]
     assert main(words) == 0
@@ -163,7 +179,10 @@ def test_areas_and_the_least_of_them_are_printed_of_families_of_strengths(run, m
 
     def told(*given, **named):
         mean = float(next(returns))
-        return [SimpleNamespace(total_reward=mean + part) for part in (-5.0, 5.0)]
+        return [
+            SimpleNamespace(total_reward=mean + part, env=0, number=number)
+            for number, part in enumerate((-5.0, 5.0))
+        ]
 
     monkeypatch.setattr(evaluation, "evaluate", told)
     monkeypatch.setattr(evaluation, "perturbed", lambda *given: (None, None, None))
