@@ -16,11 +16,13 @@
 "memory"                    mean ln (Σ |λ|²)^½ of that step, its least ‖J‖_F of any coordinates
 "imagined_spread K"         ln ratio of the standard deviations of imagined and recorded
                             observations K policy steps ahead; below 0: imagination collapses
-"gradient_tail"             ln ratio of two means over the rows of metrics.jsonl after the warm-up:
-                            of the .99 quantile and of the median of the gradient norm of the world
-                            model between two rows
-"final_loss"                mean loss of the last 1000 updates, from metrics.jsonl; it contains the
-                            penalty, so that arms with different penalties differ in it by that too
+"gradient_tail"             ln ratio of two means over the rows of metrics.jsonl that end after the
+                            warm-up: of the .99 quantile and of the median of the gradient norm of
+                            the world model between two rows; of the preset tiny the first row, of
+                            updates 1 to 250, counts, and 200 of these are of the warm-up
+"final_loss"                mean loss over the rows of metrics.jsonl that end in the last 1000
+                            updates, each row counting once; it contains the penalty, so that arms
+                            with different penalties differ in it by that too
 "return_area"               of agents: −ln of the area under the returns of the evaluations during
                             training, per env_frame, by the trapezoidal rule
 "final_return"              of agents: −ln of the mean return of the last of them
