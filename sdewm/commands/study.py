@@ -66,6 +66,7 @@ def study(words: list[str]) -> int:
         print(expected_cost(place, declared.cells, missing))
         try:
             require_episodes(declared, read_rows(declared, place))
+            require_declared_runs(declared, place)
         except ValueError as problem:
             print(f"it would not start here: {problem}")
         return 0

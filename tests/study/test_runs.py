@@ -43,6 +43,8 @@ def test_runs_of_another_version_of_the_preset_are_not_gone_on_with(
     said = " ".join(capsys.readouterr().err.split())
     assert "baseline-seed0' was begun with other settings" in said
     assert "give now (optimiser.model_lr: 0.002 -> 0.001)" in said
+    assert main(["study", str(file), "--out", str(place.folder), "--plan"]) == 0
+    assert "it would not start here: run=" in capsys.readouterr().out
 
 
 def test_a_begun_run_of_a_declared_module_goes_on_in_another_process(tmp_path, monkeypatch):
