@@ -195,14 +195,7 @@ def test_train_resume_evaluate_record_and_train_on_the_recording(tmp_path, capsy
             assert code == 2 and "was recorded with" in err
 
 
-def test_recording_of_a_run_says_whose_policy_it_is(tmp_path, capsys, monkeypatch):
-    class Agent(FakeAgent):
-        @property
-        def policy_generator(self):
-            return self.generator
-
-    for module in (trainer, saved_agent):
-        monkeypatch.setattr(module, "Agent", Agent)
+def test_recording_of_a_run_says_whose_policy_it_is(tmp_path, capsys):
     place, data = tmp_path / "run", tmp_path / "data"
     assert run(capsys, "train", *SHORT, "--run", place)[0] == 0
     code, _, err = run(capsys, "record", data, "--from-run", place, "--episodes", "1")

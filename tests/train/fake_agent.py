@@ -58,7 +58,7 @@ class FakePolicy:
     """tanh of a linear map of the observation and of what it remembers, with noise."""
 
     def __init__(self, agent, mode):
-        self.agent, self.mode = agent, mode
+        self.agent, self.mode, self.generator = agent, mode, agent.generator
 
     def start(self, envs):
         return {"memory": torch.zeros(envs, 1)}
