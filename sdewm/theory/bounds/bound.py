@@ -157,6 +157,8 @@ def widened(
 def linear_range(first: torch.Tensor, bend: torch.Tensor, size: float) -> float:
     """Largest mean size of the error for which E|y| is estimated to be within 5 % of E|D| (S18).
 
+    It is 0 where E|y| vanishes at a time at which E|w| does not, and nan where one is no number.
+
     Args:
         first: E|y| over the grid, for errors of mean size `size`.
         bend: ½ E|w| over the grid, for the same errors.
@@ -165,9 +167,9 @@ def linear_range(first: torch.Tensor, bend: torch.Tensor, size: float) -> float:
     >>> linear_range(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1 / 21]), 2.0)
     2.0
     """
-    there = first > 0
+    there = ~(bend == 0)
     share = float((bend[there] / first[there]).amax()) if bool(there.any()) else 0.0
-    return LINEAR_WITHIN / (1.0 + LINEAR_WITHIN) / share * size if share > 0 else math.inf
+    return LINEAR_WITHIN / (1.0 + LINEAR_WITHIN) / share * size if share != 0 else math.inf
 
 
 def named_constants(rates: Rates) -> dict[str, float]:

@@ -109,8 +109,8 @@ def rollout_bounds(
         x0: initial state `(D,)` or one per path `(paths, D)`.
         error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
             the Brownian paths. Rates are proven for the errors drawn; moments are their means.
-            "gronwall" and "log_norm" are certificates only if |e| is constant, the other grades
-            only if e is.
+            "gronwall" and "log_norm" are certificates only if |e| is the same in all rows of a
+            tensor, the other grades only if e is; of a sampler none is, whatever it has drawn.
         t1: end time.
         steps: number of steps of the scheme.
         grades: names of the grades ("block" is refused for multiplicative noise); "all": all that
@@ -165,6 +165,7 @@ def rollout_bounds(
         system=system,
         states=states.expand(paths, -1),
         errors=errors,
+        drawn=callable(error),
         noise=noise,
         blocks=block_slices(system, blocks, states.shape[1]),
         form=form,
@@ -180,6 +181,7 @@ class _Problem:
     system: System
     states: torch.Tensor
     errors: torch.Tensor
+    drawn: bool  # by a sampler, of which other draws may differ
     noise: GaussianNoise
     blocks: list[slice]
     form: str
@@ -261,8 +263,8 @@ class _Problem:
         if grade == ENCLOSURE:
             return self._enclosure(rates, proven)
         by_size = grade in ("gronwall", "log_norm")  # they take |e| only
-        drawn = self._moment(1).standard_error > 0 if by_size else not _same(self.errors)
-        kind = CERTIFICATE if proven and not drawn else ESTIMATE
+        one = self._moment(1).standard_error == 0 if by_size else _same(self.errors)
+        kind = CERTIFICATE if proven and one and not self.drawn else ESTIMATE
         if grade == "block":
             parts = torch.stack([self.errors[:, part].norm(dim=1) for part in self.blocks], dim=1)
             pair = formulas.block(rates, self.step_size, parts, self.form)
@@ -294,7 +296,7 @@ class _Problem:
         reached = int(torch.isfinite(bounds).all(0).sum())  # steps with a bound, and step 0
         last = float(reached) if reached <= self.noise.steps else math.inf
         constants = {"paths": float(len(bounds)), "abstains": last}
-        kind = CERTIFICATE if one else SAMPLED
+        kind = CERTIFICATE if one and not self.drawn else SAMPLED
         return GradeBound(ENCLOSURE, kind, self._curves(bounds), constants)
 
     def _by_factors(self, grade: Callable[..., formulas.Factors], rates: Rates) -> dict[str, Curve]:
@@ -332,7 +334,8 @@ class _Problem:
             rest = self._curve(pair[0], torch.zeros_like(pair[0]))
         # Elsewhere |y| is a mean over sampled paths; for form "sde" y is that of the scheme.
         certain = exact or (proven and self.form == "step" and self._one_path(rates))
-        kind = CERTIFICATE if certain and _same(self.errors) else ESTIMATE
+        one = _same(self.errors) and not self.drawn
+        kind = CERTIFICATE if certain and one else ESTIMATE
         sizes = tube.first.norm(dim=2).mean(0), 0.5 * tube.second.norm(dim=2).mean(0)
         reach = linear_range(*sizes, self._moment(1).value)
         return LinearisedBound("linearised", kind, curves, constants, prediction, rest, reach)

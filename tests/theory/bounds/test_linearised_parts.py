@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdewm.sde.examples import OrnsteinUhlenbeck, PearsonDiffusion
-from sdewm.theory.bounds.bound import widened
+from sdewm.theory.bounds.bound import linear_range, widened
 from sdewm.theory.bounds.rollout_bounds import rollout_bounds
 from sdewm.theory.curve import Curve
 
@@ -33,6 +33,21 @@ def test_the_linear_range_is_where_half_the_second_variation_is_five_percent():
     # After the step y = (1 − 2Δx)e and ½w = −Δe², so that ½|w|/|y| = e Δ/(1 − 2Δx).
     reach = 0.05 / 1.05 * (1 - 0.5 * 1.2) / 0.25
     assert bound["linearised"].range == pytest.approx(reach)
+
+
+def test_a_prediction_that_vanishes_where_the_difference_does_not_has_no_range():
+    class Square(Parabola):  # one Euler step of size 1 is x², whose slope at 0 is 0
+        def f(self, t, y):
+            return y**2 - y
+
+    start = torch.zeros(1, dtype=torch.float64)
+    grid = {"t1": 2.0, "steps": 2, "kind": "estimate", "grades": ("linearised",)}
+    found = rollout_bounds(Square(), start, ERROR, **grid)["linearised"]
+    assert found.prediction["mean"].values[1:].max() == 0
+    assert found.range == 0
+    one, zero, none = (torch.full((2,), value) for value in (1.0, 0.0, math.nan))
+    assert linear_range(one, zero, 2.0) == math.inf
+    assert math.isnan(linear_range(one, none, 2.0))
 
 
 def test_curved_noise_alone_leaves_a_remainder():

@@ -12,6 +12,7 @@ from sdewm.sde.examples import (
     GeometricBrownianMotion,
     LinearFlow,
     LinearWorldModel,
+    OrnsteinUhlenbeck,
 )
 from sdewm.sde.rates import SAMPLED
 from sdewm.theory.bounds import formulas
@@ -134,6 +135,25 @@ def test_drawn_errors_of_affine_systems_have_the_mean_of_their_exact_moments():
     spread = np.std(each, ddof=1) / 40**0.5
     assert found["mean_square"].last.value == pytest.approx(np.mean(each), rel=1e-12)
     assert found["mean_square"].last.standard_error == pytest.approx(spread, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sampler_that_drew_equal_errors_has_no_certificate(seed):
+    """E|e| is 0.1999, of which a hundred draws show 0.1 in nine of ten cases."""
+
+    def rare(count, generator):
+        chance = torch.rand(count, 1, generator=generator, dtype=torch.float64)
+        return torch.where(chance < 1e-3, 100.0, 0.1)
+
+    case = OrnsteinUhlenbeck()
+    given = {"t1": 1.5, "steps": 15, "paths": 100, "seed": seed, "grades": "all"}
+    drawn = rollout_bounds(case, case.x0, rare, **given)
+    exact = (0.999 * 0.1 + 0.001 * 100.0) * 0.92**15
+    assert drawn["log_norm"]["mean"].last.value < 0.6 * exact
+    assert drawn["log_norm"]["mean"].last.standard_error == 0  # nothing shows that it is too low
+    assert {bound.kind for bound in drawn.values()} == {"estimate", SAMPLED, "recalled"}
+    same = rollout_bounds(case, case.x0, torch.tensor([0.1]).double(), **given)
+    assert {bound.kind for bound in same.values()} >= {"certificate"}
 
 
 def test_heavy_tails_do_not_beat_a_certificate():
