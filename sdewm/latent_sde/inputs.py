@@ -83,12 +83,17 @@ def recorded_embeds(model: LatentModel, observations: Tensor) -> Tensor:
     """
     if not (getattr(model, "frozen", False) and isinstance(observations, Tensor)):
         return embed_by_time(model, observations)
-    values = observations.detach().cpu().contiguous()
-    digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16).digest()
-    key = (digest, observations.shape, observations.dtype, observations.device)
+    key = digest_of(observations)
     if _EMBEDS.get(model, (None,))[0] != key:
         _EMBEDS[model] = (key, embed_by_time(model, observations))
     return _EMBEDS[model][1]
+
+
+def digest_of(values: Tensor) -> tuple[Any, ...]:
+    """A key that equal tensors share: a digest of their bytes, with shape, dtype and device."""
+    plain = values.detach().cpu().contiguous()
+    digest = hashlib.blake2b(plain.view(torch.uint8).numpy().data, digest_size=16).digest()
+    return digest, values.shape, values.dtype, values.device
 
 
 def _observations_by_time(observations: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from sdewm.base.findings import (
 from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import fuse
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, embed_by_time
+from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, digest_of, embed_by_time
 from sdewm.latent_sde.model_parts import REMEDIES, Part, Rows, required_part
 from sdewm.latent_sde.models import (
     REFUSALS,
@@ -41,6 +41,7 @@ from sdewm.sde.system import probing_increments
 
 EPISODES = 4  # that are followed
 STEPS = 16  # that they are followed for, from the first row on
+_FEW = (slice(EPISODES), slice(STEPS))
 ROWS = 32  # of all that they visit, at which everything is checked
 NUMBERS = 1 << 22  # of the noise factors of these rows, (N, D, M)
 ORDER = ("in place", "random", "rows", "precision")
@@ -108,11 +109,12 @@ def require_model(
         derivatives: whether derivatives are used.
         parts: names of the parts that are used, see `LatentModel`.
     """
-    # What a frozen model passed once, it passes again.
-    passed = _PASSED.setdefault(model, set()) if getattr(model, "frozen", False) else set()
+    # What a frozen model passed once, it passes again; a policy may have changed since.
+    kept = getattr(model, "frozen", False) and inputs.policy is None
+    passed = _PASSED.setdefault(model, set()) if kept else set()
     seen = inputs.observations
-    where = None if seen is None else (seen.data_ptr(), seen.shape, seen._version)
-    key = (where, id(inputs.policy), prior, derivatives, parts)
+    first = None if seen is None or not kept else digest_of(seen[_FEW])
+    key = (first, prior, derivatives, parts)
     if key not in passed:
         require(_undisturbed(model, inputs, prior, derivatives, parts))
         passed.add(key)
@@ -183,11 +185,10 @@ def _outputs_finding(problem: str) -> Finding:
 
 def _first_inputs(inputs: ModelInputs) -> ModelInputs:
     """Copies of the first inputs."""
-    few = (slice(EPISODES), slice(STEPS))
     actions, seen = inputs.actions, inputs.observations
     return ModelInputs(
-        None if actions is None else actions[few].clone(),
-        None if seen is None else seen[few].clone(),
+        None if actions is None else actions[_FEW].clone(),
+        None if seen is None else seen[_FEW].clone(),
         inputs.policy,
     )
 

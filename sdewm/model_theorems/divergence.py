@@ -111,7 +111,8 @@ def diverge_on_model(
     change of the state when the encoder sees perturbed observations (`perturbed_initial_states`).
     It is fixed before the noise of the rollout. Every episode is a separate system, with its own
     actions, Jacobians and bounds. Results are means over episodes with the standard error s/√E. The
-    rates of an episode are the largest over at least eight paths, so the bounds are estimates.
+    rates of an episode are the largest over some of its copies·paths paths (`rollout_bounds`), so
+    the bounds are estimates.
 
     Args:
         world_model: a `WorldModel` or any `LatentModel`.

@@ -7,6 +7,7 @@ sums are added in the order of the paths in either case, so that the result does
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 import time
@@ -65,6 +66,19 @@ def on_workers(workers: Workers) -> Iterator[None]:
         yield
     finally:
         _workers.reset(token)
+
+
+def spread_rows(count: int, few: int) -> torch.Tensor:
+    """Numbers of at most `few` of `count` rows, spread over all of them, 0 among them; ascending.
+
+    Row i is taken if the fractional part of i φ, with the golden ratio φ, is among the smallest: no
+    order of the rows and no period of them is preferred.
+
+    >>> spread_rows(20, 5)
+    tensor([ 0,  5, 10, 13, 18])
+    """
+    fractions = torch.arange(count, dtype=torch.float64) * (math.sqrt(5.0) - 1.0) / 2.0 % 1.0
+    return fractions.argsort()[:few].sort().values
 
 
 def tile_size(device: torch.device, size: int = 1) -> int:

@@ -215,6 +215,19 @@ def test_a_policy_is_checked_and_a_reference_encoder_may_draw():
         sdewm.as_system(made(), policy=3)
 
 
+def test_a_policy_that_has_changed_is_looked_at_again():
+    model = RSSMModel(make_model("gaussian"))
+    mixes = [False]
+
+    def policy(x):
+        return torch.tanh(x[:, :A] - mixes[0] * x[:, :A].mean(0))
+
+    sdewm.as_system(model, policy=policy)
+    mixes[0] = True
+    with pytest.raises(ValueError, match="policy mixes the rows"):
+        sdewm.as_system(model, policy=policy)
+
+
 def test_a_model_is_checked_once(monkeypatch):
     from sdewm.latent_sde import model_contract
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sdewm.sde.examples import TanhWorldModel
-from sdewm.sde.monte_carlo import accumulate
+from sdewm.sde.monte_carlo import accumulate, spread_rows
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.solve import solve_path
 
@@ -105,3 +105,18 @@ def test_memory_does_not_grow_with_steps():
     sizes = {next(stream).untyped_storage().nbytes() for _ in range(50)}
     assert max(sizes) <= 2 << 20
     assert torch.equal(next(noise.stream(0, 1024)), next(noise.stream(0, 1024)))
+
+
+@pytest.mark.parametrize(("count", "few"), [(1, 1), (7, 7), (7, 9), (100, 8), (3000, 256)])
+def test_spread_rows_leave_no_part_out_and_have_no_period(count, few):
+    rows = spread_rows(count, few)
+    assert rows[0] == 0 and len(rows.unique()) == len(rows) == min(count, few)
+    assert (rows.diff() > 0).all() and rows[-1] < count
+    share = len(rows) / count
+    for part in range(2, 8):
+        if len(rows) > 8 * part:
+            middle = ((rows >= count // part) & (rows < 2 * (count // part))).sum() / (
+                count // part
+            )
+            assert middle == pytest.approx(share, rel=0.15)
+            assert (rows % part == 1).sum() * part / count == pytest.approx(share, rel=0.15)

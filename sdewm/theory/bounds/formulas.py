@@ -197,7 +197,8 @@ def linearised(
     also |D| ≤ |e| e^{∫λ}.
 
     Returns:
-        The bound d of |D|, at most |y| + r, and the bound r of |D − y|, each `(P, N + 1)`.
+        The bound d of |D| and the bound r of |D − y|, each `(P, N + 1)`. Form "step" has d at most
+        |y| + r; form "sde" takes no y, which is computed by the scheme.
     """
     if form == "sde":
         error = reference.error[:, None]
@@ -209,8 +210,7 @@ def linearised(
         d = torch.minimum(
             error * growth / inside, error * from_start(step_size * rates.log_norm[1]).exp()
         )
-        r = torch.where(q < 1, error * growth * q / inside, torch.inf)
-        return torch.minimum(d, reference.variation + r), r
+        return d, torch.where(q < 1, error * growth * q / inside, torch.inf)
     now, rest = reference.error, torch.zeros_like(reference.error)
     ds, rs, forces = [now], [rest], []
     for n, a in enumerate(reference.step.unbind(1)):

@@ -18,6 +18,7 @@ from sdewm.base.checks import (
 from sdewm.base.stats import Estimate
 from sdewm.sde.contract import require_constant_jacobians, require_contract
 from sdewm.sde.linear_moments import moment_path
+from sdewm.sde.monte_carlo import spread_rows
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import (
     CERTIFICATE,
@@ -96,7 +97,9 @@ def rollout_bounds(
     The bound is a certificate if the system proves the constants, by `jacobians()` (affine
     coefficients) or by `certified_rates` (see sde.rates), and no mean over samples enters it.
     Otherwise it is an estimate: the constants are suprema over Jacobians at sampled states between
-    both paths, e is drawn, or grade "linearised" averages |y| over sampled paths. Affine systems
+    both paths, e is drawn, or grade "linearised" averages |y| over sampled paths. Jacobians are
+    sampled along 8 to 256 paths, the fewer the larger D, whose starts and errors are spread over
+    all rows (`spread_rows`), and along one with the largest |e|. Affine systems
     need no such average: E|y|² is exact (S19), "mean" is its root, and the suprema under
     multiplicative noise are those of "log_norm". Grade "enclosure" is a
     certificate for every sampled path, and a sampled mean of certificates over the paths; with
@@ -107,8 +110,9 @@ def rollout_bounds(
     Args:
         system: an Itô system with D components.
         x0: initial state `(D,)` or one per path `(paths, D)`.
-        error: e: a vector `(D,)`, samples `(B, D)` or a sampler (count, generator); independent of
-            the Brownian paths. Rates are proven for the errors drawn; moments are their means.
+        error: e: a vector `(D,)`; samples `(B, D)`, each as likely as the others; or a sampler
+            (count, generator); independent of the Brownian paths. See `draw_errors`. Rates are
+            proven for the errors drawn; moments are their means.
             "gronwall" and "log_norm" are certificates only if |e| is the same in all rows of a
             tensor, the other grades only if e is; of a sampler none is, whatever it has drawn.
         t1: end time.
@@ -116,12 +120,15 @@ def rollout_bounds(
         grades: names of the grades ("block" is refused for multiplicative noise); "all": all that
             apply; default: all that apply except "weighted", which computes the Jacobians again,
             and "enclosure", which takes seconds for each path.
-        paths: number of sample paths of e, of y and of the tube.
-        enclosed_paths: number of these paths that grade "enclosure" encloses, at most.
+        paths: number of sample paths of e and of y; a multiple of B for B samples.
+        enclosed_paths: number of paths that grade "enclosure" encloses, at most, with starts and
+            errors from rows that are spread over all of them.
         seed: root seed.
         t0: start time.
         form: "step": bounds of the Euler–Maruyama scheme with these steps, for any step size;
-            "sde": bounds of the equation, which hold for the scheme as the step tends to 0.
+            "sde": bounds of the equation, which hold for the scheme as the step tends to 0. Grade
+            "linearised" then bounds |y| as well, as y is computed by the scheme; it is left out
+            where Jacobians vary and the noise is multiplicative.
         kind: "certificate": raise an error if no rates are proven (a grade that averages over
             samples remains an estimate); "estimate": do not use proven rates; default: use proven
             rates if available.
@@ -214,6 +221,8 @@ class _Problem:
             reasons["block"] = f"{len(self.blocks)} blocks are too many for this state; give fewer."
         if proven is None and "linearised" in wanted:
             reasons["linearised"] = missed_kink(tube, rates, reference, self.step_size)
+        if not (self.form == "step" or rates.additive or self._exact(proven is not None)):
+            reasons["linearised"] = "for varying Jacobians y is that of the scheme: form='step'."
         for grade, reason in reasons.items():
             if reason and grade in wanted:
                 if explicit:
@@ -249,10 +258,22 @@ class _Problem:
             raise ValueError(no_proof(self.system))
         return rates.to(self.states).repeated(self.noise.steps)
 
-    def _tube(self) -> Tube:
+    def _rows(self) -> torch.Tensor:
+        """Rows of starts and errors, spread over all, from which Jacobians are sampled."""
         size = self.states.shape[1]
         few = max(_FEWEST_PATHS, min(_MOST_PATHS, 4096 // size**2))
-        return sample_tube(self.system, self.states[:few], self.errors[:few], self.noise)
+        return spread_rows(len(self.states), few).to(self.states.device)
+
+    def _tube(self) -> Tube:
+        """The tube from these rows and, where it is none of them, that with the largest error."""
+        rows, lengths = self._rows(), self.errors.norm(dim=1)
+        if bool(lengths.max() > lengths[rows].max()):
+            rows = torch.cat((rows, lengths.argmax()[None]))
+        return sample_tube(self.system, self.states[rows], self.errors[rows], self.noise)
+
+    def _exact(self, proven: bool) -> bool:
+        """Whether the moments of y are known, because the Jacobians are constant."""
+        return proven and isinstance(self.system, ConstantJacobians)
 
     def _bound(
         self, grade: str, rates: Rates, reference: Reference, tube: Tube, proven: bool
@@ -275,7 +296,7 @@ class _Problem:
             curve = self._curve(values, torch.zeros_like(values))
             return GradeBound(grade, RECALLED, {"mean": curve, "sup": curve}, constants)
         if grade == "weighted":
-            exact = proven and isinstance(self.system, ConstantJacobians)
+            exact = self._exact(proven)
             found = weighted(self.system, tube, rates, self.errors, exact, self.form)
             curves = {name: self._curve(*pair) for name, pair in found.items()}
             return GradeBound(grade, kind if exact else ESTIMATE, curves, constants)
@@ -285,12 +306,12 @@ class _Problem:
         return GradeBound(grade, kind, curves, constants)
 
     def _enclosure(self, rates: Rates, proven: bool) -> GradeBound:
-        """Mean of enclosures over the first paths (S34)."""
+        """Mean of enclosures over a few paths (S34)."""
         if self.form != "step":
             raise NoEnclosure("it bounds the scheme; expected form='step'.")
-        few = min(len(self.states), self.enclosed_paths)
         one = proven and self._one_path(rates) and _same(self.errors)
-        states, errors = (part[: 1 if one else few].cpu() for part in (self.states, self.errors))
+        rows = spread_rows(len(self.states), 1 if one else self.enclosed_paths)
+        states, errors = (part.cpu()[rows] for part in (self.states, self.errors))
         steps = rates.step.cpu() if proven and rates.additive else None
         bounds = enclose_errors(self.system, states, errors, self.noise, step_rates=steps)
         reached = int(torch.isfinite(bounds).all(0).sum())  # steps with a bound, and step 0
@@ -317,27 +338,29 @@ class _Problem:
         variation = first_variation(self.system, self.states, self.errors, self.noise)
         prediction = self._curves(variation)
         flat = not bool(rates.curvature.any() or rates.noise_curvature.any())
-        exact = proven and isinstance(self.system, ConstantJacobians)
-        if flat:  # D = y
+        exact, scheme, few = self._exact(proven), self.form == "step", len(self._rows())
+        if flat and (exact or scheme):  # D = y
             curves = self._affine(rates, variation) if exact else prediction
             remainder = torch.zeros_like(variation[0])
             rest = self._curve(remainder, remainder)
         elif rates.additive:
             norms, remainders = formulas.linearised(reference, rates, self.step_size, self.form)
+            norms, remainders = norms[:few], remainders[:few]
             # What the bound adds to |y| comes from the few paths with Jacobians, |y| from all.
-            curves = added(self._curves(norms, without=reference.variation), prediction)
+            excess = self._curves(norms, without=reference.variation[:few] if scheme else None)
+            curves = added(excess, prediction) if scheme else excess
             rest = self._curves(remainders)["mean"]
         else:
             fourth = self._moment(4).value ** 0.25
             pair = formulas.linearised_mean_square(rates, self.step_size, fourth, self.form)
             curves = widened(prediction, *(part.cpu().numpy() for part in pair))
             rest = self._curve(pair[0], torch.zeros_like(pair[0]))
-        # Elsewhere |y| is a mean over sampled paths; for form "sde" y is that of the scheme.
-        certain = exact or (proven and self.form == "step" and self._one_path(rates))
+        # Elsewhere |y| is a mean over sampled paths, or |D| is bounded along the scheme's paths.
+        certain = exact or (proven and scheme and self._one_path(rates))
         one = _same(self.errors) and not self.drawn
         kind = CERTIFICATE if certain and one else ESTIMATE
-        sizes = tube.first.norm(dim=2).mean(0), 0.5 * tube.second.norm(dim=2).mean(0)
-        reach = linear_range(*sizes, self._moment(1).value)
+        first, bend = (part[:few].norm(dim=2).mean(0) for part in (tube.first, tube.second))
+        reach = linear_range(first, 0.5 * bend, float(first[0]))  # y starts as e
         return LinearisedBound("linearised", kind, curves, constants, prediction, rest, reach)
 
     def _affine(self, rates: Rates, variation: torch.Tensor) -> dict[str, Curve]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from sdewm.sde.linear_moments import mean_square_growth_rate, weight_matrix
+from sdewm.sde.monte_carlo import spread_rows
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.rates import Rates
 from sdewm.sde.solve import solve_path
@@ -138,12 +139,13 @@ def reference_rates(
 
     Args:
         system: D components.
-        states: initial states `(P, D)`, of which the first ones are used.
+        states: initial states `(P, D)`, of which some are used, spread over all (`spread_rows`).
         noise: the grid and the increments.
     """
     size, grid = states.shape[1], noise.grid(states.dtype, states.device)
     few = max(_FEWEST_PATHS, min(_MOST_PATHS, 2**16 // size**2))
-    path = solve_path(system, states[:few], noise, times=noise.grid(torch.float64).tolist())
+    start = states[spread_rows(len(states), few).to(states.device)]
+    path = solve_path(system, start, noise, times=noise.grid(torch.float64).tolist())
     coefficients, step_size = Coefficients(system, grid[0], path[:, 0]), noise.step_size
     whole = [slice(0, size)]
     if size > LARGE:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sdewm.base.stats import BatchSums, Estimate
-from sdewm.sde.fingerprint import fingerprint
+from sdewm.sde.fingerprint import WATCHED, Watch, fingerprint
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
@@ -27,7 +27,7 @@ Size = float | tuple[float, float]  # ε, or (ε_d, ε_n) of the drift and the d
 
 # Below these sizes rounding drowns second differences and remainders (rule 6).
 SMALLEST_EPSILON = {torch.float64: 1e-4, torch.float32: 2e-2}
-_WATCHED, _WATCHED_SIZE = 16, 0.01  # paths that show whether the functions are still the same
+_WATCHED_SIZE = 0.01  # of the error that shows whether the functions are still the same
 _RECORD_FROM = 50  # evaluations of the variation step from which recording it pays
 
 
@@ -134,7 +134,7 @@ class ExpansionProblem:
 
     def average_terms(self) -> BatchSums:
         """Sums of QUANTITIES."""
-        _ = self._first_ends  # before anything can change
+        _ = self._watch  # before anything can change
         return self._average("terms", len(QUANTITIES), self._terms)
 
     def average_curve(self, epsilons: Sequence[Size]) -> BatchSums:
@@ -146,7 +146,7 @@ class ExpansionProblem:
         """
         for epsilon in epsilons:
             self._check_size(epsilon)
-        self._check_unchanged()
+        self._watch.require_unchanged("the system, the error or the loss", "call expand again")
         sizes = [split_size(epsilon) for epsilon in epsilons]
         quantities = len(QUANTITIES) + 2 * len(sizes)
         return self._average(
@@ -195,36 +195,17 @@ class ExpansionProblem:
         return found
 
     @cached_property
-    def _first_ends(self) -> torch.Tensor | None:
-        """`_ends` when it was asked for first."""
-        return self._ends()
+    def _watch(self) -> Watch:
+        """Of a few ends, set when it is asked for first."""
+        return Watch.set(self._ends)
 
-    def _ends(self) -> torch.Tensor | None:
-        """Ends and losses of a few paths without and with a small error; None if not finite.
-
-        By the functions as they are now, not as they were recorded.
-        """
-        start = self._start(0)[:_WATCHED]
+    def _ends(self) -> torch.Tensor:
+        """Ends and losses of a few paths without and with a small error."""
+        start = self._start(0)[:WATCHED]
         sizes = start.new_tensor([0.0, _WATCHED_SIZE]).repeat_interleave(len(start))[:, None]
-        try:
-            with torch.no_grad():
-                system, noise = self._perturbed(sizes, sizes), _Repeated(self.noise, 2)
-                end = solve_path(system, start.repeat(2, 1), noise)[:, 0]
-                return torch.cat((end, self.loss(end)[:, None]), dim=1)
-        except (FloatingPointError, ValueError):
-            return None
-
-    def _check_unchanged(self) -> None:
-        before, now = self._first_ends, self._ends()
-        if before is None or now is None:
-            return
-        unit = torch.finfo(self.dtype).eps ** 0.5
-        scale = before.abs().amax(dim=0)
-        if not bool(((now - before).abs() <= unit * scale).all()):
-            raise ValueError(
-                "the system, the error or the loss gives other numbers than when expand was called "
-                "(other weights, another attribute): call expand again."
-            )
+        system, noise = self._perturbed(sizes, sizes), _Repeated(self.noise, 2)
+        end = solve_path(system, start.repeat(2, 1), noise)[:, 0]
+        return torch.cat((end, self.loss(end)[:, None]), dim=1)
 
     def _start(self, first: int) -> torch.Tensor:
         """Initial states of a whole tile from path `first` on, the last one repeated at the end."""

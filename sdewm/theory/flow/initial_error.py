@@ -36,8 +36,9 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
     """The initial error e of every path, `(paths, D)`, independent of the Brownian paths.
 
     Args:
-        error: a vector `(D,)`, the same on every path; samples `(B, D)`, of which path i takes row
-            i mod B; or a sampler (count, generator) -> `(count, D)`.
+        error: a vector `(D,)`, the same on every path; samples `(B, D)`, each as likely as the
+            others, of which path i takes row i mod B; or a sampler (count, generator) ->
+            `(count, D)`.
         paths: number of paths.
         like: a state `(…, D)` that gives size, dtype and device of e.
         seed: seed of the generator passed to a sampler.
@@ -60,11 +61,7 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
         rows = error.unsqueeze(0) if error.dim() == 1 else error
         if rows.dim() != 2 or rows.shape[1] != size or rows.shape[0] == 0:
             raise ValueError(f"error has shape {tuple(error.shape)}; expected {allowed}.")
-        if rows.shape[0] > paths:
-            raise ValueError(
-                f"error has {rows.shape[0]} samples for paths={paths}; expected at least as many "
-                "paths, so that all samples are used."
-            )
+        check_samples(len(rows), paths)
         rows = rows.detach().to(like.device, like.dtype)
         drawn = (
             rows.expand(paths, size) if len(rows) == 1 else rows[torch.arange(paths) % len(rows)]
@@ -87,6 +84,26 @@ def draw_errors(error: object, paths: int, like: torch.Tensor, seed: int) -> tor
             f"0 or {least:.3g} to {most:.3g}, so that its square is a number of {drawn.dtype}."
         )
     return drawn
+
+
+def check_samples(count: int, paths: int) -> None:
+    """Refuse samples of an error that do not all count as often, as path i takes row i mod B.
+
+    Raises:
+        ValueError: `paths` is no multiple of `count`.
+
+    >>> check_samples(600, 1000)
+    Traceback (most recent call last):
+    ...
+    ValueError: error has 600 samples for paths=1000; expected a multiple of 600, as 600 or 1200 ...
+    """
+    if paths % count:
+        more = -(-paths // count) * count
+        less = f"{more - count} or " if more > count else ""
+        raise ValueError(
+            f"error has {count} samples for paths={paths}; expected a multiple of {count}, as "
+            f"{less}{more}, so that every sample counts as often."
+        )
 
 
 def check_resolved(states: torch.Tensor, errors: torch.Tensor) -> None:

@@ -184,6 +184,21 @@ class PathProblem:
         steps = self._chain_steps(steps)
         return leading_directions(self.step, self.entry, self.start[0], directions, steps)
 
+    def reference(self, steps: int) -> Tensor:
+        """The rollouts X_k(0) and, where observations have the error, the states before: (P, K).
+
+        Path by path, so that a step that mixes rows is followed as well.
+        """
+        rows = []
+        for i in range(len(self.states)):
+            one = self.of(slice(i, i + 1))
+            x = one.start if one.entry is None else one.entry(one.start)
+            visited = [one.start, x]
+            for n in range(self._chain_steps(steps)):
+                visited.append(x := one.step(n, x))
+            rows.append(torch.cat(visited, 1))
+        return torch.cat(rows)
+
     def attacked(self, directions: Tensor, steps: int, seed: int) -> Tensor:
         """The largest distances that a search finds on the only path, (N + 1,)."""
         found = attack_path(

@@ -13,7 +13,7 @@ import torch
 
 from sdewm.base.stats import BATCHES, BatchSums, Estimate
 from sdewm.base.taylor import second_order
-from sdewm.sde.fingerprint import PATHS, fingerprint
+from sdewm.sde.fingerprint import PATHS, WATCHED, Watch, fingerprint
 from sdewm.sde.monte_carlo import accumulate, tile_size
 from sdewm.sde.noise import GridNoise
 from sdewm.sde.solve import solve_path
@@ -84,8 +84,24 @@ class ValueProblem:
         vector[list(weights)] = list(weights.values())
         return sums.estimate(vector, exact=self.exact)
 
+    @cached_property
+    def _watch(self) -> Watch:
+        """Of a few ends, set when it is asked for first."""
+        return Watch.set(self._ends)
+
+    def _ends(self) -> torch.Tensor:
+        """Ends and values of a few paths without and with the error."""
+        start, e = (part[:WATCHED] for part in self._start(0))
+        ends = [solve_path(self.system, x, self.noise)[:, 0] for x in (start, start + e)]
+        return torch.cat([torch.cat((end, self.q_function(end)[:, None]), 1) for end in ends])
+
     def average(self, scales: Sequence[float], law: str) -> BatchSums:
-        """Sums of QUANTITIES and, for each scale, of difference, remainder and |remainder|."""
+        """Sums of QUANTITIES and, for each scale, of difference, remainder and |remainder|.
+
+        Raises:
+            ValueError: the system or Q gives other numbers than at the first call.
+        """
+        self._watch.require_unchanged("the system or q_function", "call value_expansion again")
         quantities, noise = len(QUANTITIES) + 3 * len(scales), self.noise
         key = (
             ""

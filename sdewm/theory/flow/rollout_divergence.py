@@ -81,8 +81,9 @@ def rollout_divergence(
     Args:
         system: an Itô system with D components, given by f and g or by its step.
         x0: initial state `(D,)` or one per path `(paths, D)`.
-        error: e: a vector `(D,)`; samples `(B, D)`, of which path i takes row i mod B; or a sampler
-            (count, generator) -> `(count, D)`, independent of the Brownian paths.
+        error: e: a vector `(D,)`; samples `(B, D)`, each as likely as the others, of which path i
+            takes row i mod B; or a sampler (count, generator) -> `(count, D)`, independent of the
+            Brownian paths.
         t1: end time.
         steps: number N of Euler–Maruyama steps.
         paths: number of sample paths, at least 2 (one has no standard error).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sdewm.base.progress import counted
 from sdewm.base.stats import half_width, mean_and_error
 from sdewm.certificates.enclosure.rollout import Entry
 from sdewm.certificates.enclosure.slabs import MOST_SLABS
+from sdewm.sde.fingerprint import Watch
 from sdewm.sde.noise import GaussianNoise
 from sdewm.sde.rates import SAMPLED
 from sdewm.sde.system import StepSystem, System, check_drivers
@@ -95,6 +97,7 @@ class RolloutEnclosure(Mapping[str, Curve]):
     memory: int
     slabs: int
     _problem: PathProblem = field(repr=False)
+    _watch: Watch = field(repr=False)
     kind: str = SAMPLED
 
     def __getitem__(self, name: str) -> Curve:
@@ -157,11 +160,13 @@ class RolloutEnclosure(Mapping[str, Curve]):
         They are lower bounds of the suprema that `bounds` bounds.
 
         Raises:
-            ValueError: within torch.inference_mode, where there are no gradients to ascend.
+            ValueError: within torch.inference_mode, where there are no gradients to ascend; or the
+                system has changed since the bounds were computed.
         """
         if torch.is_inference_mode_enabled():
             raise ValueError("attack: expected to be called outside torch.inference_mode.")
         check_count("seed", seed, minimum=0, maximum=MOST_SEED)
+        self._watch.require_unchanged("the step", "call enclose_rollouts again")
         directions, steps = self.radius * self.directions, self.bounds.shape[1] - 1
         each = (self._problem.of(slice(i, i + 1)) for i in range(len(self.bounds)))
         return torch.stack([one.attacked(directions, steps, seed) for one in each])
@@ -265,6 +270,7 @@ def enclose_rollouts(
     asked = Request(radius * matrix.expand(paths, -1, -1), steps, ORDERS[order], readout)
     rows = problem.rows_at_a_time(matrix.shape[1], asked.order)
     memory = problem.checked_memory(matrix.shape[1], asked.order)
+    watch = Watch.set(partial(problem.reference, steps))
     parts = [slice(i, min(i + rows, paths)) for i in range(0, paths, rows)]
     work = counted("enclosure", parts, len(parts))
     found = [one for some in work for one in _enclosed(problem.of(some), asked.of(some), slabs)]
@@ -281,6 +287,7 @@ def enclose_rollouts(
         memory=memory * min(rows, max(paths, slabs)),
         slabs=slabs,
         _problem=problem,
+        _watch=watch,
     )
 
 

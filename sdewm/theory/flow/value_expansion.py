@@ -22,7 +22,7 @@ from sdewm.sde.contract import require_contract
 from sdewm.sde.monte_carlo import check_groups
 from sdewm.sde.noise import EnumeratedNoise, GaussianNoise, TwoPointNoise
 from sdewm.sde.system import StepSystem, System, check_drivers
-from sdewm.theory.flow.initial_error import InitialError, draw_errors, initial_states
+from sdewm.theory.flow.initial_error import InitialError, check_samples, draw_errors, initial_states
 from sdewm.theory.flow.path_values import LAWS, QUANTITIES, QFunction, ValueProblem
 from sdewm.theory.remainder_order import RemainderOrder, remainder_order
 from sdewm.theory.variation_step import StateFunction
@@ -100,8 +100,8 @@ class ValueExpansion:
             law: "scaled" or "rare".
 
         Raises:
-            ValueError: a scale is not a finite number, or not a probability under "rare"; or the
-                law is unknown.
+            ValueError: a scale is not a finite number, or not a probability under "rare"; the law
+                is unknown; or the system or Q has changed since.
         """
         given = _check_scales(scales, law)
         sums = self.problem.average(given, law)
@@ -182,8 +182,8 @@ def value_expansion(
         q_function: Q(x) `(B, D)` -> `(B,)`, evaluated row by row, twice differentiable. The action
             is held fixed inside it; to differentiate through the policy, pass x -> Q(x, π(x)).
         x0: initial state `(D,)`, `(1, D)` or one per path `(paths, D)`.
-        error: e: a vector `(D,)`; samples `(B, D)`, of which path i takes row i mod B; or a sampler
-            (count, generator) -> `(count, D)`, called once.
+        error: e: a vector `(D,)`; samples `(B, D)`, each as likely as the others, of which path i
+            takes row i mod B; or a sampler (count, generator) -> `(count, D)`, called once.
         t1: end time.
         steps: number of Euler–Maruyama steps.
         paths: number of sample paths; ignored for increments="enumerate".
@@ -233,6 +233,8 @@ def value_expansion(
     samples = isinstance(error, torch.Tensor) and error.dim() == 2
     rows = max(len(error), 1) if samples else paths if callable(error) else 1  # type: ignore[arg-type]
     errors = draw_errors(error, rows, states, seed)
+    if samples and noise.paths_limit is None:
+        check_samples(rows, paths)
     batches = check_groups(groups, paths, sampled=noise.paths_limit is None)
     paths = paths if noise.paths_limit is None else noise.paths_limit * len(errors)
     problem = ValueProblem(

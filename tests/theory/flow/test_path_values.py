@@ -171,3 +171,40 @@ def test_an_explosion_from_the_wrong_start_names_the_component():
     case = CubicFlow()
     with pytest.raises(FloatingPointError, match=r"system: the .* path 0, component 0"):
         sdewm.value_expansion(case, case.loss, case.x0, error, t1=1.0, steps=9, paths=2)
+
+
+class Changing:
+    """dx = −θ x³ dt + ½ dB."""
+
+    noise_type, sde_type = "diagonal", "ito"
+    rate = 1.0
+
+    def __init__(self):
+        self.weight = torch.ones((), dtype=torch.float64)
+
+    def f(self, t, y):
+        return -self.rate * self.weight * y**3
+
+    def g(self, t, y):
+        return torch.full_like(y, 0.5)
+
+
+@pytest.mark.parametrize("steps", [4, 60])  # evaluated and recorded
+@pytest.mark.parametrize("what", ["rate", "weight", "value"])
+def test_what_changed_since_is_not_measured_with_the_old_terms(what, steps):
+    """A remainder of −0.04 was reported for one of 6.5e-8."""
+    system, power = Changing(), [2.0]
+    x0, e = torch.tensor([0.6], dtype=torch.float64), torch.tensor([0.1], dtype=torch.float64)
+    found = sdewm.value_expansion(
+        system, lambda y: y[:, 0] ** power[0], x0, e, t1=1.0, steps=steps, paths=64
+    )
+    assert abs(found.measure([0.1])[0].remainder.value) < 1e-4
+    if what == "rate":
+        system.rate = 2.0
+    elif what == "weight":
+        system.weight.fill_(2.0)
+    else:
+        power[0] = 4.0
+    for again in (lambda: found.measure([0.1]), found.order):
+        with pytest.raises(ValueError, match="other numbers .*: call value_expansion again"):
+            again()

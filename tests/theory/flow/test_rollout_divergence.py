@@ -263,13 +263,17 @@ def test_an_unknown_norm_is_refused_with_the_nearest():
         measure(paths=2)["mean_squared"]
 
 
-def test_samples_that_no_path_would_take_are_refused():
-    """The first ones alone would decide what is said of them all."""
+def test_samples_that_do_not_count_as_often_are_refused():
+    """Of 600 samples on 1000 paths the first 400 counted twice: 74.6 for 86.0."""
     like = torch.zeros(1, dtype=torch.float64)
     errors = torch.cat([torch.full((3, 1), 0.1), torch.full((3, 1), 9.0)])
     assert torch.equal(draw_errors(errors, 12, like, 0)[6:], errors.double())
-    with pytest.raises(ValueError, match="error has 6 samples for paths=3; expected at least as"):
-        draw_errors(errors, 3, like, 0)
+    for paths, such in ((3, "6"), (9, "6 or 12"), (13, "12 or 18")):
+        message = f"error has 6 samples for paths={paths}; expected a multiple of 6, as {such},"
+        with pytest.raises(ValueError, match=message):
+            draw_errors(errors, paths, like, 0)
+        with pytest.raises(ValueError, match=message):
+            measure(error=errors.expand(-1, 3), paths=paths)
 
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, 0.06, -0.125])

@@ -8,6 +8,7 @@ from torch import nn
 import sdewm
 from paper_checks.cases.trained_models import WITH, WITHOUT, trained_run
 from sdewm.certificates.gru_system import RecurrentSystem
+from sdewm.certificates.network_system import NetworkSystem
 from sdewm.latent_sde.losses import value
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.model.rssm import RSSMConfig
@@ -494,3 +495,17 @@ def test_the_number_of_slabs_is_checked():
     for slabs in (0, 257, 1.5):
         with pytest.raises(ValueError, match="slabs"):
             enclose_rollouts(case, case.x0, 0.1, steps=1, paths=1, slabs=slabs)
+
+
+def test_an_attack_on_a_model_that_has_changed_is_refused():
+    """After its weights were tripled the attack found 0.15 and more where the bound was 0.1."""
+    weight = torch.nn.Linear(2, 2, bias=False, dtype=torch.float64)
+    weight.weight.data = 0.5 * torch.eye(2, dtype=torch.float64)
+    system = NetworkSystem(weight.requires_grad_(False), 0.3, torch.ones(2, dtype=torch.float64))
+    tube = enclose_rollouts(system, system.x0, 0.1, steps=3, paths=2, step_size=0.5)
+    assert tube.violations(tube.attack()).count == 0
+    weight.weight.data *= 3.0
+    with pytest.raises(ValueError, match="the step gives other numbers .*enclose_rollouts again"):
+        tube.attack()
+    weight.weight.data /= 3.0
+    tube.attack()
