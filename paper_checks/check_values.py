@@ -85,7 +85,8 @@ def unbiased(settings: Settings, mutate: Mutate) -> Finding:
     """If E e = 0, the mean first-order term is 0 and the second-order term is the bias (S20)."""
     case = examples.TanhWorldModel()
     generator = torch.Generator().manual_seed(settings.seed)
-    half = 0.05 * torch.randn(2000, 4, dtype=torch.float64, generator=generator)
+    paths = max(2, settings.paths // 2)
+    half = 0.05 * torch.randn(min(1000, paths // 2), 4, dtype=torch.float64, generator=generator)
     error = mutate(torch.cat((half, -half)))
     result = sdewm.value_expansion(
         case,
@@ -94,7 +95,7 @@ def unbiased(settings: Settings, mutate: Mutate) -> Finding:
         error,
         t1=case.t1,
         steps=16,
-        paths=max(2, settings.paths // 2),
+        paths=paths // len(error) * len(error),  # each sample as often
         seed=settings.seed,
     )
     terms = result.terms
