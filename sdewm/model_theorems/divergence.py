@@ -128,7 +128,7 @@ def diverge_on_model(
         scales: scales s of the errors s·e at which the prediction is compared; always includes 1.
         grades: grades of `rollout_bounds`; None: its default; (): no bounds, which saves most of
             the time. Grade "enclosure" takes one path of the first copy of each episode.
-        seed: root seed.
+        seed: root seed; for independent repetitions see `measure_representation_error`.
 
     Returns:
         A `ModelDivergence`: `found["mean"]`, `found.bounds["log_norm"]["mean"]`, …

@@ -84,7 +84,7 @@ def expand_on_model(
         copies: perturbed copies of each episode.
         paths: sample paths of each copy; copies·paths must be even.
         draws: perturbed copies of each episode with which the error is measured.
-        seed: root seed.
+        seed: root seed; for independent repetitions see `measure_representation_error`.
 
     Raises:
         ValueError: too few rows or episodes, a number out of range, or something that

@@ -58,7 +58,8 @@ def perturbed_initial_states(
         start: the row.
         copies: number K of perturbed copies of each episode.
         mode: "accumulated" or "single_frame", see above.
-        seed: seed of the model's noise and of the perturbations.
+        seed: seed of the model's noise and of the perturbations, as in
+            `measure_representation_error`.
 
     Raises:
         ValueError: too few rows, fewer than two episodes, an unknown mode, a perturbation that

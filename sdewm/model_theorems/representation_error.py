@@ -61,7 +61,9 @@ def measure_representation_error(
             (B, Z) in the same latent coordinates; it may draw the error that is to be measured.
         mode: "single_frame" or "accumulated", see above.
         draws: number K of perturbed copies of each episode.
-        seed: seed of the model's noise and of the perturbations.
+        seed: seed of the model's noise and of the perturbations, which draw from torch's
+            generators `seed` and `seed + 1`. Independent repetitions need seeds at least 3 apart:
+            the perturbations of one seed are made of the random numbers of the next.
 
     Returns:
         `ErrorStatistics` of all steps from the first row on.

@@ -128,7 +128,7 @@ def value_bias_on_model(
         paths: sample paths of each copy; copies·paths must be even.
         mode: see `diverge_on_model`.
         policy: states (B, D) -> actions (B, A), in closed loop, instead of the recorded actions.
-        seed: root seed.
+        seed: root seed; for independent repetitions see `measure_representation_error`.
 
     Raises:
         ValueError: an argument is not allowed; the message states what is.
