@@ -108,6 +108,7 @@ def import_recording(
         "obs": obs,
         "policy": recording.policy,
         "seed": UNKNOWN,
+        "env_kwargs": dict(recording.env_kwargs),
         "action_groups": list(recording.action_groups),
         "source": {
             "format": recording.format,

@@ -2,6 +2,10 @@
 
 Row t of an episode holds the action taken after observation t; one more observation follows the
 last action. Discrete actions become one-hot, others are scaled from their bounds to [-1, 1].
+
+The environment is that of the dataset: its arguments, and the limit of its episodes, are taken over
+where they differ from those of its registration. It is unknown if it was wrapped, or if it has
+arguments that a configuration cannot hold.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
@@ -57,17 +62,46 @@ def open_minari(source: str) -> Recording:
             actions = convert(np.asarray(one.actions))
             yield StoredEpisode(f"episode {one.id}", seen, actions, one.rewards, ended)
 
-    spec = dataset.env_spec
     paths = sorted(path for path in Path(dataset.storage.data_path).rglob("*") if path.is_file())
-    known: dict[str, Any] = {}
-    if spec is not None:  # its environment was stepped once a row
-        known = {"env": f"gym:{spec.id}", "action_repeat": 1}
+    known = _environment(dataset.env_spec)
     policy = dataset.storage.metadata.get("algorithm_name")
     if policy:
         known["policy"] = str(policy)
     count = int(dataset.total_episodes)
     digest = files_digest(paths)
     return Recording("minari", name, "next", digest, count, read, action_groups=groups, **known)
+
+
+def _environment(spec: Any) -> dict[str, Any]:
+    """Name, arguments and action repeat of the environment; {} if `make_env` cannot make it."""
+    if spec is None or spec.additional_wrappers:
+        return {}
+    arguments = _arguments(spec)
+    values = [x for value in arguments.values() for x in _entries(value)]
+    if not all(x is None or isinstance(x, (bool, int, float, str)) for x in values):
+        return {}  # a configuration cannot hold them, such as the map of a maze
+    # It was stepped once a row.
+    return {"env": f"gym:{spec.id}", "env_kwargs": arguments, "action_repeat": 1}
+
+
+def _arguments(spec: Any) -> dict[str, Any]:
+    """The arguments that `gymnasium.make` of the id needs to make this very environment."""
+    steps = "max_episode_steps"
+    try:
+        registered = gymnasium.spec(spec.id)
+    except gymnasium.error.Error:  # not installed here
+        usual: dict[str, Any] = {steps: None}
+    else:
+        usual = {**registered.kwargs, steps: registered.max_episode_steps}
+    made = {**spec.kwargs, steps: spec.max_episode_steps}
+    changed = {name: made[name] for name in made if name not in usual or usual[name] != made[name]}
+    if steps in changed and changed[steps] is None:
+        changed[steps] = -1  # no limit, where None means that of the registration
+    return changed
+
+
+def _entries(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _action_converter(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdewm.base.fields import Arguments
 from sdewm.data.dataset import UNKNOWN
 
 
@@ -40,6 +41,7 @@ class Recording:
         count: number of episodes.
         read: () -> the episodes, in order.
         env: name of the environment; UNKNOWN if the recording does not say it.
+        env_kwargs: further arguments of its constructor.
         action_repeat: simulator steps per row.
         policy: that acted.
         action_groups: classes of each group of one-hot actions; empty for continuous actions, and
@@ -53,6 +55,7 @@ class Recording:
     count: int
     read: Callable[[], Iterator[StoredEpisode]]
     env: str = UNKNOWN
+    env_kwargs: Arguments = field(default_factory=dict)
     action_repeat: int | str = UNKNOWN
     policy: str = UNKNOWN
     action_groups: tuple[int, ...] = ()

@@ -5,17 +5,22 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import FlattenObservation
 
 from sdewm.data.episode_arrays import ObservationForm
 from sdewm.data.imports.import_recording import import_recording, open_recording
+from sdewm.data.rollout import RandomPolicy, run_episodes
+from sdewm.train.config import Config
+from sdewm.train.sources import as_recorded, configured_vector
 
 minari = pytest.importorskip("minari", exc_type=ImportError)
 EpisodeBuffer = pytest.importorskip("minari.data_collector").EpisodeBuffer
 
 
-def recorded(name, env, episodes=2, steps=4):
+def recorded(name, env, episodes=2, steps=4, wrap=lambda env: env, **arguments):
     """Rows of random episodes, (observations, actions, rewards) each, in a dataset of Minari's."""
-    made, found, buffers = gymnasium.make(env, max_episode_steps=steps), [], []
+    made = wrap(gymnasium.make(env, max_episode_steps=steps, **arguments))
+    found, buffers = [], []
     made.action_space.seed(0)
     for seed in range(episodes):
         rows, over = [[made.reset(seed=seed)[0]], [], []], False
@@ -68,6 +73,29 @@ def test_actions_are_scaled_to_their_bounds_and_facts_are_those_recorded(tmp_pat
             form=ObservationForm(),
             env="gym:CartPole-v1",
         )
+
+
+def test_the_environment_has_the_arguments_and_the_time_limit_of_the_recording(tmp_path):
+    recorded("pendulum/light-v0", "Pendulum-v1", steps=6, g=3.0)
+    dataset, _ = imported("pendulum/light-v0", tmp_path / "light")
+    config = as_recorded(Config(), tmp_path / "light", given=())
+    vector = configured_vector(config, 1, 0)
+    pendulum = vector.env.envs[0].unwrapped
+    assert pendulum.g == 3.0 and dataset.facts["env_kwargs"]["g"] == 3.0
+    (episode,) = run_episodes(vector, RandomPolicy(vector.single_action_space, 0), 1)
+    assert episode.length == 6
+    recorded("pendulum/usual-v0", "Pendulum-v1", steps=200)
+    assert imported("pendulum/usual-v0", tmp_path / "usual")[0].facts["env_kwargs"] == {}
+
+
+def test_an_environment_that_cannot_be_made_from_its_name_is_unknown(tmp_path):
+    recorded("pendulum/map-v0", "Pendulum-v1", g=3.0)
+    recorded("pendulum/wrapped-v0", "Pendulum-v1", wrap=FlattenObservation)
+    place = next((tmp_path / "minari").rglob("map-v0/data/metadata.json"))
+    place.write_text(place.read_text().replace('\\"g\\": 3.0', '\\"g\\": [[1], [0]]'))
+    for name in ("map", "wrapped"):
+        dataset, _ = imported(f"pendulum/{name}-v0", tmp_path / name)
+        assert dataset.facts["env"] == "unknown" and dataset.facts["env_kwargs"] == {}
 
 
 def test_discrete_actions_are_one_hot(tmp_path):
