@@ -10,8 +10,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 
-from sdewm.data.observations import leaves, part_of
+from sdewm.data.observations import is_image, leaves, part_of
 
+HALF_LEVEL = 0.5 / 255  # beyond the ends of [0, 1], rounding to bytes loses nothing up to here
 RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
 STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)"
 
@@ -24,7 +25,8 @@ def one_line(problem: object) -> str:
 class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
     """Refuses what breaks a convention, in a sentence that names environment and cause.
 
-    A reward may be any array or tensor with one element; it becomes a float.
+    A reward may be any array or tensor with one element; it becomes a float. Images in [0, 1] are
+    rounded to bytes later, which would hide other values.
 
     Args:
         env: an environment of any observations.
@@ -36,6 +38,9 @@ class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
         gymnasium.Wrapper.__init__(self, env)
         self.name = name
         self._parts = [*leaves(env.observation_space)]
+        self._unit_images = [
+            is_image(space) and space.dtype != np.uint8 for _, space in self._parts
+        ]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -67,7 +72,7 @@ class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
 
     def _observation(self, method: str, observation: Any) -> Any:
         """The observation, after a check of all its parts."""
-        for path, space in self._parts:
+        for (path, space), unit in zip(self._parts, self._unit_images, strict=True):
             where = f"observation{''.join(f'[{key!r}]' for key in path)}"
             try:
                 part = part_of(observation, path)
@@ -77,12 +82,12 @@ class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
                     f"expected {space}"
                 )
             if isinstance(space, Box):
-                self._array(f"{method} returned an {where}", part, space)
+                self._array(f"{method} returned an {where}", part, space, unit)
             elif not space.contains(part):
                 self._refuse(f"{method} returned an {where} {_kind(part)}; expected {space}")
         return observation
 
-    def _array(self, what: str, value: Any, box: Box) -> None:
+    def _array(self, what: str, value: Any, box: Box, unit: bool) -> None:
         array = np.asarray(value)
         if array.shape != box.shape:
             self._refuse(
@@ -90,10 +95,18 @@ class Conventions(gymnasium.Wrapper, RecordConstructorArgs):
                 "observation_space"
             )
         numbers = array.dtype.kind in "biuf"
-        if not numbers or (box.dtype == np.uint8 and array.dtype != np.uint8):
+        bytes_given, bytes_said = array.dtype == np.uint8, box.dtype == np.uint8
+        # Of bytes for an image in [0, 1], the brightest may be 1 or 255.
+        other = (bytes_said and not bytes_given) or (bytes_given and unit)
+        if not numbers or other:
             self._refuse(
                 f"{what} of dtype {array.dtype}; expected {box.dtype}, the dtype of its "
                 "observation_space"
+            )
+        if unit and not -HALF_LEVEL <= array.min() <= array.max() <= 1 + HALF_LEVEL:  # or nan
+            self._refuse(
+                f"{what} with values from {array.min():g} to {array.max():g}; expected an image in "
+                "[0, 1], the bounds of its observation_space"
             )
 
     def _number(self, name: str, value: Any) -> float:

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from sdewm.cli import main
 from sdewm.data import rollout
@@ -57,6 +58,17 @@ class WrongShape(Counter):
 class Texts(Counter):
     def observe(self, action):
         return np.array(["a", "b", "c"])
+
+
+class UnitImage(Counter):
+    observation_space = Box(0, 1, (16, 16, 3), np.float32)
+
+    def __init__(self, value, kind=np.float32):
+        super().__init__()
+        self.value, self.kind = value, kind
+
+    def observe(self, action):
+        return np.full((16, 16, 3), self.value, self.kind)
 
 
 class Licence(Counter):
@@ -113,6 +125,37 @@ def test_what_breaks_a_convention_is_refused_before_the_run_is_made(
     assert code == 2 and len(said) == 1
     assert re.search(".*".join(map(re.escape, cause.split(".*"))), said[0]), said
     assert "ToyBroken" in said[0] and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("image", "cause"),
+    [
+        (lambda: UnitImage(127.5), "with values from 127.5 to 127.5; expected an image in [0, 1]"),
+        (lambda: UnitImage(-0.01), "with values from -0.01 to -0.01; expected an image in [0, 1]"),
+        (lambda: UnitImage(np.nan), "with values from nan to nan; expected an image in [0, 1]"),
+        (lambda: UnitImage(1, np.uint8), "of dtype uint8; expected float32, the dtype of its obs"),
+    ],
+)
+def test_images_in_the_unit_interval_that_are_not_are_refused(image, cause, register):
+    name = register(image)
+    env = make_env(name, obs="pixels", action_repeat=1, render="fast", seed=0, index=0)
+    with pytest.raises(ValueError, match=re.escape(f"its reset returned an observation {cause}")):
+        env.reset()
+
+
+@pytest.mark.parametrize(
+    ("image", "byte"),
+    [
+        (lambda: UnitImage(0.5), 128),
+        (lambda: UnitImage(1 + 1e-6), 255),
+        (lambda: UnitImage(1, np.int64), 255),
+        (lambda: UnitImage(True, np.bool_), 255),
+    ],
+)
+def test_images_in_the_unit_interval_become_bytes(image, byte, register):
+    name = register(image)
+    env = make_env(name, obs="pixels", action_repeat=1, render="fast", seed=0, index=0)
+    assert (env.reset()[0] == byte).all()
 
 
 @pytest.mark.parametrize("reward", [np.array([2.5]), torch.tensor(2.5), np.float32(2.5), 2.5])
