@@ -48,8 +48,19 @@ class OneHotSpace(Box):
         return f"OneHotSpace({self.groups})"
 
     def from_indices(self, indices: np.ndarray) -> np.ndarray:
-        """Class indices (…, G) as one-hots (…, A) float32."""
-        columns = np.moveaxis(np.asarray(indices), -1, 0)
+        """Class indices (…, G) as one-hots (…, A) float32.
+
+        Raises:
+            ValueError: numbers that are not whole, or no classes of their group.
+        """
+        numbers = np.asarray(indices)
+        if numbers.dtype.kind not in "iu":
+            raise ValueError(f"indices: dtype {numbers.dtype}; expected whole numbers.")
+        if wrong := numbers[(numbers < 0) | (numbers >= self.groups)].tolist():
+            raise ValueError(
+                f"indices: {wrong[0]} is no class; expected numbers from 0, below {self.groups}."
+            )
+        columns = np.moveaxis(numbers, -1, 0)
         parts = [np.eye(n, dtype=np.float32)[k] for n, k in zip(self.groups, columns, strict=True)]
         return np.concatenate(parts, -1)
 

@@ -1,5 +1,7 @@
 """Discrete actions as one-hots: what the environment receives, and what is refused."""
 
+import re
+
 import gymnasium
 import numpy as np
 import pytest
@@ -40,6 +42,20 @@ def test_a_class_becomes_the_number_of_the_environment():
     for index, number in ((0, -1), (2, 1)):
         env.step(np.eye(3, dtype=np.float32)[index])
         assert env.unwrapped.received[-1] == number
+
+
+@pytest.mark.parametrize(
+    ("indices", "cause"),
+    [
+        ([[1, 0], [1, -1]], "indices: -1 is no class; expected numbers from 0, below (2, 3)."),
+        ([[2, 0]], "indices: 2 is no class; expected numbers from 0, below (2, 3)."),
+        ([[1.0, 0.0]], "indices: dtype float64; expected whole numbers."),
+        ([[True, False]], "indices: dtype bool; expected whole numbers."),
+    ],
+)
+def test_indices_that_are_no_classes_are_refused(indices, cause):
+    with pytest.raises(ValueError, match=re.escape(cause)):
+        OneHotSpace((2, 3)).from_indices(np.array(indices))
 
 
 def test_groups_of_a_multi_discrete_are_one_behind_the_other():
