@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_choice, check_place
+from sdewm.base.checks import check_choice, check_real_tensor
 
 CONVENTIONS, CHANNELS = ("previous", "next"), ("first", "last")
 PIXEL_MAXIMA = (1, 255)
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}  # which torch hardly knows
+MOST = np.iinfo(np.int64).max
 
 
 class EpisodeRows(NamedTuple):
@@ -299,6 +300,8 @@ def _as_pixels(name: str, array: Tensor, pixel_max: int | None) -> Tensor:
         )
     if low < 0 or high > pixel_max:
         raise ValueError(f"{found}; expected values from 0 to pixel_max={pixel_max}.")
+    if pixel_max == 255 and array.dtype == torch.bool:
+        raise ValueError(f"{found}; expected pixel_max=1.")
     if pixel_max == 255 and 0 < high <= 1 and bool((array != array.round()).any()):
         raise ValueError(f"{found}, fractions among them; expected pixel_max=1.")
     return (array.double() * (255 / pixel_max)).round().to(torch.uint8)
@@ -307,12 +310,15 @@ def _as_pixels(name: str, array: Tensor, pixel_max: int | None) -> Tensor:
 def _numbers(name: str, given: Any) -> Tensor:
     """A tensor of finite numbers with at least one row, detached from any graph."""
     if isinstance(given, Tensor):
-        tensor = check_place(name, given.detach())
+        tensor = check_real_tensor(name, given.detach())
     else:
         array = np.asarray(given)
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name}: dtype {array.dtype}; expected numbers.")
-        tensor = torch.from_numpy(array.astype(WIDER.get(array.dtype.name, array.dtype)))
+            raise ValueError(f"{name}: dtype {array.dtype}; expected real numbers.")
+        if array.dtype == np.uint64 and array.size and array.max() > MOST:
+            raise ValueError(f"{name}: {array.max()} among them; expected numbers up to {MOST}.")
+        native = "float64" if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+        tensor = torch.from_numpy(array.astype(WIDER.get(array.dtype.name, native)))
     if tensor.dim() == 0 or tensor.numel() == 0:
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected rows (T, …).")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

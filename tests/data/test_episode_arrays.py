@@ -44,6 +44,9 @@ def test_arrays_tensors_lists_and_mappings_are_alike():
     assert equal(episodes({"state": STATES}), expected)
     assert equal(episodes([{"state": one} for one in STATES]), expected)
     assert equal(episodes(rewards=REWARDS[..., None]), expected)
+    for kind in (">f8", "f2", ">u8", np.longdouble):  # torch has no other byte order, nor more bits
+        whole = np.floor(np.abs(STATES)).astype(kind)
+        assert np.array_equal(episodes(whole).observations, whole.astype(float))
     gradient = torch.from_numpy(STATES).requires_grad_()
     assert not episodes(gradient).observations.requires_grad
 
@@ -157,7 +160,16 @@ REFUSED = {
         {"observations": hole(STATES)},
         "observations of episode 1: row 2 is not finite",
     ),
-    "no numbers": ({"rewards": [np.array(["a"] * 6)] * 3}, "dtype <U1; expected numbers"),
+    "no numbers": ({"rewards": [np.array(["a"] * 6)] * 3}, "dtype <U1; expected real numbers"),
+    "complex": (
+        {"actions": torch.ones(3, 6, 1, dtype=torch.complex64)},
+        "actions of episode 0 is torch.complex64, torch.strided: expected a dense tensor of real",
+    ),
+    "beyond int64": (
+        {"rewards": np.full((3, 6), 2**63 + 5, np.uint64)},
+        "rewards of episode 0: 9223372036854775813 among them; expected numbers up to",
+    ),
+    "truth values": ({"observations": FRAMES > 99, "pixel_max": 255}, "expected pixel_max=1"),
     "rewards": ({"rewards": np.zeros((3, 6, 2))}, "rewards of episode 0: shape (6, 2)"),
     "shapes": ({"observations": [STATES[0], STATES[1], STATES[2, :, :3]]}, "(4,) in the first"),
     "axes": ({"observations": np.zeros((3, 6, 1, 2, 2, 2, 2))}, "expected vectors (T, D)"),
