@@ -86,4 +86,5 @@ def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     count = len(samples)
     weights = 2.0 * np.arange(1, count + 1) - count - 1
     pairs = np.tensordot(weights, np.sort(samples, axis=0), axes=1)  # Σ_{s<t} |x_s − x_t|
-    return np.abs(samples - truth).mean(axis=0) - pairs / (count * (count - 1))
+    apart = np.subtract(samples, truth, dtype=np.float64)  # differences of bytes would wrap around
+    return np.abs(apart).mean(axis=0) - pairs / (count * (count - 1))

@@ -2,6 +2,7 @@
 
 The Kullback–Leibler divergence of posterior and k-step prior is also an array (E, H). It is
 computed from the distributions (`sdewm.model.distributions`) and recorded with the predictions.
+Differences are taken in float64, whatever the dtype of the arrays.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def absolute_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Returns:
         (E, H), in units of the input.
     """
-    return np.abs(prediction - truth)
+    return np.abs(np.subtract(prediction, truth, dtype=np.float64))
 
 
 def return_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -81,7 +82,7 @@ def return_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     >>> return_error(np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 1.0]]))
     array([[1., 0., 1.]])
     """
-    return np.abs(np.cumsum(prediction - truth, axis=1))
+    return np.abs(np.cumsum(np.subtract(prediction, truth, dtype=np.float64), axis=1))
 
 
 def normalised_distance(prediction: np.ndarray, truth: np.ndarray, data: np.ndarray) -> np.ndarray:
@@ -104,4 +105,5 @@ def normalised_distance(prediction: np.ndarray, truth: np.ndarray, data: np.ndar
     >>> normalised_distance(np.broadcast_to(data.mean(axis=0), z.shape), z, data).mean()
     np.float64(1.0)
     """
-    return np.square(prediction - truth).sum(axis=2) / data.var(axis=0).sum()
+    apart = np.subtract(prediction, truth, dtype=np.float64)
+    return np.square(apart).sum(axis=2) / data.var(axis=0, dtype=np.float64).sum()

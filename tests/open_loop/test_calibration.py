@@ -45,6 +45,11 @@ def test_crps_equals_the_double_loop():
         assert scores[place] == pytest.approx(expected)
 
 
+def test_crps_of_whole_numbers_does_not_wrap_around():
+    samples, truth = np.array([0, 2], np.uint8).reshape(2, 1, 1), np.array([[3]], np.uint8)
+    assert crps(samples, truth).tolist() == [[1.0]]
+
+
 def test_crps_is_lowest_for_the_law_of_the_truth():
     generator = np.random.default_rng(3)
     truth, draws = generator.normal(size=(20_000, 1)), generator.normal(size=(8, 20_000, 1))

@@ -38,6 +38,14 @@ def test_errors_of_single_precision_are_computed_in_double():
     assert error[0, 0] == pytest.approx((float(prediction[0, 0, 0]) - 1) ** 2, rel=1e-12)
 
 
+def test_differences_of_whole_numbers_do_not_wrap_around():
+    prediction, truth = np.array([[1, 0]], np.uint8), np.array([[2, 3]], np.uint8)
+    assert absolute_error(prediction, truth).tolist() == [[1.0, 3.0]]
+    assert return_error(prediction, truth).tolist() == [[1.0, 4.0]]
+    data = np.array([[0], [2]], np.uint8)  # of variance 1
+    assert normalised_distance(prediction[..., None], truth[..., None], data).tolist() == [[1, 9]]
+
+
 def test_psnr_by_hand():
     # an error of 0.1 everywhere: MSE 0.01, 20 dB; of 25.5 out of 255 the same
     error = squared_error(np.full((1, 1, 2, 2, 3), 0.6), np.full((1, 1, 2, 2, 3), 0.5))
