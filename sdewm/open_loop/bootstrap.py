@@ -91,9 +91,10 @@ def episode_bootstrap(
         level: nominal coverage of the interval.
 
     Raises:
-        ValueError: arrays with different E or with values that are not finite; fewer episodes than
-            the least E with E^−E ≤ (1 − level)/2, for which a resample of one episode E times is
-            rarer than this (4 for level 0.95); fewer than 2/(1 − level) resamples.
+        ValueError: arrays with different E or with values that are not finite; a seed that is not a
+            whole number of at least 0; fewer episodes than the least E with E^−E ≤ (1 − level)/2,
+            for which a resample of one episode E times is rarer than this (4 for level 0.95); fewer
+            than 2/(1 − level) resamples.
 
     Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; for the
     tail, Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician 69
@@ -109,6 +110,7 @@ def episode_bootstrap(
         raise ValueError(f"level={level!r}: expected a number between 0 and 1.")
     least = math.ceil(2 / (1 - level) - 1e-6)
     resamples = check_count("resamples", resamples, minimum=least)
+    seed = check_count("seed", seed, minimum=0)
     if not arrays:
         raise ValueError("arrays: none given; expected at least one array (E, …).")
     given = [check_array(f"arrays[{i}]", x, "(E, …)") for i, x in enumerate(arrays)]

@@ -121,6 +121,8 @@ def test_fewest_episodes_make_a_repeated_one_rarer_than_the_tail(level):
         ({"errors": np.array([[1.0, np.inf]])}, r"arrays\[0\]: inf at \[0, 1\]"),
         ({"errors": np.ones((5, 2), dtype=int)}, r"arrays\[0\]: dtype int64"),
         ({"level": 1.0}, "level=1.0"),
+        ({"seed": None}, "seed=None: expected a whole number of at least 0"),
+        ({"seed": -1}, "seed=-1: expected a whole number of at least 0"),
         ({"resamples": 39}, "resamples=39: expected a whole number of at least 40"),
     ],
 )
