@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from sdewm.open_loop.error_growth import horizon_growth
 from sdewm.open_loop.ssim import ssim
 
 
@@ -60,6 +61,14 @@ def test_is_one_for_equal_images_and_symmetric():
     other = np.roll(images, 1, axis=2)
     np.testing.assert_allclose(ssim(images, images), 1.0, rtol=1e-12)
     np.testing.assert_allclose(ssim(images, other), ssim(other, images), rtol=1e-12)
+
+
+def test_is_at_most_one_for_nearly_equal_images():
+    images = np.full((4, 10, 16, 16, 3), 0.5)
+    nearly = images + 1e-9 * np.random.default_rng(0).normal(size=images.shape)
+    similar = ssim(nearly, images)
+    assert (similar <= 1).all() and (similar > 1 - 1e-12).all()
+    horizon_growth(1 - similar, 0.5, theta=0.5, seed=0, resamples=40)  # takes no negative error
 
 
 def test_constant_images_by_hand():
