@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdewm.base.checks import check_count, check_place
+from sdewm.base.checks import check_count, check_real_tensor
 from sdewm.data.dataset import read_dataset
 from sdewm.data.episode_arrays import EpisodeRows, ObservationForm, episode_rows, split_episodes
 
@@ -19,6 +19,8 @@ from sdewm.data.episode_arrays import EpisodeRows, ObservationForm, episode_rows
 @dataclass(frozen=True)
 class Episodes:
     """Recorded episodes of equal length; `from_arrays` makes them of what others store.
+
+    All numbers are finite.
 
     Attributes:
         observations: (E, T, *shape), in the environment's units: vectors (D,), or images (H, W, C)
@@ -39,9 +41,14 @@ class Episodes:
                     f"{name}={type(given).__name__}: expected a tensor (E, T, …), one row of time "
                     "after the other; torch.as_tensor converts arrays."
                 )
-            check_place(name, given)
+            check_real_tensor(name, given)
             if given.dim() < 2 or given.numel() == 0:
                 raise ValueError(f"{name} has shape {tuple(given.shape)}: expected (E, T, …).")
+            if given.is_floating_point() and not bool((finite := torch.isfinite(given)).all()):
+                place = (~finite).nonzero()[0].tolist()
+                raise ValueError(
+                    f"{name}: {given[tuple(place)].item()} at {place}: expected finite numbers."
+                )
         lead = tuple(self.observations.shape[:2])
         for name in ("previous_actions", "rewards"):
             if tuple(getattr(self, name).shape[:2]) != lead:

@@ -68,3 +68,22 @@ def test_too_few_episodes_are_refused(recorded, tmp_path):
 def test_fields_of_other_lengths_are_refused():
     with pytest.raises(ValueError, match=r"rewards has \(E, T\) = \(2, 4\)"):
         Episodes(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("name", ["observations", "previous_actions", "rewards"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), r": nan at \[1, 2.*\]: expected finite numbers"),
+        (-float("inf"), r": -inf at \[1, 2.*\]: expected finite numbers"),
+        (1j, " is torch.complex64, torch.strided: expected a dense tensor of real numbers"),
+    ],
+)
+def test_numbers_that_are_not_finite_and_real_are_refused_with_their_place(name, value, message):
+    rows = {"observations": (2, 4, 3), "previous_actions": (2, 4, 1), "rewards": (2, 4)}
+    kind = torch.complex64 if isinstance(value, complex) else torch.float32
+    tensors = {key: torch.zeros(shape) for key, shape in rows.items()}
+    tensors[name] = tensors[name].to(kind)
+    tensors[name][1, 2] = value
+    with pytest.raises(ValueError, match=f"^{name}{message}"):
+        Episodes(**tensors)
