@@ -204,7 +204,7 @@ class SeededEpisodes(gymnasium.Wrapper, RecordConstructorArgs):
             Observation and reward of the current row; None if the next step starts an episode.
 
         Raises:
-            ValueError: the episode ends before its recorded actions do.
+            ValueError: the episode ends before its recorded actions do, or with the last of them.
         """
         position = positions[self.index]
         self.seed, self.episode, self.over = position.seed, position.episode, True
@@ -212,12 +212,13 @@ class SeededEpisodes(gymnasium.Wrapper, RecordConstructorArgs):
             return None
         (observation, _), reward = self.reset(options={"episode": position.episode}), 0.0
         for action in position.actions:
+            observation, reward, _, _, _ = self.step(action)
             if self.over:
                 raise ValueError(
-                    f"{len(position.actions)} actions were recorded, but the replayed episode "
-                    f"ended at {self._place()}: the simulator is not the recorded one."
+                    f"{len(position.actions)} actions were recorded that do not end the episode, "
+                    f"but the replayed one ended at {self._place()}: the simulator is not the "
+                    "recorded one."
                 )
-            observation, reward, _, _, _ = self.step(action)
         return observation, reward
 
     def _place(self) -> str:

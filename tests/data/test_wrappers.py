@@ -139,9 +139,17 @@ def test_a_finished_episode_is_not_played_again():
     assert env.over and env.episode == 4
 
 
-def test_actions_beyond_the_end_are_refused():
-    with pytest.raises(ValueError, match="not the recorded one"):
-        make_counter(index=0).restore([Position(0, 0, np.zeros((9, 1), np.float32), False)])
+def test_actions_that_reach_the_end_of_the_episode_or_beyond_are_refused():
+    env = make_counter(index=0)
+    env.reset()
+    while not env.over:
+        env.step(np.zeros(1))
+    for steps in (env.steps, 9):
+        position = Position(0, 0, np.zeros((steps, 1), np.float32), False)
+        with pytest.raises(ValueError, match="not the recorded one"):
+            make_counter(index=0).restore([position])
+    before = Position(0, 0, np.zeros((env.steps - 1, 1), np.float32), False)
+    assert make_counter(index=0).restore([before]) is not None
 
 
 class Broken(Counter):
