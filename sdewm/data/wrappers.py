@@ -64,7 +64,8 @@ class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
 class UnitActions(gymnasium.ActionWrapper, RecordConstructorArgs):
     """Actions in [-1, 1], scaled to the bounds of the environment and cast to its dtype.
 
-    The environment receives low + (a + 1)/2·(high − low), which is a itself for bounds ±1.
+    The environment receives low + (a + 1)/2·(high − low), which is a itself for bounds ±1, and of
+    whole numbers the nearest.
 
     Raises:
         ValueError: the action space is not a one-dimensional Box with finite bounds.
@@ -84,15 +85,17 @@ class UnitActions(gymnasium.ActionWrapper, RecordConstructorArgs):
                 f"are scaled to them."
             )
         self.low, self.high = box.low.astype(np.float64), box.high.astype(np.float64)
-        self.dtype = box.dtype
+        self.dtype = np.dtype(box.dtype)
         self.unit = bool((self.low == -1).all() and (self.high == 1).all())
         self.action_space = Box(-1.0, 1.0, box.shape, np.float32)
 
     def action(self, action: np.ndarray) -> np.ndarray:
         """The action that the environment receives."""
-        if self.unit:
+        if self.unit and self.dtype.kind == "f":
             return np.asarray(action, dtype=self.dtype)
         stretched = self.low + (np.asarray(action, np.float64) + 1) / 2 * (self.high - self.low)
+        if self.dtype.kind != "f":
+            stretched = stretched.round()  # a cast would leave 0.99999999 at 0
         return np.clip(stretched, self.low, self.high).astype(self.dtype)
 
 

@@ -71,6 +71,20 @@ def test_actions_of_bounds_one_go_through_bitwise():
     assert np.array_equal(base.got, actions.astype(np.float32))
 
 
+def test_actions_of_whole_numbers_are_the_nearest_and_return_from_the_unit_interval():
+    for low, high in ((0, 3), (-1, 1), (0, 255)):
+        base = Bounded([low], [high], np.int64)
+        env = UnitActions(base)
+        env.reset(seed=0)
+        for number in range(low, high + 1):  # as an import scales them
+            env.step(np.array([2 * (number - low) / (high - low) - 1], np.float32))
+        assert [int(x[0]) for x in base.got] == [*range(low, high + 1)]
+    base.got.clear()
+    for action in (-0.999, 0.999):
+        env.step(np.array([action], np.float32))
+    assert [int(x[0]) for x in base.got] == [0, 255]
+
+
 @pytest.mark.parametrize(
     ("space", "reason"),
     [
