@@ -117,7 +117,8 @@ def _action_converter(
     if isinstance(space, Box) and len(space.shape) == 1:
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         if np.isfinite(low).all() and np.isfinite(high).all():
-            return lambda actions: 2 * (actions - low) / (high - low) - 1, ()
+            middle, half = (low + high) / 2, np.where(low < high, (high - low) / 2, 1.0)
+            return lambda actions: (actions - middle) / half, ()  # 0 where nothing can vary
     raise ValueError(
         f"{source} has the actions {space}: expected Discrete, MultiDiscrete, or a "
         "one-dimensional Box with finite bounds."

@@ -5,6 +5,7 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.wrappers import FlattenObservation
 
 from sdewm.data.episode_arrays import ObservationForm
@@ -105,6 +106,27 @@ def test_discrete_actions_are_one_hot(tmp_path):
     for (_, actions, _), episode in zip(found, dataset, strict=True):
         assert np.array_equal(episode["previous_action"][1:].argmax(1), actions)
         assert episode["previous_action"][1:].sum(1).tolist() == [1] * len(actions)
+
+
+class HeldPendulum(PendulumEnv):
+    """With a second action whose bounds are equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = gymnasium.spaces.Box(np.array([-2, 3], "f4"), np.array([2, 3], "f4"))
+
+
+@pytest.mark.filterwarnings("ignore:.*maximum and minimum values are equal")
+def test_an_action_with_equal_bounds_is_0(tmp_path):
+    gymnasium.register("HeldPendulum-v0", entry_point=f"{__name__}:HeldPendulum")
+    try:
+        found = recorded("pendulum/held-v0", "HeldPendulum-v0")
+        dataset, _ = imported("pendulum/held-v0", tmp_path / "data")
+    finally:
+        del gymnasium.registry["HeldPendulum-v0"]
+    for (_, actions, _), episode in zip(found, dataset, strict=True):
+        assert np.allclose(episode["previous_action"][1:, 0], actions[:, 0] / 2, atol=1e-6)
+        assert (actions[:, 1] == 3).all() and not episode["previous_action"][:, 1].any()
 
 
 def test_a_dataset_that_is_not_here_is_refused_with_those_that_are():
