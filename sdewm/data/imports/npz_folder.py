@@ -60,6 +60,13 @@ def _read_file(path: Path) -> StoredEpisode:
         raise ValueError(
             f"{path} has is_first in rows {starts}: expected one episode, from its first row on."
         )
+    last = arrays["reward"].size - 1
+    for name in ("is_last", "is_terminal"):
+        if (ends := np.flatnonzero(arrays.get(name, ())).tolist()) not in ([], [last]):
+            raise ValueError(
+                f"{path} has {name} in rows {ends}: expected one episode, which ends in its last "
+                f"row, {last}."
+            )
     terminated = None
     if "is_terminal" in arrays:
         terminated = bool(arrays["is_terminal"][-1])

@@ -87,6 +87,14 @@ WRONG = {
     "no reward": ({"reward": None}, "has no reward, only image, position"),
     "two episodes": ({"is_first": np.array([True, False, True])}, r"is_first in rows \[0, 2\]"),
     "middle": ({"is_first": np.zeros(3, bool)}, r"is_first in rows \[\]: expected one episode"),
+    "end inside": (
+        {"is_first": None, "is_last": np.array([False, True, True])},
+        r"is_last in rows \[1, 2\]: expected one episode, which ends in its last row, 2",
+    ),
+    "terminal inside": (
+        {"is_first": None, "is_terminal": np.array([False, True, False])},
+        r"is_terminal in rows \[1\]: expected one episode",
+    ),
     "objects": ({"position": np.array([{}, {}, {}])}, "cannot be read as an npz file"),
     "rows": ({"action": np.zeros((2, 2))}, "actions of a.npz of a.npz: 2 rows for 3 observations"),
 }
