@@ -73,10 +73,21 @@ def _ends(source: Path) -> list[int]:
             raise ValueError(
                 f"{source.name} has the numbers of rows {lengths}: expected the same, at least 1."
             )
-        over = np.asarray(file["terminals"], bool) | np.asarray(file["timeouts"], bool)
         rows = lengths["actions"]
-    ends = (np.flatnonzero(over.reshape(rows)) + 1).tolist()
+        over = _flags(file, "terminals", rows) | _flags(file, "timeouts", rows)
+    ends = (np.flatnonzero(over) + 1).tolist()
     return ends if ends and ends[-1] == rows else [*ends, rows]
+
+
+def _flags(file: Any, name: str, rows: int) -> np.ndarray:
+    """Truth values (rows,) of truth values or numbers 0 and 1, (rows,) or (rows, 1)."""
+    given = np.asarray(file[name][()])  # h5py converts no numbers to truth values
+    if given.size != rows or not np.isin(given, (0, 1)).all():
+        raise ValueError(
+            f"{Path(file.filename).name} has {name} of shape {given.shape} with the values "
+            f"{np.unique(given)[:4].tolist()}: expected {rows} numbers, each 0 or 1."
+        )
+    return given.reshape(rows).astype(bool)
 
 
 def _arrays(file: Any, name: str) -> dict[str, Any]:

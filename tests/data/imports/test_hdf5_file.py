@@ -56,6 +56,21 @@ def test_the_observation_after_the_last_action_is_used_where_it_is_there(tmp_pat
     assert findings.lost_ends == 0
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.uint8])
+def test_flags_may_be_numbers_0_and_1(kind, tmp_path):
+    flags = {name: TABLE[name].astype(kind)[:, None] for name in ("terminals", "timeouts")}
+    found, _ = imported(written(tmp_path / "a.h5", TABLE | AFTER | flags), tmp_path / "data")
+    assert found.lengths == [4, 5, 3]
+    assert [bool(one["is_terminal"][-1]) for one in found] == [True, False, False]
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, 2.0])
+def test_flags_that_are_neither_0_nor_1_are_refused(value, tmp_path):
+    path = written(tmp_path / "a.h5", TABLE | {"terminals": np.where(TABLE["terminals"], value, 0)})
+    with pytest.raises(ValueError, match=rf"a.h5 has terminals .* \[0.0, {value}\]: expected 9"):
+        imported(path, tmp_path / "data")
+
+
 def test_groups_of_observations_are_named(tmp_path):
     table = TABLE | {"observations": None, "observations/speed": TABLE["observations"]}
     table |= {"observations/frame": DRAW.integers(0, 256, (9, 3, 8, 8), dtype=np.uint8)}
