@@ -26,9 +26,10 @@ def copy_last(last: np.ndarray, horizon: int) -> np.ndarray:
 def data_mean(data: np.ndarray, episodes: int, horizon: int) -> np.ndarray:
     """The mean of the rows (N, …) of training data, for every episode and horizon: (E, H, …).
 
-    It is the constant prediction with the smallest squared error on the data.
+    It is the constant prediction with the smallest squared error on the data. It is computed in
+    float64, because a sum of millions of rows in float32 loses digits.
     """
-    mean = data.mean(axis=0)
+    mean = data.mean(axis=0, dtype=np.float64)
     return np.broadcast_to(mean, (episodes, horizon, *mean.shape))
 
 

@@ -132,11 +132,11 @@ def horizon_growth(
 
     All statistics, including the fitting windows, are recomputed from the mean curve of each
     resample of episodes. The ceiling is treated as known: estimate it from many pairs. An infinite
-    upper limit of the predictability horizon means that more than 2.5 % of the resamples
-    do not reach it within H steps. If `value` is infinite too, only the lower limit is informative.
-    An infinite saturation level, stationary value or relaxation time means that none is detected.
-    Statistics that are undefined in some resamples (`Interval.undefined`) have wider intervals, as
-    described in `episode_bootstrap`.
+    upper limit of the predictability horizon means that more than the fraction `bootstrap.tail` of
+    the resamples (0.6 % for 8 episodes, 1.9 % for 32) do not reach it within H steps. If `value` is
+    infinite too, only the lower limit is informative. An infinite saturation level, stationary
+    value or relaxation time means that none is detected. Statistics that are undefined in some
+    resamples (`Interval.undefined`) have wider intervals, as described in `episode_bootstrap`.
 
     Args:
         errors: (E, H), H ≥ 3, ≥ 0: squared or absolute errors, distances, divergences; 1 − SSIM.

@@ -18,6 +18,13 @@ def test_copy_and_mean_repeat_one_row():
     np.testing.assert_allclose(mean[1, 2], sum(last) / 4)
 
 
+def test_the_mean_of_many_rows_in_single_precision_has_all_digits():
+    rows = np.full((1_000_000, 2), 0.1, np.float32)
+    rows[::2] = 0.3
+    expected = (float(np.float32(0.1)) + float(np.float32(0.3))) / 2
+    np.testing.assert_allclose(data_mean(rows, 1, 1).ravel(), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("episodes", [2, 5, 8])
 def test_pairs_are_of_different_episodes_each_used_once(episodes):
     truth = np.arange(float(episodes))[:, None] + np.zeros((episodes, 3))
