@@ -84,9 +84,9 @@ def import_dataset(words: list[str]) -> int:
         f"{given.data}: {dataset.episodes} episodes, {dataset.rows} rows; observations {seen} "
         f"({dataset.facts['obs']}), actions {acted}"
     )
-    names = ("env", "env_kwargs", "action_repeat", "policy")
-    known = {name: dataset.facts[name] for name in names if dataset.facts[name] != {}}
-    print(", ".join(f"{name}: {value}" for name, value in known.items()))
+    arguments = ("env_kwargs",) if recording.env_kwargs else ()
+    names = ("env", *arguments, "action_repeat", "policy")
+    print(", ".join(f"{name}: {dataset.facts[name]}" for name in names))
     for line in _notes(dataset.episodes, findings):
         sys.stderr.write(f"note: {line}\n")
     return 0

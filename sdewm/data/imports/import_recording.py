@@ -108,7 +108,9 @@ def import_recording(
         "obs": obs,
         "policy": recording.policy,
         "seed": UNKNOWN,
-        "env_kwargs": dict(recording.env_kwargs),
+        # The name of the environment alone, which is what may be given, does not tell the others.
+        "env_kwargs": UNKNOWN if recording.env == UNKNOWN else dict(recording.env_kwargs),
+        "time_limit": UNKNOWN if recording.env == UNKNOWN else None,
         "action_groups": list(recording.action_groups),
         "source": {
             "format": recording.format,

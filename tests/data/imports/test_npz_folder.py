@@ -1,11 +1,15 @@
 """Folders of npz files as dreamerv3-torch writes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sdewm.data.dataset import read_dataset
 from sdewm.data.episode_arrays import ObservationForm
 from sdewm.data.imports.import_recording import import_recording, open_recording
+from sdewm.train.config import Config
+from sdewm.train.sources import as_recorded
 
 LENGTHS = (5, 3, 4)
 
@@ -59,6 +63,17 @@ def test_rows_are_those_of_the_files_and_unknown_facts_stay_unknown(folder, tmp_
     assert [facts[name] for name in ("env", "action_repeat", "policy", "seed")] == ["unknown"] * 4
     assert facts["obs"] == "pixels" and facts["source"]["keys"] == ["image"]
     assert findings.unknown_ends == findings.lost_ends == 0
+
+
+@pytest.mark.parametrize("name", [None, "gym:Pendulum-v1"])
+def test_arguments_and_time_limit_of_an_unknown_environment_may_be_given(name, folder, tmp_path):
+    recording = open_recording(str(folder))
+    import_recording(recording, tmp_path / "data", form=ObservationForm(("position",)), env=name)
+    told = {"env": "gym:Pendulum-v1", "env_kwargs": {"g": 3.0}, "time_limit": 6}
+    config = as_recorded(replace(Config(), **told), tmp_path / "data", {*told})
+    assert (config.env, config.env_kwargs, config.time_limit) == (*told.values(),)
+    plain = as_recorded(Config(), tmp_path / "data", ())
+    assert (plain.env, plain.env_kwargs, plain.time_limit) == (name or "unknown", {}, None)
 
 
 def test_several_vectors_are_concatenated(folder, tmp_path):
