@@ -108,8 +108,14 @@ class Dataset:
                     f"rows of {', '.join(map(repr, self.fields))}."
                 )
             parts = {name: value.split(chunk["lengths"]) for name, value in tensors.items()}
-            for n in range(len(chunk["lengths"])):
-                yield {name: part[n] for name, part in parts.items()}
+            for n, length in enumerate(chunk["lengths"]):
+                episode = {name: part[n] for name, part in parts.items()}
+                if not _is_whole(episode):
+                    raise ValueError(
+                        f"{self.directory / chunk['name']} does not hold what {MANIFEST} says: an "
+                        f"episode of {length} rows, the one with number {n} in this file."
+                    )
+                yield episode
 
 
 def write_dataset(

@@ -211,6 +211,17 @@ def test_a_file_outside_the_folder_is_refused(tmp_path):
         read_dataset(tmp_path / "a")
 
 
+def test_lengths_that_are_not_those_of_the_episodes_are_refused_when_they_are_read(tmp_path):
+    write_dataset(tmp_path, episodes(), FACTS)
+    manifest = json.loads((tmp_path / MANIFEST).read_text("utf-8"))
+    first = manifest["chunks"][0]["lengths"]
+    manifest["chunks"][0]["lengths"] = [*first[1::-1], *first[2:]]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    text = f"says: an episode of {first[1]} rows, the one with number 0 in this file"
+    with pytest.raises(ValueError, match=text):
+        next(iter(read_dataset(tmp_path)))
+
+
 def test_a_full_disk_leaves_the_episodes_before_it(tmp_path, monkeypatch):
     def fsync(_):
         if sorted(tmp_path.glob("episodes-*1.safetensors.part")):
