@@ -151,9 +151,10 @@ class Replay:
             The fields, (batch, context + length, …) each, and their positions, for `write`.
 
         Raises:
-            ValueError: the memory does not hold a window of that many rows.
+            ValueError: the memory does not hold a window of that many rows; `length` is below 1, or
+                `context` below 0.
         """
-        window = length + check_count("context", context, minimum=0)
+        window = check_count("length", length) + check_count("context", context, minimum=0)
         if not self.can_sample(window):
             raise ValueError(
                 f"length={length}, context={context}: only {self._added - self._oldest} rows of "

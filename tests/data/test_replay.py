@@ -255,6 +255,8 @@ def test_arguments_out_of_range_are_refused(arguments, text):
         (lambda r: r.sample(1, 6), "length=6, context=0: only 5 rows of each environment"),
         (lambda r: r.sample(0, 2), "batch=0"),
         (lambda r: r.sample(1, 0), "length=0"),
+        (lambda r: r.sample(1, 0, context=3), "length=0: expected a whole number of at least 1"),
+        (lambda r: r.sample(1, -1, context=4), "length=-1: expected a whole number of at least 1"),
         (lambda r: r.sample(1, 2, context=-1), "context=-1"),
         (lambda r: r.extend(too_many()), "rows per environment=9: expected a whole number"),
     ],
