@@ -71,6 +71,7 @@ def test_the_last_preset_given_chooses_the_defaults(capsys):
 
 
 WRONG = {
+    "no words": (["train"], "--run"),
     "command": (["trian"], "did you mean 'train'"),
     "preset": (["train", "--preset", "tyny", "--run", "{run}"], "did you mean 'tiny'"),
     "flag": (["train", "--env-frame", "10", "--run", "{run}"], "--env-frames"),

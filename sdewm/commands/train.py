@@ -200,7 +200,7 @@ def _run_trainer(
 
 def _preset_of(words: Sequence[str], default: str) -> str:
     """The last value of --preset, which chooses the defaults of all other settings."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words, None][1:], strict=True):
         if word == "--preset" and following is not None:
             default = following
         elif word.startswith("--preset="):
