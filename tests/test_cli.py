@@ -109,6 +109,10 @@ WRONG = {
         ["train", *SHORT, "--env-kwargs.g"],
         "--env-kwargs.g: expected",
     ),
+    "arguments in two ways": (
+        ["train", *SHORT, "--env_kwargs", '{"g": 1}', "--env-kwargs.m=2", "--run", "{run}"],
+        "--env-kwargs and --env-kwargs.m are both given",
+    ),
     "arguments that are no JSON": (
         ["train", *SHORT, "--env-kwargs", "g=1", "--run", "{run}"],
         "kwargs",

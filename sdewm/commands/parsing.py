@@ -64,6 +64,8 @@ def _gathered(words: list[str]) -> list[str]:
         if value is None:
             raise ValueError(f"{option}: expected a value after it.")
         found[name] = read_value(value)
+    if found and any(word.partition("=")[0].replace("_", "-") == KWARGS for word in others):
+        raise ValueError(f"{KWARGS} and {KWARGS}.{next(iter(found))} are both given: expected one.")
     return [*others, KWARGS, json.dumps(found)] if found else others
 
 
