@@ -48,7 +48,8 @@ def weights_digest_of(model: object) -> str:
 def outputs_digest(model: LatentModel, episodes: Episodes) -> str:
     """Digest of what the functions of a model return on the first rows of a few episodes.
 
-    It also tells models apart that differ by a number in the code of a function.
+    It also tells models apart that differ by a number in the code of a function, also of one that
+    no other is made of: the loss of a decoder, a divergence, or sizes of the noise.
     """
     first = Episodes(
         episodes.observations[:EPISODES, :ROWS],
@@ -62,7 +63,13 @@ def outputs_digest(model: LatentModel, episodes: Episodes) -> str:
     found += model.law(states[:1], actions[:1], None)
     decoder = getattr(model, "decoder", None)
     if decoder is not None:
-        found.append(decoder.predict(states))
+        seen = first.observations.flatten(0, 1)
+        seen = seen.double() if seen.is_floating_point() else seen
+        found += [decoder.predict(states), decoder.loss(states, seen)]
+    if (kl := getattr(model, "kl", None)) is not None:
+        found.append(kl(predicted, embeds, predicted))
+    if (sizes := getattr(model, "step_moments", None)) is not None:
+        found += sizes(states, actions)
     for name in ("reward", "critic", "policy"):
         part = getattr(model, name, None)
         if part is not None:

@@ -45,6 +45,38 @@ def test_a_number_in_a_function_shows_in_the_outputs_alone():
     assert weights == digests()[0] and outputs != digests()[1]
 
 
+class Decoder:
+    def __init__(self, weight):
+        self.weight = weight
+
+    def predict(self, states):
+        return states
+
+    def loss(self, states, observations):
+        return self.weight * (states - observations).square().sum(1)
+
+
+def moments(weight):
+    return lambda x, a: (x + a, weight * x)
+
+
+@pytest.mark.parametrize(
+    ("part", "made"),
+    {
+        "decoder": Decoder,
+        "kl": lambda weight: lambda seen, embed, imagined: weight * embed.sum(1),
+        "step_moments": moments,
+    }.items(),
+)
+def test_functions_of_which_no_other_is_made_count(part, made):
+    found = []
+    for weight in (1.0, 1.0, 0.5):
+        one = model(linear(), np.ones(1), 1.0)
+        setattr(one, part, made(weight))
+        found.append(outputs_digest(one, ROWS))
+    assert found[0] == found[1] != found[2]
+
+
 def test_shape_and_type_are_part_of_a_digest():
     zeros = [torch.zeros(4), torch.zeros(2, 2), torch.zeros(2).double(), torch.zeros(4).int()]
     assert len({tensors_digest([one]) for one in zeros}) == 4
