@@ -162,15 +162,14 @@ def _impurities(
             for name, part in _parts(model, start, inputs.policy, prior, extra).items():
                 _check_outputs(name, part, start.state)
             rows = _visited(model, start, inputs, embeds)
+            parts = _parts(model, rows, inputs.policy, prior, extra)
+            found = [
+                impurity(name, part.function, part.arguments, NOISE)
+                or batch_dependence(name, part.function, part.arguments, largest=True)
+                for name, part in parts.items()
+            ]
     except ValueError as problem:
         return [_outputs_finding(str(problem))], None
-    parts = _parts(model, rows, inputs.policy, prior, extra)
-    with torch.no_grad():
-        found = [
-            impurity(name, part.function, part.arguments, NOISE)
-            or batch_dependence(name, part.function, part.arguments, largest=True)
-            for name, part in parts.items()
-        ]
     kept = [finding for finding in found if finding is not None]
     return sorted(kept, key=lambda finding: ORDER.index(finding.check)), rows
 

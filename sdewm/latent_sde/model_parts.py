@@ -115,6 +115,29 @@ class Part:
     shapes: tuple[tuple[int, ...] | None, ...]
 
 
+def sensible_moments(encoder: Callable[..., Any], noise_size: int, *given: Tensor) -> Any:
+    """What an encoder returns, as it is.
+
+    Raises:
+        ValueError: standard deviations below 0, such as logarithms, or above 0 without noise.
+    """
+    value = encoder(*given)
+    if not isinstance(value, tuple | list) or len(value) != 2 or not isinstance(value[1], Tensor):
+        return value
+    std = value[1]
+    if bool((std < 0).any()):
+        raise ValueError(
+            f"encoder returned a standard deviation of {float(std.min()):.3g}: expected numbers of "
+            "at least 0; of a logarithm, return the exponential."
+        )
+    if noise_size == 0 and bool((std > 0).any()):
+        raise ValueError(
+            f"encoder returned a standard deviation of {float(std.max()):.3g}, and the model has "
+            "no noise (noise_size=0): expected z alone, (B, Z)."
+        )
+    return value
+
+
 def initial_row(name: str, row: object, size: int) -> Tensor:
     """A row (size,) of an initial state, as a copy in float64 without gradient.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 import torch
@@ -26,6 +27,7 @@ from sdewm.latent_sde.model_parts import (
     Rows,
     StateFunction,
     initial_row,
+    sensible_moments,
 )
 from sdewm.latent_sde.noise_factor import (
     CategoricalFactor,
@@ -377,7 +379,8 @@ class StepModel:
             given, moments = (rows.predicted, rows.embed), ((len(rows.state), size),) * 2
             encoder = self.moments if self.noise_size == 0 else self.encoder
             assert encoder is not None  # with embeds
-            found["encoder"] = Part(encoder, given, moments)
+            sensible = partial(sensible_moments, encoder, self.noise_size)
+            found["encoder"] = Part(sensible, given, moments)
         return found
 
     def moments(self, predicted: Tensor, embed: Tensor) -> tuple[Tensor, Tensor]:

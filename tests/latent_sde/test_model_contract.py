@@ -109,6 +109,29 @@ BROKEN = {
     "no pair": (made(encoder=lambda x, o: o[:, :2]), "outputs", "encoder returned Tensor"),
     "no operation": (made(lambda x, a, v: x.foo), "outputs", "step does not take these inputs"),
 }
+BROKEN |= {
+    "logarithm of the deviation": (
+        made(encoder=lambda x, o: (o[:, :2], x[:, :2] - 2)),
+        "outputs",
+        "encoder returned a standard deviation of -.*: expected numbers of at least 0",
+    ),
+    "negative at later rows": (
+        made(encoder=lambda x, o: (o[:, :2], 1e-9 - x[:, :2] * (x[:, 2:] != 0))),
+        "outputs",
+        "encoder returned a standard deviation of -",
+    ),
+    "deviation without noise": (
+        StepModel(
+            lambda x, a, v: sound_step(x, a, x[:, :2]),
+            state_size=4,
+            noise_size=0,
+            encoder=sound_encoder,
+            latent=slice(2, 4),
+        ),
+        "outputs",
+        r"standard deviation of 0.3, and the model has no noise \(noise_size=0\)",
+    ),
+}
 DERIVATIVES = {
     "solve": (made(solved), "wrong in automatic differentiation"),
     "reentrant checkpointing": (made(checkpointed), "activation checkpointing off"),
