@@ -25,7 +25,13 @@ from sdewm.base.findings import (
 from sdewm.base.kept_tensors import kept_random_stream, kept_tensors
 from sdewm.base.taylor import fuse
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.latent_sde.inputs import LatentPolicy, ModelInputs, digest_of, embed_by_time
+from sdewm.latent_sde.inputs import (
+    LatentPolicy,
+    ModelInputs,
+    digest_of,
+    embed_by_time,
+    episode_inputs,
+)
 from sdewm.latent_sde.model_parts import REMEDIES, Part, Rows, required_part
 from sdewm.latent_sde.models import (
     REFUSALS,
@@ -76,7 +82,8 @@ def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> li
         The findings, the gravest first; empty if there are none.
 
     Raises:
-        ValueError: arguments of another kind; names the argument.
+        ValueError: arguments of another kind, or episodes with numbers that are nan or infinite;
+            names the argument.
 
     >>> from sdewm.latent_sde.models import StepModel
     >>> step = lambda x, a, v: 0.5 * (x - x.mean(0)) + 0.1 * v
@@ -118,11 +125,6 @@ def require_model(
     if key not in passed:
         require(_undisturbed(model, inputs, prior, derivatives, parts))
         passed.add(key)
-
-
-def episode_inputs(episodes: Episodes, policy: LatentPolicy | None = None) -> ModelInputs:
-    """The inputs of recorded episodes; a policy is checked besides the recorded actions."""
-    return ModelInputs(episodes.previous_actions.double(), episodes.observations, policy)
 
 
 def _undisturbed(

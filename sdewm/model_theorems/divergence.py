@@ -14,8 +14,8 @@ from sdewm.base.progress import counted
 from sdewm.base.stats import Estimate
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.gate_constants import why_no_certificate
-from sdewm.latent_sde.inputs import LatentPolicy
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import LatentPolicy, episode_inputs
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.noise_factor import FactoredModel
 from sdewm.latent_sde.system import LatentSystem

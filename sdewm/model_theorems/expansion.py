@@ -11,8 +11,8 @@ from torch import Tensor
 from sdewm.base.checks import check_count
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.latent_sde.errors import encoder_error, tabled_error
-from sdewm.latent_sde.inputs import ModelInputs
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import ModelInputs, episode_inputs
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
 from sdewm.latent_sde.system import LatentSystem, latent_system

@@ -12,8 +12,8 @@ from sdewm.base.checks import check_choice, check_count
 from sdewm.base.findings import repeats
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.latent_sde.inputs import embed_by_time
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import embed_by_time, episode_inputs
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model, factored_law
 from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths, filter_states
 from sdewm.model.world_model import WorldModel

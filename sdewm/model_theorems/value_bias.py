@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 from sdewm.base.checks import check_count
 from sdewm.base.progress import counted
 from sdewm.data.recorded_episodes import Episodes
-from sdewm.latent_sde.inputs import LatentPolicy
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import LatentPolicy, episode_inputs
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.system import LatentSystem
 from sdewm.model.world_model import WorldModel

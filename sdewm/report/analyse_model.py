@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sdewm.base.checks import check_choice, check_count
 from sdewm.data.recorded_episodes import Episodes, check_rows
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import episode_inputs
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.model_parts import REMEDIES
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.model.world_model import WorldModel

@@ -12,7 +12,8 @@ from sdewm.base.checks import check_count
 from sdewm.base.progress import Progress
 from sdewm.base.records import Row
 from sdewm.data.recorded_episodes import Episodes
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import episode_inputs
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel
 from sdewm.latent_sde.posterior_paths import CleanPaths, clean_paths
 from sdewm.model_theorems.drift_regression import FOLDS, regress_drift

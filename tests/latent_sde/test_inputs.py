@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import sdewm
-from sdewm.latent_sde.inputs import embed_by_time, recorded_embeds
-from sdewm.latent_sde.model_contract import episode_inputs, require_model
+from sdewm.latent_sde.inputs import embed_by_time, episode_inputs, recorded_embeds
+from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import RSSMModel
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.report.representation_error import IMAGES, measured_rows
