@@ -115,6 +115,22 @@ class Part:
     shapes: tuple[tuple[int, ...] | None, ...]
 
 
+def consecutive(latent: object, size: int) -> slice:
+    """The components z of a state of `size` numbers, as a slice from start to stop; None: all.
+
+    Raises:
+        ValueError: no slice, or one of other than consecutive components, at least one.
+    """
+    given = slice(None) if latent is None else latent
+    start, stop, stride = given.indices(size) if isinstance(given, slice) else (0, 0, 1)
+    if stride != 1 or stop <= start:
+        raise ValueError(
+            f"latent={latent!r}: expected a slice of one or more of the {size} components, one "
+            "after the other."
+        )
+    return slice(start, stop)
+
+
 def sensible_moments(encoder: Callable[..., Any], noise_size: int, *given: Tensor) -> Any:
     """What an encoder returns, as it is.
 

@@ -26,6 +26,7 @@ from sdewm.latent_sde.model_parts import (
     Part,
     Rows,
     StateFunction,
+    consecutive,
     initial_row,
     sensible_moments,
 )
@@ -287,7 +288,7 @@ class StepModel:
             the components `latent`, given the state that `step` predicts without noise; for a
             deterministic model these components alone (B, Z); None for a model that is used without
             observations.
-        latent: the components that the encoder determines; all by default.
+        latent: the components that the encoder determines, one after the other; all by default.
         initial: the state (D,) before the first row of an episode; None: zero.
         decoder: state (B, D) -> predicted observation (B, *shape); images in [0, 1].
         reward: state (B, D) -> mean reward (B,).
@@ -295,8 +296,9 @@ class StepModel:
         policy: state (B, D) -> action (B, A).
 
     Raises:
-        ValueError: a size out of range, a noise_size other than 0 that differs from the number of
-            components of the encoder, or an initial state of another shape.
+        ValueError: a size out of range, a `latent` that is no slice of consecutive components, a
+            noise_size other than 0 that differs from the number of components of the encoder, or
+            an initial state of another shape.
 
     >>> model = StepModel(lambda x, a, v: 0.5 * x + a + 0.1 * v, state_size=2, noise_size=2)
     >>> mean, factor = model.law(torch.ones(1, 2), torch.ones(1, 2), None)
@@ -324,7 +326,7 @@ class StepModel:
         self.state_size = check_count("state_size", state_size)
         self.noise_size = check_count("noise_size", noise_size, minimum=0)
         self.step, self.encoder = step, encoder
-        self.latent = slice(*(latent or slice(None)).indices(state_size)[:2])
+        self.latent = consecutive(latent, state_size)
         if encoder is not None and noise_size not in (0, self.latent.stop - self.latent.start):
             raise ValueError(
                 f"noise_size={noise_size}: with an encoder, expected the number of components in "

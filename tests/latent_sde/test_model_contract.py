@@ -269,6 +269,16 @@ def test_a_policy_that_has_changed_is_looked_at_again():
         sdewm.as_system(model, policy=policy)
 
 
+@pytest.mark.parametrize(
+    "latent", [slice(0, 4, 2), slice(3, 1), slice(4, 9), slice(None, None, -1), 2]
+)
+def test_components_that_are_not_consecutive_are_refused(latent):
+    with pytest.raises(ValueError, match=r"latent=.*: expected a slice of one or more of the 4"):
+        StepModel(sound_step, state_size=4, noise_size=0, latent=latent)
+    made = StepModel(sound_step, state_size=4, noise_size=2, latent=slice(-2, 9))
+    assert made.latent == slice(2, 4)
+
+
 def test_a_model_is_checked_once(monkeypatch):
     from sdewm.latent_sde import model_contract
 
