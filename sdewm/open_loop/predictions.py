@@ -22,8 +22,8 @@ from sdewm.base.arrays import require_array
 from sdewm.base.checks import check_choice, check_count
 from sdewm.base.progress import Progress
 from sdewm.data.recorded_episodes import Episodes
-from sdewm.latent_sde.inputs import embed_by_time, episode_inputs
-from sdewm.latent_sde.model_contract import require_model
+from sdewm.latent_sde.inputs import embed_by_time
+from sdewm.latent_sde.model_contract import episode_inputs, require_model
 from sdewm.latent_sde.model_parts import missing_part
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import filter_states
