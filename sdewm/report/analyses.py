@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -51,10 +52,12 @@ def run_analyses(
     Raises:
         ValueError: settings that the episodes or the model do not allow, before the first analysis
             begins.
+        OSError: the folder cannot be made or written to; also before it.
     """
     wanted, paths = [*only], []
     sections: dict[str, Section] = {}
     check_analyses(subject, settings, wanted, seed)
+    _check_folder(out / "data")
     for number, name in enumerate(wanted, start=1):
         analysis = ANALYSES[name]
         left_out = subject.left_out(analysis.needs)
@@ -106,6 +109,14 @@ def _finished(
             why = f"Not shown: {table.name} is there, but not of this model and call ({others})."
             found[name] = Section(name, _title(name), (analysis.question, why))
     return found
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder of the tables, and write to it and to the one above."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder.parent):
+        with tempfile.TemporaryFile(dir=place):
+            pass
 
 
 def check_analyses(

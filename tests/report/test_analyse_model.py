@@ -65,6 +65,13 @@ def test_episodes_that_are_too_short_are_refused_with_what_to_change(tmp_path, c
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_analysis(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        run(capsys, tmp_path / "file", model(), ["stability"])
+    assert "[1/1]" not in capsys.readouterr().err
+
+
 def test_results_without_their_part_are_left_out_with_the_reason(tmp_path, capsys):
     paths, out = run(capsys, tmp_path, model(decoder=lambda x: x), ["expansion", "stability"])
     page = paths[-1].read_text("utf-8")
