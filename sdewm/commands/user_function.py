@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,24 +57,38 @@ class UserFunction:
         """
         function = self.load()
         try:
-            return function()
-        except Exception as problem:
+            with self._folder_first():
+                return function()
+        except (Exception, SystemExit) as problem:
             raise ValueError(
                 f"{self.name} is called without arguments and raised {_told(problem)}"
             ) from problem
 
     def _module(self) -> Any:
-        spec = importlib.util.spec_from_file_location(self.path.stem, self.path)
+        free = self.path.stem not in sys.modules
+        name = self.path.stem if free else str(self.path.resolve())
+        spec = importlib.util.spec_from_file_location(name, self.path)
         assert spec is not None and spec.loader is not None  # a file .py
-        module = importlib.util.module_from_spec(spec)
-        sys.path.insert(0, str(self.path.parent.resolve()))  # as `python file.py` does
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses ask there
         try:
-            spec.loader.exec_module(module)
-        except Exception as problem:
+            with self._folder_first():
+                spec.loader.exec_module(module)
+        except (Exception, SystemExit) as problem:
+            del sys.modules[name]
             raise ValueError(f"{self.path} cannot be run: {_told(problem)}") from problem
-        finally:
-            sys.path.pop(0)
         return module
+
+    @contextmanager
+    def _folder_first(self) -> Iterator[None]:
+        """Imports look in the folder of the file first, as with `python file.py`; later last."""
+        folder = str(self.path.parent.resolve())
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+            if folder not in sys.path:
+                sys.path.append(folder)
 
 
 def user_function(option: str, text: str) -> UserFunction | None:
@@ -98,7 +113,7 @@ def user_function(option: str, text: str) -> UserFunction | None:
     return UserFunction(Path(path).expanduser(), function)
 
 
-def _told(problem: Exception) -> str:
+def _told(problem: BaseException) -> str:
     """Type, message and line of an error, in one line."""
     last = problem.__traceback__
     while last is not None and last.tb_next is not None:

@@ -1,6 +1,7 @@
 """Functions of users' files, `sdewm analyse FILE.py:build` and `sdewm train --on-row`."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +25,20 @@ def build():
 def asks(path): return build()
 def number(): return 3
 def fails(): return build().weights
+def leaves(): raise SystemExit("no weights")
+def ends(): raise SystemExit(0)
+"""
+RECORDS = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+@dataclass
+class Sizes:
+    deter: int = 2
+
+def build():
+    import late
+    return Sizes(late.DETER), lambda: __import__("later").DETER
 """
 TRAIN = (
     f"--preset tiny --env {ENV} --obs proprio --action-repeat 10 --env-frames 1500 --envs 1 "
@@ -38,6 +53,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scratch")
     (folder / "model.py").write_text(FILE)
     (folder / "broken.py").write_text("import nothing_of_this_name\n")
+    (folder / "exits.py").write_text("raise SystemExit(0)\n")
     (folder / "neighbour.py").write_text("RATE = 0.5\n")
     draw = np.random.default_rng(0)
     (folder / "eps").mkdir()
@@ -68,6 +84,9 @@ WRONG = {
     "arguments": ("model.py:asks", "data-eps", "is called without arguments and raised TypeError"),
     "type": ("model.py:number", "data-eps", "world_model=int: expected a sdewm WorldModel"),
     "error": ("model.py:fails", "data-eps", "no attribute 'weights' (model.py, line 13)"),
+    "leaves": ("model.py:leaves", "data-eps", "raised SystemExit: no weights (model.py, line 14)"),
+    "ends": ("model.py:ends", "data-eps", "raised SystemExit: 0 (model.py, line 15)"),
+    "ends at once": ("exits.py:build", "data-eps", "exits.py cannot be run: SystemExit: 0"),
     "import": ("broken.py:build", "data-eps", "No module named 'nothing_of_this_name' (broken.py"),
     "no data": ("model.py:build", None, "needs --data DIRECTORY"),
     "data": ("model.py:build", "data-ep", "holds no dataset"),
@@ -84,6 +103,19 @@ def test_mistakes_end_in_one_sentence(case, place, tmp_path, capsys):
     said = capsys.readouterr().err
     assert code == 2 and text in " ".join(said.split()), said
     assert len(said.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_file_has_records_and_imports_where_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("late_records", "json"):  # the second is also the name of a module that is loaded
+        (tmp_path / f"{name}.py").write_text(RECORDS)
+    for name in ("late", "later"):
+        (tmp_path / f"{name}.py").write_text("DETER = 3\n")
+    for name in ("late_records", "json"):
+        found = user_function("model", f"{tmp_path / name}.py:build")
+        sizes, later = found.call()
+        assert sizes.deter == later() == 3
+    assert sys.modules["json"] is json and sys.path[0] != str(tmp_path)
 
 
 LOG = """
