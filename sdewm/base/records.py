@@ -17,6 +17,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,6 +76,18 @@ def code_digest() -> str:
             name = path.relative_to(ROOT).as_posix()
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def require_writable(*folders: Path) -> None:
+    """Make folders and try to write to them, before work whose results they are to hold.
+
+    Raises:
+        OSError: one cannot be made or written to.
+    """
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from sdewm.base.records import Row, Value, read_table, write_table
+from sdewm.base.records import Row, Value, read_table, require_writable, write_table
 from sdewm.plots.panels import save_figure
 from sdewm.report import divergence, expansion, open_loop, representation_error, stability
 from sdewm.report.analysis import Analysis
@@ -57,7 +56,7 @@ def run_analyses(
     wanted, paths = [*only], []
     sections: dict[str, Section] = {}
     check_analyses(subject, settings, wanted, seed)
-    _check_folder(out / "data")
+    require_writable(out, out / "data")
     for number, name in enumerate(wanted, start=1):
         analysis = ANALYSES[name]
         left_out = subject.left_out(analysis.needs)
@@ -109,14 +108,6 @@ def _finished(
             why = f"Not shown: {table.name} is there, but not of this model and call ({others})."
             found[name] = Section(name, _title(name), (analysis.question, why))
     return found
-
-
-def _check_folder(folder: Path) -> None:
-    """Make the folder of the tables, and write to it and to the one above."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in (folder, folder.parent):
-        with tempfile.TemporaryFile(dir=place):
-            pass
 
 
 def check_analyses(

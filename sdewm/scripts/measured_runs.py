@@ -186,7 +186,7 @@ def draw_runs(
         check_drawing(given.width, given.panel)
         rows, facts = table.rows(given, file)
         paths = save_figure(figure(rows), given.out, table.stem, given.width, given.panel)
-    except ValueError as problem:
+    except (ValueError, OSError) as problem:
         parser.error(str(problem))
     for path in (*paths, file):
         print(path)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from sdewm.base.checks import check_count
-from sdewm.base.records import ROOT, read_table, write_table
+from sdewm.base.records import ROOT, read_table, require_writable, write_table
 from sdewm.plots.panels import check_drawing, save_figure
 from sdewm.plots.style import PAGE
 from sdewm.report.analysis import Analysis
@@ -53,6 +53,8 @@ def figure_main(
         else:
             check_count("--seed", options.seed, minimum=0)
             subject = load_trained_run(options.run, options.data).subject
+            analysis.check(subject, options.settings, options.seed)
+            require_writable(out, table.parent)
             found = analysis.rows(subject, options.settings, options.seed)
             write_table(table, found, subject.facts(options.settings, options.seed))
             rows = read_table(table)[0]

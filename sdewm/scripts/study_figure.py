@@ -37,7 +37,7 @@ def draw_study(
         results = read_results(study, given.out / "data")
         drawing = figure(lines(results))
         paths = save_figure(drawing, given.out, stem, given.width, given.panel)
-    except ValueError as problem:
+    except (ValueError, OSError) as problem:
         parser.error(str(problem))
     for path in paths:
         print(path)

@@ -12,7 +12,14 @@ from types import ModuleType
 from typing import Any
 
 from sdewm.base.checks import check_choice, check_count, check_device
-from sdewm.base.records import ROOT, Row, manifest, read_table, write_table
+from sdewm.base.records import (
+    ROOT,
+    Row,
+    manifest,
+    read_table,
+    require_writable,
+    write_table,
+)
 from sdewm.plots.panels import Drawing, check_drawing, check_panel, save_figure
 from sdewm.plots.style import PAGE
 
@@ -47,7 +54,8 @@ class FigureScript:
         """Measure and write the table, or with --redraw take the one that is there; then draw.
 
         Raises:
-            SystemExit: with code 2 and one sentence, for an option that cannot be used.
+            SystemExit: with code 2 and one sentence, for an option that cannot be used, such as a
+                folder that cannot be written to.
         """
         parser = _parser(description, self.defaults, self.needed)
         options = _read_options(parser, self.ready, arguments, self.needed)
@@ -57,11 +65,12 @@ class FigureScript:
                 _check_redraw(options, parser, table)
             else:
                 check_panel(options.panel, self.panels(options))
+                require_writable(options.out, table.parent)
                 write_rows(self.measure(options), options, table)
             rows, facts = read_table(table)
             drawing = self.drawing(rows, facts)
             paths = save_figure(drawing, options.out, self.stem, options.width, options.panel)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             parser.error(str(error))
         for path in (*paths, table):
             print(path)

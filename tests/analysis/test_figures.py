@@ -65,6 +65,14 @@ def test_a_redraw_gives_the_same_files(tmp_path):
     assert drawn == {path: path.read_bytes() for path in tmp_path.rglob("*.*")} and len(drawn) == 3
 
 
+def test_a_folder_that_cannot_be_written_is_refused_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    script = ROOT / "analysis" / "fig_expansion_curve.py"
+    with pytest.raises(SystemExit) as stop:
+        load(script).main([*TINY[script.stem], "--out", str(tmp_path / "file")])
+    assert stop.value.code == 2 and "file" in capsys.readouterr().err
+
+
 OWN = """
 import torch
 
