@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -33,14 +34,17 @@ LEAST_SPAN = 1e-3  # of the axis of exponents, which may all be equal
 def stability_of_model(rows: Rows) -> Drawing:
     """Sizes of the Jacobian, and running Lyapunov exponents, one panel per way to act.
 
+    Exponents of −∞, of directions that are mapped to 0, are not drawn; the note says so.
+
     Rows: panel (a key of NAMES, or how actions are taken), series ("mean", "quantile q" or
     "exponent j"), policy_steps, value, standard_error.
     """
     drawn = [row for row in rows if row["policy_steps"] is not None]
     acted = [*dict.fromkeys(row["panel"] for row in drawn)]
     running = [row for row in rows if row["panel"] in acted]
-    ends = [row["value"] for row in running if row["policy_steps"] >= 3]
-    ends = ends or [row["value"] for row in running]  # of a few steps only
+    finite = [row for row in running if math.isfinite(row["value"])]
+    ends = [row["value"] for row in finite if row["policy_steps"] >= 3]
+    ends = ends or [row["value"] for row in finite] or [0.0]  # of a few steps only, or none
     span = max(max(ends) - min(ends), LEAST_SPAN)
     limits = (min(ends) - 0.4 * span, max(ends) + 0.4 * span)
     panels = [Panel("Jacobian of a step of the prior", partial(_sizes, rows=rows))]
@@ -53,6 +57,8 @@ def stability_of_model(rows: Rows) -> Drawing:
         r"$\lambda_{\max}(\mathrm{sym}\,A)$ has the unit 1/policy_step. Bars and bands: 95 % "
         "intervals over episodes. The first steps of the bands are cut by the frame."
     )
+    if len(finite) < len(running):
+        note += r" Exponents of $-\infty$, of directions that a step maps to 0, are not drawn."
     return Drawing(panels, note, width=2.3, height=1.9)
 
 
@@ -78,7 +84,8 @@ def _exponents(axes: Axes, rows: Rows, limits: tuple[float, float]) -> Entries:
         own = [row for row in rows if row["series"] == series]
         half = np.array([over_episodes(row, "standard_error") for row in own])
         look = Look(COLOURS[number % 6], DASHES[number % 6], MARKERS[number % 7])
-        x, value = ([row[key] for row in own] for key in ("policy_steps", "value"))
+        x, value = (np.array([row[key] for row in own]) for key in ("policy_steps", "value"))
+        value = np.where(np.isfinite(value), value, np.nan)
         entries |= line(axes, x, value, look, str(series), half)
     axes.set(xlabel="policy_steps counted", ylabel="finite-time exponent (1/policy_step)")
     axes.set_ylim(*limits)

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+import sdewm
 from sdewm.model_theorems.physical_modes import step_jacobians
 from sdewm.model_theorems.stability import step_eigenvalues
+from sdewm.plots.panels import lay_out
 from sdewm.report import stability
+from sdewm.report.analyse_model import model_subject
 from sdewm.report.trained_run import load_trained_run
 from tests.child_process import ROOT
 
@@ -49,3 +52,26 @@ def test_a_simulator_whose_physics_is_not_known_has_no_rows(trained, monkeypatch
     monkeypatch.setattr(stability, "step_jacobians", unknown)
     rows = stability._spectrum(trained.subject, trained.episodes(20, 2, 0), 8, 0)
     assert [row["series"] for row in rows] == ["modes beyond 0.9", "least norm"]
+
+
+@pytest.mark.parametrize("exponents", [1, 2])
+def test_exponents_of_a_direction_that_is_lost_are_not_drawn(exponents):
+    """One direction of two is mapped to 0, or both."""
+    keep = torch.tensor([[0.0, 0.5 * (exponents == 2)]]).double()
+    model = sdewm.StepModel(
+        lambda x, a, v: keep * x + 0.1 * v,
+        state_size=2,
+        noise_size=2,
+        encoder=lambda x, o: (x + o, torch.full_like(x, 0.1)),
+    )
+    episodes = sdewm.Episodes(torch.ones(3, 9, 2), torch.zeros(3, 9, 1), torch.zeros(3, 9))
+    settings = stability.Settings(start=1, steps=6, discard=1, exponents=exponents)
+    rows = stability.rows(model_subject(model, episodes), settings, 0)
+    last = {row["series"]: row["value"] for row in rows if row["panel"] == "recorded actions"}
+    assert last[f"exponent {exponents}"] == -np.inf
+    figure = lay_out(stability.ANALYSIS.figure(rows))
+    low, high = figure.axes[1].get_ylim()
+    middle = np.log(0.5) if exponents == 2 else 0.0
+    assert low < middle < high < middle + 0.01
+    (note,) = [text.get_text() for text in figure.texts if "95 %" in text.get_text()]
+    assert "are not drawn" in " ".join(note.split())
