@@ -38,6 +38,14 @@ class PerturbedSettings:
         check_count("paths", self.paths)
         return ObservationPerturbation(self.perturbation, self.strength)
 
+    def check_pairs(self) -> None:
+        """Refuse an odd number of paths of an episode, where paths are summed in pairs."""
+        if self.copies * self.paths % 2:
+            raise ValueError(
+                f"copies={self.copies}, paths={self.paths}: expected an even product, because "
+                "the paths of an episode are summed in pairs."
+            )
+
 
 def with_episodes(rows: list[Row], episodes: Episodes) -> list[Row]:
     """The rows with their number of units, from which their intervals take Student's t."""

@@ -55,6 +55,8 @@ def check(subject: Subject, settings: Settings, seed: int) -> Episodes:
     """The episodes, after a check of all settings."""
     check_count("horizon", settings.horizon)
     perturbation = settings.checked_perturbation()
+    if subject.part("critic") is not None:
+        settings.check_pairs()
     found = subject.episodes(settings.window, settings.episodes, seed)
     return subject.perturbable(found, perturbation)
 

@@ -177,6 +177,19 @@ WRONG = {
         "did you mean 'steps'",
     ),
     "seed": ((model(), episodes()), {"seed": -1}, "seed=-1"),
+    "odd paths": (
+        (model(critic=lambda x: x[:, 0]), episodes()),
+        {
+            "only": ["divergence"],
+            "settings": {"divergence": TINY["expansion"] | {"paths": 3, "slow_bounds": False}},
+        },
+        "copies=1, paths=3: expected an even product",
+    ),
+    "odd paths of losses": (
+        (model(critic=lambda x: x[:, 0]), episodes()),
+        {"only": ["expansion"], "settings": {"expansion": TINY["expansion"] | {"paths": 3}}},
+        "copies=1, paths=3: expected an even product",
+    ),
 }
 
 
