@@ -28,7 +28,7 @@ from sdewm.open_loop.errors import squared_error
 from sdewm.open_loop.predictions import open_loop
 from sdewm.perturbations.observation import ObservationPerturbation
 from sdewm.plots.jacobian_weight_plots import seed_interval
-from sdewm.plots.tables import text_table
+from sdewm.plots.tables import number_text, text_table
 from sdewm.report.trained_run import TrainedRun
 from sdewm.theory.flow.rollout_divergence import rollout_divergence
 
@@ -147,7 +147,7 @@ def _open_loop(model: LatentModel, episodes: Episodes, seed: int) -> Estimate:
 
 
 def summary(rows: Sequence[Any]) -> str:
-    """Mean over seeds and its 95 % interval, for each quantity and weight."""
+    """Mean over seeds and half of its 95 % interval, for each quantity and weight."""
     weights = sorted({row["weight"] for row in rows})
     lines = []
     for name in dict.fromkeys(row["quantity"] for row in rows):
@@ -155,6 +155,7 @@ def summary(rows: Sequence[Any]) -> str:
         cells = []
         for weight in weights:
             mean, half = seed_interval([r["value"] for r in own if r["weight"] == weight])
-            cells.append(f"{mean:.4g} ± {half:.2g}")
+            cells.append(f"{mean:.4g} ± {number_text(half, 2)}")
         lines.append([f"{own[0]['title']} ({own[0]['unit']})", *cells])
-    return text_table(["weight", *(f"{weight:g}" for weight in weights)], lines)
+    table = text_table(["weight", *(f"{weight:g}" for weight in weights)], lines)
+    return f"{table}\n± is half of the 95 % interval of the mean over seeds, by Student's t."

@@ -221,7 +221,8 @@ def test_runs_with_the_penalty_are_drawn_beside_those_without(tmp_path, capsys):
     assert "expected RUNS and --data" in capsys.readouterr().err
     write_table(tmp_path / "data" / "fig_jacobian_weight.csv", rows, {"seed": 0})
     script.main(["--out", str(tmp_path)])
-    assert "3.01 ± 0.025" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3.01 ± 0.025" in said and "± is half of the 95 % interval of the mean" in said
 
 
 def test_errors_of_a_deterministic_latent_are_measured_in_its_own_variance():
