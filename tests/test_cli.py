@@ -126,6 +126,14 @@ WRONG = {
     "resume nothing": (["resume", "{run}"], "holds no run"),
     "evaluate nothing": (["evaluate", "{run}"], "holds no run"),
     "record from nothing": (["record", "{run}", "--episodes", "1"], "--from-run DIR"),
+    "time limit of a run": (
+        ["record", "{run}", "--episodes", "1", "--from-run", "x", "--time-limit", "9"],
+        "--time-limit: episodes of x have its own; leave it out",
+    ),
+    "policy of none": (
+        ["record", "{run}", "--episodes", "1", "--env", ENV, "--policy", "mean"],
+        "--policy: random actions have no policy; leave it out",
+    ),
     "no episodes": (["record", "{run}", "--episodes", "0", "--env", ENV], "episodes=0"),
 }
 

@@ -18,6 +18,8 @@ from sdewm.train.recording import record_dataset, record_run
 from sdewm.train.run_directory import allow_module
 from sdewm.train.sources import check_environment
 
+OF_RANDOM_ACTIONS = ("env_kwargs", "time_limit", "obs", "action_repeat")  # a run has its own
+
 
 @dataclass(frozen=True)
 class Record:
@@ -64,6 +66,7 @@ def record(words: list[str]) -> int:
         wrong = given.env is not None and typed is None
     if wrong:
         raise ValueError("give either --from-run DIR (its policy) or --env NAME (random actions).")
+    _check_used(given)
     allow_module(typed)
     progress = Progress("episodes", check_count("episodes", given.episodes))
     seed = check_count("seed", given.seed, minimum=0)
@@ -72,8 +75,8 @@ def record(words: list[str]) -> int:
         dataset = record_run(given.data, given.from_run, mode=given.policy, **how)
     else:
         assert given.env is not None
-        names = ("env", "env_kwargs", "time_limit", "obs", "action_repeat")
-        config = replace(Config(), envs=1, **{name: getattr(given, name) for name in names})
+        own = {name: getattr(given, name) for name in ("env", *OF_RANDOM_ACTIONS)}
+        config = replace(Config(), envs=1, **own)
         check_config(config)
         _, actions = check_environment(config)
         dataset = record_dataset(
@@ -87,3 +90,15 @@ def record(words: list[str]) -> int:
     env = dataset.facts["env"]
     print(f"{given.data}: {dataset.episodes} episodes, {dataset.rows} rows of {env}")
     return 0
+
+
+def _check_used(given: Record) -> None:
+    """Refuse settings that would change nothing."""
+    plain = Record(given.data, given.episodes)
+    unused = ("policy",) if given.from_run is None else OF_RANDOM_ACTIONS
+    for name in unused:
+        if getattr(given, name) != getattr(plain, name):
+            why = "random actions have no policy"
+            if given.from_run is not None:
+                why = f"episodes of {given.from_run} have its own"
+            raise ValueError(f"--{name.replace('_', '-')}: {why}; leave it out.")
