@@ -63,13 +63,23 @@ def analyse(
     for name in settings or {}:
         check_choice("settings", name, ANALYSES)
     for name, analysis in ANALYSES.items():
-        given = dict((settings or {}).get(name, {}))
-        allowed = [field.name for field in fields(analysis.settings)]
+        given = (settings or {}).get(name, {})
+        if not isinstance(given, Mapping):
+            raise ValueError(f"settings[{name!r}]={given!r}: expected values by name, as a dict.")
+        plain = {field.name: field.default for field in fields(analysis.settings)}
         for key in given:
-            check_choice(f"settings[{name!r}]", key, allowed)
-        chosen[name] = analysis.settings(**given)
+            check_choice(f"settings[{name!r}]", key, [*plain])
+        own = {
+            key: _whole(value) if type(plain[key]) is int else value for key, value in given.items()
+        }
+        chosen[name] = analysis.settings(**own)
     subject = model_subject(model, episodes)
     return run_analyses(subject, Path(out), chosen, names, seed)
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that is given as a float, such as 6.0, as 6; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def model_subject(

@@ -141,6 +141,13 @@ def test_the_page_shows_all_that_is_finished_for_this_model_and_call(tmp_path, c
     assert shown(model(), ["error"]) == (both, [])
 
 
+def test_a_whole_number_may_be_given_as_a_float(tmp_path, capsys):
+    _, first = run(capsys, tmp_path, model(), ["error"])
+    floats = {"error": {"steps": 4.0, "draws": 2.0}}
+    _, again = run(capsys, tmp_path, model(), ["error"], settings=floats)
+    assert "error (measured" in first and "error (cached" in again
+
+
 def test_a_run_and_its_world_model_have_the_same_numbers(tmp_path, capsys):
     trained = load_trained_run(MODELS / "weight0-seed0", MODELS / "episodes")
     small = {"stability": {"episodes": 2, "start": 2, "steps": 2, "discard": 1, "every": 2}}
@@ -175,6 +182,11 @@ WRONG = {
         (model(), episodes()),
         {"settings": {"error": {"step": 2}}},
         "did you mean 'steps'",
+    ),
+    "settings": (
+        (model(), episodes()),
+        {"settings": {"error": 6}},
+        "settings['error']=6: expected values by name",
     ),
     "seed": ((model(), episodes()), {"seed": -1}, "seed=-1"),
     "odd paths": (
