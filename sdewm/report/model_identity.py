@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdewm.data.recorded_episodes import Episodes
 from sdewm.jacobian.step_contract import reached_parts
-from sdewm.latent_sde.models import LatentModel
+from sdewm.latent_sde.models import LatentModel, factored_law
 from sdewm.latent_sde.posterior_paths import clean_paths
 
 EPISODES, ROWS = 4, 4  # on which the outputs are compared
@@ -61,6 +61,8 @@ def outputs_digest(model: LatentModel, episodes: Episodes) -> str:
     embeds, actions = paths.embeds.flatten(0, 1), first.previous_actions.double().flatten(0, 1)
     found = [paths.states, paths.predicted, paths.embeds, *model.moments(predicted, embeds)]
     found += model.law(states[:1], actions[:1], None)
+    mean, factor = factored_law(model, states, actions, None)  # no matrix at the other states
+    found += [mean, factor.product(mean.new_ones(len(mean), model.noise_size))]
     decoder = getattr(model, "decoder", None)
     if decoder is not None:
         seen = first.observations.flatten(0, 1)

@@ -77,6 +77,22 @@ def test_functions_of_which_no_other_is_made_count(part, made):
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.parametrize("part", ["mean", "noise"])
+def test_a_step_that_differs_at_later_rows_alone_counts(part):
+    def made(weight):
+        def step(x, a, v):
+            changed = torch.where(x > 1.5, weight, 1.0)  # the states are 1, 2 and 3
+            return x * (changed if part == "mean" else 1) + v * (changed if part == "noise" else 1)
+
+        counting = lambda x, o: (o, torch.zeros_like(o))  # noqa: E731
+        return sdewm.StepModel(step, state_size=2, noise_size=2, encoder=counting)
+
+    seen = torch.arange(1.0, 4.0)[None, :, None].expand(1, 3, 2)
+    rows = sdewm.Episodes(seen, torch.ones(1, 3, 2), torch.zeros(1, 3))
+    found = [outputs_digest(made(weight), rows) for weight in (2.0, 2.0, 3.0)]
+    assert found[0] == found[1] != found[2]
+
+
 def test_shape_and_type_are_part_of_a_digest():
     zeros = [torch.zeros(4), torch.zeros(2, 2), torch.zeros(2).double(), torch.zeros(4).int()]
     assert len({tensors_digest([one]) for one in zeros}) == 4
