@@ -35,26 +35,8 @@ class ModelInputs:
 
 
 def episode_inputs(episodes: Episodes, policy: LatentPolicy | None = None) -> ModelInputs:
-    """The inputs of recorded episodes; a policy is checked besides the recorded actions.
-
-    Raises:
-        ValueError: observations or actions that are nan or infinite.
-    """
-    check_finite(episodes)
+    """The inputs of recorded episodes; a policy is checked besides the recorded actions."""
     return ModelInputs(episodes.previous_actions.double(), episodes.observations, policy)
-
-
-def check_finite(episodes: Episodes) -> None:
-    """Refuse observations or actions that are nan or infinite; the first one is named."""
-    for name in ("observations", "previous_actions"):
-        table = getattr(episodes, name)
-        wrong = (~torch.isfinite(table)).nonzero()
-        if len(wrong):
-            episode, row = wrong[0, :2].tolist()
-            raise ValueError(
-                f"episodes: {len(wrong)} of {table.numel()} numbers of {name} are nan or infinite, "
-                f"the first in episode {episode}, row {row}: expected finite numbers."
-            )
 
 
 def model_inputs(

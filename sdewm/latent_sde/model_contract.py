@@ -82,8 +82,7 @@ def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> li
         The findings, the gravest first; empty if there are none.
 
     Raises:
-        ValueError: arguments of another kind, or episodes with numbers that are nan or infinite;
-            names the argument.
+        ValueError: arguments of another kind; names the argument.
 
     >>> from sdewm.latent_sde.models import StepModel
     >>> step = lambda x, a, v: 0.5 * (x - x.mean(0)) + 0.1 * v

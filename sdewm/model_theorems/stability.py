@@ -13,7 +13,7 @@ from sdewm.base.progress import counted
 from sdewm.data.recorded_episodes import Episodes, check_rows
 from sdewm.jacobian.diagnostics import jacobian_metrics
 from sdewm.jacobian.products import Tensors
-from sdewm.latent_sde.inputs import LatentPolicy, check_finite, episode_inputs
+from sdewm.latent_sde.inputs import LatentPolicy, episode_inputs
 from sdewm.latent_sde.model_contract import require_model
 from sdewm.latent_sde.models import LatentModel, as_latent_model
 from sdewm.latent_sde.posterior_paths import clean_paths
@@ -177,12 +177,11 @@ def model_lyapunov(
         A `LyapunovSpectrum` in units of 1/policy_step; episodes are the units of its errors.
 
     Raises:
-        ValueError: too few rows, rows that are nan or infinite, or a number out of range.
+        ValueError: too few rows, or a number out of range.
     """
     start = check_count("start", start, minimum=0)
     steps = check_count("steps", steps)
     check_rows(episodes, start + 1 + (steps if policy is None else 0))
-    check_finite(episodes)
     model = as_latent_model(world_model)
     observed = episodes.first_rows(start + 1)
     first = clean_paths(model, observed, seed).states[:, start]

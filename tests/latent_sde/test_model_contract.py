@@ -9,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 
 import sdewm
 from sdewm.latent_sde.models import INTERFACE, RSSMModel, StepModel
-from sdewm.model_theorems.stability import jacobian_sizes, model_lyapunov
 from tests.latent_sde.test_system import ForeignGRU
 from tests.model.small_models import A, D, make_model, randn
 
@@ -164,23 +163,6 @@ def test_a_model_that_breaks_the_contract_is_found_and_refused_by_name(name):
     assert torch.equal(episodes.observations, before[0])
     assert torch.equal(episodes.previous_actions, before[1])
     assert torch.equal(torch.get_rng_state(), stream)
-
-
-@pytest.mark.parametrize(("part", "value"), [("observations", torch.nan), ("actions", torch.inf)])
-def test_episodes_that_are_not_finite_are_refused_by_name(part, value):
-    episodes, model = recorded(), made()
-    table = episodes.observations if part == "observations" else episodes.previous_actions
-    table[1, 4, 0] = value
-    shift = lambda clean, generator: clean + 0.1  # noqa: E731
-    message = f"1 of {table.numel()} numbers of .*{part} are nan .* in episode 1, row 4: expected"
-    for call in (
-        lambda: sdewm.check_model(model, episodes),
-        lambda: sdewm.measure_representation_error(model, episodes, shift, draws=2),
-        lambda: jacobian_sizes(model, episodes),
-        lambda: model_lyapunov(model, episodes, start=0, steps=3, discard=1, exponents=1),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if name != "noise squared"])
