@@ -46,7 +46,20 @@ class Estimate:
     def __str__(self) -> str:
         if self.standard_error == 0:
             return f"{self.value:.10g}"
-        return f"{self.value:.6g} ± {self.standard_error:.2g}"
+        digits = max(6, significant_digits(self.value, self.standard_error))
+        return f"{self.value:.{digits}g} ± {self.standard_error:.2g}"
+
+
+def significant_digits(value: float, standard_error: float) -> int:
+    """Digits of a value up to the second one of its standard error, above 0; 4 to 17.
+
+    >>> significant_digits(1234.56789, 1e-4), significant_digits(0.01, 3.0)
+    (9, 4)
+    """
+    if value == 0 or not math.isfinite(value) or not math.isfinite(standard_error):
+        return 4
+    places = math.floor(math.log10(abs(value))) - math.floor(math.log10(standard_error))
+    return min(17, max(4, places + 2))
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

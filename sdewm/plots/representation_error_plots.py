@@ -134,7 +134,7 @@ CHANGES = {
     "predicted, measured": ("second order, measured drift and diffusion", FIRST),
 }
 LOSSES = {
-    "reconstruction loss": ("Reconstruction loss", "change of the loss (squared error)"),
+    "reconstruction loss": ("Reconstruction loss", "change (the decoder's loss)"),
     "reward error": ("Squared reward error", "change of the loss (reward²)"),
     "value": ("Value", "change of the value (return)"),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sdewm.base.stats import significant_digits
+
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
     """Columns aligned for a terminal, a rule below the header.
@@ -63,6 +65,8 @@ def estimate_text(value: float | None, standard_error: float | None) -> str:
 
     >>> estimate_text(0.355421, 0.00191), estimate_text(3.0002, 0.0), estimate_text(None, None)
     ('0.3554 ± 0.0019', '3.0002', '–')
+    >>> estimate_text(0.123456789, 2e-6), estimate_text(1234567.8, 2e3)
+    ('0.1234568 ± 2e-06', '1.2346e+06 ± 2e+03')
     """
     if value is None or not math.isfinite(value):
         return number_text(value)
@@ -72,4 +76,4 @@ def estimate_text(value: float | None, standard_error: float | None) -> str:
     if -5 <= exponent <= 2 and abs(value) < 1e6:
         decimals = max(0, 1 - exponent)
         return f"{value:.{decimals}f} ± {standard_error:.{decimals}f}"
-    return f"{value:.4g} ± {standard_error:.2g}"
+    return f"{value:.{significant_digits(value, standard_error)}g} ± {standard_error:.2g}"

@@ -41,10 +41,10 @@ QUANTITIES = {  # title, unit
     "log_norm": ("Logarithmic norm of the Jacobian", "1/policy_step"),
     "exponent": ("Largest Lyapunov exponent", "1/policy_step"),
     "divergence": (f"Growth of an initial error, {LONG} policy_steps", "ratio of mean distances"),
-    "clean_loss": ("Reconstruction loss, unperturbed", "squared error"),
+    "clean_loss": ("Reconstruction loss, unperturbed", "the decoder's loss"),
     "open_loop": (f"Open-loop error, {OPEN_LOOP_STEPS} policy_steps", "mean squared error"),
-    "diffusion_terms": ("P + Q + S/2 under noise", "squared error"),
-    "drift_terms": ("Drift terms under a constant shift", "squared error"),
+    "diffusion_terms": ("P + Q + S/2 under noise", "the decoder's loss"),
+    "drift_terms": ("Drift terms under a constant shift", "the decoder's loss"),
 }
 
 
