@@ -270,7 +270,6 @@ def enclose_rollouts(
     asked = Request(radius * matrix.expand(paths, -1, -1), steps, ORDERS[order], readout)
     rows = problem.rows_at_a_time(matrix.shape[1], asked.order)
     memory = problem.checked_memory(matrix.shape[1], asked.order)
-    watch = Watch.set(partial(problem.reference, steps))
     parts = [slice(i, min(i + rows, paths)) for i in range(0, paths, rows)]
     work = counted("enclosure", parts, len(parts))
     found = [one for some in work for one in _enclosed(problem.of(some), asked.of(some), slabs)]
@@ -287,7 +286,7 @@ def enclose_rollouts(
         memory=memory * min(rows, max(paths, slabs)),
         slabs=slabs,
         _problem=problem,
-        _watch=watch,
+        _watch=Watch.set(partial(problem.reference, steps)),
     )
 
 
