@@ -51,7 +51,7 @@ class Estimate:
 
 
 def significant_digits(value: float, standard_error: float) -> int:
-    """Digits of a value up to the second one of its standard error, above 0; 4 to 17.
+    """Digits of a value up to the second one of its standard error, above 0; 4 to 10.
 
     >>> significant_digits(1234.56789, 1e-4), significant_digits(0.01, 3.0)
     (9, 4)
@@ -59,7 +59,7 @@ def significant_digits(value: float, standard_error: float) -> int:
     if value == 0 or not math.isfinite(value) or not math.isfinite(standard_error):
         return 4
     places = math.floor(math.log10(abs(value))) - math.floor(math.log10(standard_error))
-    return min(17, max(4, places + 2))
+    return min(10, max(4, places + 2))
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
