@@ -70,6 +70,7 @@ class ValueExpansion:
 
     def __init__(self, problem: ValueProblem) -> None:
         self.problem = problem
+        _ = problem.watch  # before anything can change
         sums = problem.average([1.0], "scaled")
         self.terms: dict[str, Estimate] = {
             name: problem.estimate(sums, {PLACE[part]: 1.0 for part in parts})
@@ -104,7 +105,7 @@ class ValueExpansion:
                 is unknown; or the system or Q has changed since.
         """
         given = _check_scales(scales, law)
-        sums = self.problem.average(given, law)
+        sums = self._averaged_again(given, law)
         return [_row(self.problem, sums, given, i) for i in range(len(given))]
 
     def order(
@@ -126,7 +127,7 @@ class ValueExpansion:
             raise ValueError(
                 f"scales={given}: expected at least three positive scales, decreasing."
             )
-        sums = problem.average(given, law)
+        sums = self._averaged_again(given, law)
         change = sum(abs(self.terms[name].value) for name in ("first", "second"))
         return remainder_order(
             given,
@@ -139,6 +140,12 @@ class ValueExpansion:
             loss_rounding=rounding_error(problem.q_function, problem.states[:FEW]),
             by_group=problem.grouped,
         )
+
+    def _averaged_again(self, scales: list[float], law: str) -> BatchSums:
+        self.problem.watch.require_unchanged(
+            "the system or q_function", "call value_expansion again"
+        )
+        return self.problem.average(scales, law)
 
 
 def value_expansion(

@@ -18,6 +18,18 @@ from sdewm.theory.bounds.rollout_bounds import rollout_bounds
 F64 = {"dtype": torch.float64}
 
 
+class Expanding:
+    """dx = x³ dt + 0.01 dB: the larger the state, the faster errors grow."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def f(self, t, y):
+        return y**3
+
+    def g(self, t, y):
+        return torch.full_like(y, 0.01)
+
+
 def draw(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, **F64, generator=generator)

@@ -26,6 +26,7 @@ from tests.theory.bounds.rollout_cases import (
     F64,
     SYSTEMS,
     TANH,
+    Expanding,
     assert_holds,
     bound,
     draw,
@@ -171,18 +172,6 @@ def test_differences_that_vanish_are_bounded_by_zero_where_the_curvature_is_infi
     assert np.isfinite(one_step).all()
     if form == "step":
         assert (one_step[1:] == 0.0).all()
-
-
-class Expanding:
-    """dx = x³ dt + 0.01 dB: the larger the error, the faster it grows."""
-
-    noise_type, sde_type = "diagonal", "ito"
-
-    def f(self, t, y):
-        return y**3
-
-    def g(self, t, y):
-        return torch.full_like(y, 0.01)
 
 
 def rates_of_rows(x0, errors, grade="log_norm"):
