@@ -22,7 +22,7 @@ from typing import Any
 from sdewm.base.records import Row
 from sdewm.plots.tables import number_text, text_table
 from sdewm.related import clean_target, ensemble
-from sdewm.related.readings import rank_correlation, reading, within_groups
+from sdewm.related.readings import rank_correlation, reading
 from sdewm.related.registry import INDICATORS, OF_RUNS
 from sdewm.robustness.statistics import Comparison, Interval, compare, holm, t_interval
 from sdewm.scripts.measured_runs import Facts, Runs, RunsTable, data_facts, require_alike
@@ -205,16 +205,15 @@ def indicators(rows: Rows, results: Results) -> list[dict[str, str]]:
             for row in own
             if row["seed"] in errors.get(row["arm"], {})
         ]
-        if len(pairs) < 5:
+        if len(pairs) < 4 + len({arm for arm, _, _ in pairs}):
             continue
         arms, x, y = (list(side) for side in zip(*pairs, strict=True))
-        inside = rank_correlation(within_groups(x, arms), within_groups(y, arms))
         lines.append(
             {
                 "measurement": name,
                 "runs": str(len(pairs)),
                 "all runs": interval_text(rank_correlation(x, y)),
-                "within arms": interval_text(inside),
+                "within arms": interval_text(rank_correlation(x, y, arms)),
             }
         )
     return lines

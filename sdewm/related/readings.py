@@ -42,37 +42,53 @@ def _joined(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
-    """Spearman's ρ of pairs with its 95 % interval.
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], groups: Sequence[str] | None = None
+) -> Interval:
+    """Spearman's ρ of pairs with its 95 % interval, over all of them or within groups.
 
-    tanh(arctanh ρ ± 1.96 [(1 + ρ²/2)/(n − 3)]^½), by Bonett and Wright (2000).
+    tanh(arctanh ρ ± 1.96 [(1 + ρ²/2)/(n − g − 2)]^½), by Bonett and Wright (2000), for n pairs in
+    g groups. With several groups, x and y are taken less their means in the group, so that
+    differences between groups do not count; these means are the g − 1 numbers by which n is less
+    than it is with one group, as for a partial correlation (Fisher 1924).
+
+    Args:
+        x: values.
+        y: the values they are paired with.
+        groups: name of the group of each pair; None: all are one group.
 
     Raises:
-        ValueError: fewer than five pairs, or one side does not vary.
+        ValueError: sides of different lengths, fewer than four pairs more than groups, or one side
+            does not vary.
 
     >>> rank_correlation([1, 2, 3, 4, 5], [1, 8, 27, 64, 125]).estimate
     1.0
+    >>> x, y, groups = [1, 2, 3, 11, 12, 13], [3, 1, 2, 13, 11, 12], ["a"] * 3 + ["b"] * 3
+    >>> [round(rank_correlation(x, y, own).estimate, 2) for own in (None, groups)]
+    [0.66, -0.5]
     """
-    if len(x) != len(y) or len(x) < 5:
-        raise ValueError(f"x has {len(x)} values, y {len(y)}; expected at least five pairs.")
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    names = ["all"] * len(x) if groups is None else list(groups)
+    if not len(x) == len(y) == len(names):
+        raise ValueError(
+            f"x has {len(x)} values, y {len(y)}, groups {len(names)}; expected equally many."
+        )
+    extra = len({*names}) - 1
+    if len(x) < 5 + extra:
+        raise ValueError(
+            f"x has {len(x)} values in {extra + 1} groups; expected at least {5 + extra} pairs."
+        )
+    sides = [_within(side, names) for side in (x, y)]
+    if any(np.ptp(side) == 0 for side in sides):
         raise ValueError("x or y does not vary: it has no rank correlation.")
-    rho = float(spearmanr(x, y).statistic)  # type: ignore[attr-defined]
+    rho = float(spearmanr(*sides).statistic)  # type: ignore[attr-defined]
     if abs(rho) > 1 - 1e-12:
         rho = math.copysign(1.0, rho)
         return Interval(rho, rho, rho)
-    reach = NORMAL * math.sqrt((1 + rho**2 / 2) / (len(x) - 3))
+    reach = NORMAL * math.sqrt((1 + rho**2 / 2) / (len(x) - 3 - extra))
     return Interval(rho, *(math.tanh(math.atanh(rho) + sign * reach) for sign in (-1, 1)))
 
 
-def within_groups(values: Sequence[float], groups: Sequence[str]) -> list[float]:
-    """Values less the mean of their group, so that differences between groups do not count.
-
-    >>> within_groups([1.0, 3.0, 10.0, 14.0], ["a", "a", "b", "b"])
-    [-1.0, 1.0, -2.0, 2.0]
-    """
-    means = {
-        group: np.mean([v for v, own in zip(values, groups, strict=True) if own == group])
-        for group in set(groups)
-    }
-    return [float(v - means[group]) for v, group in zip(values, groups, strict=True)]
+def _within(values: Sequence[float], groups: Sequence[str]) -> np.ndarray:
+    """Values less the mean of their group."""
+    found, names = np.asarray(values, dtype=float), np.asarray(groups)
+    return found - sum((names == group) * found[names == group].mean() for group in {*groups})
