@@ -19,6 +19,7 @@ from sdewm.base.findings import (
     Finding,
     batch_dependence,
     impurity,
+    outputs_of,
     require,
     wrong_derivative,
 )
@@ -29,28 +30,30 @@ from sdewm.latent_sde.inputs import (
     LatentPolicy,
     ModelInputs,
     digest_of,
-    embed_by_time,
     episode_inputs,
 )
 from sdewm.latent_sde.model_parts import REMEDIES, Part, Rows, required_part
 from sdewm.latent_sde.models import (
-    REFUSALS,
     LatentModel,
     RecurrentModel,
     StepModel,
     as_latent_model,
-    factored_law,
 )
 from sdewm.latent_sde.noise_factor import FactoredModel
+from sdewm.latent_sde.visited_rows import (
+    FEW,
+    NAN,
+    called,
+    embeds_of,
+    first_inputs,
+    is_dense,
+    start_rows,
+    visited_rows,
+)
 from sdewm.model.world_model import WorldModel
 from sdewm.sde.system import probing_increments
 
-EPISODES = 4  # that are followed
-STEPS = 16  # that they are followed for, from the first row on
-_FEW = (slice(EPISODES), slice(STEPS))
-ROWS = 32  # of all that they visit, at which everything is checked
-NUMBERS = 1 << 22  # of the noise factors of these rows, (N, D, M)
-ORDER = ("in place", "random", "rows", "precision")
+ORDER = ("outputs", "in place", "random", "rows", "precision")
 FACTORS = 4  # rows at which a factor is compared with its matrix
 NOISE = "let noise enter by the argument `noise`, or by the standard deviations, only"
 Function = Callable[..., Any]
@@ -63,7 +66,7 @@ def check_model(world_model: WorldModel | LatentModel, episodes: Episodes) -> li
     A few episodes are filtered from the initial state on. At several of their rows every function
     of the model, its decoder, heads and policy included, has to
 
-        return tensors of the right shape, dtype and device  "outputs"
+        return tensors of the right shape, dtype and device, and finite numbers  "outputs"
         keep its arguments as they are                       "in place"
         give the same value twice                            "random"
         treat the rows of the batch apart                    "rows"
@@ -119,7 +122,7 @@ def require_model(
     kept = getattr(model, "frozen", False) and inputs.policy is None
     passed = _PASSED.setdefault(model, set()) if kept else set()
     seen = inputs.observations
-    first = None if seen is None or not kept else digest_of(seen[_FEW])
+    first = None if seen is None or not kept else digest_of(seen[FEW])
     key = (first, prior, derivatives, parts)
     if key not in passed:
         require(_undisturbed(model, inputs, prior, derivatives, parts))
@@ -157,15 +160,16 @@ def _impurities(
     """Findings that need no derivatives, and the rows at which they were looked for."""
     try:
         with torch.no_grad():
-            inputs = _first_inputs(inputs)
-            embeds = _embeds(model, inputs)
-            start = _start(model, inputs, embeds)
+            inputs = first_inputs(inputs)
+            embeds = embeds_of(model, inputs)
+            start = start_rows(model, inputs, embeds)
             for name, part in _parts(model, start, inputs.policy, prior, extra).items():
                 _check_outputs(name, part, start.state)
-            rows = _visited(model, start, inputs, embeds)
+            rows = visited_rows(model, start, inputs, embeds)
             parts = _parts(model, rows, inputs.policy, prior, extra)
             found = [
-                impurity(name, part.function, part.arguments, NOISE)
+                _never_finite(name, part)
+                or impurity(name, part.function, part.arguments, NOISE)
                 or batch_dependence(name, part.function, part.arguments, largest=True)
                 for name, part in parts.items()
             ]
@@ -181,106 +185,6 @@ def _outputs_finding(problem: str) -> Finding:
         remedy = "return tensors of float64 on the device of the arguments"
         return Finding("outputs", problem.rstrip("."), remedy)
     return Finding("outputs", problem[:at], problem[at + 2 :].rstrip("."))
-
-
-def _first_inputs(inputs: ModelInputs) -> ModelInputs:
-    """Copies of the first inputs."""
-    actions, seen = inputs.actions, inputs.observations
-    return ModelInputs(
-        None if actions is None else actions[_FEW].clone(),
-        None if seen is None else seen[_FEW].clone(),
-        inputs.policy,
-    )
-
-
-def _embeds(model: LatentModel, inputs: ModelInputs) -> Tensor | None:
-    """Embeds (T, E, …), or None for a model that takes no observations."""
-    seen = inputs.observations
-    if seen is None or (isinstance(model, StepModel) and model.encoder is None):
-        return None
-    found = embed_by_time(model, seen.clone())
-    shape = (*seen.shape[1::-1], *getattr(found, "shape", (0, 0))[2:])
-    like = torch.zeros((), dtype=torch.float64, device=seen.device)
-    return check_output("model.embed", found, shape, like=like)
-
-
-def _start(model: LatentModel, inputs: ModelInputs, embeds: Tensor | None) -> Rows:
-    """The initial state with the inputs of the first step."""
-    table, seen = inputs.actions, inputs.observations
-    count, place = (EPISODES, None) if table is None else (len(table), table.device)
-    first, shape = model.initial(count), (count, model.state_size)
-    like = torch.zeros((), dtype=torch.float64, device=getattr(first, "device", None))
-    state = check_output("model.initial", first, shape, like=like).to(place)
-    if table is None:
-        assert inputs.policy is not None
-        action = _called("policy", inputs.policy, (state,))
-        check_output("policy", action, (count, *getattr(action, "shape", (0,))[1:]), like=state)
-    else:
-        action = table[:, 0]
-    noise = _noise(model, count, torch.Generator(state.device).manual_seed(0), embeds is None)
-    if embeds is None or seen is None:
-        return Rows(state, action, noise, state)
-    return Rows(state, action, noise, state, embeds[0], seen[:, 0])
-
-
-def _noise(model: LatentModel, count: int, generator: torch.Generator, prior: bool) -> Tensor:
-    if prior:
-        drawn = torch.randn(count, model.noise_size, generator=generator, device=generator.device)
-        return drawn.double()
-    return model.draw_noise((count,), generator)
-
-
-def _visited(model: LatentModel, start: Rows, inputs: ModelInputs, embeds: Tensor | None) -> Rows:
-    """Rows of some paths from the initial state, spread over their steps."""
-    seen, table = inputs.observations, inputs.actions
-    steps = STEPS if table is None else table.shape[1]
-    generator = torch.Generator(start.state.device).manual_seed(0)
-    state, count, rows = start.state, len(start.state), []
-    for t in range(steps):
-        if table is not None:
-            action = table[:, t]
-        else:
-            assert inputs.policy is not None
-            action = _called("policy", inputs.policy, (state,))
-        noise = _noise(model, count, generator, embeds is None)
-        if embeds is None:
-            law = partial(factored_law, model)
-            mean, factor = _called("the world model", law, (state, action, None))
-            after, predicted = mean + factor.product(noise), mean
-        else:
-            given = (state, action, embeds[t], noise)
-            after, predicted = _called("the world model", model.sample, given)
-        row = {"state": state, "action": action, "noise": noise, "predicted": predicted}
-        if embeds is not None and seen is not None:
-            row |= {"embed": embeds[t], "observation": seen[:, t]}
-        rows.append(row)
-        if not bool(torch.isfinite(after).all()):
-            break  # the computation itself says where paths leave the finite numbers
-        state = after
-    joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    total = len(rows) * count
-    size = model.state_size * (max(1, model.noise_size) if _is_dense(model) else 1)
-    kept = max(4, min(ROWS, NUMBERS // size))
-    chosen = torch.linspace(0, total - 1, min(total, kept)).round().long().to(state.device)
-    return Rows(**{name: table[chosen] for name, table in joined.items()})
-
-
-def _is_dense(model: LatentModel) -> bool:
-    """Whether the entries of the noise factor are those of the matrix."""
-    return isinstance(model, StepModel) or not isinstance(model, FactoredModel)
-
-
-def _called(name: str, function: Function, arguments: tuple[Tensor | None, ...]) -> Any:
-    """The function of copies of its arguments; its errors say what it was given."""
-    try:
-        return function(*(None if part is None else part.clone() for part in arguments))
-    except torch.OutOfMemoryError:
-        raise
-    except REFUSALS as problem:
-        shapes = ", ".join(str(tuple(part.shape)) for part in arguments if part is not None)
-        raise ValueError(
-            f"{name} does not take these inputs (float64, {shapes}): {problem}"
-        ) from problem
 
 
 def _parts(
@@ -299,7 +203,7 @@ def _protocol_parts(model: LatentModel, rows: Rows, prior: bool) -> dict[str, Pa
     """The functions that every model has, by their names in `LatentModel`."""
     count, size = len(rows.state), model.state_size
     state = (count, size)
-    spread = (count, size, model.noise_size) if _is_dense(model) else None
+    spread = (count, size, model.noise_size) if is_dense(model) else None
     moments = ((count, model.latent.stop - model.latent.start),) * 2
     now, embed = (rows.state, rows.action), rows.embed
     law_entries = partial(_law_entries, model)
@@ -352,7 +256,7 @@ def _without_embed(law: Function, state: Tensor, action: Tensor) -> Any:
 
 def _check_outputs(name: str, part: Part, like: Tensor) -> None:
     """ValueError unless the function returns as many tensors as expected, of the right shapes."""
-    value = _called(name, part.function, part.arguments)
+    value = called(name, part.function, part.arguments)
     values = (value,) if len(part.shapes) == 1 else value
     if not isinstance(values, tuple | list) or len(values) != len(part.shapes):
         expected = ", ".join(str(shape) for shape in part.shapes)
@@ -363,6 +267,14 @@ def _check_outputs(name: str, part: Part, like: Tensor) -> None:
     for one, shape in zip(values, part.shapes, strict=True):
         free = (len(like), *getattr(one, "shape", (0,))[1:])
         check_output(name, one, free if shape is None else shape, like=like)
+
+
+def _never_finite(name: str, part: Part) -> Finding | None:
+    """Whether every row of a value has nan or infinity; single rows may, as a path explodes."""
+    for one in outputs_of(called(name, part.function, part.arguments)):
+        if not bool(torch.isfinite(one.reshape(len(one), -1)).all(1).any()):
+            return Finding("outputs", f"{name} returned nan or infinity in every row", NAN)
+    return None
 
 
 def _unnamed_surrogate(model: LatentModel, rows: Rows) -> Iterator[Finding]:

@@ -31,8 +31,8 @@ def sound_encoder(state, observation):
     return mean, torch.full_like(mean, 0.3)
 
 
-def made(step=sound_step, encoder=sound_encoder):
-    return StepModel(step, state_size=4, noise_size=2, encoder=encoder, latent=slice(2, 4))
+def made(step=sound_step, encoder=sound_encoder, **parts):
+    return StepModel(step, state_size=4, noise_size=2, encoder=encoder, latent=slice(2, 4), **parts)
 
 
 def drawing(state, observation):
@@ -107,6 +107,11 @@ BROKEN = {
     ),
     "float32 returned": (made(lambda x, a, v: sound_step(x, a, v).float()), "outputs", "float32"),
     "no pair": (made(encoder=lambda x, o: o[:, :2]), "outputs", "encoder returned Tensor"),
+    "not a number": (
+        made(lambda x, a, v: sound_step(x, a, v) * float("nan")),
+        "outputs",
+        "the first step from the initial state has nan or infinity: look for it in the weights",
+    ),
     "no operation": (made(lambda x, a, v: x.foo), "outputs", "step does not take these inputs"),
 }
 BROKEN |= {
@@ -193,6 +198,20 @@ def test_wrong_derivatives_matter_where_they_are_used(name):
     assert sdewm.measure_representation_error(model, episodes, shift, draws=2).draws == 2
     with pytest.raises(ValueError, match=message):
         sdewm.diverge_on_model(model, episodes, shift, start=1, horizon=2, grades=())
+
+
+def test_a_model_whose_paths_explode_is_sound_as_far_as_they_are_finite():
+    # Linear in its noise; a row whose step overflows said "not linear (deviation nan)".
+    square = StepModel(lambda x, a, v: 9 * x * x + 3 + 0.1 * v, state_size=2, noise_size=2)
+    assert sdewm.check_model(square, recorded(steps=16)) == []
+    singular = made(reward=lambda x: x[:, 0].abs().log())  # infinite at the initial state alone
+    assert sdewm.check_model(singular, recorded()) == []
+    for reward in (lambda x: (x[:, 0] - x[:, 0]).log(), lambda x: x[:, 0] * float("nan")):
+        (finding,) = sdewm.check_model(made(reward=reward), recorded())
+        assert finding.message == "reward returned nan or infinity in every row"
+    latent = made(lambda x, a, v: sound_step(x, a, v) * torch.tensor([1.0, 1, 1, float("nan")]))
+    (finding,) = sdewm.check_model(latent, recorded())
+    assert finding.message == "step returned nan or infinity in every row"
 
 
 @pytest.mark.parametrize("latent", ["gaussian", "categorical"])
