@@ -34,7 +34,9 @@ class Episodes:
     rewards: Tensor
 
     def __post_init__(self) -> None:
-        for name in ("observations", "previous_actions", "rewards"):
+        axes = {"observations": "(E, T, *shape)", "previous_actions": "(E, T, A)",
+                "rewards": "(E, T)"}  # fmt: skip
+        for name, expected in axes.items():
             given = getattr(self, name)
             if not isinstance(given, Tensor):
                 raise ValueError(
@@ -42,8 +44,10 @@ class Episodes:
                     "after the other; torch.as_tensor converts arrays."
                 )
             check_real_tensor(name, given)
-            if given.dim() < 2 or given.numel() == 0:
-                raise ValueError(f"{name} has shape {tuple(given.shape)}: expected (E, T, …).")
+            dims = expected.count(",") + 1
+            fits = given.dim() == dims or (name == "observations" and given.dim() > dims)
+            if not fits or given.numel() == 0:
+                raise ValueError(f"{name} has shape {tuple(given.shape)}: expected {expected}.")
             if given.is_floating_point() and not bool((finite := torch.isfinite(given)).all()):
                 place = (~finite).nonzero()[0].tolist()
                 raise ValueError(

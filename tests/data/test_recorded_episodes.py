@@ -70,6 +70,23 @@ def test_fields_of_other_lengths_are_refused():
         Episodes(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1), torch.zeros(2, 4))
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("observations", (2, 4), r"\(E, T, \*shape\)"),
+        ("previous_actions", (2, 4), r"\(E, T, A\)"),
+        ("previous_actions", (2, 4, 1, 1), r"\(E, T, A\)"),
+        ("rewards", (2, 4, 1), r"\(E, T\)"),
+    ],
+)
+def test_fields_of_other_axes_are_refused(name, shape, expected):
+    rows = {"observations": (2, 4, 3), "previous_actions": (2, 4, 1), "rewards": (2, 4)}
+    tensors = {key: torch.zeros(axes) for key, axes in (rows | {name: shape}).items()}
+    given = rf"{name} has shape \({', '.join(map(str, shape))}\): expected {expected}"
+    with pytest.raises(ValueError, match=given):
+        Episodes(**tensors)
+
+
 @pytest.mark.parametrize("name", ["observations", "previous_actions", "rewards"])
 @pytest.mark.parametrize(
     ("value", "message"),
