@@ -100,6 +100,30 @@ def test_readme_says_the_verdicts_of_the_study():
             assert strong == outcome == "refuted"
 
 
+def test_readme_says_what_the_study_of_agents_decides():
+    results, text = read_results("cartpole_agents"), readme()
+    controls, comparisons = judge(results.study, results.rows)
+    assert {one.outcome for one in controls} == {"holds"} and len(results.study.seeds) == 8
+    long, interaction, short, final = comparisons
+    assert (long.declared.arm, long.declared.baseline) == ("horizon_50_penalty", "horizon_50")
+    assert interaction.declared.minus_arm == short.declared.arm == "horizon_15_penalty"
+    assert [one.declared.confirmatory for one in comparisons] == [True, True, False, False]
+    outcomes = [one.outcome for one in comparisons]
+    assert outcomes == ["refuted", "undecided", "refuted", "undecided"]
+    assert {one.declared.end_point for one in comparisons[:3]} == {"return_area"}
+    assert {one.paired.pairs for one in comparisons} == {8}
+    assert results.study.arms["horizon_50_penalty"]["jacobian.weight"] == 0.01
+    # End points are minus the logarithm of the area: a ratio of areas turns the interval over.
+    factors = []
+    for one in (long, short, interaction):
+        mean, low, high = (math.exp(-end) for end in one.paired.difference)
+        factors.append((f"{mean:.2f}", f"{high:.2f} to {low:.2f}"))
+    (a, a_ends), (b, b_ends), (c, c_ends) = factors
+    assert f"{a} times ({a_ends}) as large: a gain of a tenth is refuted" in text
+    assert f"it is {b} times ({b_ends}), also refuted" in text
+    assert f"is undecided (ratio of the two {c}, {c_ends}), and with it the claim" in text
+
+
 def test_the_readme_says_what_the_table_of_batch_sizes_says():
     rows, facts = read_table(DATA / "table_batch_size.csv")
     text = readme()
