@@ -9,6 +9,7 @@ from paper_checks import (
     check_certificates,
     check_derivations,
     check_enclosure,
+    check_known_filter,
     check_latent_system,
     check_model_theorems,
     check_penalty,
@@ -26,6 +27,7 @@ from paper_checks.negative_controls import (
     approximation,
     derivations,
     expansions,
+    known_filter,
     penalty,
     rollouts,
     studies,
@@ -34,7 +36,16 @@ from paper_checks.negative_controls import (
 
 CONTROLS = "paper_checks.negative_controls"
 PATHS = {"rollouts:no_supremum_factor": 65536}  # of fewer, the largest D² have heavy tails
-MODULES = (approximation, derivations, expansions, penalty, rollouts, studies, trained_models)
+MODULES = (
+    approximation,
+    derivations,
+    expansions,
+    known_filter,
+    penalty,
+    rollouts,
+    studies,
+    trained_models,
+)
 OF_O8 = {"system": "EnumerationWorldModel", "increments": "enumerate", "drift": True, "expected": 3}
 
 
@@ -97,6 +108,8 @@ CASES = {
     "penalty:sample_for_probabilities": (check_penalty.samples, {}),
     "penalty:forgotten_coordinate": (check_penalty.memory_floor, {}),
     "penalty:constant_error": (check_training.implicit_regularisation, {}),
+    "known_filter:trust_observations": (check_known_filter.errors, {}),
+    "known_filter:forget_less": (check_known_filter.growth, {}),
     "trained_models:stationary_variance": (check_latent_system.step, {}),
     "trained_models:stop_gradient": (check_latent_system.derivatives, {}),
     "trained_models:double_claim": (check_latent_system.recovery, {}),
