@@ -87,7 +87,7 @@ AnalyseRun: Any = make_dataclass(
                     help_behavior_hint="(default: all)",
                 ),
             ],
-            (),
+            tuple(ANALYSES),
         ),
         (
             "env",
@@ -119,7 +119,9 @@ AnalyseRun.__doc__ = (
 def analyse_run(words: list[str]) -> int:
     """Run the selected analyses, and print their summaries and the paths of their files."""
     given = parse(AnalyseRun, words, "analyse")
-    only = [check_choice("--only", name, ANALYSES) for name in given.only] or [*ANALYSES]
+    if not given.only:
+        raise ValueError(f"--only: expected names after it, of {', '.join(ANALYSES)}.")
+    only = [check_choice("--only", name, ANALYSES) for name in given.only]
     seed = check_count("--seed", given.seed, minimum=0)
     settings = {name: getattr(given, name) for name in ANALYSES}
 

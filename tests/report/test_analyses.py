@@ -66,6 +66,7 @@ WRONG = {
     "no run": ((ROOT / "tests", "--data", DATA), "holds no run"),
     "no data": ((RUN, "--data", ROOT / "tests"), "holds no dataset"),
     "name": ((RUN, "--data", DATA, "--only", "stabilty"), "did you mean 'stability'"),
+    "no name": ((RUN, "--data", DATA, "--only"), "--only: expected names after it, of error"),
     "perturbation": (
         (RUN, "--data", DATA, "--only", "expansion", "--expansion.perturbation", "nois"),
         "did you mean 'noise'",

@@ -71,5 +71,10 @@ def _read_file(path: Path) -> StoredEpisode:
     if "is_terminal" in arrays:
         terminated = bool(arrays["is_terminal"][-1])
     elif "discount" in arrays:
-        terminated = bool(arrays["discount"][-1] == 0)
+        if (ends := np.flatnonzero(arrays["discount"] == 0).tolist()) not in ([], [last]):
+            raise ValueError(
+                f"{path} has discount 0 in rows {ends}: expected one episode, which ends in its "
+                f"last row, {last}."
+            )
+        terminated = bool(ends)
     return StoredEpisode(path.name, seen, arrays["action"], arrays["reward"], terminated)

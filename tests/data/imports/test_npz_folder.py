@@ -110,6 +110,10 @@ WRONG = {
         {"is_first": None, "is_terminal": np.array([False, True, False])},
         r"is_terminal in rows \[1\]: expected one episode",
     ),
+    "discount inside": (
+        {"is_first": None, "is_terminal": None, "discount": np.array([1.0, 0.0, 0.0])},
+        r"discount 0 in rows \[1, 2\]: expected one episode, which ends in its last row, 2",
+    ),
     "objects": ({"position": np.array([{}, {}, {}])}, "cannot be read as an npz file"),
     "rows": ({"action": np.zeros((2, 2))}, "actions of a.npz of a.npz: 2 rows for 3 observations"),
 }
