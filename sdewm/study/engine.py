@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
@@ -116,6 +117,25 @@ class LocalPool:
         return self.ended()
 
 
+def time_left(took: Sequence[float], passed: Sequence[float], waiting: int, jobs: int) -> float:
+    """Seconds until all cells have ended, if each takes as long as the median of those that have.
+
+    Args:
+        took: durations of the cells that have ended; those gone on with took less.
+        passed: what the running cells have taken so far.
+        waiting: number of cells that have not begun.
+        jobs: number of cells at a time.
+
+    >>> time_left([600.0], [600.0], 38, 2)  # 38 cells, two at a time
+    11400.0
+    >>> time_left([600.0, 20.0, 620.0], [200.0], 0, 2)
+    400.0
+    """
+    middle = statistics.median(took)
+    left = [middle] * waiting + [max(middle - one, 0.0) for one in passed]
+    return max(sum(left) / max(jobs, 1), *left, 0.0)
+
+
 def run_study(study: Study, place: Place, pool: Pool, stop: StopRequest, say: Line) -> list[str]:
     """Train and measure what is missing.
 
@@ -133,32 +153,35 @@ def run_study(study: Study, place: Place, pool: Pool, stop: StopRequest, say: Li
         Interrupted: the study was asked to stop.
     """
     waiting = missing_cells(study, place)
-    total, begun, failed = len(waiting), time.monotonic(), []
+    total, failed = len(waiting), []
     done = len(study.cells) - total
     say(f"{done} of {len(study.cells)} cells are done; {pool.capacity()} at a time")
     attempts: dict[Cell, int] = {}
-    running = 0
+    begun: dict[Cell, float] = {}  # when each cell that is running began
+    took: list[float] = []
     try:
-        while waiting or running:
+        while waiting or begun:
             stop.check()
-            while waiting and running < pool.capacity():
+            while waiting and len(begun) < pool.capacity():
                 cell = waiting.pop(0)
                 attempts[cell] = attempts.get(cell, 0) + 1
                 pool.start(cell)
-                running += 1
+                begun[cell] = time.monotonic()
             for one in pool.ended():
-                running -= 1
+                now = time.monotonic()
+                seconds = now - begun.pop(one.cell)
                 if one.problem and attempts[one.cell] < ATTEMPTS:
                     say(f"{one.cell.name}: {one.problem}; tried again")
                     waiting.append(one.cell)
                     continue
+                took.append(seconds)
                 if one.problem:
                     failed.append(f"{one.cell.name} ({one.problem})")
                 else:
                     append_rows(place.table, one.rows)
-                ended = total - len(waiting) - running
-                passed = time.monotonic() - begun
-                left = format_seconds(passed / ended * (total - ended))
+                ended = total - len(waiting) - len(begun)
+                passed = [now - start for start in begun.values()]
+                left = format_seconds(time_left(took, passed, len(waiting), pool.capacity()))
                 outcome = f"failed, {one.problem}" if one.problem else "done"
                 say(f"[{ended}/{total}] about {left} left · {one.cell.name}: {outcome}")
             time.sleep(POLL_SECONDS)
